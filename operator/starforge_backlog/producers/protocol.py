@@ -1,0 +1,62 @@
+"""What every way to pause a producer promises, whatever stands behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
+
+
+class PauseOutcome(StrEnum):
+    """What a pause found and did."""
+
+    PAUSED = "Paused"  # by us, now
+    ALREADY_OURS = "AlreadyOurs"  # a write of ours before a crash: carry on as if just done
+    ALREADY_PAUSED = "AlreadyPaused"  # by somebody else: not ours to resume, ever
+    ROW_MISSING = "RowMissing"  # nothing was paused: loud
+    BAD_SHAPE = "BadShape"  # nothing was paused: loud
+
+
+class ResumeOutcome(StrEnum):
+    """What a resume found and did."""
+
+    RESUMED = "Resumed"
+    NOT_PAUSED = "NotPaused"  # somebody resumed it already
+    NOT_OURS = "NotOurs"  # another token stands there
+    CHANGED_SINCE = "ChangedSince"  # token ours, version not: somebody wrote over it; ask a human
+    ROW_MISSING = "RowMissing"
+    BAD_SHAPE = "BadShape"
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Result of a pause. `version` and `previous` are stored in status for the resume."""
+
+    outcome: PauseOutcome
+    version: str = ""
+    previous: str | None = None  # JSON text of the value before; None: the key was absent
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Result of a resume."""
+
+    outcome: ResumeOutcome
+    message: str = ""
+
+
+class Pausable(Protocol):
+    """One producer that can be paused. Expected faults come back as `Unknown`, not exceptions."""
+
+    async def read(self) -> Reading[ProducerReading]:
+        """Its own state now."""
+
+    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
+        """Pause it unless somebody else did. Idempotent for one token."""
+
+    async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
+        """Resume it only if token and version are still ours. Idempotent."""

@@ -1,0 +1,240 @@
+"""What one pass saw: frozen readings, each a value with its time or a reason why there is none.
+
+P2, *unknown is not zero*: a missing reading is an `Unknown`, never a 0, so the type checker
+makes every rule in `decide/` say what it does without the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """A value and the moment it was read (UTC)."""
+
+    value: T
+    at: datetime
+
+
+class Why(StrEnum):
+    """Reasons why a reading is missing: CamelCase, because they become condition reasons."""
+
+    NOT_YET = "NotYetObserved"  # the first sample of a rate, or the first pass
+    STALE = "Stale"
+    TIMEOUT = "Timeout"
+    UNREACHABLE = "Unreachable"
+    DATABASE_FULL = "DatabaseFull"
+    HOST_UNKNOWN = "HostUnknown"
+    WRONG_PASSWORD = "WrongPassword"  # noqa: S105 - a reason, not a password
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a password
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a password
+    SECRET_MALFORMED = "SecretMalformed"  # noqa: S105 - a reason, not a password
+    NO_PERMISSION = "NoPermission"
+    MISSING_ROLE = "MissingRole"
+    TABLE_NOT_FOUND = "TableNotFound"
+    COLUMN_NOT_FOUND = "ColumnNotFound"
+    STATUS_NOT_MAPPED = "StatusNotMapped"
+    NOT_IN_TABLE = "NotInTable"  # the schema cannot tell it
+    READ_ONLY = "ReadOnly"
+    NO_INDEX = "NoIndex"
+    NO_SAMPLES = "NoSamples"  # nothing finished in the window, so no ratio exists
+    COUNTER_RESET = "CounterReset"
+    NOT_CONFIGURED = "NotConfigured"
+    TARGET_NOT_FOUND = "TargetNotFound"
+    ENV_NOT_FOUND = "EnvNotFound"
+    ENV_NOT_A_NUMBER = "EnvNotANumber"
+    ROW_MISSING = "RowMissing"
+    BAD_SHAPE = "BadShape"
+    ERROR = "Error"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why there is no value. `message` is a sentence with the mend; it never holds a secret."""
+
+    why: Why
+    message: str
+    at: datetime
+
+
+Reading = Known[T] | Unknown
+
+
+class Confidence(StrEnum):
+    """How a number was obtained."""
+
+    EXACT = "Exact"
+    AT_LEAST = "AtLeast"  # counting stopped at a cap
+    ESTIMATED = "Estimated"  # a sample of blocks, or a derived rate
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number of jobs."""
+
+    value: int
+    confidence: Confidence = Confidence.EXACT
+
+    def __str__(self) -> str:
+        return {"AtLeast": "≥", "Estimated": "~"}.get(self.confidence, "") + f"{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Jobs that ended in a window, for the failure ratio."""
+
+    finished: int
+    failed: int
+    window: timedelta
+
+    @property
+    def samples(self) -> int:
+        """All jobs that ended, well or badly."""
+        return self.finished + self.failed
+
+    @property
+    def failed_percent(self) -> float:
+        """Failed of all that ended, in percent; 0 for none, so look at `samples` first."""
+        return 100 * self.failed / self.samples if self.samples else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReading:
+    """One queue. Rates are jobs per second, averaged over the window the policy asked for
+    (`scaling.observeFor`), so that a verdict compares whole windows."""
+
+    waiting: Reading[Count]
+    scheduled: Reading[Count]
+    in_progress: Reading[Count]
+    failed: Reading[Count]
+    oldest_due_age: Reading[timedelta]
+    arrivals_per_second: Reading[float]
+    throughput_per_second: Reading[float]
+    outcomes: Reading[Outcomes]
+    types: Mapping[str, Count] = field(default_factory=dict)
+    how: str = ""  # which tier of the observer answered, e.g. "index: queue_jobs_claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Connection slots of one database server, as `pg_stat_activity` and the settings tell."""
+
+    server: str  # identity of server and database, the same however a URL is spelt
+    max_connections: int
+    superuser_reserved: int
+    reserved: int  # PostgreSQL 16+: reserved_connections
+    provider_reserved: int  # e.g. RDS
+    database_limit: int | None  # CONNECTION LIMIT of the database; None: none
+    role_limits: Mapping[str, int]  # CONNECTION LIMIT of roles that have one
+    clients: int  # client backends now, all databases of the server, ours included
+    by_role: Mapping[str, int]  # the same, per role
+    peak_by_role: Mapping[str, int]  # per role, most of the last `window`
+    window: timedelta  # how long the peaks cover: 15 min, less after a start
+    own: int  # our own sessions among them
+    read_only: bool = False  # a standby: headroom must come from the primary
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHealth:
+    """Signs that the database itself is the problem (field/postgres.md §4.1)."""
+
+    lock_waiters: int
+    longest_transaction: timedelta
+    longest_idle_in_transaction: timedelta
+    pinned_xids: int  # age of the oldest snapshot in transactions, whoever holds it
+    blocker: str = ""  # "pid 42 (app, idle in transaction for 4m) blocks 5", without its query
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseReading:
+    """The policy's database."""
+
+    connections: Reading[Connections]
+    health: Reading[DatabaseHealth]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleWriter:
+    """Who wrote `spec.replicas` last, from `managedFields`."""
+
+    manager: str
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The scaled workload and its pods."""
+
+    uid: str
+    replicas: int  # spec.replicas of the scale subresource
+    scale_version: str  # resourceVersion for the precondition of the next write
+    writer: ScaleWriter | None
+    ready: int
+    pending: int  # pods that are not running yet (not scheduled, pulling, starting)
+    crash_looping: int
+    oom_killed: int  # pods whose last end was OOMKilled
+    terminating: int  # pods with a deletionTimestamp: they hold connections until they exit
+    restarts: int  # sum over living pods
+    max_surge: str  # as written: "25%", "1", "0"
+    paused: bool  # spec.paused of a Deployment
+    rolling_out: bool  # pods of more than one revision, or the generation is not observed yet
+    not_ready_why: str = ""  # e.g. "etl-worker-abc: CrashLoopBackOff (exit 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class PerReplica:
+    """Connections that one replica can open, and where the number comes from."""
+
+    connections: int
+    pool: int  # PG_POOL_MAX of the runbook's formula, without processes and extra
+    source: str  # "env PG_POOL_MAX of container worker"
+    role: str | None  # database user in the pods' own environment, where it can be seen
+
+
+class FlagValue(StrEnum):
+    """What a pausable producer says of itself."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerReading:
+    """A producer's own state, e.g. a row of `feature_flags`."""
+
+    value: FlagValue
+    token: str | None  # the ownership token found there; None: nobody's, or not written there
+    version: str  # changes with every write (xmin)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What another policy holds, or is entitled to, on the same database.
+
+    P1 counts all policies of one database together: `connections` is what its pods can open,
+    surge and terminating ones included, and never less than its minimum.
+    """
+
+    policy: str  # namespace/name
+    role: str | None
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything one pass saw. Maps are keyed by the names in the spec."""
+
+    taken_at: datetime
+    workload: Reading[Workload]
+    per_replica: Reading[PerReplica]
+    database: DatabaseReading | None  # None: the policy names no database
+    queues: Mapping[str, QueueReading]
+    producers: Mapping[str, Reading[ProducerReading]]
+    claims: tuple[Claim, ...] = ()
