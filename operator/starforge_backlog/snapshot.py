@@ -32,6 +32,8 @@ class Why(StrEnum):
     UNREACHABLE = "Unreachable"
     DATABASE_FULL = "DatabaseFull"
     HOST_UNKNOWN = "HostUnknown"
+    TLS_FAILED = "TLSFailed"
+    DATABASE_NOT_FOUND = "DatabaseNotFound"
     WRONG_PASSWORD = "WrongPassword"  # noqa: S105 - a reason, not a password
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, not a password
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a password
@@ -43,6 +45,7 @@ class Why(StrEnum):
     STATUS_NOT_MAPPED = "StatusNotMapped"
     NOT_IN_TABLE = "NotInTable"  # the schema cannot tell it
     READ_ONLY = "ReadOnly"
+    LOCK_BUSY = "LockBusy"  # somebody holds the lock that we do not wait for
     NO_INDEX = "NoIndex"
     NO_SAMPLES = "NoSamples"  # nothing finished in the window, so no ratio exists
     COUNTER_RESET = "CounterReset"
@@ -138,6 +141,7 @@ class Connections:
     peak_by_role: Mapping[str, int]  # per role, most of the last `window`
     window: timedelta  # how long the peaks cover: 15 min, less after a start
     own: int  # our own sessions among them
+    own_role: str  # the role they belong to
     read_only: bool = False  # a standby: headroom must come from the primary
 
 

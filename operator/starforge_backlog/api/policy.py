@@ -148,6 +148,8 @@ class Scaling(Model):
     scale_down_after: Duration = timedelta(minutes=10)
     growth: Growth = Growth.FIXED
     drain_within: Duration = timedelta(minutes=15)
+    # How long a change of `replicas` by somebody else is respected after their last write (P9).
+    yield_for: Duration = timedelta(minutes=5)
 
 
 class FeatureFlag(Model):

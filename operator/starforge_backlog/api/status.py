@@ -55,6 +55,7 @@ class BudgetStatus(StatusModel):
     slots: int
     surge: int
     terminating: int
+    pressure_cap: int  # connections for workers before the pressure threshold is reached
     seed_cap: int  # the runbook's formula, always an upper bound
     replicas: int  # the budget
     formula: str  # the sum in one line
@@ -94,6 +95,7 @@ class Step(StatusModel):
     verdict: StepVerdict = StepVerdict.OBSERVING
     verdict_why: str = ""
     verdict_at: AwareDatetime | None = None
+    reverted: bool = False  # a failed step was taken back
 
 
 class ExternalWriter(StatusModel):
@@ -118,6 +120,8 @@ class ScalingStatus(StatusModel):
     failed_steps: int = 0
     next_step_not_before: AwareDatetime | None = None
     idle_since: AwareDatetime | None = None  # need below replicas, without a break
+    # Jobs per second that one busy replica finishes, as last measured under load.
+    throughput_per_replica: float | None = None
     external: ExternalWriter | None = None
 
 
@@ -192,6 +196,7 @@ class QueueBacklogPolicyStatus(StatusModel):
     scaling: ScalingStatus = ScalingStatus()
     breakers: tuple[BreakerStatus, ...] = ()
     paused: tuple[PauseStatus, ...] = ()
+    released_at: AwareDatetime | None = None  # last resume by us: one thing per window
     conditions: tuple[Condition, ...] = ()
 
     def condition(self, kind: str) -> Condition | None:

@@ -1,0 +1,145 @@
+"""How many replicas the database can serve (P1; runbook, *Safe scaling guidance*).
+
+The runbook's formula is always an upper bound. Below it, the measured budget subtracts what other
+clients hold, counts surge and terminating pods (a rollout or a slow shutdown opens connections
+that `replicas` does not show) and every other policy on the same database.
+"""
+
+from __future__ import annotations
+
+import math
+
+from starforge_backlog.api.policy import Database
+from starforge_backlog.api.status import BudgetStatus
+from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
+
+
+def surge(replicas: int, max_surge: str) -> int:
+    """Pods that a rolling update may add, as Kubernetes rounds: percentages up."""
+    if max_surge.endswith("%"):
+        return math.ceil(replicas * int(max_surge[:-1]) / 100)
+    return int(max_surge)
+
+
+def potential(replicas: int, workload: Workload, per_replica: int) -> int:
+    """Connections the target can hold at `replicas`: surge and terminating pods counted.
+
+    Potential, not observed: pools fill lazily, and a pool that is half empty now fills under load.
+    """
+    pods = replicas + surge(replicas, workload.max_surge) + workload.terminating
+    return pods * per_replica
+
+
+def others(
+    connections: Connections,
+    workers: dict[str, int],
+    remembered: int | None,
+) -> int:
+    """Connections that are not the workers': the recent peak of every other role, our own
+    sessions, and what worker roles hold beyond what their pods can open (somebody else logs in
+    as them).
+
+    `workers` maps each worker role to the connections its pods can open now. `remembered` is the
+    number of the last status; it counts until the peaks cover a whole window again (P6).
+    """
+    strangers = sum(
+        count for role, count in connections.peak_by_role.items() if role not in workers
+    )
+    surplus = sum(
+        max(0, connections.by_role.get(role, 0) - opened) for role, opened in workers.items()
+    )
+    # Ours hide among the workers' when we log in as them; they are nobody's to plan with.
+    own = connections.own if connections.own_role in workers else 0
+    measured = strangers + surplus + own
+    if remembered is not None and connections.window.total_seconds() < PEAK_WINDOW_S:
+        return max(measured, remembered)
+    return measured
+
+
+# The peak of other clients counts for this long: a cron job that comes every ten minutes must
+# find its connections free (field/postgres.md §4.4).
+PEAK_WINDOW_S = 15 * 60
+
+
+def budget(
+    database: Database,
+    connections: Connections,
+    workload: Workload,
+    per_replica: PerReplica,
+    claims: tuple[Claim, ...],
+    remembered_others: int | None = None,
+) -> BudgetStatus:
+    """The largest number of replicas the database can serve, with every term of the sum."""
+    maximum = min(
+        connections.max_connections, database.max_connections or connections.max_connections
+    )
+    reserved = (
+        connections.superuser_reserved + connections.reserved + connections.provider_reserved
+    )
+    usable = maximum - reserved
+    if connections.database_limit is not None:
+        usable = min(usable, connections.database_limit)
+
+    each = max(1, per_replica.connections)
+    living = max(workload.replicas, workload.ready + workload.pending)
+    workers = _worker_roles(per_replica, (living + workload.terminating) * each, claims)
+    other_clients = others(connections, workers, remembered_others)
+    other_policies = sum(claim.connections for claim in claims)
+
+    # Filling the budget must not itself be pressure, or every last step would be reverted.
+    threshold = math.ceil(maximum * database.pressure.utilization_percent / 100) - 1
+    pressure_cap = threshold - other_clients - other_policies
+    worker_cap = min(usable - other_clients - database.headroom - other_policies, pressure_cap)
+    role_limit = connections.role_limits.get(per_replica.role or "")
+    if role_limit is not None:
+        worker_cap = min(worker_cap, role_limit)
+
+    slots = max(0, worker_cap // each)
+    seed_cap = max(0, (maximum - database.headroom) // max(1, per_replica.pool))
+    room = slots - workload.terminating
+    replicas = min(seed_cap, _largest(room, workload.max_surge))
+    return BudgetStatus(
+        max_connections=maximum,
+        reserved=reserved,
+        usable=usable,
+        others=other_clients,
+        headroom=database.headroom,
+        other_policies=other_policies,
+        worker_cap=worker_cap,
+        per_replica=each,
+        slots=slots,
+        surge=surge(replicas, workload.max_surge),
+        terminating=workload.terminating,
+        pressure_cap=pressure_cap,
+        seed_cap=seed_cap,
+        replicas=replicas,
+        formula=(
+            f"min({usable} usable - {other_clients} others - {other_policies} other policies"
+            f" - {database.headroom} headroom, {pressure_cap} before pressure"
+            + (f", {role_limit} role limit" if role_limit is not None else "")
+            + f") = {worker_cap} / {each} per replica = {slots} slots;"
+            f" {replicas} + {surge(replicas, workload.max_surge)} surge"
+            f" + {workload.terminating} terminating <= {slots}; runbook's cap {seed_cap}"
+        ),
+    )
+
+
+def _worker_roles(
+    per_replica: PerReplica, opened: int, claims: tuple[Claim, ...]
+) -> dict[str, int]:
+    """Each worker role on this database and the connections its pods can open."""
+    roles: dict[str, int] = {}
+    if per_replica.role:
+        roles[per_replica.role] = opened
+    for claim in claims:
+        if claim.role:
+            roles[claim.role] = roles.get(claim.role, 0) + claim.connections
+    return roles
+
+
+def _largest(slots: int, max_surge: str) -> int:
+    """Largest R with R + surge(R) <= slots; 0 when nothing fits."""
+    replicas = max(0, slots)
+    while replicas > 0 and replicas + surge(replicas, max_surge) > slots:
+        replicas -= 1
+    return replicas

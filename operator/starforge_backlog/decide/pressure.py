@@ -1,0 +1,36 @@
+"""Is the database itself in trouble? (runbook, cause 6; DESIGN §3 `database.pressure`)
+
+Pressure stops up-steps and reverts the last one: more workers on a database that waits for locks
+or pins old snapshots only make it slower (field/postgres.md §2.9: -82 % in a minute).
+"""
+
+from __future__ import annotations
+
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.policy import Database
+from starforge_backlog.snapshot import Connections, DatabaseHealth
+
+
+def utilization_percent(database: Database, connections: Connections) -> float:
+    """Clients of the server against its limit, or the policy's where that is lower; in percent."""
+    maximum = min(
+        connections.max_connections, database.max_connections or connections.max_connections
+    )
+    return 100 * connections.clients / maximum
+
+
+def pressure(
+    database: Database, connections: Connections, health: DatabaseHealth
+) -> tuple[str, ...]:
+    """The signs of pressure, each with its numbers; empty when there is none."""
+    limits = database.pressure
+    used = utilization_percent(database, connections)
+    signs = []
+    if used >= limits.utilization_percent:
+        signs.append(f"connections {used:.0f}% >= {limits.utilization_percent}%")
+    if health.lock_waiters >= limits.lock_waiters:
+        behind = f" behind {health.blocker}" if health.blocker else ""
+        signs.append(f"{health.lock_waiters} sessions wait for locks{behind}")
+    if health.longest_transaction >= limits.longest_transaction:
+        signs.append(f"a transaction is open for {format_duration(health.longest_transaction)}")
+    return tuple(signs)

@@ -1,0 +1,124 @@
+"""Was the last step good? (P3; runbook: *Scale in small steps and observe*)
+
+pass          throughput rose, or the backlog is gone, and no pressure
+fail          pressure, crash loops, more failures, throughput down - or not up: past the point
+              where workers help, more of them only hurt
+inconclusive  a reading is missing; wait, and judge when it is back
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.status import Baseline, Step, StepVerdict
+from starforge_backlog.decide.need import Load
+from starforge_backlog.snapshot import Workload
+
+# A pod that has not become Ready by then never will by waiting: images are pulled and
+# applications started within it in all but broken cases.
+READY_WITHIN = timedelta(minutes=3)
+# Of the throughput that the added replicas should bring, this share must arrive. Less means that
+# something else (the database, a lock, one hot row) is the limit.
+USEFUL_SHARE = 0.25
+# How far a measured rate may lie off by chance, in standard deviations of a count.
+NOISE_SIGMAS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and the sentence that explains it; `OBSERVING` while it is too early."""
+
+    verdict: StepVerdict
+    why: str
+
+
+def baseline(load: Load, workload: Workload, utilization: float | None) -> Baseline:
+    """The readings that a later verdict is taken against."""
+    return Baseline(
+        waiting=load.waiting,
+        throughput_per_second=_rounded(load.throughput),
+        arrivals_per_second=_rounded(load.arrivals),
+        failed_percent=_rounded(load.failed_percent),
+        database_utilization_percent=_rounded(utilization),
+        restarts=workload.restarts,
+        ready=workload.ready,
+    )
+
+
+def judge(
+    step: Step,
+    after: Baseline,
+    workload: Workload,
+    pressure: tuple[str, ...] | None,
+    observe_for: timedelta,
+    failed_objective: int,
+    now: datetime,
+) -> Judgement:
+    """Judge an up-step. `pressure` is None when the database could not be read.
+
+    Rules in order; the first that applies decides.
+    """
+    before = step.before
+    if pressure:
+        return Judgement(StepVerdict.FAILED, f"database pressure: {'; '.join(pressure)}")
+    if workload.crash_looping:
+        return Judgement(StepVerdict.FAILED, f"pods crash: {workload.not_ready_why}")
+    if step.ready_at is None:
+        if now - step.at > READY_WITHIN + observe_for:
+            return Judgement(
+                StepVerdict.FAILED,
+                f"pods not Ready after {format_duration(now - step.at)}: "
+                f"{workload.not_ready_why or f'{workload.ready} of {step.to}'}",
+            )
+        return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
+    if now - step.ready_at < observe_for:
+        left = observe_for - (now - step.ready_at)
+        return Judgement(StepVerdict.OBSERVING, f"observing for another {format_duration(left)}")
+    if pressure is None:
+        return Judgement(StepVerdict.INCONCLUSIVE, "the database cannot be read")
+    if after.waiting is None:
+        return Judgement(StepVerdict.INCONCLUSIVE, "the backlog cannot be read")
+    if _failures_rose(before, after, failed_objective):
+        return Judgement(
+            StepVerdict.FAILED,
+            f"failures rose from {before.failed_percent or 0:g}% to {after.failed_percent:g}%",
+        )
+    if after.waiting <= step.to:
+        return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting} waiting)")
+    if before.throughput_per_second is None or after.throughput_per_second is None:
+        return _by_backlog(before, after)
+    return _by_throughput(step, before.throughput_per_second, after, observe_for)
+
+
+def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:
+    if after.failed_percent is None:
+        return False
+    return after.failed_percent > max(objective, 2 * (before.failed_percent or 0))
+
+
+def _by_backlog(before: Baseline, after: Baseline) -> Judgement:
+    """Throughput cannot be told from this table: the runbook's words, *measure queue drain and DB
+    metrics; increase further if healthy*."""
+    trend = f"waiting {before.waiting} -> {after.waiting}, no pressure, throughput unknown"
+    return Judgement(StepVerdict.PASSED, trend)
+
+
+def _by_throughput(
+    step: Step, before: float, after: Baseline, observe_for: timedelta
+) -> Judgement:
+    now = after.throughput_per_second or 0.0
+    expected = before * (step.to - step.from_) / max(1, step.from_)
+    noise = NOISE_SIGMAS * math.sqrt(before / max(1.0, observe_for.total_seconds()))
+    change = f"throughput {before:g} -> {now:g} jobs/s with {step.from_} -> {step.to} replicas"
+    if now < before - noise:
+        return Judgement(StepVerdict.FAILED, f"{change}: it fell")
+    if now < before + USEFUL_SHARE * expected - noise:
+        return Judgement(StepVerdict.FAILED, f"{change}: the step added nothing")
+    return Judgement(StepVerdict.PASSED, change)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
