@@ -1,0 +1,193 @@
+"""Build the control plane once per user: `python -m local.build`.
+
+The result is keyed by everything that goes into it, so a changed `go.sum` is a new folder and an
+old checkout finds its own again. Nothing is built that `KUBEBUILDER_ASSETS` already has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from local.errors import LocalError
+from local.go import find_go
+from local.locks import exclusive
+from local.paths import cache_dir
+from local.progress import bar, say
+from local.tools import CONTROL_PLANE, ToolSet
+
+ASSETS = "KUBEBUILDER_ASSETS"
+
+
+def ensure(names: Iterable[str], tools: ToolSet = CONTROL_PLANE) -> dict[str, Path]:
+    """Where each program is, built first if it is nowhere."""
+    wanted = list(names)
+    found = _present(wanted, tools)
+    if len(found) == len(wanted):
+        return found
+    folder = cache_folder(tools)
+    lock = folder.with_name(folder.name + ".lock")
+    with exclusive(lock, lambda: say(f"another process is building {tools.name}; waiting for it")):
+        missing = [name for name in wanted if name not in _present(wanted, tools)]
+        if missing:
+            _build(missing, tools, folder)
+    found = _present(wanted, tools)
+    lost = [name for name in wanted if name not in found]
+    if lost:
+        raise LocalError(
+            f"{', '.join(lost)} was built but is not in {folder}. "
+            "Remove that folder and start again."
+        )
+    return found
+
+
+def cache_folder(tools: ToolSet) -> Path:
+    digest = hashlib.sha256()
+    for name in ("go.mod", "go.sum"):
+        digest.update((tools.module / name).read_bytes())
+    for flag in tools.flags:
+        digest.update(flag.encode() + b"\0")
+    digest.update(f"{_goos()}/{_goarch()}".encode())
+    return cache_dir() / f"{tools.name}-{digest.hexdigest()[:16]}"
+
+
+def _present(names: Iterable[str], tools: ToolSet) -> dict[str, Path]:
+    folders = [cache_folder(tools)]
+    assets = os.environ.get(ASSETS)
+    if assets:
+        if not Path(assets).is_dir():
+            raise LocalError(
+                f"{ASSETS}={assets} is not a folder. Unset it, or point it at the folder that "
+                "holds kube-apiserver, etcd and kubectl."
+            )
+        folders.insert(0, Path(assets))
+    found: dict[str, Path] = {}
+    for name in names:
+        for folder in folders:
+            if os.access(folder / name, os.X_OK):
+                found[name] = folder / name
+                break
+    return found
+
+
+def _build(names: list[str], tools: ToolSet, folder: Path) -> None:
+    go = find_go()
+    started = time.monotonic()
+    say(f"building {', '.join(names)} with {go} — only the first time: {tools.first_time}")
+    packages = [tools.packages[name] for name in names]
+    total = _count_packages(go, packages, tools)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as scratch:
+        _compile(go, packages, tools, Path(scratch), total)
+        for name in names:
+            # The rename is what makes a program appear, whole or not at all.
+            (Path(scratch) / _go_name(tools.packages[name])).replace(folder / name)
+    say(f"built into {folder} in {time.monotonic() - started:.0f} s")
+
+
+def _count_packages(go: Path, packages: list[str], tools: ToolSet) -> int:
+    """Also downloads what is missing, which on a slow line is most of the wait."""
+    say("reading the module's packages (downloads about 250 MB if they are not there yet)")
+    done = subprocess.run(
+        [str(go), "list", "-deps", "-mod=readonly", *packages],
+        cwd=tools.module,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LocalError(
+            f"Go cannot load the sources of {tools.name}:\n{done.stderr[-2000:]}\n"
+            "Check that the Go module proxy can be reached (GOPROXY), or set "
+            f"{ASSETS} to a folder with ready-made binaries."
+        )
+    return len(done.stdout.splitlines())
+
+
+def _compile(go: Path, packages: list[str], tools: ToolSet, out: Path, total: int) -> None:
+    command = [str(go), "build", "-v", "-mod=readonly", *tools.flags, "-o", f"{out}/", *packages]
+    said: deque[str] = deque(maxlen=40)
+    done = 0
+    with (
+        bar(tools.name, total) as progress,
+        subprocess.Popen(
+            command,
+            cwd=tools.module,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                said.append(line)
+                if _is_package(line):
+                    done = min(done + 1, total)
+                    progress.update(done, line.strip())
+        except BaseException:
+            process.kill()
+            raise
+        code = process.wait()
+        if code == 0:
+            progress.update(total, "linked")
+    if code != 0:
+        raise LocalError(
+            f"building {tools.name} failed (go exited with {code}):\n{''.join(said)}\n"
+            "If the disk or memory is full, make room (4 GB each) and run `python -m local.build` "
+            "again; it carries on where it stopped."
+        )
+
+
+def _is_package(line: str) -> bool:
+    return not line.startswith(("#", "go: ")) and re.fullmatch(r"\S+\n?", line) is not None
+
+
+def _environment() -> Mapping[str, str]:
+    """The user's module proxy and caches, and nothing else that would change the result."""
+    changed = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    return {**os.environ, **changed, "GOOS": _goos(), "GOARCH": _goarch()}
+
+
+def _go_name(package: str) -> str:
+    """`go build -o folder/` names a program by its package, without a version suffix."""
+    parts = package.split("/")
+    return parts[-2] if re.fullmatch(r"v\d+", parts[-1]) else parts[-1]
+
+
+def _goos() -> str:
+    return platform.system().lower()
+
+
+def _goarch() -> str:
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def main() -> int:
+    started = time.monotonic()
+    try:
+        found = ensure(CONTROL_PLANE.packages)
+    except LocalError as error:
+        say(str(error))
+        return 1
+    for name, path in found.items():
+        sys.stdout.write(f"{name:26}{path}\n")
+    say(f"ready after {time.monotonic() - started:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
