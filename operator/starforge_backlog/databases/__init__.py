@@ -1,0 +1,1 @@
+"""The databases whose connections everybody shares: one connection of ours each, and headroom."""

@@ -1,0 +1,230 @@
+"""Everything a database can do wrong, as one exception: translated here, at the edge, in tables.
+
+Messages are ours and never the server's own (except names from its catalog): a server repeats
+values of the statement in its errors, libpq repeats the URL in its own.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import psycopg
+
+from starforge_backlog.snapshot import Unknown, Why
+
+
+class DatabaseFault(Exception):  # noqa: N818 - an expected state of the world, not an error of ours
+    """The database did not answer as it should.
+
+    `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
+    password and no row value; `sqlstate` is empty where the server did not answer at all.
+    """
+
+    def __init__(self, why: Why, message: str, *, sqlstate: str = "") -> None:
+        super().__init__(message)
+        self.why = why
+        self.message = message
+        self.sqlstate = sqlstate
+
+    def unknown(self, at: datetime) -> Unknown:
+        """This fault as the reason why a reading is missing."""
+        return Unknown(self.why, self.message, at)
+
+
+_FULL = (
+    Why.DATABASE_FULL,
+    (
+        "The database has no free connection slot for role {user}; free one (fewer replicas, a"
+        " smaller PG_POOL_MAX, end idle sessions) or raise max_connections. On PostgreSQL 16 and"
+        " later set reserved_connections and GRANT pg_use_reserved_connections to this role."
+    ),
+)
+_WRONG_PASSWORD = (
+    Why.WRONG_PASSWORD,
+    "The database refused the password of role {user}; put the current one into the Secret.",
+)
+_NO_DATABASE = (
+    Why.DATABASE_NOT_FOUND,
+    "The server has no database of the name in the URL; correct the URL in the Secret.",
+)
+
+# At connect there is no SQLSTATE (field/postgres.md §4.3), so the text decides. The first row that
+# matches wins: with several hosts, or after a retry without TLS, libpq joins several messages, and
+# the row higher up says more. Servers with translated messages (lc_messages) end in
+# `_NO_CONNECTION`, which is as unknown as the others.
+_AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
+    (
+        # The first two are PostgreSQL's (§4.3), then CONNECTION LIMIT, then PgBouncer's
+        # max_client_conn.
+        re.compile(
+            "remaining connection slots are reserved|too many clients already"
+            "|too many connections for|no more connections allowed"
+        ),
+        _FULL,
+    ),
+    (
+        re.compile("authentication failed|no password supplied|password is required"),
+        _WRONG_PASSWORD,
+    ),
+    (
+        re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
+        (
+            Why.NO_PERMISSION,
+            (
+                "The server's pg_hba.conf does not let role {user} in from this network or without"
+                " TLS; add an entry for the operator's pods, or put sslmode=require into the URL."
+            ),
+        ),
+    ),
+    (
+        re.compile("is not permitted to log in|permission denied for database"),
+        (
+            Why.NO_PERMISSION,
+            "Role {user} may not connect; run ALTER ROLE … LOGIN and GRANT CONNECT ON DATABASE ….",
+        ),
+    ),
+    (re.compile('database ".*" does not exist'), _NO_DATABASE),
+    (
+        re.compile('role ".*" does not exist'),
+        (
+            Why.WRONG_PASSWORD,
+            "The server has no role {user}; create it or correct the user in the Secret's URL.",
+        ),
+    ),
+    (
+        re.compile(
+            "name or service not known|name resolution|nodename nor servname|no address associated"
+            "|could not translate host name|failed to resolve host|name does not resolve"
+        ),
+        (
+            Why.HOST_UNKNOWN,
+            (
+                "The host {host} of the database URL has no address; correct the host in the"
+                " Secret, or look at DNS in the operator's namespace."
+            ),
+        ),
+    ),
+    (
+        re.compile("session is read-only|session is not read-only|in hot standby mode"),
+        (
+            Why.READ_ONLY,
+            (
+                "No host of the database URL is of the kind that its target_session_attrs asks for;"
+                " wait for the failover to finish or correct the URL in the Secret."
+            ),
+        ),
+    ),
+    (
+        re.compile("starting up|shutting down|recovery mode|accepting connections"),
+        (
+            Why.UNREACHABLE,
+            "The database is starting or stopping; the next attempt follows by itself.",
+        ),
+    ),
+    (
+        re.compile("connection refused|no such file or directory"),
+        (
+            Why.UNREACHABLE,
+            (
+                "Nothing answers at {host} port {port}; check that the database runs and that host"
+                " and port in the Secret are right."
+            ),
+        ),
+    ),
+    (
+        re.compile("ssl error|support ssl|ssl negotiation|sslmode|certificate|sslrootcert"),
+        (
+            Why.TLS_FAILED,
+            (
+                "TLS with {host} failed; check sslmode and sslrootcert in the URL against what the"
+                " server offers (its certificate may have expired or carry another name)."
+            ),
+        ),
+    ),
+)
+_NO_CONNECTION = (
+    "The database at {host} port {port} does not answer; check that it runs, and that a"
+    " NetworkPolicy or firewall lets the operator through."
+)
+
+# The server's answer to a statement, by SQLSTATE.
+_STATES: dict[str, tuple[Why, str]] = {
+    "57014": (
+        Why.TIMEOUT,
+        (
+            "A statement was ended by its time limit; the database is slow, or the table needs the"
+            " index that the documentation recommends."
+        ),
+    ),
+    "55P03": (
+        Why.LOCK_BUSY,
+        "Somebody holds a lock on it, which is not waited for; tried again with the next pass.",
+    ),
+    "40P01": (Why.LOCK_BUSY, "The statement lost a deadlock; tried again with the next pass."),
+    "40001": (Why.LOCK_BUSY, "Somebody wrote at the same time; tried again with the next pass."),
+    "42P01": (
+        Why.TABLE_NOT_FOUND,
+        (
+            "{detail}; correct the table name in the policy, create the table, or set the role's"
+            " search_path."
+        ),
+    ),
+    "3F000": (Why.TABLE_NOT_FOUND, "{detail}; correct the schema in the policy's table name."),
+    "42703": (
+        Why.COLUMN_NOT_FOUND,
+        "{detail}; map the column's name in the policy, or add the column.",
+    ),
+    "42501": (Why.NO_PERMISSION, "{detail} to role {user}; GRANT it the right."),
+    "25006": (
+        Why.READ_ONLY,
+        (
+            "The database accepts no writes (a standby, or default_transaction_read_only is on);"
+            " point the URL in the Secret at the primary."
+        ),
+    ),
+    "53300": _FULL,
+    "28P01": _WRONG_PASSWORD,
+    "28000": _WRONG_PASSWORD,
+    "3D000": _NO_DATABASE,
+}
+# Whole classes of SQLSTATE that mean that the connection is gone: connection exceptions, operator
+# intervention (admin shutdown, crash, starting up, idle limit), system error.
+_LOST_CLASSES = ("08", "57", "58")
+_LOST = "The connection to the database was lost; it is opened again with the next pass."
+# Their message names only objects of the catalog, never a value of the statement.
+_NAMES_ONLY = frozenset({"42P01", "3F000", "42703", "42501"})
+
+
+def lost_fault() -> DatabaseFault:
+    """The connection is gone and nobody was told why, e.g. a caller gave up in mid-statement."""
+    return DatabaseFault(Why.UNREACHABLE, _LOST)
+
+
+def connect_fault(error: Exception, *, host: str, port: str, user: str) -> DatabaseFault:
+    """Translate a failure to connect. `host`, `port` and `user` are shown to the reader."""
+    names = {"host": host, "port": port, "user": user}
+    text = str(error).lower()
+    for pattern, (why, message) in _AT_CONNECT:
+        if pattern.search(text):
+            return DatabaseFault(why, message.format(**names))
+    return DatabaseFault(Why.UNREACHABLE, _NO_CONNECTION.format(**names))
+
+
+def statement_fault(error: psycopg.Error, *, user: str) -> DatabaseFault:
+    """Translate a failure of a statement on an open connection."""
+    state = error.sqlstate or ""
+    known = _STATES.get(state)
+    if known is not None:
+        why, message = known
+        detail = (error.diag.message_primary or "") if state in _NAMES_ONLY else ""
+        detail = detail[:1].upper() + detail[1:]
+        return DatabaseFault(why, message.format(detail=detail, user=user), sqlstate=state)
+    no_answer = not state and isinstance(error, psycopg.OperationalError)
+    if no_answer or state.startswith(_LOST_CLASSES):
+        return DatabaseFault(Why.UNREACHABLE, _LOST, sqlstate=state)
+    kind = type(error).__name__
+    message = (
+        f"PostgreSQL refused a statement of the operator ({kind}, SQLSTATE {state or 'none'})."
+    )
+    return DatabaseFault(Why.ERROR, message, sqlstate=state)

@@ -1,0 +1,105 @@
+"""Opening a psycopg connection the way this operator needs it, and giving one up at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql, waiting
+from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import DictRow, dict_row
+
+from starforge_backlog.databases.url import ServerUrl
+
+T = TypeVar("T")
+Params = Sequence[Any] | Mapping[str, Any]
+
+APPLICATION_NAME = "starforge-backlog"  # whose sessions these are, for admins and for `own`
+
+# A peer that vanished without a word (node lost, NAT entry expired) is noticed within
+# idle + interval × count = 60 s even between passes; the URL's own values win.
+_KEEPALIVE = {
+    "keepalives": "1",
+    "keepalives_idle": "30",  # seconds of silence before the first probe
+    "keepalives_interval": "10",  # seconds between probes
+    "keepalives_count": "3",
+}
+_POLL = 0.1  # seconds between psycopg's own looks at a socket that says nothing
+
+
+class Session(psycopg.AsyncConnection[DictRow]):
+    """A connection that is closed, not rescued, when somebody stops waiting for it.
+
+    psycopg asks the server to cancel and waits for it, up to 10 s: too long for a pass, and in
+    vain with a frozen server. The server ends our statement by itself (statement_timeout).
+    """
+
+    async def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = _POLL,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's signature
+    ) -> T:
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
+
+    async def run(
+        self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]
+    ) -> list[DictRow]:
+        """Send all statements in one round trip; the rows of the last but one, BEGIN … COMMIT.
+
+        One round trip, so no snapshot is held while our packets travel (field/postgres.md §2.9).
+        Raises the first psycopg.Error; the transaction is then failed, and open.
+        """
+        first: psycopg.Error | None = None
+        cursors: list[psycopg.AsyncCursor[DictRow]] = []
+        try:
+            async with self.pipeline():  # leaving it waits for the answers
+                try:
+                    for statement, params in statements:
+                        cursors.append(await self.execute(statement, params))
+                except psycopg.Error as error:
+                    # Kept, not raised: psycopg would log a warning of its own for the rest that
+                    # the server skipped.
+                    first = error
+        except psycopg.Error as error:
+            first = first or error
+        if first is not None:
+            raise first
+        answer = cursors[-2]
+        return await answer.fetchall() if answer.description else []
+
+
+async def open_session(url: ServerUrl, within: timedelta) -> Session:
+    """Connect in `within` at most, for all addresses of the host together.
+
+    Raises psycopg.Error, or what the resolver raises. target_session_attrs is the URL's business.
+    """
+    parameters = (
+        _KEEPALIVE
+        | url.parameters
+        | {
+            "application_name": APPLICATION_NAME,
+            "client_encoding": "utf8",  # statements are sent as UTF-8 bytes
+            # Per address and in whole seconds, 2 at least: libpq's rules.
+            "connect_timeout": str(max(2, round(within.total_seconds()))),
+        }
+    )
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            return await Session.connect(
+                make_conninfo("", **parameters),
+                autocommit=True,
+                # Prepared statements live in a server session; PgBouncer hands it to others.
+                prepare_threshold=None,
+                row_factory=dict_row,
+            )
+    except TimeoutError:
+        raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None

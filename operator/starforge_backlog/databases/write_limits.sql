@@ -1,0 +1,8 @@
+-- Promise: the write that follows is over after statement_timeout, waits for no lock longer than
+-- lock_timeout, and is on disk when COMMIT returns (field/postgres.md §3.3). A stronger setting
+-- (remote_apply, remote_write) stays; only 'off' and 'local' are raised.
+SELECT set_config('statement_timeout', %(statement_timeout)s, true),
+       set_config('lock_timeout', %(lock_timeout)s, true),
+       set_config('synchronous_commit',
+                  CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+                       ELSE current_setting('synchronous_commit') END, true)
