@@ -1,0 +1,140 @@
+"""What the operator did, read off the recording: differences between one second and the next.
+
+Taken from the effects (replicas, the flag's row) and not from the operator's words, so that the
+picture and the promises below it are evidence and not an echo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from demo.recording import About, Sample
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    UP = "up"
+    DOWN = "down"
+    REVERT = "revert"
+    PAUSE = "pause"
+    RESUME = "resume"
+    TRIP = "trip"
+    PROBE = "probe"
+    CLOSE = "close"
+    VERDICT = "verdict"
+    DISTURBANCE = "disturbance"
+    CALM = "calm"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that happened, with the numbers that belong to it."""
+
+    t: float
+    kind: Kind
+    text: str
+    why: str = ""
+
+
+def acts(about: About, samples: Sequence[Sample]) -> tuple[Act, ...]:
+    """Everything that happened, in order."""
+    found = [*_scaling(samples), *_flag(samples), *_breaker(samples), *_disturbance(about)]
+    return tuple(sorted(found, key=lambda act: act.t))
+
+
+def _scaling(samples: Sequence[Sample]) -> list[Act]:
+    found: list[Act] = []
+    last: int | None = None
+    last_up = False
+    for sample in samples:
+        if sample.workload is None:
+            continue
+        now = sample.workload.replicas
+        if last is not None and now != last:
+            why = _step_why(samples, sample.t, f"{last} → {now}")
+            if now > last:
+                found.append(Act(sample.t, Kind.UP, f"steps up, {last} → {now}", why))
+            elif last_up and _failed(samples, sample.t):
+                found.append(Act(sample.t, Kind.REVERT, f"reverts the step, {last} → {now}", why))
+            else:
+                found.append(Act(sample.t, Kind.DOWN, f"steps down, {last} → {now}", why))
+            last_up = now > last
+        last = now
+    return found
+
+
+def _failed(samples: Sequence[Sample], t: float) -> bool:
+    """Whether the step before that moment was judged as failed, around that moment."""
+    near = [s.operator for s in samples if t - 3 <= s.t <= t + 4 and s.operator is not None]
+    return any(operator.verdict == "Failed" for operator in near)
+
+
+def _step_why(samples: Sequence[Sample], t: float, step: str) -> str:
+    """The reason may be in status one or two samples after the write that it explains."""
+    for sample in samples:
+        if t - 1 <= sample.t <= t + 4 and sample.operator and sample.operator.step == step:
+            return sample.operator.step_why
+    return ""
+
+
+def _flag(samples: Sequence[Sample]) -> list[Act]:
+    found: list[Act] = []
+    last: bool | None = None
+    for sample in samples:
+        if sample.flag_paused is None:
+            continue
+        if last is not None and sample.flag_paused != last:
+            waiting = f"{sample.jobs.waiting:,} jobs waiting" if sample.jobs else ""
+            if sample.flag_paused:
+                found.append(Act(sample.t, Kind.PAUSE, "pauses ingestion", waiting))
+            else:
+                found.append(Act(sample.t, Kind.RESUME, "resumes ingestion", waiting))
+        last = sample.flag_paused
+    return found
+
+
+def _breaker(samples: Sequence[Sample]) -> list[Act]:
+    found: list[Act] = []
+    last = ""
+    for sample in samples:
+        now = sample.operator.breaker if sample.operator else ""
+        if not now:
+            continue
+        if last and now != last:
+            if now == "Closed":
+                found.append(Act(sample.t, Kind.CLOSE, "closes the breaker", "the probe held"))
+            elif now == "HalfOpen":
+                found.append(Act(sample.t, Kind.PROBE, "half-opens the breaker", "a probe"))
+            else:
+                found.append(Act(sample.t, Kind.TRIP, "opens the breaker", ""))
+        last = now
+    return found
+
+
+def _disturbance(about: About) -> list[Act]:
+    found: list[Act] = []
+    if about.disturbed_from is not None:
+        found.append(Act(about.disturbed_from, Kind.DISTURBANCE, about.disturbance))
+    if about.disturbed_until is not None:
+        found.append(Act(about.disturbed_until, Kind.CALM, "it is over"))
+    return found
+
+
+def pauses(samples: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
+    """Spans in which the flag said paused. A gap in the readings does not end one."""
+    spans: list[tuple[float, float]] = []
+    start: float | None = None
+    last = 0.0
+    for sample in samples:
+        last = sample.t
+        if sample.flag_paused is True and start is None:
+            start = sample.t
+        elif sample.flag_paused is False and start is not None:
+            spans.append((start, sample.t))
+            start = None
+    if start is not None:
+        spans.append((start, last))
+    return tuple(spans)

@@ -1,0 +1,235 @@
+"""The picture of a run: `python -m demo.timeline RECORDING OUT.png OUT.svg`.
+
+Four panels over one time axis, the pause as a band through all of them, and the operator's
+actions as numbers on top with a legend below: labels beside the curves collide, numbers do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from demo.actions import Act, Kind, acts, pauses
+from demo.recording import Recording
+from demo.timeline_panels import (
+    INK,
+    MUTED,
+    PAPER,
+    STYLE,
+    draw_clients,
+    draw_connections,
+    draw_queue,
+    draw_replicas,
+)
+
+PAUSE = "#f6c445"
+TROUBLE = "#d64545"
+COLOURS = {
+    Kind.UP: "#2f6fde",
+    Kind.DOWN: "#5b7083",
+    Kind.REVERT: TROUBLE,
+    Kind.TRIP: "#c27c00",
+    Kind.PAUSE: "#c27c00",
+    Kind.RESUME: "#2b8a57",
+    Kind.PROBE: "#2b8a57",
+    Kind.CLOSE: "#2b8a57",
+    Kind.DISTURBANCE: TROUBLE,
+    Kind.CALM: TROUBLE,
+}
+WIDTH_INCHES, PANEL_INCHES = 12.0, 8.2
+LINE_INCHES = 0.235
+"""Height of one line of the legend."""
+TOGETHER_SECONDS = 2.5
+"""Acts closer than this are one marker: the breaker opens and the pause follows at once."""
+
+
+def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
+    """Draw the run into every path given; the suffix decides the format."""
+    happened = _grouped(acts(recording.about, recording.samples))
+    rows = (len(happened) + 1) // 2
+    legend = 0.35 + LINE_INCHES * rows
+    head = 1.0
+    height = head + PANEL_INCHES + legend
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            4,
+            1,
+            figsize=(WIDTH_INCHES, height),
+            sharex=True,
+            gridspec_kw={"height_ratios": [1.0, 1.7, 1.15, 1.5], "hspace": 0.2},
+        )
+        figure.subplots_adjust(
+            left=0.075, right=0.865, top=1 - head / height, bottom=(legend + 0.45) / height
+        )
+        draw_clients(axes[0], recording)
+        draw_queue(axes[1], recording)
+        draw_replicas(axes[2], recording)
+        draw_connections(axes[3], recording)
+        _time_axis(axes, recording)
+        _bands(axes, recording)
+        _markers(axes, happened)
+        _head(figure, recording, subtitle, height)
+        _legend(figure, happened, legend / height, height)
+        for path in paths:
+            figure.savefig(path, dpi=150, facecolor=PAPER)
+        plt.close(figure)
+
+
+def _grouped(happened: Sequence[Act]) -> list[tuple[Act, ...]]:
+    groups: list[tuple[Act, ...]] = []
+    for act in happened:
+        if groups and act.t - groups[-1][0].t <= TOGETHER_SECONDS:
+            groups[-1] = (*groups[-1], act)
+        else:
+            groups.append((act,))
+    return groups
+
+
+def _time_axis(axes: Sequence[Any], recording: Recording) -> None:
+    start, end = recording.samples[0].t, recording.samples[-1].t
+    step = 15 if end - start <= 240 else 30
+    ticks = [t for t in range(0, int(end) + 1, step) if t >= start]
+    axes[-1].set_xlim(start, end)
+    axes[-1].set_xticks(ticks, [f"{t // 60}:{t % 60:02d}" for t in ticks])
+    axes[-1].set_xlabel("minutes since the clients started", color=MUTED, labelpad=6)
+
+
+def _bands(axes: Sequence[Any], recording: Recording) -> None:
+    for start, end in pauses(recording.samples):
+        for axis in axes:
+            axis.axvspan(start, end, color=PAUSE, alpha=0.2, linewidth=0, zorder=0)
+        axes[0].text(
+            (start + end) / 2,
+            0.9,
+            f"ingestion paused, {end - start:.0f} s",
+            transform=axes[0].get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=9,
+            fontweight="bold",
+            color="#8a5a00",
+            zorder=6,
+        )
+    about = recording.about
+    if about.disturbed_from is not None and about.disturbed_until is not None:
+        for axis in axes:
+            axis.axvspan(
+                about.disturbed_from,
+                about.disturbed_until,
+                facecolor="none",
+                edgecolor=TROUBLE,
+                alpha=0.28,
+                hatch="///",
+                linewidth=0,
+                zorder=0,
+            )
+        axes[0].text(
+            (about.disturbed_from + about.disturbed_until) / 2,
+            0.9,
+            about.disturbance,
+            transform=axes[0].get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=9,
+            fontweight="bold",
+            color=TROUBLE,
+            zorder=6,
+        )
+
+
+def _markers(axes: Sequence[Any], groups: Sequence[tuple[Act, ...]]) -> None:
+    for number, group in enumerate(groups, start=1):
+        t, colour = group[0].t, COLOURS[group[-1].kind]
+        for axis in axes:
+            axis.axvline(t, color=colour, linewidth=0.9, linestyle=(0, (3, 2.5)), zorder=1.5)
+        axes[0].annotate(
+            str(number),
+            xy=(t, 1.0),
+            xycoords=axes[0].get_xaxis_transform(),
+            xytext=(0, 11),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+            color="white",
+            bbox={"boxstyle": "circle,pad=0.28", "facecolor": colour, "edgecolor": "none"},
+            annotation_clip=False,
+        )
+
+
+def _head(figure: Any, recording: Recording, subtitle: str, height: float) -> None:
+    figure.text(
+        0.028,
+        1 - 0.36 / height,
+        recording.about.title,
+        fontsize=16,
+        fontweight="bold",
+        color=INK,
+        va="center",
+    )
+    figure.text(0.028, 1 - 0.64 / height, subtitle, fontsize=10, color=MUTED, va="center")
+
+
+def _legend(figure: Any, groups: Sequence[tuple[Act, ...]], top: float, height: float) -> None:
+    rows = (len(groups) + 1) // 2
+    for index, group in enumerate(groups):
+        column, row = divmod(index, rows)
+        x = 0.038 + column * 0.485
+        y = top - (0.12 + LINE_INCHES * row) / height
+        colour = COLOURS[group[-1].kind]
+        figure.text(
+            x,
+            y,
+            str(index + 1),
+            fontsize=7.5,
+            fontweight="bold",
+            color="white",
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.25", "facecolor": colour, "edgecolor": "none"},
+        )
+        seconds = int(group[0].t)
+        text = ", ".join(act.text for act in group)
+        why = next((act.why for act in group if act.why), "")
+        figure.text(
+            x + 0.014,
+            y,
+            f"{seconds // 60}:{seconds % 60:02d}",
+            fontsize=9,
+            color=MUTED,
+            va="center",
+        )
+        figure.text(
+            x + 0.043,
+            y,
+            _shortened(f"{text}: {why}" if why else text),
+            fontsize=9,
+            color=INK,
+            va="center",
+        )
+
+
+def _shortened(text: str, most: int = 84) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def main() -> int:
+    """Draw again what was recorded."""
+    if len(sys.argv) < 3:
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    draw(Recording.read(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
