@@ -1,4 +1,4 @@
-"""What every model of the API shares: camelCase on the wire, frozen in memory, durations as text."""
+"""What every model of the API shares: camelCase on the wire, frozen, durations as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Wi
 from pydantic.alias_generators import to_camel
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+
+# Digits are limited so that the API server's `duration()` cannot overflow (292 years): an
+# overflow would be reported as a broken rule, not as a wrong value.
+DURATION_PATTERN = r"^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"
+DURATION_MAX_LENGTH = len("9999h999999m99999999s")
 
 
 def parse_duration(value: object) -> timedelta:
@@ -42,22 +46,44 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": 32}),
+    # The pattern is part of the CEL rule that also holds the bounds (`terms.span`): one rule
+    # gives one message with the mend, where a schema pattern would only quote itself.
+    WithJsonSchema({"type": "string", "maxLength": DURATION_MAX_LENGTH}),
 ]
 
 
+def wire_name(name: str) -> str:
+    """The field's name in YAML: camelCase, and `for_` (a Python keyword) is `for`."""
+    return to_camel(name.rstrip("_"))
+
+
 class Model(BaseModel):
-    """A frozen part of a spec. Unknown fields are refused: a typo must not become a default."""
+    """A frozen part of a spec.
+
+    Bounds and rules are only in the schema: the API server refuses what breaks them, and models
+    parse whatever it once accepted, so that a rule tightened later cannot keep the operator from
+    releasing a pause it holds. For the same reason unknown fields are dropped: the server refuses
+    or prunes typos, and after a roll-back of the operator a newer CRD's defaults are in every
+    policy.
+    """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+        frozen=True,
+        extra="ignore",
+        alias_generator=wire_name,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
 class StatusModel(BaseModel):
     """A frozen part of a status. Unknown fields are dropped: an older operator may read a newer
-    status after a roll-back and must go on."""
+    status after a roll-back and must go on. So a field that is added later needs a default."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
+        frozen=True,
+        extra="ignore",
+        alias_generator=wire_name,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )

@@ -1,13 +1,56 @@
-"""`QueueBacklogPolicy.spec`: what an admin writes. Defaults are the runbook's numbers."""
+"""`QueueBacklogPolicy.spec`: what an admin writes. Defaults are the runbook's numbers.
+
+Each part has a file of its own; this one holds the whole, and the rules that span several parts.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.breaker import MOST_NAMES, Breaker, Recover, Trip
+from starforge_backlog.api.database import Database, Pressure, SecretKeyRef, SecretValue
+from starforge_backlog.api.producer import FeatureFlag, Producer
+from starforge_backlog.api.queue import (
+    ColumnNames,
+    Objectives,
+    PostgresQueue,
+    Priority,
+    Queue,
+    StatusNames,
+)
+from starforge_backlog.api.rules import Rule, rules
+from starforge_backlog.api.scaling import Growth, Scaling
+from starforge_backlog.api.target import ConnectionsPerReplica, Target
+from starforge_backlog.api.terms import named, span
+
+__all__ = [
+    "Breaker",
+    "ColumnNames",
+    "ConnectionsPerReplica",
+    "Database",
+    "FeatureFlag",
+    "Growth",
+    "Mode",
+    "Objectives",
+    "PostgresQueue",
+    "Pressure",
+    "Priority",
+    "Producer",
+    "Queue",
+    "QueueBacklogPolicySpec",
+    "Recover",
+    "Scaling",
+    "SecretKeyRef",
+    "SecretValue",
+    "StatusNames",
+    "Target",
+    "Trip",
+]
 
 
 class Mode(StrEnum):
@@ -17,201 +60,77 @@ class Mode(StrEnum):
     OBSERVE = "Observe"
 
 
-class Priority(StrEnum):
-    """How early a queue is served when capacity is short."""
-
-    CRITICAL = "Critical"
-    NORMAL = "Normal"
-    BACKGROUND = "Background"
-
-
-class Growth(StrEnum):
-    """How up-steps grow: always `stepUp`, or doubled after each passed step."""
-
-    FIXED = "Fixed"
-    SLOW_START = "SlowStart"
-
-
-class SecretKeyRef(Model):
-    """A key of a Secret in the policy's namespace."""
-
-    name: str
-    key: str
-
-
-class SecretValue(Model):
-    """A value that is only ever given by reference."""
-
-    secret_key_ref: SecretKeyRef
-
-
-class ConnectionsPerReplica(Model):
-    """How many database connections one replica can open: pool × processes + extra."""
-
-    env: str | None = None
-    value: int | None = None
-    processes: int = 1
-    extra: int = 0
-
-
-class Target(Model):
-    """The workload that is scaled: anything with a scale subresource."""
-
-    api_version: str = "apps/v1"
-    kind: str = "Deployment"
-    name: str
-    min_replicas: int = 1
-    max_replicas: int | None = None
-    connections_per_replica: ConnectionsPerReplica = ConnectionsPerReplica(env="PG_POOL_MAX")
-
-
-class Pressure(Model):
-    """When the database is under pressure: no up-step, and the last one is reverted."""
-
-    utilization_percent: int = 80
-    lock_waiters: int = 5
-    longest_transaction: Duration = timedelta(minutes=5)
-
-
-class Database(Model):
-    """The database whose connections the workers share with everybody else."""
-
-    url: SecretValue
-    headroom: int = 20
-    max_connections: int | None = None
-    worker_role: str | None = None
-    pressure: Pressure = Pressure()
-
-
-class StatusNames(Model):
-    """Which words of the status column mean what. Unset: recognised from the catalog."""
-
-    waiting: tuple[str, ...] | None = None
-    in_progress: tuple[str, ...] | None = None
-    failed: tuple[str, ...] | None = None
-    finished: tuple[str, ...] | None = None
-
-
-class ColumnNames(Model):
-    """Names of the job table's columns, where they differ from the StarForge schema."""
-
-    id: str = "id"
-    type: str = "type"
-    status: str = "status"
-    run_after: str = "run_after"
-    created_at: str = "created_at"
-    updated_at: str = "updated_at"
-    attempts: str = "attempts"
-
-
-class PostgresQueue(Model):
-    """A job table in the policy's database."""
-
-    table: str = "queue_jobs"
-    types: tuple[str, ...] = ()
-    columns: ColumnNames = ColumnNames()
-    statuses: StatusNames = StatusNames()
-
-
-class Objectives(Model):
-    """What healthy means for a queue."""
-
-    waiting: int = 500
-    oldest_age: Duration | None = None
-    failed_percent: int = 1
-    for_: Duration = Field(default=timedelta(minutes=5), alias="for")
-
-
-class Queue(Model):
-    """A queue that is watched. Exactly one kind of source."""
-
-    name: str
-    priority: Priority = Priority.NORMAL
-    postgres: PostgresQueue | None = None
-    objectives: Objectives = Objectives()
-
-    @property
-    def oldest_age(self) -> timedelta:
-        """The age objective: 30 min for real time, 24 h for backfills (runbook, alerts to add)."""
-        if self.objectives.oldest_age is not None:
-            return self.objectives.oldest_age
-        background = self.priority is Priority.BACKGROUND
-        return timedelta(hours=24) if background else timedelta(minutes=30)
-
-
-class Scaling(Model):
-    """How steps are taken."""
-
-    step_up: int = 2
-    observe_for: Duration = timedelta(seconds=90)
-    step_down: int = 1
-    scale_down_after: Duration = timedelta(minutes=10)
-    growth: Growth = Growth.FIXED
-    drain_within: Duration = timedelta(minutes=15)
-    # How long a change of `replicas` by somebody else is respected after their last write (P9).
-    yield_for: Duration = timedelta(minutes=5)
-
-
-class FeatureFlag(Model):
-    """A row of a flag table whose JSON value says that ingestion is paused."""
-
-    table: str = "feature_flags"
-    name: str = "ingest_control"
-    path: tuple[str, ...] = ("ingest_paused",)
-    name_column: str = "name"
-    data_column: str = "data"
-    # Some applications validate the whole JSON value and refuse unknown keys.
-    write_owner: bool = True
-
-
-class Producer(Model):
-    """Something that feeds a queue and can be paused. Exactly one way."""
-
-    name: str
-    feature_flag: FeatureFlag | None = None
-
-
-class Trip(Model):
-    """One rule that opens a breaker. Exactly one signal."""
-
-    waiting: int | None = None
-    oldest_age: Duration | None = None
-    failed_percent: int | None = None
-    database_utilization_percent: int | None = None
-    for_: Duration = Field(default=timedelta(minutes=5), alias="for")
-    min_samples: int = 20
-
-
-class Recover(Model):
-    """When an open breaker dares a probe, and how long the probe is."""
-
-    below: int = 50
-    for_: Duration = Field(default=timedelta(minutes=2), alias="for")
-    probe_for: Duration = timedelta(minutes=5)
-
-
-class Breaker(Model):
-    """Pauses producers when any of its rules holds for its time."""
-
-    name: str
-    queues: tuple[str, ...] = ()
-    pause: tuple[str, ...] = ()
-    trip: tuple[Trip, ...]
-    recover: Recover = Recover()
+_RULES = rules(
+    Rule(
+        "has(self.database) || !self.queues.exists(q, has(q.postgres))",
+        "a queue with postgres needs spec.database: add database.url.secretKeyRef",
+        path=".queues",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "has(self.database) || !self.producers.exists(p, has(p.featureFlag))",
+        "a producer with featureFlag needs spec.database: add database.url.secretKeyRef",
+        path=".producers",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "has(self.database) || !self.breakers.exists(b,"
+        " b.trip.exists(t, has(t.databaseUtilizationPercent)))",
+        "databaseUtilizationPercent needs spec.database: add database.url.secretKeyRef",
+        path=".breakers",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "self.breakers.all(b, b.pause.all(n, self.producers.exists(p, p.name == n)))",
+        "breakers[].pause names a producer that is not in spec.producers: add it there or correct"
+        " the name",
+        path=".breakers",
+    ),
+    Rule(
+        "self.breakers.all(b, b.queues.all(n, self.queues.exists(q, q.name == n)))",
+        "breakers[].queues names a queue that is not in spec.queues: add it there or correct the"
+        " name",
+        path=".breakers",
+    ),
+)
 
 
 class QueueBacklogPolicySpec(Model):
     """What the operator is to guard, and within which bounds."""
 
+    model_config = ConfigDict(json_schema_extra=_RULES)
+
     mode: Mode = Mode.ENFORCE
+    """Enforce acts. Observe decides and reports all that it would do, and writes nothing but its
+    own status; what this policy had paused is released on the switch."""
+
     suspend: bool = False
-    interval: Duration = timedelta(seconds=15)
+    """Stop deciding. What this policy has paused stays as it is until it is resumed or the policy
+    is deleted; replicas stay where they are."""
+
+    interval: Annotated[Duration, span("2s", "10m")] = timedelta(seconds=15)
+    """Time between two passes (observe, decide, act, report), jittered. A change of the spec or of
+    an annotation starts a pass at once. Longer spares the database, shorter trips earlier."""
+
     target: Target
+    """The workload whose replicas are changed: the queue's consumers."""
+
     database: Database | None = None
-    queues: tuple[Queue, ...]
+    """The database that the workers share with others, and where their queue and flags are.
+    Without it there is no budget, and a condition says so."""
+
+    queues: Annotated[tuple[Queue, ...], named(MOST_NAMES, least=1)]
+    """The queues that the target works on; at least one, each name once."""
+
     scaling: Scaling = Scaling()
-    producers: tuple[Producer, ...] = ()
-    breakers: tuple[Breaker, ...] = ()
+    """How replicas are changed: in small steps, each observed before the next."""
+
+    producers: Annotated[tuple[Producer, ...], named(MOST_NAMES)] = ()
+    """What feeds the queues and can be paused, each name once. Only breakers pause."""
+
+    breakers: Annotated[tuple[Breaker, ...], named(MOST_NAMES)] = ()
+    """When producers are paused and resumed: closed → open → half-open → closed. Each name
+    once."""
 
     def producer(self, name: str) -> Producer | None:
         """The producer of that name, or None when the spec has none (any more)."""

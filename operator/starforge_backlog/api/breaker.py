@@ -1,0 +1,99 @@
+"""`spec.breakers`: when to pause what, and when to let it go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import ConfigDict
+
+from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.queue import MOST_WAITING
+from starforge_backlog.api.rules import Rule, exactly_one, rules
+from starforge_backlog.api.terms import Name, ordered, span, whole, words
+
+MOST_RULES = 8  # trip rules per breaker; there are four signals
+MOST_NAMES = 16  # queues, producers and breakers of one policy
+
+SIGNALS = ("waiting", "oldestAge", "failedPercent", "databaseUtilizationPercent")
+
+
+class Trip(Model):
+    """One rule that opens a breaker. Exactly one signal."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                exactly_one(*SIGNALS),
+                "a trip rule needs exactly one of waiting, oldestAge, failedPercent and"
+                " databaseUtilizationPercent: write a rule of its own for each signal",
+            )
+        )
+    )
+
+    waiting: Annotated[int, whole(1, MOST_WAITING)] | None = None
+    """Signal: jobs that wait, summed over the breaker's queues; trips above this number."""
+
+    oldest_age: Annotated[Duration, span("1s", "720h")] | None = None
+    """Signal: how long the oldest due job has waited; trips above this time."""
+
+    failed_percent: Annotated[int, whole(1, 100)] | None = None
+    """Signal: failed jobs in percent of those that ended; trips above this share, if at least
+    minSamples jobs ended."""
+
+    database_utilization_percent: Annotated[int, whole(1, 100)] | None = None
+    """Signal: connections in use, in percent of the database's limit; trips above this share.
+    The runbook pages above 90 % for 2 minutes. Needs spec.database."""
+
+    for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=5)
+    """How long the signal must stay above its value, without a break, before the breaker opens.
+    An unknown reading is a break: it neither trips nor recovers."""
+
+    min_samples: Annotated[int, whole(1, 1_000_000)] = 20
+    """Jobs that must have ended for failedPercent to count: one failure of three is noise."""
+
+
+class Recover(Model):
+    """When an open breaker dares a probe, and how long the probe is."""
+
+    below: Annotated[int, whole(1, 99)] = 50
+    """Every signal must be at or below this percentage of its trip value before producers are
+    resumed on probation. Well below 100 keeps the breaker from flapping."""
+
+    for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=2)
+    """How long the signals must have stayed that low, without a break."""
+
+    probe_for: Annotated[Duration, span("2s", "24h")] = timedelta(minutes=5)
+    """How long producers run on probation (half-open), judged by fresh readings only, before the
+    breaker closes. A trip meanwhile opens it again, and the next probe waits longer."""
+
+
+class Breaker(Model):
+    """Pauses producers when any of its rules holds for its time."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "size(self.pause) > 0",
+                "a breaker that pauses nothing has no effect: list at least one of spec.producers"
+                " in pause",
+                path=".pause",
+                reason="FieldValueRequired",
+            )
+        )
+    )
+
+    name: Name
+    """Name of the breaker in status, Events and metrics. Once only."""
+
+    queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
+    """Queues whose readings the rules look at, by their names; all queues if empty."""
+
+    pause: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
+    """Producers that are paused while the breaker is open, by their names; at least one."""
+
+    trip: Annotated[tuple[Trip, ...], ordered(1, MOST_RULES)]
+    """Rules that open the breaker: any one of them, sustained for its time, is enough."""
+
+    recover: Recover = Recover()
+    """When paused producers are resumed: first on probation, then for good."""

@@ -1,0 +1,65 @@
+"""`spec.producers`: what feeds the queues and can be paused."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict
+
+from starforge_backlog.api.base import Model
+from starforge_backlog.api.rules import Rule, exactly_one, rules
+from starforge_backlog.api.terms import FlagName, Identifier, Name, TableName, ordered
+
+MOST_PATH_STEPS = 8  # depth of the JSON path; StarForge's flag needs one
+
+
+class FeatureFlag(Model):
+    """A row of a flag table whose JSON value says that ingestion is paused."""
+
+    table: TableName = "feature_flags"
+    """The flag table in spec.database, as table or schema.table. Cannot change while this policy
+    holds the pause."""
+
+    name: FlagName = "ingest_control"
+    """The row: the value of nameColumn. The row must exist; if it does not, nothing is paused and
+    the condition ProducersRunning says so. Cannot change while this policy holds the pause."""
+
+    path: Annotated[tuple[Identifier, ...], ordered(1, MOST_PATH_STEPS)] = ("ingest_paused",)
+    """Where in the row's JSON the flag is, from the outside in: [ingest_paused] is
+    data.ingest_paused, as in the runbook. The operator sets it to true and on release restores
+    what was there. Cannot change while this policy holds the pause."""
+
+    name_column: Identifier = "name"
+    """Column that identifies the row. Cannot change while this policy holds the pause."""
+
+    data_column: Identifier = "data"
+    """Column of type json or jsonb that holds the flag. Cannot change while this policy holds the
+    pause."""
+
+    # Some applications validate the whole JSON value and refuse unknown keys.
+    write_owner: bool = True
+    """Whether an object beside the flag says who paused it, since when, and under which token.
+    Turn it off where the application refuses keys it does not know; then the row's version alone
+    tells our pause from a person's. Cannot change while this policy holds the pause."""
+
+
+class Producer(Model):
+    """Something that feeds a queue and can be paused. Exactly one way."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                exactly_one("featureFlag"),
+                "a producer needs exactly one way to pause it: add featureFlag: {} for a row of"
+                " feature_flags in spec.database",
+                reason="FieldValueRequired",
+            )
+        )
+    )
+
+    name: Name
+    """Name of the producer in status, Events, metrics and in breakers[].pause. Once only."""
+
+    feature_flag: FeatureFlag | None = None
+    """Paused by a flag in a table of spec.database, which the ingestion API reads: it then
+    answers 429 or 503. {} is the runbook's flag."""

@@ -1,0 +1,170 @@
+"""`spec.queues`: what is watched, where its jobs are, and what healthy means."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from itertools import combinations
+from typing import Annotated
+
+from pydantic import ConfigDict
+
+from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.rules import Rule, exactly_one, rules
+from starforge_backlog.api.terms import (
+    Identifier,
+    JobType,
+    Name,
+    StatusWord,
+    TableName,
+    span,
+    whole,
+    words,
+)
+
+MOST_WAITING = 1_000_000_000  # jobs; fits an int32
+
+MOST_WORDS = 16  # status words per group; the three published schemas have one each
+MOST_TYPES = 64  # job types per queue; each is a row of the status
+
+_GROUPS = ("waiting", "inProgress", "failed", "finished")
+_NO_WORD_TWICE = " && ".join(
+    f"(!has(self.{one}) || !has(self.{other}) || !self.{one}.exists(w, w in self.{other}))"
+    for one, other in combinations(_GROUPS, 2)
+)
+
+
+class Priority(StrEnum):
+    """How early a queue is served when capacity is short."""
+
+    CRITICAL = "Critical"
+    NORMAL = "Normal"
+    BACKGROUND = "Background"
+
+
+class StatusNames(Model):
+    """Which words of the status column mean what. Unset: recognised from the catalog."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                _NO_WORD_TWICE,
+                "a status word stands in two of waiting, inProgress, failed and finished: keep it"
+                " in one, or jobs would be counted twice",
+                reason="FieldValueDuplicate",
+            )
+        )
+    )
+
+    waiting: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
+    """Words of jobs that wait for a worker. If left out: pending, where the table has it."""
+
+    in_progress: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
+    """Words of jobs that a worker has claimed. If left out: running or processing."""
+
+    failed: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
+    """Words of jobs that ended badly. If left out: failed."""
+
+    finished: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
+    """Words of jobs that ended well. If left out: done or completed."""
+
+
+class ColumnNames(Model):
+    """Names of the job table's columns, where they differ from the StarForge schema."""
+
+    id: Identifier = "id"
+    """Primary key of a job."""
+
+    type: Identifier = "type"
+    """Kind of a job, for example process_snapshot."""
+
+    status: Identifier = "status"
+    """Status word of a job; text or an enum."""
+
+    run_after: Identifier = "run_after"
+    """When a job is due. Tables without it: a job is due when it is created."""
+
+    created_at: Identifier = "created_at"
+    """When a job was enqueued."""
+
+    updated_at: Identifier = "updated_at"
+    """When a job changed last; processed_at in the first migration."""
+
+    attempts: Identifier = "attempts"
+    """How often a job was tried."""
+
+
+class PostgresQueue(Model):
+    """A job table in the policy's database."""
+
+    table: TableName = "queue_jobs"
+    """The job table, as table or schema.table; without a schema the connection's search path
+    finds it."""
+
+    types: Annotated[tuple[JobType, ...], words(MOST_TYPES)] = ()
+    """Job types that belong to this queue; all of the table if empty. Two queues can share one
+    table by their types, for example process_snapshot and backfill_range."""
+
+    columns: ColumnNames = ColumnNames()
+    """Names of the table's columns, where they differ. A column that the table has not got makes
+    the readings that need it unknown, and the queue's status says so."""
+
+    statuses: StatusNames = StatusNames()
+    """Which words of the status column mean what. Groups that are left out are recognised from
+    the catalog (enum labels, check constraints) among the words of StarForge's schemas."""
+
+
+class Objectives(Model):
+    """What healthy means for a queue."""
+
+    waiting: Annotated[int, whole(1, MOST_WAITING)] = 500
+    """Most jobs that may wait. 500 pages in the runbook."""
+
+    oldest_age: Annotated[Duration, span("1s", "720h")] | None = None
+    """Most time that the oldest due job may have waited. If left out, 30m; 24h for a queue of
+    priority Background (runbook: 30 min for real time, 24 h for backfills)."""
+
+    failed_percent: Annotated[int, whole(0, 100)] = 1
+    """Most failed jobs in percent of those that ended. 1 % pages in the runbook."""
+
+    for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=5)
+    """How long an objective must be missed without a break before the queue counts as backed up.
+    5 minutes is the runbook's time for an alert."""
+
+
+class Queue(Model):
+    """A queue that is watched. Exactly one kind of source."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                exactly_one("postgres"),
+                "a queue needs exactly one source: add postgres: {} for a job table in"
+                " spec.database",
+                reason="FieldValueRequired",
+            )
+        )
+    )
+
+    name: Name
+    """Name of the queue in status, Events, metrics and in breakers[].queues. Once only."""
+
+    priority: Priority = Priority.NORMAL
+    """Who is served first when connections are short, and what is paused first. Background is for
+    backfills: its oldest job may wait 24h instead of 30m."""
+
+    postgres: PostgresQueue | None = None
+    """Jobs are rows of a table in spec.database. {} fits StarForge's queue_jobs in each of its
+    published variants."""
+
+    objectives: Objectives = Objectives()
+    """What healthy means. Missing one of them for its time is a backlog: BacklogHealthy turns
+    False and the target is scaled up within its budget."""
+
+    @property
+    def oldest_age(self) -> timedelta:
+        """The age objective: 30 min for real time, 24 h for backfills (runbook, alerts to add)."""
+        if self.objectives.oldest_age is not None:
+            return self.objectives.oldest_age
+        background = self.priority is Priority.BACKGROUND
+        return timedelta(hours=24) if background else timedelta(minutes=30)

@@ -1,0 +1,85 @@
+"""The resource as `kubectl` shows it: names, columns, and rules between an update and its past."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from starforge_backlog.api import PLURAL
+from starforge_backlog.api.rules import Rule
+
+KIND: Final = "QueueBacklogPolicy"
+SINGULAR: Final = KIND.lower()
+SHORT_NAMES: Final = ("qbp",)
+CATEGORIES: Final = ("starforge",)
+CRD_FILE: Final = f"{PLURAL}.yaml"
+
+DESCRIPTION: Final = (
+    "A QueueBacklogPolicy guards a job queue: it scales the queue's workers in observed steps"
+    " within the connections that their database can bear, pauses producers when a breaker trips,"
+    " resumes them, and says what it did and why."
+)
+
+
+class Column(NamedTuple):
+    """A column of `kubectl get qbp`; `priority` 1 only with `-o wide`."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    priority: int = 0
+
+
+# Ordered as the questions of on-call at 3 a.m.: is it bad, what is the cause, what was done.
+COLUMNS: Final = (
+    Column("Target", ".spec.target.name", "The workload that is scaled"),
+    Column("Replicas", ".status.replicas", "Replicas of the target, and how many are ready"),
+    Column(
+        "Budget", ".status.scaling.budget", "Replicas that the database can serve", type="integer"
+    ),
+    Column("Waiting", ".status.waiting", "Jobs that wait, all queues"),
+    Column("Oldest", ".status.oldest", "How long the oldest due job has waited"),
+    Column("Cause", ".status.cause", "The leading cause of the backlog"),
+    Column(
+        "Healthy",
+        '.status.conditions[?(@.type=="BacklogHealthy")].status',
+        "Whether all objectives are met",
+    ),
+    Column("Paused", ".status.pausedNames", "Producers that are paused"),
+    Column("Age", ".metadata.creationTimestamp", "Time since the policy was created", type="date"),
+    Column("Summary", ".status.summary", "The last pass in one sentence", priority=1),
+)
+
+# Pauses that only we can take back; the states of api/status.py PauseState in which a flag may
+# carry our token.
+_OURS = "p.by == 'us' && p.state in ['Intended', 'Held']"
+_NO_PAUSE = "!has(self.status) || !has(self.status.paused)"
+_SAME_URL = (
+    "has(self.spec.database) == has(oldSelf.spec.database) && (!has(self.spec.database)"
+    " || self.spec.database.url == oldSelf.spec.database.url)"
+)
+_SAME_FLAGS = (
+    f"self.spec.producers.all(n, !self.status.paused.exists(p, {_OURS} && p.producer == n.name)"
+    " || oldSelf.spec.producers.all(o, o.name != n.name || (has(n.featureFlag) =="
+    " has(o.featureFlag) && (!has(n.featureFlag) || n.featureFlag == o.featureFlag))))"
+)
+_MEND = "wait for it to resume, or set mode: Observe to have it released, or remove the producer"
+
+# A change of where a pause is would orphan it: nobody could tell any more that it is ours (P4).
+# Removing the producer is fine: the operator releases it where status.paused says it is.
+ROOT_RULES: Final = (
+    Rule(
+        f"{_NO_PAUSE} || !self.status.paused.exists(p, {_OURS}) || ({_SAME_URL})",
+        "spec.database.url cannot change while this policy holds a pause there (status.paused):"
+        f" {_MEND}",
+        path=".spec",
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        f"{_NO_PAUSE} || {_SAME_FLAGS}",
+        "spec.producers[].featureFlag cannot change while this policy holds that producer's pause"
+        f" (status.paused): {_MEND}",
+        path=".spec.producers",
+        reason="FieldValueForbidden",
+    ),
+)
