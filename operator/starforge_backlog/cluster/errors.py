@@ -1,0 +1,175 @@
+"""What can go wrong between us and the API server, each fault with the sentence that mends it.
+
+Translated once, here, from status codes and socket errors: nothing outside this folder sees
+an exception of the client library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import aiohttp
+
+from starforge_backlog.snapshot import Unknown, Why
+
+# Values of charts/starforge-backlog that grant rights; messages name them as the mend.
+CHART_RBAC = "rbac.create"
+CHART_TARGETS = "rbac.targets"
+# Resources that the chart grants by default. Anything else is a target of another kind.
+GRANTED_BY_DEFAULT = frozenset(
+    {"deployments", "pods", "secrets", "configmaps", "events", "leases", "queuebacklogpolicies"}
+)
+# The API server's own words are quoted up to here: enough for a field path, not for a page.
+QUOTED_CHARACTERS = 300
+
+
+class FaultKind(StrEnum):
+    """The kinds of answer that callers tell apart."""
+
+    NOT_FOUND = "NotFound"
+    CONFLICT = "Conflict"
+    FORBIDDEN = "Forbidden"
+    UNAUTHORIZED = "Unauthorized"
+    INVALID = "Invalid"
+    THROTTLED = "Throttled"
+    TIMEOUT = "Timeout"
+    UNREACHABLE = "Unreachable"
+    SERVER = "ServerError"
+
+
+_WHY: dict[FaultKind, Why] = {
+    FaultKind.FORBIDDEN: Why.NO_PERMISSION,
+    FaultKind.UNAUTHORIZED: Why.NO_PERMISSION,
+    FaultKind.TIMEOUT: Why.TIMEOUT,
+    FaultKind.THROTTLED: Why.UNREACHABLE,
+    FaultKind.UNREACHABLE: Why.UNREACHABLE,
+}
+
+_BY_STATUS: dict[int, FaultKind] = {
+    401: FaultKind.UNAUTHORIZED,
+    403: FaultKind.FORBIDDEN,
+    404: FaultKind.NOT_FOUND,
+    409: FaultKind.CONFLICT,
+    410: FaultKind.NOT_FOUND,
+    429: FaultKind.THROTTLED,
+    503: FaultKind.UNREACHABLE,
+    504: FaultKind.TIMEOUT,
+}
+_FIRST_SERVER_ERROR = 500
+_FIRST_CLIENT_ERROR = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of the API server, in the words of RBAC."""
+
+    verb: str  # get, list, create, update, patch
+    resource: str  # plural, with the subresource: "deployments/scale"
+    group: str  # "" is the core group
+    namespace: str | None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.resource}.{self.group}" if self.group else self.resource
+        name = f' "{self.name}"' if self.name else ""
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{what}{name}{where}"
+
+
+class ClusterFault(Exception):  # noqa: N818 - a fault of the outside world, not an error of ours
+    """The API server did not do what was asked. `message` is a sentence with the mend."""
+
+    def __init__(self, kind: FaultKind, why: Why, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.why = why
+        self.message = message
+
+    def unknown(self, at: datetime) -> Unknown:
+        """The same as a reading that is missing."""
+        return Unknown(self.why, self.message, at)
+
+
+def fault_from_status(asked: Asked, status: int, body: bytes) -> ClusterFault:
+    """Translate an answer that is not 2xx."""
+    kind = _BY_STATUS.get(status)
+    if kind is None:
+        if status >= _FIRST_SERVER_ERROR:
+            kind = FaultKind.SERVER
+        else:
+            kind = FaultKind.INVALID if status >= _FIRST_CLIENT_ERROR else FaultKind.SERVER
+    said = _said(body)
+    return ClusterFault(kind, _WHY.get(kind, Why.ERROR), _sentence(kind, asked, status, said))
+
+
+def fault_from_exception(asked: Asked, error: BaseException) -> ClusterFault:
+    """Translate a request that got no answer."""
+    if isinstance(error, asyncio.TimeoutError):
+        message = f"the API server did not answer in time when asked to {asked.verb} {asked}"
+        return ClusterFault(FaultKind.TIMEOUT, Why.TIMEOUT, message)
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.SSLError)):
+        message = (
+            "the API server's certificate is not trusted; check the certificate authority in the "
+            f"kubeconfig or the ServiceAccount's ca.crt ({_quote(str(error))})"
+        )
+        return ClusterFault(FaultKind.UNREACHABLE, Why.UNREACHABLE, message)
+    message = (
+        f"the API server cannot be reached to {asked.verb} {asked} "
+        f"({type(error).__name__}: {_quote(str(error))})"
+    )
+    return ClusterFault(FaultKind.UNREACHABLE, Why.UNREACHABLE, message)
+
+
+def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
+    match kind:
+        case FaultKind.NOT_FOUND:
+            return f"{asked} does not exist"
+        case FaultKind.CONFLICT:
+            return f"{asked} was changed by somebody else meanwhile ({said})"
+        case FaultKind.FORBIDDEN:
+            return f"the operator may not {asked.verb} {asked}; {_grant(asked)}"
+        case FaultKind.UNAUTHORIZED:
+            return (
+                f"the API server does not know the operator's credentials (asked to {asked.verb} "
+                f"{asked}); check that its ServiceAccount exists and its token is mounted"
+            )
+        case FaultKind.THROTTLED:
+            return f"the API server is too busy to {asked.verb} {asked} (429); the next pass asks"
+        case FaultKind.INVALID:
+            return f"the API server refused to {asked.verb} {asked} ({status}): {said}"
+        case FaultKind.TIMEOUT | FaultKind.UNREACHABLE | FaultKind.SERVER:
+            return f"the API server failed to {asked.verb} {asked} ({status}): {said}"
+
+
+def _grant(asked: Asked) -> str:
+    resource = asked.resource.split("/", 1)[0]
+    if resource in GRANTED_BY_DEFAULT:
+        return (
+            f"install the chart with {CHART_RBAC}=true, or grant the verb {asked.verb} on "
+            f"{asked.resource} to its ServiceAccount"
+        )
+    kind = f"{resource}.{asked.group}" if asked.group else resource
+    return f"add {kind} to the chart value {CHART_TARGETS}"
+
+
+def _said(body: bytes) -> str:
+    """The `message` of a `metav1.Status`, or the start of whatever came instead of one."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and isinstance(parsed.get("message"), str):
+        return _quote(parsed["message"])
+    return _quote(body.decode(errors="replace"))
+
+
+def _quote(text: str) -> str:
+    one_line = " ".join(text.split())
+    if len(one_line) <= QUOTED_CHARACTERS:
+        return one_line or "no message"
+    return one_line[: QUOTED_CHARACTERS - 1] + "…"

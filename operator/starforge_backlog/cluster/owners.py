@@ -1,0 +1,52 @@
+"""Who wrote `replicas` last, as `managedFields` tells (P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from starforge_backlog.cluster.client import FIELD_MANAGER, Json
+from starforge_backlog.snapshot import ScaleWriter
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+def last_writer(found: Json) -> ScaleWriter | None:
+    """Whoever made `spec.replicas` what it is, or None when nobody owns it (never set).
+
+    A write that changes the number takes the field from all others, so several owners all wrote
+    this very number. Are we among them, it is ours, whoever applied the same afterwards: that is
+    how a step shows that was written right before a crash. Of others the latest is named; writes
+    through the scale subresource carry no time at all and count as the latest.
+    """
+    owners = list(_owners(found))
+    ours = next((owner for owner in owners if owner.manager == FIELD_MANAGER), None)
+    if ours is not None or not owners:
+        return ours
+    return max(owners, key=lambda owner: (owner.at is None, owner.at or _BEGINNING))
+
+
+def _owners(found: Json) -> Iterator[ScaleWriter]:
+    for entry in found.get("metadata", {}).get("managedFields") or ():
+        if _owns_replicas(entry):
+            yield ScaleWriter(manager=entry.get("manager", ""), at=parse_time(entry.get("time")))
+
+
+def _owns_replicas(entry: Json) -> bool:
+    fields: Any = entry.get("fieldsV1") or {}
+    if entry.get("subresource") == "scale":
+        # The scale subresource can write nothing but replicas, under whatever path a CRD keeps it.
+        return bool(fields.get("f:spec"))
+    return not entry.get("subresource") and "f:replicas" in (fields.get("f:spec") or {})
+
+
+def parse_time(text: object) -> datetime | None:
+    """A `metav1.Time`, or None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)

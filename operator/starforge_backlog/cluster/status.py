@@ -1,0 +1,198 @@
+"""The only writer of a policy's status, and its memory of what it wrote.
+
+A pass may start before our own write of the last pass has come back over the watch. Deciding from
+the older body would forget that write (a pause's token, a step), so the writer keeps the newest
+status it knows of, and every write names the version that it was decided from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json, Operations
+from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.cluster.lenient import parse_status
+
+# Conflicts with writers of spec or annotations that are retried in one pass; each retry reads the
+# policy anew. Who edits more often than this in a second is another operator, not a person.
+CONFLICT_RETRIES = 3
+
+_log = logging.getLogger(__name__)
+
+
+class WriteOutcome(StrEnum):
+    """What became of a write."""
+
+    WRITTEN = "Written"
+    UNCHANGED = "Unchanged"  # equal to what is there: no request was sent
+    CONFLICT = "Conflict"  # somebody else wrote the status; theirs is `current` from now on
+    GONE = "Gone"  # the policy was deleted
+    FAILED = "Failed"  # the API server did not take it; nothing is known to have changed
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWrite:
+    """Outcome of a write, and the sentence when it is not what was wanted."""
+
+    outcome: WriteOutcome
+    message: str = ""
+
+    @property
+    def stands(self) -> bool:
+        """The wanted status is on the server: intents in it may be carried out."""
+        return self.outcome in {WriteOutcome.WRITTEN, WriteOutcome.UNCHANGED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The newest state of one policy. Statuses are kept as bytes: a model is ten times as large."""
+
+    version: str
+    server: bytes  # the status as the API server has it
+    wanted: bytes | None  # what we sent that became `server` (the CRD may prune or default)
+    doubtful: bytes | None = None  # sent, but no answer came: it may be on the server
+
+
+class StatusWriter:
+    """Reads and writes the status of policies. One task per policy at a time."""
+
+    def __init__(self, client: ClusterClient) -> None:
+        self._client = client
+        self._known: dict[str, _Known] = {}
+        self._complained: dict[str, bytes] = {}
+
+    def current(self, body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
+        """The freshest status: of the watch's body, or of our own last write if that is newer."""
+        meta: Json = body["metadata"]
+        uid = str(meta["uid"])
+        self._adopt(uid, str(meta.get("resourceVersion") or ""), body)
+        status, dropped = parse_status(json.loads(self._known[uid].server))
+        if dropped and self._complained.get(uid) != self._known[uid].server:
+            self._complained[uid] = self._known[uid].server
+            _log.warning(
+                "the status of %s/%s was not written by this operator; ignored: %s",
+                meta.get("namespace"),
+                meta.get("name"),
+                ", ".join(dropped),
+            )
+        return status
+
+    async def write(
+        self, namespace: str, name: str, uid: str, status: QueueBacklogPolicyStatus
+    ) -> StatusWrite:
+        """Make this the status, if nobody else wrote one since `current`."""
+        wanted = _canonical(_dump(status))
+        try:
+            return await self._write(namespace, name, uid, wanted)
+        except ClusterFault as fault:
+            if fault.kind is FaultKind.NOT_FOUND:
+                self.forget(uid)
+                return StatusWrite(WriteOutcome.GONE, fault.message)
+            known = self._known.get(uid)
+            if known is not None and fault.kind in {FaultKind.TIMEOUT, FaultKind.UNREACHABLE}:
+                self._known[uid] = _Known(known.version, known.server, known.wanted, wanted)
+            return StatusWrite(WriteOutcome.FAILED, fault.message)
+
+    def forget(self, uid: str) -> None:
+        """The policy is gone: drop what is kept of it."""
+        self._known.pop(uid, None)
+        self._complained.pop(uid, None)
+
+    async def _write(self, namespace: str, name: str, uid: str, wanted: bytes) -> StatusWrite:
+        for _ in range(CONFLICT_RETRIES):
+            known = self._known.get(uid) or await self._reread(namespace, name, uid)
+            if known is None:
+                return self._replaced(namespace, name, uid)
+            if known.doubtful is None and wanted in {known.server, known.wanted}:
+                return StatusWrite(WriteOutcome.UNCHANGED)
+            try:
+                answer = await self._client.patch(
+                    POLICIES, namespace, name, _operations(known.version, wanted), sub="status"
+                )
+            except ClusterFault as fault:
+                if fault.kind is not FaultKind.CONFLICT:
+                    raise
+            else:
+                self._known[uid] = _Known(
+                    answer["metadata"]["resourceVersion"], _canonical(answer.get("status")), wanted
+                )
+                return StatusWrite(WriteOutcome.WRITTEN)
+            there = await self._reread(namespace, name, uid)
+            if there is None:
+                return self._replaced(namespace, name, uid)
+            if there.server not in {known.server, known.wanted, known.doubtful, wanted}:
+                message = "somebody else wrote the status; the next pass goes on from theirs"
+                return StatusWrite(WriteOutcome.CONFLICT, message)
+        message = f"the policy changed {CONFLICT_RETRIES} times while its status was written"
+        return StatusWrite(WriteOutcome.CONFLICT, message)
+
+    async def _reread(self, namespace: str, name: str, uid: str) -> _Known | None:
+        """What the server has now becomes what is known; None when it is another policy."""
+        found = await self._client.get(POLICIES, namespace, name)
+        meta: Json = found["metadata"]
+        if meta["uid"] != uid:
+            return None
+        self._known[uid] = _Known(meta["resourceVersion"], _canonical(found.get("status")), None)
+        return self._known[uid]
+
+    def _replaced(self, namespace: str, name: str, uid: str) -> StatusWrite:
+        self.forget(uid)
+        message = f"{namespace}/{name} was deleted and created anew"
+        return StatusWrite(WriteOutcome.GONE, message)
+
+    def _adopt(self, uid: str, version: str, body: Mapping[str, Any]) -> None:
+        """Take the watch's view unless our own write is newer."""
+        known = self._known.get(uid)
+        if known is not None and not _is_newer(version, known.version):
+            return
+        server = _canonical(body.get("status"))
+        # Where only spec or annotations moved, what we wrote still stands as we wrote it.
+        wanted = known.wanted if known is not None and server == known.server else None
+        self._known[uid] = _Known(version, server, wanted)
+
+
+def _operations(version: str, wanted: bytes) -> Operations:
+    """A JSON patch that replaces the whole status, so that removed keys are gone.
+
+    Putting `resourceVersion` makes it a precondition (409 when stale); a `test` operation would
+    answer 422, which cannot be told from a status that the schema refuses.
+    """
+    return [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "add", "path": "/status", "value": json.loads(wanted)},
+    ]
+
+
+def _dump(status: QueueBacklogPolicyStatus) -> Json:
+    """As JSON, without what is None: the API server prunes nulls, and would look changed."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _canonical(status: object) -> bytes:
+    """The same bytes for the same status, whoever wrote the JSON."""
+    return json.dumps(_normal(status or {}), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _normal(value: object) -> object:
+    """Plain containers (the framework hands out views) and `2` for `2.0`, as Go writes it."""
+    if isinstance(value, Mapping):
+        return {key: _normal(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_normal(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_newer(version: str, than: str) -> bool:
+    """Resource versions of one resource are ordered integers (an API promise since 1.35).
+
+    One that is no integer is taken as newer when it differs: the watch is then all we have.
+    """
+    if version.isdecimal() and than.isdecimal():
+        return int(version) > int(than)
+    return version != than

@@ -1,0 +1,199 @@
+"""The workload that is scaled: one GET of it, one LIST of its pods.
+
+The object itself serves for Deployments, StatefulSets and ReplicaSets: its `resourceVersion` is
+the one of its scale, so no second GET is needed. Other kinds are asked for their scale as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starforge_backlog.api.policy import Target
+from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.cluster.cache import MonotonicClock
+from starforge_backlog.cluster.client import PODS, ClusterClient, Json
+from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.cluster.kinds import BUILT_IN, KindResolver
+from starforge_backlog.cluster.owners import last_writer
+from starforge_backlog.cluster.per_replica import PerReplicaReader
+from starforge_backlog.cluster.pods import PodSummary, summarize
+from starforge_backlog.cluster.secrets import KeyValueStore
+from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why, Workload
+
+# What Kubernetes writes into a Deployment that says nothing; also assumed for kinds whose
+# controllers we do not know, because an unseen surge would break the budget (P1).
+DEFAULT_SURGE = "25%"
+NO_SURGE = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """The three things a scale subresource tells."""
+
+    replicas: int
+    version: str
+    selector: str
+
+
+class WorkloadReader:
+    """Reads targets. Expected faults come back as `Unknown`, not as exceptions."""
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        store: KeyValueStore,
+        clock: Clock = utc_now,
+        monotonic: MonotonicClock = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._kinds = KindResolver(client, monotonic)
+        self._per_replica = PerReplicaReader(store, clock, monotonic)
+
+    async def read(
+        self, namespace: str, target: Target
+    ) -> tuple[Reading[Workload], Reading[PerReplica]]:
+        """The workload with its pods, and the connections that one replica can open."""
+        at = self._clock()
+        try:
+            found, scale = await self._object_and_scale(namespace, target)
+        except ClusterFault as fault:
+            unknown = _missing(fault, namespace, target, at=fault.unknown(at))
+            return unknown, unknown
+        try:
+            pods = await self._pods(namespace, target, scale)
+        except ClusterFault as fault:
+            pods = fault.unknown(at)
+        template = _containers(found, [] if isinstance(pods, Unknown) else pods)
+        per_replica = await self._per_replica.read(
+            namespace,
+            target.connections_per_replica,
+            template,
+            uid=found["metadata"]["uid"],
+            generation=int(found["metadata"].get("generation") or 0),
+        )
+        if isinstance(pods, Unknown):
+            return pods, per_replica
+        return Known(_workload(found, scale, summarize(pods), target.kind), at), per_replica
+
+    async def _object_and_scale(self, namespace: str, target: Target) -> tuple[Json, _Scale]:
+        resource = await self._kinds.resolve(target.api_version, target.kind)
+        found = await self._client.get(resource, namespace, target.name)
+        if (target.api_version, target.kind) in BUILT_IN:
+            return found, _own_scale(found)
+        return found, _scale(await self._client.get(resource, namespace, target.name, sub="scale"))
+
+    async def _pods(
+        self, namespace: str, target: Target, scale: _Scale
+    ) -> Sequence[Json] | Unknown:
+        if not scale.selector:
+            message = (
+                f"the scale of {target.kind} {target.name} has no selector, so its pods cannot be "
+                "counted; its CRD must set subresources.scale.labelSelectorPath"
+            )
+            return Unknown(Why.BAD_SHAPE, message, self._clock())
+        return await self._client.list_objects(PODS, namespace, label_selector=scale.selector)
+
+
+def _missing(fault: ClusterFault, namespace: str, target: Target, at: Unknown) -> Unknown:
+    if fault.kind is not FaultKind.NOT_FOUND or fault.why is Why.TARGET_NOT_FOUND:
+        return at
+    message = (
+        f"{target.kind} {target.name} does not exist in namespace {namespace}; create it or "
+        "correct spec.target"
+    )
+    return Unknown(Why.TARGET_NOT_FOUND, message, at.at)
+
+
+def _workload(found: Json, scale: _Scale, pods: PodSummary, kind: str) -> Workload:
+    spec = found.get("spec") or {}
+    return Workload(
+        uid=found["metadata"]["uid"],
+        replicas=scale.replicas,
+        scale_version=scale.version,
+        writer=last_writer(found),
+        ready=pods.ready,
+        pending=pods.pending,
+        crash_looping=pods.crash_looping,
+        oom_killed=pods.oom_killed,
+        terminating=pods.terminating,
+        restarts=pods.restarts,
+        max_surge=max_surge(spec, kind),
+        paused=spec.get("paused") is True,
+        rolling_out=is_rolling_out(found, kind, pods.revisions),
+        not_ready_why=pods.not_ready_why,
+    )
+
+
+def max_surge(spec: Mapping[str, Any], kind: str) -> str:
+    """How many pods more than `replicas` a rollout may start, as written in the object."""
+    if kind in {"StatefulSet", "ReplicaSet"}:
+        return NO_SURGE  # a StatefulSet replaces in place, a ReplicaSet rolls nothing out
+    strategy = spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return NO_SURGE
+    surge = (strategy.get("rollingUpdate") or {}).get("maxSurge")
+    return DEFAULT_SURGE if surge is None else str(surge)
+
+
+def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
+    """Whether a change of the pod template is still under way, or not even seen yet."""
+    generation = int(found["metadata"].get("generation") or 0)
+    status, spec = found.get("status") or {}, found.get("spec") or {}
+    # A status without observedGeneration is either not written yet or of a kind that has none.
+    observed = status.get("observedGeneration", generation if status else 0)
+    if kind in {"Deployment", "StatefulSet", "ReplicaSet"} and int(observed) < generation:
+        return True
+    if kind == "StatefulSet":
+        update = spec.get("updateStrategy") or {}
+        partition = (update.get("rollingUpdate") or {}).get("partition")
+        if update.get("type") == "OnDelete" or partition:
+            return False  # two revisions side by side are what was asked for
+        return status.get("currentRevision") != status.get("updateRevision")
+    # Against status.replicas, not the spec's: a step up of ours is no rollout.
+    updated, all_of_them = status.get("updatedReplicas") or 0, status.get("replicas") or 0
+    return (kind == "Deployment" and int(updated) != int(all_of_them)) or revisions > 1
+
+
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A `metav1.LabelSelector` as the query parameter of a list."""
+    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for rule in selector.get("matchExpressions") or ():
+        key, values = rule["key"], ",".join(rule.get("values") or ())
+        written = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": f"!{key}",
+        }
+        parts.append(written[rule["operator"]])
+    return ",".join(parts)
+
+
+def _own_scale(found: Json) -> _Scale:
+    spec = found["spec"]
+    return _Scale(
+        replicas=int(spec.get("replicas", 1)),  # what the API server takes an absent number for
+        version=found["metadata"]["resourceVersion"],
+        selector=selector_text(spec.get("selector") or {}),
+    )
+
+
+def _scale(scale: Json) -> _Scale:
+    return _Scale(
+        replicas=int((scale.get("spec") or {}).get("replicas") or 0),
+        version=scale["metadata"]["resourceVersion"],
+        selector=str((scale.get("status") or {}).get("selector") or ""),
+    )
+
+
+def _containers(found: Json, pods: Sequence[Json]) -> Sequence[Json]:
+    """Containers of the pod template; of a pod where the kind keeps its template elsewhere."""
+    spec = found.get("spec") or {}
+    template = spec.get("template") if isinstance(spec.get("template"), Mapping) else None
+    pod = template if template else next(iter(pods), {})
+    containers: Sequence[Json] = (pod.get("spec") or {}).get("containers") or ()
+    return containers
