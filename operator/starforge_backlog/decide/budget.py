@@ -73,9 +73,7 @@ def budget(
     maximum = min(
         connections.max_connections, database.max_connections or connections.max_connections
     )
-    reserved = (
-        connections.superuser_reserved + connections.reserved + connections.provider_reserved
-    )
+    reserved = connections.superuser_reserved + connections.reserved + connections.provider_reserved
     usable = maximum - reserved
     if connections.database_limit is not None:
         usable = min(usable, connections.database_limit)
@@ -122,6 +120,19 @@ def budget(
             f" + {workload.terminating} terminating <= {slots}; runbook's cap {seed_cap}"
         ),
     )
+
+
+def free_replicas(database: Database, connections: Connections, per_replica: PerReplica) -> int:
+    """Replicas that the connections free at this moment would serve, headroom left alone.
+
+    The budget plans with recent peaks; this stops a step into a moment that is worse than they.
+    """
+    maximum = min(
+        connections.max_connections, database.max_connections or connections.max_connections
+    )
+    reserved = connections.superuser_reserved + connections.reserved + connections.provider_reserved
+    free = maximum - reserved - connections.clients - database.headroom
+    return max(0, free // max(1, per_replica.connections))
 
 
 def _worker_roles(

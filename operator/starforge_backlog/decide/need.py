@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Reading, Unknown
 
-# Demand within 10 % of capacity is met: the noise of arrivals must not move replicas (the HPA
-# tolerates the same).
+# Demand within 10 % of capacity moves nothing, up or down: the noise of arrivals must not become
+# a change of replicas (the HPA tolerates the same).
 TOLERANCE = 0.1
 # A replica counts as busy while this many jobs wait for each: with an idle worker, throughput
 # measures arrivals and not what the worker can do.
@@ -63,15 +63,21 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
     )
 
 
-def need(load: Load, per_replica: float | None, drain_within: timedelta) -> int | None:
-    """Replicas that serve the arrivals and drain the backlog in time; None when unknown.
+def demand(load: Load, drain_within: timedelta) -> float | None:
+    """Jobs per second that must be finished: arrivals, and the backlog within `drainWithin`.
 
-    demand = arrivals + waiting / drainWithin; need = demand / throughput per replica.
+    None when a part is unknown.
     """
-    if load.waiting is None or load.arrivals is None or not per_replica:
+    if load.waiting is None or load.arrivals is None:
         return None
-    demand = load.arrivals + load.waiting / max(1.0, drain_within.total_seconds())
-    return max(0, math.ceil(demand / per_replica - TOLERANCE))
+    return load.arrivals + load.waiting / max(1.0, drain_within.total_seconds())
+
+
+def need(demand: float | None, per_replica: float | None) -> int | None:
+    """Replicas that serve the demand; None when it or the throughput of one is unknown."""
+    if demand is None or not per_replica:
+        return None
+    return math.ceil(demand / per_replica)
 
 
 def measured_per_replica(load: Load, ready: int, remembered: float | None) -> float | None:

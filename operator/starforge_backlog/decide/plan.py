@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from starforge_backlog.api.status import PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import BudgetStatus, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.snapshot import Reading, Snapshot, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,36 @@ class ScaleTo:
 Action = Pause | Resume | ScaleTo
 
 
+class Cause(StrEnum):
+    """The runbook's root causes that this version can tell apart."""
+
+    CONSUMER_OUTAGE = "ConsumerOutage"
+    PRODUCER_STORM = "ProducerStorm"
+    SLOW_PROCESSING = "SlowProcessing"
+    DATABASE_PRESSURE = "DatabasePressure"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A cause that holds now, with the numbers that show it."""
+
+    cause: Cause
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the decision was made from: the report quotes it, nothing computes it twice."""
+
+    findings: tuple[Finding, ...]
+    missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
+    pressure: tuple[str, ...] | None  # None: unknown, or the policy names no database
+    utilization: Reading[float]  # percent of the connection limit
+    budget: BudgetStatus | Unknown | None  # None: the policy names no database
+    scaling_reason: str
+    scaling_message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One pass' decision. In `Observe` mode `actions` holds only releases of our own pauses, and
@@ -58,4 +90,6 @@ class Plan:
 
     actions: tuple[Action, ...]
     would: tuple[str, ...]
-    status: QueueBacklogPolicyStatus
+    status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
+    seen: Snapshot  # as judged: late readings have become unknown
+    assessment: Assessment

@@ -75,8 +75,8 @@ def judge(
             )
         return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
     if now - step.ready_at < observe_for:
-        left = observe_for - (now - step.ready_at)
-        return Judgement(StepVerdict.OBSERVING, f"observing for another {format_duration(left)}")
+        until = f"observed until {step.ready_at + observe_for:%H:%M:%S} UTC"
+        return Judgement(StepVerdict.OBSERVING, until)
     if pressure is None:
         return Judgement(StepVerdict.INCONCLUSIVE, "the database cannot be read")
     if after.waiting is None:
@@ -106,9 +106,7 @@ def _by_backlog(before: Baseline, after: Baseline) -> Judgement:
     return Judgement(StepVerdict.PASSED, trend)
 
 
-def _by_throughput(
-    step: Step, before: float, after: Baseline, observe_for: timedelta
-) -> Judgement:
+def _by_throughput(step: Step, before: float, after: Baseline, observe_for: timedelta) -> Judgement:
     now = after.throughput_per_second or 0.0
     expected = before * (step.to - step.from_) / max(1, step.from_)
     noise = NOISE_SIGMAS * math.sqrt(before / max(1.0, observe_for.total_seconds()))

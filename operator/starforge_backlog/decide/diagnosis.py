@@ -1,0 +1,75 @@
+"""Why is the queue backed up? (runbook, *Causes and targeted actions*)
+
+Each cause is a rule over this pass' readings, with the numbers that show it. Several can hold;
+the order is that of the actions they ask for: restart what is down, spare the database, pause the
+storm, and only then look at slow jobs. `RetryStorm` and `PoisonMessage` need attempts per job,
+which come with dead letters.
+"""
+
+from __future__ import annotations
+
+from starforge_backlog.api.status import ScalingStatus, StepVerdict
+from starforge_backlog.decide.need import TOLERANCE, Load
+from starforge_backlog.decide.plan import Cause, Finding
+from starforge_backlog.snapshot import Known, Reading, Workload
+
+
+def diagnose(
+    load: Load,
+    workload: Reading[Workload],
+    scaling: ScalingStatus,
+    pressure: tuple[str, ...] | None,
+) -> tuple[Finding, ...]:
+    """All causes that hold now, the leading one first."""
+    found = (
+        _consumer_outage(load, workload),
+        _database_pressure(pressure),
+        _producer_storm(load, workload, scaling),
+        _slow_processing(load, scaling),
+    )
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _consumer_outage(load: Load, workload: Reading[Workload]) -> Finding | None:
+    """Nothing is processed while work waits, and the pods say why."""
+    if not isinstance(workload, Known) or not load.waiting:
+        return None
+    pods = workload.value
+    down = pods.ready == 0 or (load.throughput == 0 and bool(pods.crash_looping or pods.oom_killed))
+    if not down:
+        return None
+    why = pods.not_ready_why or "no pod is Ready"
+    return Finding(
+        Cause.CONSUMER_OUTAGE,
+        f"{pods.ready} of {pods.replicas} pods Ready while {load.waiting} jobs wait: {why}",
+    )
+
+
+def _database_pressure(pressure: tuple[str, ...] | None) -> Finding | None:
+    return Finding(Cause.DATABASE_PRESSURE, "; ".join(pressure)) if pressure else None
+
+
+def _producer_storm(
+    load: Load, workload: Reading[Workload], scaling: ScalingStatus
+) -> Finding | None:
+    """Arrivals above what the running replicas can finish, with all of them at work."""
+    per_replica = scaling.throughput_per_replica
+    if not isinstance(workload, Known) or load.arrivals is None or not per_replica:
+        return None
+    capacity = per_replica * workload.value.ready
+    if not workload.value.ready or load.arrivals <= capacity * (1 + TOLERANCE):
+        return None
+    return Finding(
+        Cause.PRODUCER_STORM,
+        f"{load.arrivals:.2g} jobs/s arrive, {workload.value.ready} replicas finish {capacity:.2g}",
+    )
+
+
+def _slow_processing(load: Load, scaling: ScalingStatus) -> Finding | None:
+    """More replicas brought no more throughput: something else is the limit."""
+    step = scaling.last_step
+    if step is None or step.verdict is not StepVerdict.FAILED or step.to <= step.from_:
+        return None
+    if "throughput" not in step.verdict_why or not load.waiting:
+        return None
+    return Finding(Cause.SLOW_PROCESSING, step.verdict_why)

@@ -1,0 +1,122 @@
+"""The last step: observe it, judge it, take it back when it failed (P3)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from starforge_backlog.api.policy import Growth
+from starforge_backlog.api.status import BudgetStatus, Step, StepVerdict
+from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, write
+from starforge_backlog.decide.verdict import judge
+
+# The wait after a failed step doubles with each further failure ...
+HOLD_DOWN_GROWTH = 2
+# ... up to this: long enough for a person to look, short enough for a night without one.
+LONGEST_HOLD_DOWN = timedelta(minutes=30)
+
+
+def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
+    """Judge the last step. Returns an outcome while it decides what happens now."""
+    step = at.before.last_step
+    if step is None:
+        return at, None
+    replicas = at.workload.replicas
+    if step.verdict is StepVerdict.FAILED and replicas == step.to > step.from_:
+        return at, _revert(at, step)  # decided before, not carried out yet
+    if step.verdict not in {StepVerdict.OBSERVING, StepVerdict.INCONCLUSIVE}:
+        return at, None
+    if replicas != step.to:
+        # The intent was stored, the write never happened: as if it had not been decided.
+        return remember(at, last_step=None), None
+    if step.ready_at is None and at.workload.ready >= step.to and not at.workload.pending:
+        step = step.model_copy(update={"ready_at": at.now})
+        at = remember(at, last_step=step)
+    if step.to < step.from_:
+        return _judge_down(at, step)
+    return _judge_up(at, step)
+
+
+def _judge_down(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
+    """A down-step needs only its window: what it costs shows as need, which steps up again."""
+    ends = step.at + at.spec.scaling.observe_for
+    if at.now < ends:
+        until = f"{step.from_} -> {step.to}: observed until {ends:%H:%M:%S} UTC"
+        return at, hold(at, "Observing", until)
+    return _closed(at, step, StepVerdict.PASSED, "window over"), None
+
+
+def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
+    scaling = at.spec.scaling
+    judgement = judge(
+        step,
+        at.now_reading,
+        at.workload,
+        at.pressure,
+        scaling.observe_for,
+        max(queue.objectives.failed_percent for queue in at.spec.queues),
+        at.now,
+    )
+    verdict, why = judgement.verdict, judgement.why
+    budget = at.budget
+    if isinstance(budget, BudgetStatus) and budget.replicas < step.to:
+        verdict = StepVerdict.FAILED
+        why = f"the budget fell to {budget.replicas}: {budget.formula}"
+    where = f"{step.from_} -> {step.to}"
+    match verdict:
+        case StepVerdict.OBSERVING:
+            return at, hold(at, "Observing", f"{where}: {why}")
+        case StepVerdict.INCONCLUSIVE:
+            if step.verdict is not verdict or step.verdict_why != why:
+                step = step.model_copy(update={"verdict": verdict, "verdict_why": why})
+                at = remember(at, last_step=step)
+            return at, hold(at, "Unknown", f"{where}: no verdict: {why}")
+        case StepVerdict.PASSED:
+            at = _closed(at, step, verdict, why)
+            size = at.before.step_size or scaling.step_up
+            grown = size * 2 if scaling.growth is Growth.SLOW_START else scaling.step_up
+            return remember(at, step_size=grown, failed_steps=0, hold_down_until=None), None
+        case StepVerdict.FAILED:
+            at = _closed(at, step, verdict, why)
+            failed = at.before.failed_steps + 1
+            wait = scaling.observe_for * HOLD_DOWN_GROWTH ** min(failed, 16)
+            at = remember(
+                at,
+                step_size=scaling.step_up,
+                failed_steps=failed,
+                hold_down_until=at.now + min(wait, LONGEST_HOLD_DOWN),
+            )
+            closed = at.before.last_step
+            assert closed is not None
+            return at, _revert(at, closed)
+
+
+def _closed(at: Situation, step: Step, verdict: StepVerdict, why: str) -> Situation:
+    step = step.model_copy(
+        update={
+            "verdict": verdict,
+            "verdict_why": why,
+            "verdict_at": at.now,
+            "after": at.now_reading,
+        }
+    )
+    return remember(at, last_step=step)
+
+
+def _revert(at: Situation, step: Step) -> Outcome:
+    """Take a failed step back, and further where the budget fell below its start."""
+    to = step.from_
+    if isinstance(at.budget, BudgetStatus):
+        to = max(at.spec.target.min_replicas, min(to, at.budget.replicas))
+    to = min(to, step.from_)
+    why = f"step {step.from_} -> {step.to} failed: {step.verdict_why}"
+    reverted = step.model_copy(update={"reverted": True})
+    status = at.before.model_copy(
+        update={
+            "last_step": reverted,
+            "next_step_not_before": at.now + at.spec.scaling.observe_for,
+            "idle_since": None,
+        }
+    )
+    back = write(at, StepKind.REVERT, to, why)
+    return Outcome(back, status, "HoldDown", f"reverted to {to}: {why}")

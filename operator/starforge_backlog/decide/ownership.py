@@ -1,0 +1,72 @@
+"""Whose replicas are they? A write that is not ours is noticed, named and respected (P9)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from starforge_backlog.api import FIELD_MANAGER
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.status import ExternalWriter, ScalingStatus
+from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
+
+
+def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
+    """Notice writes of `replicas` that are not ours, and respect them (P9)."""
+    workload, before = at.workload, at.before
+    if before.target_uid != workload.uid:
+        # Another object under the same name: nothing we remember is about it.
+        at = replace(
+            at,
+            before=ScalingStatus(
+                target_uid=workload.uid,
+                applied_replicas=workload.replicas,
+                throughput_per_replica=before.throughput_per_replica,
+            ),
+        )
+        before = at.before
+    if workload.replicas == 0:
+        at = remember(at, applied_replicas=0, last_step=None, external=None, idle_since=None)
+        who = workload.writer.manager if workload.writer else "somebody"
+        message = (
+            f"scaled to 0 by {who}; it stays so. Scale it to"
+            f" {at.spec.target.min_replicas} or more to hand it back"
+        )
+        return at, hold(at, "ScaledToZero", message)
+    if _ours(at):
+        return remember(at, applied_replicas=workload.replicas, external=None), None
+    return _external(at)
+
+
+def _ours(at: Situation) -> bool:
+    """Replicas are what we wrote, or what a write of ours left behind when we were killed."""
+    workload, before = at.workload, at.before
+    if before.external is not None:
+        return False
+    if workload.replicas == before.applied_replicas or before.applied_replicas is None:
+        return True
+    step = before.last_step
+    landed = step is not None and workload.replicas in {step.to, step.from_}
+    writer = workload.writer
+    return landed and (writer is None or writer.manager == FIELD_MANAGER)
+
+
+def _external(at: Situation) -> tuple[Situation, Outcome | None]:
+    workload, known = at.workload, at.before.external
+    writer = workload.writer
+    manager = writer.manager if writer is not None else "an unknown writer"
+    wrote_at = writer.at if writer is not None and writer.at is not None else None
+    again = known is not None and (
+        known.replicas != workload.replicas or (wrote_at is not None and wrote_at > known.since)
+    )
+    if known is None or again:
+        known = ExternalWriter(manager=manager, replicas=workload.replicas, since=at.now)
+    quiet_at = known.since + at.spec.scaling.yield_for
+    if at.now >= quiet_at:
+        at = remember(at, applied_replicas=workload.replicas, external=None, last_step=None)
+        return at, None
+    at = remember(at, external=known, last_step=None, idle_since=None)
+    message = (
+        f"{known.manager} set replicas to {known.replicas}; respected until it has been quiet for"
+        f" {format_duration(at.spec.scaling.yield_for)} ({quiet_at:%H:%M:%S} UTC)"
+    )
+    return at, hold(at, "ReplicaConflict", message)

@@ -1,0 +1,232 @@
+"""What to pause and what to release, and whose pause it is (P4: undo only your own).
+
+| entry in status | the producer says            | breaker wants a pause | no breaker wants one |
+|-----------------|------------------------------|-----------------------|----------------------|
+| none            | running or unknown           | pause (Intended)      | -                    |
+| none            | paused by somebody           | Foreign               | Foreign              |
+| none            | paused under a token of ours | Held (status was lost)| Held, then release   |
+| Intended        | any                          | pause again           | settle, then release |
+| Held            | running                      | Overridden            | forget               |
+| Held            | paused, our token and version| -                     | release              |
+| Held            | paused, other version        | Changed               | Changed              |
+| Held            | paused, other token          | Foreign               | Foreign              |
+| Foreign, Changed| running                      | Overridden            | forget               |
+| Overridden      | running                      | -                     | forget               |
+| Refused         | any                          | pause again           | forget               |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import (
+    BreakerState,
+    BreakerStatus,
+    PauseState,
+    PauseStatus,
+)
+from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Producers:
+    """Pauses and releases in order, and the entries to remember before they are carried out."""
+
+    actions: tuple[Pause | Resume, ...]
+    entries: tuple[PauseStatus, ...]
+
+
+def decide_producers(
+    spec: QueueBacklogPolicySpec,
+    breakers: tuple[BreakerStatus, ...],
+    entries: tuple[PauseStatus, ...],
+    readings: Mapping[str, Reading[ProducerReading]],
+    owner: str,
+    arrivals: float | None,
+    now: datetime,
+) -> Producers:
+    """Walk the table above for each producer of the spec, and release what the spec forgot."""
+    wanted = _wanted(spec, breakers)
+    remembered = {entry.producer: entry for entry in entries}
+    actions: list[Pause | Resume] = []
+    kept: list[PauseStatus] = []
+    for producer in spec.producers:
+        reading = readings.get(producer.name)
+        breaker = wanted.get(producer.name)
+        entry = remembered.pop(producer.name, None)
+        entry = _observe(entry, producer.name, reading, owner, breaker is not None, now)
+        if breaker is not None:
+            entry, pause = _want(entry, producer.name, breaker, owner, arrivals, now)
+            if pause is not None:
+                actions.append(pause)
+        elif entry is not None:
+            entry, resume = _release(entry, reading, "the breaker let go")
+            if resume is not None:
+                actions.append(resume)
+        if entry is not None:
+            kept.append(entry)
+    for entry in remembered.values():
+        # Taken out of the spec while paused: the entry says where it is.
+        if entry.state in {PauseState.HELD, PauseState.INTENDED}:
+            actions.append(Resume(entry, "the policy names this producer no more"))
+            kept.append(entry)
+    return Producers(tuple(actions), tuple(kept))
+
+
+def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
+    """Release whatever we paused: the policy is deleted or switched to `Observe` (P4).
+
+    Does not wait for readings: the release itself is a compare-and-set.
+    """
+    ours = [e for e in entries if e.state in {PauseState.HELD, PauseState.INTENDED}]
+    return Producers(tuple(Resume(entry, why) for entry in ours), entries)
+
+
+def _wanted(
+    spec: QueueBacklogPolicySpec, breakers: tuple[BreakerStatus, ...]
+) -> dict[str, BreakerStatus]:
+    """Producers that some open breaker pauses, with the first such breaker."""
+    by_name = {breaker.name: breaker for breaker in breakers}
+    wanted: dict[str, BreakerStatus] = {}
+    for breaker in spec.breakers:
+        status = by_name.get(breaker.name)
+        if status is not None and status.state is BreakerState.OPEN:
+            for producer in breaker.pause:
+                wanted.setdefault(producer, status)
+    return wanted
+
+
+def _observe(
+    entry: PauseStatus | None,
+    producer: str,
+    reading: Reading[ProducerReading] | None,
+    owner: str,
+    wanted: bool,
+    now: datetime,
+) -> PauseStatus | None:
+    """What the producer's own state makes of the entry."""
+    if not isinstance(reading, Known):
+        return entry
+    seen = reading.value
+    if entry is None:
+        if seen.value is FlagValue.RUNNING:
+            return None
+        return _found_paused(producer, seen, owner, now)
+    if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
+        return entry
+    if seen.value is FlagValue.RUNNING:
+        return _found_running(entry, wanted, now)
+    if entry.state is PauseState.HELD:
+        return _still_ours(entry, seen)
+    if entry.state is PauseState.OVERRIDDEN:
+        return _foreign(entry, "paused by somebody else after our pause was lifted")
+    return entry
+
+
+def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetime) -> PauseStatus:
+    if seen.token is not None and seen.token.startswith(f"{owner}/"):
+        # The status was lost (restored from a backup, edited): the token still proves the pause.
+        return PauseStatus(
+            producer=producer,
+            by="us",
+            state=PauseState.HELD,
+            since=now,
+            token=seen.token,
+            version=seen.version,
+            message="found under our own token",
+        )
+    return PauseStatus(
+        producer=producer,
+        by="other",
+        state=PauseState.FOREIGN,
+        since=now,
+        message="paused by somebody else; it stays paused until they resume it",
+    )
+
+
+def _found_running(entry: PauseStatus, wanted: bool, now: datetime) -> PauseStatus | None:
+    if not wanted:
+        return None
+    if entry.state is PauseState.OVERRIDDEN:
+        return entry
+    return entry.model_copy(
+        update={
+            "by": "other",
+            "state": PauseState.OVERRIDDEN,
+            "since": now,
+            "message": "somebody resumed it while the breaker is open; respected until it closes",
+        }
+    )
+
+
+def _still_ours(entry: PauseStatus, seen: ProducerReading) -> PauseStatus:
+    if seen.token is not None and seen.token != entry.token:
+        return _foreign(entry, "another owner's token stands there now")
+    if seen.version != entry.version:
+        return entry.model_copy(
+            update={
+                "state": PauseState.CHANGED,
+                "message": "somebody wrote over our pause; resume it by hand when it is safe",
+            }
+        )
+    return entry
+
+
+def _foreign(entry: PauseStatus, message: str) -> PauseStatus:
+    return entry.model_copy(update={"by": "other", "state": PauseState.FOREIGN, "message": message})
+
+
+def _want(
+    entry: PauseStatus | None,
+    producer: str,
+    breaker: BreakerStatus,
+    owner: str,
+    arrivals: float | None,
+    now: datetime,
+) -> tuple[PauseStatus | None, Pause | None]:
+    """A breaker is open: pause, unless it is paused, or a person decided otherwise."""
+    if entry is None:
+        entry = PauseStatus(
+            producer=producer,
+            by="us",
+            state=PauseState.INTENDED,
+            since=now,
+            breaker=breaker.name,
+            # Unique without randomness: one policy cannot pause one producer twice at one moment.
+            token=f"{owner}/{producer}/{now.isoformat(timespec='milliseconds')}",
+            arrivals_before=None if arrivals is None else float(f"{arrivals:.2g}"),
+        )
+    if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
+        return entry, Pause(producer, breaker.name, entry.token, breaker.why)
+    return entry, None
+
+
+def _release(
+    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str
+) -> tuple[PauseStatus | None, Resume | None]:
+    """No breaker wants it any more: release what is ours, keep what is others', forget the rest."""
+    match entry.state:
+        case PauseState.HELD:
+            return entry, Resume(entry, why)
+        case PauseState.INTENDED:
+            return _settle(entry, reading, why)
+        case PauseState.OVERRIDDEN | PauseState.REFUSED:
+            return None, None
+        case PauseState.FOREIGN | PauseState.CHANGED:
+            return entry, None
+
+
+def _settle(
+    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str
+) -> tuple[PauseStatus | None, Resume | None]:
+    """Killed between intent and write, and the breaker recovered meanwhile: did it happen?"""
+    if not isinstance(reading, Known):
+        return entry, None
+    if reading.value.token != entry.token:
+        return None, None
+    held = entry.model_copy(update={"state": PauseState.HELD, "version": reading.value.version})
+    return held, Resume(held, why)

@@ -1,0 +1,227 @@
+"""Steps: one at a time, observed, taken back when they hurt (P3; runbook, *Safe scaling guidance*).
+
+`scale` walks one table from top to bottom; the first row that applies decides:
+
+ 1. the workload cannot be read, was scaled to 0 by a person, or is written by another (P9): hold
+ 2. the last step: judge it; revert it when it failed; hold while it is observed
+ 3. over the budget: down, one window at a time - under pressure to the safe size in one write
+ 4. readings missing, pressure, a rollout: hold
+ 5. more needed: up by one step within the budget
+ 6. less needed for `scaleDownAfter`: down by one step
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.status import BudgetStatus
+from starforge_backlog.decide.laststep import judge_last_step
+from starforge_backlog.decide.need import TOLERANCE, demand, need
+from starforge_backlog.decide.ownership import yield_to_others
+from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
+from starforge_backlog.snapshot import Unknown
+
+
+def scale(at: Situation) -> Outcome:
+    """The table above."""
+    at, foreign = yield_to_others(at)
+    if foreign is not None:
+        return foreign
+    at, pending = judge_last_step(at)
+    if pending is not None:
+        return pending if pending.step is not None else _safe(at) or pending
+    return _safe(at) or _over_budget(at) or _blocked(at) or _up(at) or _down(at)
+
+
+# --- 3. and 4. what forbids a step up ----------------------------------------------------------
+
+
+def _safe(at: Situation) -> Outcome | None:
+    """Over the budget and under pressure: to the safe size in one write, whatever is observed."""
+    limit = _limit(at)
+    if limit is None or not at.pressure or not isinstance(at.budget, BudgetStatus):
+        return None
+    why = f"over the budget ({at.budget.formula}) and under pressure: {'; '.join(at.pressure)}"
+    return take_step(at, StepKind.SAFE, limit, why)
+
+
+def _over_budget(at: Situation) -> Outcome | None:
+    """Replicas above what the database serves: down, one window at a time."""
+    limit = _limit(at)
+    if limit is None or at.pressure is None or at.workload.rolling_out:
+        return None
+    if not isinstance(at.budget, BudgetStatus):
+        return None
+    to = max(limit, at.workload.replicas - at.spec.scaling.step_down)
+    return _windowed(at, StepKind.OVER_BUDGET, to, f"over the budget: {at.budget.formula}")
+
+
+def _limit(at: Situation) -> int | None:
+    """The safe size, when there are more replicas than that; `minReplicas` is never undercut."""
+    if not isinstance(at.budget, BudgetStatus):
+        return None
+    limit = max(at.spec.target.min_replicas, at.budget.replicas)
+    return limit if at.workload.replicas > limit else None
+
+
+def _blocked(at: Situation) -> Outcome | None:
+    """What allows neither up nor down."""
+    workload = at.workload
+    if workload.paused:
+        return hold(at, "RolloutPaused", "the rollout is paused: `kubectl rollout resume` it")
+    if workload.rolling_out:
+        return hold(at, "RolloutInProgress", "a rollout is under way; no step until it is done")
+    if isinstance(at.budget, Unknown):
+        return hold(_busy(at), "Unknown", f"no budget: {at.budget.message}")
+    if at.budget is not None and at.pressure is None:
+        return hold(_busy(at), "Unknown", "the database's health cannot be read")
+    if at.load.missing:
+        return hold(_busy(at), "Unknown", "; ".join(at.load.missing))
+    if at.pressure:
+        return hold(_busy(at), "Pressure", "; ".join(at.pressure))
+    return None
+
+
+def _busy(at: Situation) -> Situation:
+    """Not idle, or not known to be: the idle time starts anew."""
+    return remember(at, idle_since=None)
+
+
+# --- 5. up -------------------------------------------------------------------------------------
+
+
+def _up(at: Situation) -> Outcome | None:
+    """One step up, or the reason why not although more is needed; None when enough run."""
+    replicas, target = at.workload.replicas, at.spec.target
+    wish = _wish(at)
+    if wish is None or wish.replicas <= replicas:
+        return None
+    at = _busy(at)
+    held = _held(at)
+    if held is not None:
+        return held
+    ceiling, limit = _ceiling(at)
+    if replicas >= ceiling:
+        return hold(at, limit, f"{replicas} replicas, {wish.why}, but {_limit_text(at, limit)}")
+    size = at.before.step_size or at.spec.scaling.step_up
+    to = min(replicas + size, ceiling, max(wish.replicas, target.min_replicas))
+    if at.free_steps is not None and at.free_steps < to - replicas:
+        to = replicas + max(0, at.free_steps)
+        if to <= replicas:
+            message = f"{wish.why}, but no connections are free for one more replica now"
+            return hold(at, "BudgetExhausted", message)
+    return take_step(at, StepKind.UP, to, wish.why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    replicas: int
+    why: str
+
+
+def _wish(at: Situation) -> _Wish | None:
+    """How many replicas are wanted; None when that cannot be told."""
+    replicas, scaling = at.workload.replicas, at.spec.scaling
+    if replicas < at.spec.target.min_replicas:
+        return _Wish(at.spec.target.min_replicas, f"minReplicas {at.spec.target.min_replicas}")
+    per_replica = at.before.throughput_per_replica
+    wanted = demand(at.load, scaling.drain_within)
+    needed = need(wanted, per_replica)
+    if needed is not None and wanted is not None and per_replica:
+        enough_waits = (at.load.waiting or 0) >= replicas
+        if not enough_waits or wanted <= per_replica * replicas * (1 + TOLERANCE):
+            return None
+        return _Wish(
+            needed, f"{wanted:.2g} jobs/s needed at {per_replica:.2g} per replica = {needed}"
+        )
+    if at.missed:
+        # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
+        return _Wish(replicas + scaling.step_up, "an objective is missed")
+    return None
+
+
+def _held(at: Situation) -> Outcome | None:
+    """Reasons to wait although the budget has room."""
+    if at.pausing and at.load.draining:
+        return hold(at, "Draining", "producers are paused and the backlog falls; no step needed")
+    workload = at.workload
+    if workload.crash_looping:
+        return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")
+    if workload.pending or workload.ready < workload.replicas:
+        return hold(
+            at,
+            "PodsPending",
+            f"{workload.ready} of {workload.replicas} pods Ready"
+            + (f": {workload.not_ready_why}" if workload.not_ready_why else ""),
+        )
+    until = at.before.hold_down_until
+    if until is not None and at.now < until:
+        failed = at.before.last_step.verdict_why if at.before.last_step else "a step failed"
+        return hold(at, "HoldDown", f"until {until:%H:%M:%S} UTC, because {failed}")
+    return _window(at)
+
+
+def _window(at: Situation) -> Outcome | None:
+    opens = max(
+        (m for m in (at.before.next_step_not_before, at.window_opens) if m is not None),
+        default=None,
+    )
+    if opens is not None and at.now < opens:
+        return hold(at, "Observing", f"next step not before {opens:%H:%M:%S} UTC")
+    return None
+
+
+def _ceiling(at: Situation) -> tuple[int, str]:
+    """The most replicas allowed now, and the name of what limits them."""
+    maximum = at.spec.target.max_replicas
+    budget = at.budget.replicas if isinstance(at.budget, BudgetStatus) else None
+    if budget is not None and (maximum is None or budget < maximum):
+        return budget, "BudgetExhausted"
+    if maximum is not None:
+        return maximum, "AtMaximum"
+    return at.workload.replicas + (at.before.step_size or at.spec.scaling.step_up), "NoBudget"
+
+
+def _limit_text(at: Situation, limit: str) -> str:
+    if limit == "BudgetExhausted" and isinstance(at.budget, BudgetStatus):
+        return f"the budget is {at.budget.replicas}: {at.budget.formula}"
+    return f"maxReplicas is {at.spec.target.max_replicas}"
+
+
+# --- 6. down -----------------------------------------------------------------------------------
+
+
+def _down(at: Situation) -> Outcome:
+    """One step down after `scaleDownAfter` without work for it; else all is well."""
+    replicas, scaling = at.workload.replicas, at.spec.scaling
+    maximum = at.spec.target.max_replicas
+    if maximum is not None and replicas > maximum:
+        to = max(maximum, replicas - scaling.step_down)
+        return _windowed(at, StepKind.DOWN, to, f"maxReplicas is {maximum}")
+    floor = max(at.spec.target.min_replicas, replicas - scaling.step_down)
+    if floor >= replicas or at.pausing or at.missed or not _idle_at(at, floor):
+        return hold(_busy(at), "Steady", "no step needed")
+    idle_since = at.before.idle_since or at.now
+    at = remember(at, idle_since=min(idle_since, at.now))
+    if at.now - idle_since < scaling.scale_down_after:
+        after = format_duration(scaling.scale_down_after)
+        return hold(at, "Steady", f"fewer replicas would do; down after {after} of it")
+    return _windowed(at, StepKind.DOWN, floor, "the work is done")
+
+
+def _idle_at(at: Situation, replicas: int) -> bool:
+    """Whether that many replicas would still serve the demand, with room to spare."""
+    if at.load.waiting is None or not at.load.waiting_exact:
+        return False
+    per_replica = at.before.throughput_per_replica
+    wanted = demand(at.load, at.spec.scaling.drain_within)
+    if per_replica and wanted is not None:
+        return wanted <= per_replica * replicas * (1 - TOLERANCE)
+    # Never seen under load: with fewer jobs waiting than workers, nobody is late.
+    return at.load.waiting < at.workload.replicas
+
+
+def _windowed(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
+    return _window(at) or take_step(at, kind, to, why)

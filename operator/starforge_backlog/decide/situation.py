@@ -1,0 +1,76 @@
+"""What a step depends on, and the two things that can come of it: a write or a reason to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, Step
+from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.need import Load
+from starforge_backlog.decide.plan import ScaleTo, StepKind
+from starforge_backlog.snapshot import Unknown, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a step depends on."""
+
+    spec: QueueBacklogPolicySpec
+    workload: Workload
+    before: ScalingStatus
+    load: Load
+    # None: the policy names no database, so there is no budget. Unknown: it has one, unread.
+    budget: BudgetStatus | Unknown | None
+    free_steps: int | None  # replicas that the connections free right now would serve
+    pressure: tuple[str, ...] | None  # None: cannot be read
+    missed: bool  # an objective is missed now
+    pausing: bool  # a breaker is not closed, or a pause of ours is in force
+    now_reading: Baseline  # today's side of a verdict
+    window_opens: datetime | None  # a resume was the last thing done: one thing per window
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """At most one write of `replicas`, what to remember, and what holds the next step."""
+
+    step: ScaleTo | None
+    status: ScalingStatus
+    reason: str  # condition `Scaling`
+    message: str
+
+
+def hold(at: Situation, reason: str, message: str) -> Outcome:
+    """No write now, because."""
+    return Outcome(None, at.before, reason, message)
+
+
+def remember(at: Situation, **changes: object) -> Situation:
+    """The same situation with something more to keep in status."""
+    return replace(at, before=at.before.model_copy(update=changes))
+
+
+def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
+    """A step that will be observed: it is in status before it is written (P6)."""
+    replicas, observe_for = at.workload.replicas, at.spec.scaling.observe_for
+    step = Step(from_=replicas, to=to, why=why, at=at.now, before=at.now_reading)
+    status = at.before.model_copy(
+        update={"last_step": step, "next_step_not_before": at.now + observe_for}
+    )
+    return Outcome(write(at, kind, to, why), status, "Stepping", f"{replicas} -> {to}: {why}")
+
+
+def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:
+    """A write of `replicas`, with the connections that it can mean (P1)."""
+    each = at.budget.per_replica if isinstance(at.budget, BudgetStatus) else 0
+    pods = to + surge(to, at.workload.max_surge) + at.workload.terminating
+    return ScaleTo(
+        kind=kind,
+        from_=at.workload.replicas,
+        to=to,
+        version=at.workload.scale_version,
+        connections=pods * each,
+        why=why,
+    )
