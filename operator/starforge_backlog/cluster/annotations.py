@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from starforge_backlog.api import GROUP
+
 # Any value holds; the value is the reason that the conditions quote. Absent: nobody holds.
-HOLD = "backlog.starforge.dev/hold"
+HOLD = f"{GROUP}/hold"
 # On a policy that is being deleted: let it go although what we paused could not be released.
-RELEASE = "backlog.starforge.dev/release"
+RELEASE = f"{GROUP}/release"
 # The only value that lets go, so that a leftover `release: "false"` does not orphan a pause.
 RELEASE_ABANDON = "abandon"
 # A hold's reason is quoted in conditions; more would drown the sentence.

@@ -17,6 +17,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 
 from starforge_backlog import __version__
+from starforge_backlog.api import FIELD_MANAGER, GROUP, PLURAL, VERSION
 from starforge_backlog.cluster.credentials import Credentials, NoCluster
 from starforge_backlog.cluster.errors import (
     Asked,
@@ -27,8 +28,6 @@ from starforge_backlog.cluster.errors import (
 )
 from starforge_backlog.snapshot import Why
 
-# Who we are in `managedFields`, Events and audit logs.
-FIELD_MANAGER = "starforge-backlog"
 # Requests in flight at once. A thousand policies of 15 s ask ~150 times a second and an answer
 # takes milliseconds; more connections would only move the queue into the API server.
 POOL_SIZE = 16
@@ -77,7 +76,7 @@ PODS = Resource("", "v1", "pods")
 SECRETS = Resource("", "v1", "secrets")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 EVENTS = Resource("events.k8s.io", "v1", "events")
-POLICIES = Resource("backlog.starforge.dev", "v1alpha1", "queuebacklogpolicies")
+POLICIES = Resource(GROUP, VERSION, PLURAL)
 
 
 class ClusterClient:
@@ -88,6 +87,9 @@ class ClusterClient:
         self._observer = observer
         configuration = credentials.configuration
         configuration.connection_pool_maxsize = POOL_SIZE
+        # aiohttp would look for a ~/.netrc in a thread, twice for every request; a proxy is named
+        # by `proxy-url` of the kubeconfig, for kopf and for us alike.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._api = ApiClient(configuration=configuration)
         self._api.user_agent = f"{FIELD_MANAGER}/{__version__}"
         self._timeout = aiohttp.ClientTimeout(

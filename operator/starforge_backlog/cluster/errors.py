@@ -15,14 +15,15 @@ from enum import StrEnum
 
 import aiohttp
 
+from starforge_backlog.api import PLURAL
 from starforge_backlog.snapshot import Unknown, Why
 
 # Values of charts/starforge-backlog that grant rights; messages name them as the mend.
 CHART_RBAC = "rbac.create"
-CHART_TARGETS = "rbac.targets"
+CHART_TARGETS = "rbac.extraScaleTargets"
 # Resources that the chart grants by default. Anything else is a target of another kind.
 GRANTED_BY_DEFAULT = frozenset(
-    {"deployments", "pods", "secrets", "configmaps", "events", "leases", "queuebacklogpolicies"}
+    {"deployments", "statefulsets", "pods", "secrets", "configmaps", "events", "leases", PLURAL}
 )
 # The API server's own words are quoted up to here: enough for a field path, not for a page.
 QUOTED_CHARACTERS = 300

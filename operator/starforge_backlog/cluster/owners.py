@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from starforge_backlog.cluster.client import FIELD_MANAGER, Json
+from starforge_backlog.api import FIELD_MANAGER
+from starforge_backlog.cluster.client import Json
 from starforge_backlog.snapshot import ScaleWriter
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
