@@ -1,0 +1,98 @@
+# `make` alone lists what there is. Everything installs what it needs by itself; only Python
+# (3.11 or newer), git and make have to be there.
+
+SCENARIO ?= main
+CLUSTER ?= local
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+LOCKS := runtime dev go postgres
+
+# Two source roots that are never installed, so that what runs is what is checked out.
+export PYTHONPATH := operator:deploy
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-unit tools lint types crd crd-check bench lock clean
+
+help: ## list the targets (default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make demo SCENARIO=main      a storm: steps up, meets the budget, pauses, drains, resumes'
+	@echo '  make demo SCENARIO=pressure  a stranger takes 60 % of the connections: the step is reverted'
+	@echo '  make demo SCENARIO=blind     PostgreSQL stops answering: nothing is scaled up or resumed'
+	@echo '  make demo CLUSTER=existing   in the cluster of $$KUBECONFIG    CLUSTER=kind: in a new kind cluster'
+
+demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCENARIO=, CLUSTER=)
+	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
+
+# The programs are built before pytest starts: inside a test they would run into its time limit.
+test: tools ## every test, on a real API server, PostgreSQL and workers
+	@$(PY) -m pytest
+
+test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
+	@$(PY) -m pytest tests/unit
+
+tools: $(INSTALLED) ## build the local cluster's programs, once per user
+	@$(PY) -m local.build
+
+lint: $(INSTALLED) ## ruff, its formatting, and the layers
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+
+types: $(INSTALLED) ## mypy --strict
+	@$(VENV)/bin/mypy operator deploy tests
+
+crd: $(INSTALLED) ## write crds/ from the models
+	@$(PY) -m starforge_backlog.api.crd
+
+crd-check: $(INSTALLED) ## fail if crds/ is not what the models say
+	@$(PY) -m starforge_backlog.api.crd --check
+
+bench: tools ## the numbers of docs/benchmarks.md
+	@$(PY) -m tests.bench
+
+# No index and no find-links are recorded: the files must work with anybody's package index.
+lock: .cache/lock/bin/uv ## resolve requirements/*.in into *.txt with hashes
+	@cd requirements && for name in $(LOCKS); do \
+	  ../.cache/lock/bin/uv pip compile --quiet --universal --generate-hashes \
+	    --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	    $$name.in -o $$name.txt || exit 1; \
+	  echo "locked requirements/$$name.txt"; \
+	done
+
+clean: ## remove the virtual environment, runs and caches (not the programs built per user)
+	@rm -rf $(VENV) .run .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find operator deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is newer than the lock file exactly when the environment is what the lock file says.
+$(INSTALLED): requirements/dev.txt
+	@$(FIND_PYTHON); \
+	if ! [ -x $(PY) ] || ! $(PY) -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	  echo "making $(VENV) with $$($$python --version) (once)"; \
+	  "$$python" -m venv --clear $(VENV) || { echo "$$python -m venv failed. $(NO_VENV)" >&2; exit 1; }; \
+	fi; \
+	echo "installing requirements/dev.txt"; \
+	$(PY) -m pip install --quiet --require-hashes -r requirements/dev.txt && touch $@
+
+.cache/lock/bin/uv:
+	@$(FIND_PYTHON); "$$python" -m venv --clear .cache/lock && .cache/lock/bin/python -m pip install --quiet 'uv>=0.9'
+
+NEW_ENOUGH := import sys, pip; sys.exit(sys.version_info < (3, 11))
+NO_VENV := On Debian and Ubuntu it is a package of its own: apt-get install python3-venv (for another Python: python3.12-venv).
+# Debian ships `venv` without `ensurepip`: the environment would come out without pip.
+define FIND_PYTHON
+python=; lacking=; \
+for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+  "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+  "$$candidate" -c 'import ensurepip, venv' 2>/dev/null || { lacking="$$lacking $$candidate"; continue; }; \
+  python=$$candidate; break; \
+done; \
+if [ -z "$$python" ] && [ -n "$$lacking" ]; then \
+  echo "Cannot make virtual environments with any of$$lacking (no ensurepip). $(NO_VENV)" >&2; exit 1; \
+elif [ -z "$$python" ]; then \
+  echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; \
+fi
+endef
