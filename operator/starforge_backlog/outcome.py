@@ -1,0 +1,140 @@
+"""What became of a plan, and how it changes what is remembered. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from starforge_backlog.api.policy import FeatureFlag, QueueBacklogPolicySpec
+from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
+from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Replicas were written."""
+
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The action was not carried out, or it is not known whether it was."""
+
+    reason: str  # CamelCase: a Why, "Conflict" or "BudgetTaken"
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One action and what became of it."""
+
+    action: Action
+    got: Paused | Resumed | Written | Failed
+
+    @property
+    def ok(self) -> bool:
+        """Whether the actions after it may go on."""
+        match self.got:
+            case Failed():
+                return False
+            case Paused(outcome):
+                return outcome not in {PauseOutcome.ROW_MISSING, PauseOutcome.BAD_SHAPE}
+            case _:
+                return True
+
+
+def merge(
+    status: QueueBacklogPolicyStatus, results: tuple[Result, ...], now: datetime
+) -> QueueBacklogPolicyStatus:
+    """The status after acting: what was intended became held, refused or gone."""
+    for result in results:
+        match result:
+            case Result(Pause(producer), got):
+                status = _paused_entry(status, producer, got)
+            case Result(Resume(held), got):
+                status = _paused_entry(status, held.producer, got)
+                if isinstance(got, Resumed) and got.outcome is ResumeOutcome.RESUMED:
+                    status = status.model_copy(update={"released_at": now})
+            case Result(ScaleTo(), Written(replicas)):
+                scaling = status.scaling.model_copy(
+                    update={"applied_replicas": replicas, "replicas": replicas}
+                )
+                status = status.model_copy(update={"scaling": scaling})
+            case _:
+                pass  # a scale that failed: the next pass sees that the step never happened
+    return status
+
+
+def locate(
+    status: QueueBacklogPolicyStatus, spec: QueueBacklogPolicySpec
+) -> QueueBacklogPolicyStatus:
+    """Note with each new pause where the producer is, for the day the spec forgets it."""
+
+    def with_place(entry: PauseStatus) -> PauseStatus:
+        producer = spec.producer(entry.producer)
+        if entry.locator or producer is None or producer.feature_flag is None:
+            return entry
+        flag = producer.feature_flag.model_dump_json(by_alias=True)
+        return entry.model_copy(update={"locator": {"featureFlag": flag}})
+
+    return status.model_copy(update={"paused": tuple(with_place(e) for e in status.paused)})
+
+
+def located(entry: PauseStatus) -> FeatureFlag | None:
+    """Where `locate` said that the producer is; None for an entry without a place."""
+    text = entry.locator.get("featureFlag")
+    return None if text is None else FeatureFlag.model_validate_json(text)
+
+
+def _paused_entry(
+    status: QueueBacklogPolicyStatus, producer: str, got: Paused | Resumed | Written | Failed
+) -> QueueBacklogPolicyStatus:
+    """The entry of one producer after a pause or a resume; None drops it."""
+
+    def after(entry: PauseStatus) -> PauseStatus | None:
+        match got:
+            case Paused():
+                return _after_pause(entry, got)
+            case Resumed():
+                return _after_resume(entry, got)
+            case Failed(_, message):
+                return entry.model_copy(update={"message": message})
+            case Written():
+                return entry
+
+    changed = [after(e) if e.producer == producer else e for e in status.paused]
+    return status.model_copy(update={"paused": tuple(e for e in changed if e is not None)})
+
+
+def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
+    match paused.outcome:
+        case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
+            update = {
+                "state": PauseState.HELD,
+                "by": "us",
+                "version": paused.version,
+                "previous": paused.previous,
+                "message": "",
+            }
+        case PauseOutcome.ALREADY_PAUSED:
+            update = {
+                "state": PauseState.FOREIGN,
+                "by": "other",
+                "message": paused.message or "somebody else paused it before; it stays theirs",
+            }
+        case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
+            update = {"state": PauseState.REFUSED, "message": paused.message}
+    return entry.model_copy(update=update)
+
+
+def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
+    match resumed.outcome:
+        case ResumeOutcome.RESUMED | ResumeOutcome.NOT_PAUSED | ResumeOutcome.ROW_MISSING:
+            return None
+        case ResumeOutcome.NOT_OURS:
+            update = {"state": PauseState.FOREIGN, "by": "other", "message": resumed.message}
+        case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:
+            update = {"state": PauseState.CHANGED, "message": resumed.message}
+    return entry.model_copy(update=update)
