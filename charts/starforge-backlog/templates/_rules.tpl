@@ -1,0 +1,71 @@
+{{- /*
+Everything the operator may do in the namespaces it watches, in one place. A test compares this
+list with the API server's audit log: a verb that is not used does not belong here.
+*/ -}}
+{{- define "starforge-backlog.rules" -}}
+# The policies themselves. patch: kopf's finalizer and annotations.
+- apiGroups: [backlog.starforge.dev]
+  resources: [queuebacklogpolicies]
+  verbs: [get, list, watch, patch]
+- apiGroups: [backlog.starforge.dev]
+  resources: [queuebacklogpolicies/status]
+  verbs: [patch]
+# Secrets and ConfigMaps that a policy or its target's pods refer to, each by its name.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+  {{- with .Values.rbac.secretNames }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+{{- with .Values.rbac.configMaps }}
+{{- if .read }}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+  {{- with .names }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+# The target's pods: ready, pending, crash-looping, terminating.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+# Targets. replicas are written through the scale subresource, nothing else of a workload is.
+{{- with .Values.rbac.deployments }}
+{{- if .scale }}
+{{ include "starforge-backlog.scaleRules" (dict "apiGroup" "apps" "resource" "deployments" "names" .names) }}
+{{- end }}
+{{- end }}
+{{- with .Values.rbac.statefulSets }}
+{{- if .scale }}
+{{ include "starforge-backlog.scaleRules" (dict "apiGroup" "apps" "resource" "statefulsets" "names" .names) }}
+{{- end }}
+{{- end }}
+{{- range .Values.rbac.extraScaleTargets }}
+{{ include "starforge-backlog.scaleRules" (dict "apiGroup" .apiGroup "resource" .resource "names" .names "readScale" true) }}
+{{- end }}
+# One Event per transition.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{- /*
+A workload that is scaled. Of Deployments and StatefulSets the object itself tells the scale; of
+other kinds the scale has to be read as well.
+*/ -}}
+{{- define "starforge-backlog.scaleRules" -}}
+- apiGroups: [{{ .apiGroup | quote }}]
+  resources: [{{ .resource }}]
+  verbs: [get]
+  {{- with .names }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+- apiGroups: [{{ .apiGroup | quote }}]
+  resources: [{{ .resource }}/scale]
+  verbs: {{ ternary "[get, patch]" "[patch]" (.readScale | default false) }}
+  {{- with .names }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+{{- end }}
