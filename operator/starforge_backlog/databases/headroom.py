@@ -1,0 +1,171 @@
+"""How many connections are left, and whether the database itself is the problem.
+
+Everybody who shares the database shares one reader: its samples, and its memory of peaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.clock import Clock
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.peaks import Peaks
+from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.snapshot import (
+    Connections,
+    DatabaseHealth,
+    DatabaseReading,
+    Known,
+    Reading,
+    Unknown,
+    Why,
+)
+
+# Younger samples are shared in any case: no decision differs within a second.
+LEAST_MAX_AGE = timedelta(seconds=1)
+# At most one part in 50, 2 %, of the time may be spent in our statements (field/postgres.md §2.12).
+REST_PER_WORK = 50
+# … but never rest longer than one default interval: a slow moment must not blind us for minutes.
+MOST_REST = timedelta(seconds=15)
+
+
+class HeadroomReader:
+    """Reads connections and health of one database server (field/postgres.md §4)."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._peaks = Peaks()
+        self._server = ""
+        self._server_pid = 0  # backend that named the server
+        self._last: DatabaseReading | None = None
+        self._last_end = 0.0  # loop time, seconds
+        self._rest_until = 0.0  # loop time, seconds
+        self._running: asyncio.Task[DatabaseReading] | None = None
+
+    async def read(self, max_age: timedelta = LEAST_MAX_AGE) -> DatabaseReading:
+        """The newest sample, read now if the last one is older than `max_age` (1 s at least).
+
+        Concurrent callers share one set of statements. A database that was slow is given time to
+        rest, so the sample may be older than asked: its own time says so. Faults come back as
+        `Unknown`, never as exceptions.
+        """
+        now = asyncio.get_running_loop().time()
+        age = now - self._last_end
+        if self._last is not None and (
+            age < max(max_age, LEAST_MAX_AGE).total_seconds() or now < self._rest_until
+        ):
+            return self._last
+        if self._running is None:
+            self._running = asyncio.create_task(self._sample())
+            self._running.add_done_callback(self._finished)
+        # Shielded: one pass that runs out of time must not cancel what the others wait for.
+        return await asyncio.shield(self._running)
+
+    def _finished(self, task: asyncio.Task[DatabaseReading]) -> None:
+        self._running = None
+
+    async def _sample(self) -> DatabaseReading:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        reading = await self._statements()
+        self._last, self._last_end = reading, loop.time()
+        # Waiting for a server that is not there is no work for it.
+        unknown = reading.connections if isinstance(reading.connections, Unknown) else None
+        tired = unknown is None or unknown.why is Why.TIMEOUT
+        work = self._last_end - begin if tired else 0.0
+        self._rest_until = self._last_end + min(REST_PER_WORK * work, MOST_REST.total_seconds())
+        return reading
+
+    async def _statements(self) -> DatabaseReading:
+        at = self._clock()
+        try:
+            row = (await self._database.fetch(load_sql(__package__, "headroom.sql")))[0]
+            if row["unseen"]:
+                blind = Unknown(Why.MISSING_ROLE, _missing_role(row["quoted_role"]), at)
+                return DatabaseReading(blind, blind)
+            server = await self._server_identity(row["pid"])
+        except DatabaseFault as fault:
+            return DatabaseReading(fault.unknown(at), fault.unknown(at))
+        connections = self._connections(row, f"{server}/{row['database_oid']}", at)
+        return DatabaseReading(Known(connections, at), await self._health())
+
+    def _connections(self, row: Mapping[str, Any], server: str, at: datetime) -> Connections:
+        by_role: dict[str, int] = row["by_role"]
+        peak_by_role, window = self._peaks.add(server, by_role, at)
+        return Connections(
+            server=server,
+            max_connections=row["max_connections"],
+            superuser_reserved=row["superuser_reserved"],
+            reserved=row["reserved"],
+            provider_reserved=row["provider_reserved"],
+            database_limit=row["database_limit"],
+            role_limits=row["role_limits"],
+            clients=sum(by_role.values()),
+            by_role=by_role,
+            peak_by_role=peak_by_role,
+            window=window,
+            own=row["own"],
+            own_role=row["own_role"],
+            read_only=row["in_recovery"],
+        )
+
+    async def _server_identity(self, pid: int) -> str:
+        """Asked once per backend: a new connection may lead to another server (failover).
+
+        Raises DatabaseFault.
+        """
+        if self._server_pid != pid:
+            try:
+                rows = await self._database.fetch(load_sql(__package__, "server_identity.sql"))
+            except DatabaseFault as fault:
+                if fault.why is not Why.NO_PERMISSION:
+                    raise
+                rows = await self._database.fetch(load_sql(__package__, "server_address.sql"))
+            self._server, self._server_pid = str(rows[0]["server"]), pid
+        return self._server
+
+    async def _health(self) -> Reading[DatabaseHealth]:
+        at = self._clock()
+        try:
+            row = (await self._database.fetch(load_sql(__package__, "health.sql")))[0]
+        except DatabaseFault as fault:
+            return fault.unknown(at)
+        waiters: int = row["lock_waiters"]
+        health = DatabaseHealth(
+            lock_waiters=waiters,
+            longest_transaction=timedelta(seconds=row["longest_transaction"]),
+            longest_idle_in_transaction=timedelta(seconds=row["longest_idle_in_transaction"]),
+            pinned_xids=row["pinned_xids"],
+            blocker=await self._blocker() if waiters else "",
+        )
+        return Known(health, at)
+
+    async def _blocker(self) -> str:
+        """Who blocks most others, or why that cannot be told. Empty: they wait no longer."""
+        try:
+            rows = await self._database.fetch(load_sql(__package__, "blockers.sql"))
+        except DatabaseFault as fault:
+            return f"unknown: {fault.message}"
+        return _describe_blocker(rows[0]) if rows else ""
+
+
+def _missing_role(quoted_role: str) -> str:
+    return (
+        "The database role of the operator cannot see the state of other sessions, so connections"
+        " and health are unknown; run as an administrator of the database:"
+        f" GRANT pg_read_all_stats TO {quoted_role};"
+    )
+
+
+def _describe_blocker(row: Mapping[str, Any]) -> str:
+    if not row["pid"]:
+        return f"a prepared transaction blocks {row['victims']}"
+    who = row["application_name"] or row["usename"] or "unnamed"
+    lasted = format_duration(timedelta(seconds=row["seconds"]))
+    return f"pid {row['pid']} ({who}, {row['state']} for {lasted}) blocks {row['victims']}"

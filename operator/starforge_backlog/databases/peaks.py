@@ -1,0 +1,38 @@
+"""The most connections each role had lately: pools fill and drain, a budget needs the tide mark."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+PEAK_WINDOW = timedelta(minutes=15)  # field/postgres.md §4.4: others_peak(15 min)
+
+
+class Peaks:
+    """Remembers samples of `PEAK_WINDOW`. In memory alone: after a start the window is short,
+    and says so."""
+
+    def __init__(self) -> None:
+        self._server = ""
+        self._samples: deque[tuple[datetime, dict[str, int]]] = deque()
+
+    def add(
+        self, server: str, by_role: Mapping[str, int], at: datetime
+    ) -> tuple[Mapping[str, int], timedelta]:
+        """Add a sample; the peak of each role, and how long the peaks cover.
+
+        Another `server` starts anew: its sessions have nothing to do with the old one's.
+        """
+        if server != self._server:
+            self._server = server
+            self._samples.clear()
+        while self._samples and self._samples[0][0] < at - PEAK_WINDOW:
+            self._samples.popleft()
+        self._samples.append((at, dict(by_role)))
+        peaks: dict[str, int] = {}
+        for _, sample in self._samples:
+            for role, count in sample.items():
+                peaks[role] = max(count, peaks.get(role, 0))
+        # A clock that was set back leaves samples of the future; they count, as long as they last.
+        return peaks, max(at - self._samples[0][0], timedelta())
