@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,13 +30,22 @@ from local.commands import Command
 from local.controlplane import ControlPlane
 from local.crds import apply_crds
 from local.errors import LocalError
-from local.paths import new_run_dir
+from local.node.images import DEFAULT_IMAGES, LocalImage, dump_images
+from local.paths import PACKAGE, new_run_dir
 from local.postgres import PostgresServer, Setting
 from local.progress import say
 from local.waiting import eventually
 
 EXISTING = "existing"
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    images: Mapping[str, LocalImage] = field(default_factory=lambda: DEFAULT_IMAGES)
+    """Image name → program. Usually `{**DEFAULT_IMAGES, "mine": python_image("-m", "mine")}`."""
+    restart_backoff: float = 10.0
+    """Seconds before the second restart of a crashing container, as the kubelet's default."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class LocalCluster:
         self,
         name: str = "cluster",
         *,
+        node: NodeOptions | None = NodeOptions(),
         postgres: PostgresOptions | None = None,
         run_dir: Path | None = None,
         apiserver_flags: Sequence[str] = (),
@@ -63,6 +74,7 @@ class LocalCluster:
         self.kubectl = Command(Path("kubectl"), {})
         """`kubectl(*arguments, stdin=None, timeout=120) -> str`, as cluster admin."""
         self.helm = Command(Path("helm"), {})
+        self._node_options = node
         self._postgres_options = postgres
         self._postgres: PostgresServer | None = None
         self._apiserver_flags = apiserver_flags
@@ -149,6 +161,33 @@ class LocalCluster:
         self._undo.callback(self.control_plane.stop)
         self.kubeconfig = self.control_plane.kubeconfig
         self._use_programs(programs)
+        if self._node_options is not None:
+            self._start_node(self._node_options)
+
+    def _start_node(self, options: NodeOptions) -> None:
+        """A process of its own: a busy test or demo must not make pods look unready."""
+        images = self.run_dir / "images.json"
+        dump_images(options.images, images)
+        child = processes.spawn(
+            "node",
+            [
+                *(sys.executable, "-m", "local.node", "--images", images),
+                *("--kubeconfig", self.kubeconfig, "--run-dir", self.run_dir, "--run", self.run),
+                *("--restart-backoff", str(options.restart_backoff)),
+            ],
+            log=self.run_dir / "logs" / "node.log",
+            env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+            # It ends its pods' processes before it ends itself.
+            death_signal=signal.SIGTERM,
+        )
+        self._undo.callback(_stop_node, child)
+        processes.wait_until(
+            self._node_registered, timeout=30, what="starting the node", alive=[child], every=0.1
+        )
+
+    def _node_registered(self) -> bool:
+        ready = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
+        return "True" in self.kubectl("get", "nodes", "-o", f"jsonpath={ready}")
 
     def _use_existing(self) -> None:
         configured = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
@@ -175,6 +214,15 @@ class LocalCluster:
         self.helm = Command(programs["helm"], environment)
 
 
+def _stop_node(child: processes.Child) -> None:
+    if not child.exited():
+        child.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(NODE_STOPS_WITHIN)
+    child.kill()
+
+
+NODE_STOPS_WITHIN = 10.0
 _HELM_FOLDERS = ("CACHE", "CONFIG", "DATA")
 
 
@@ -183,6 +231,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start a cluster and keep it until Ctrl-C")
     up.add_argument("--name", default="cluster", help="names the run folder (%(default)s)")
+    up.add_argument("--no-node", action="store_true", help="no node: pods stay Pending")
     up.add_argument("--postgres", action="store_true", help="start a PostgreSQL as well")
     chosen = parser.parse_args(None if arguments is None else list(arguments))
     try:
@@ -198,8 +247,9 @@ def _up(chosen: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: _interrupt(asked_to_stop))
     started = time.monotonic()
     postgres = PostgresOptions() if chosen.postgres else None
+    node = None if chosen.no_node else NodeOptions()
     try:
-        with LocalCluster(chosen.name, postgres=postgres) as cluster:
+        with LocalCluster(chosen.name, node=node, postgres=postgres) as cluster:
             say(f"ready after {time.monotonic() - started:.1f} s; Ctrl-C stops it")
             lines = [f"export KUBECONFIG={cluster.kubeconfig}"]
             if postgres:
