@@ -32,22 +32,22 @@ class Trip(Model):
     )
 
     waiting: Annotated[int, whole(1, MOST_WAITING)] | None = None
-    """Signal: jobs that wait, summed over the breaker's queues; trips above this number."""
+    """Signal: due jobs that wait, summed over the breaker's queues; trips at this number."""
 
     oldest_age: Annotated[Duration, span("1s", "720h")] | None = None
-    """Signal: how long the oldest due job has waited; trips above this time."""
+    """Signal: how long the oldest due job of the breaker's queues has waited; trips at this time."""
 
     failed_percent: Annotated[int, whole(1, 100)] | None = None
-    """Signal: failed jobs in percent of those that ended; trips above this share, if at least
+    """Signal: failed jobs in percent of those that ended; trips at this share, if at least
     minSamples jobs ended."""
 
     database_utilization_percent: Annotated[int, whole(1, 100)] | None = None
-    """Signal: connections in use, in percent of the database's limit; trips above this share.
-    The runbook pages above 90 % for 2 minutes. Needs spec.database."""
+    """Signal: connections in use, in percent of the database's limit; trips at this share. The
+    runbook pages above 90 % for 2 minutes. Needs spec.database."""
 
     for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=5)
-    """How long the signal must stay above its value, without a break, before the breaker opens.
-    An unknown reading is a break: it neither trips nor recovers."""
+    """How long the signal must stay at or above its value before the breaker opens. Time without
+    a reading does not count: unknown neither trips nor recovers."""
 
     min_samples: Annotated[int, whole(1, 1_000_000)] = 20
     """Jobs that must have ended for failedPercent to count: one failure of three is noise."""
@@ -57,15 +57,15 @@ class Recover(Model):
     """When an open breaker dares a probe, and how long the probe is."""
 
     below: Annotated[int, whole(1, 99)] = 50
-    """Every signal must be at or below this percentage of its trip value before producers are
-    resumed on probation. Well below 100 keeps the breaker from flapping."""
+    """Every signal must be below this percentage of its trip value before producers are resumed
+    on probation. Well below 100 keeps the breaker from flapping."""
 
     for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=2)
-    """How long the signals must have stayed that low, without a break."""
+    """How long the signals must have stayed that low. Doubles with each probe that failed."""
 
     probe_for: Annotated[Duration, span("2s", "24h")] = timedelta(minutes=5)
     """How long producers run on probation (half-open), judged by fresh readings only, before the
-    breaker closes. A trip meanwhile opens it again, and the next probe waits longer."""
+    breaker closes. A trip meanwhile opens it again."""
 
 
 class Breaker(Model):

@@ -263,7 +263,7 @@ class RuleStatus(StatusModel):
     """One trip rule's memory."""
 
     signal: str
-    """The rule's signal: waiting, oldestAge, failedPercent or databaseUtilizationPercent."""
+    """The rule's signal with its value, for example waiting>=5000."""
 
     exceeded_since: AwareDatetime | None = None
     """Since when the signal is above its value."""
