@@ -14,7 +14,7 @@ import psycopg
 from starforge_backlog.snapshot import Unknown, Why
 
 
-class DatabaseFault(Exception):  # noqa: N818 - an expected state of the world, not an error of ours
+class DatabaseFault(Exception):
     """The database did not answer as it should.
 
     `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no

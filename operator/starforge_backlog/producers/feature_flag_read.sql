@@ -1,0 +1,10 @@
+-- Promise: says what the flag says, and takes no lock. No row: nothing is paused, nothing can be.
+-- {table}, {name} and {data} are identifiers of the policy; literal braces are doubled.
+SELECT count(*) OVER () AS rows_found,
+       flag.version,
+       coalesce(jsonb_typeof(flag.data), 'NULL') AS data_kind,
+       jsonb_typeof(flag.data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object' AS has_place,
+       flag.data #> %(path)s::text[] IS NOT DISTINCT FROM 'true'::jsonb AS paused,
+       flag.data #> %(owner_path)s::text[] ->> 'token' AS token
+  FROM (SELECT xmin::text AS version, {data}::jsonb AS data
+          FROM {table} WHERE {name} = %(flag)s) AS flag
