@@ -35,7 +35,7 @@ class Trip(Model):
     """Signal: due jobs that wait, summed over the breaker's queues; trips at this number."""
 
     oldest_age: Annotated[Duration, span("1s", "720h")] | None = None
-    """Signal: how long the oldest due job of the breaker's queues has waited; trips at this time."""
+    """Signal: how long the oldest due job of these queues has waited; trips at this time."""
 
     failed_percent: Annotated[int, whole(1, 100)] | None = None
     """Signal: failed jobs in percent of those that ended; trips at this share, if at least

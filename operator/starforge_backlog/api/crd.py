@@ -1,7 +1,6 @@
 """Writes `crds/` and what else follows from the models, or checks that it is up to date.
 
-python -m starforge_backlog.api.crd --write
-python -m starforge_backlog.api.crd --check
+`python -m starforge_backlog.api.crd` writes; with `--check` it prints a diff and fails on drift.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import yaml
 
 from starforge_backlog.api import GROUP, PLURAL, VERSION
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.reference import render_reference
 from starforge_backlog.api.resource import (
     CATEGORIES,
     COLUMNS,
@@ -100,6 +100,7 @@ def files() -> Mapping[Path, str]:
         Path("crds", CRD_FILE): crd,
         # Helm reads only files below the chart.
         Path("charts", "starforge-backlog", "files", "crds", CRD_FILE): crd,
+        Path("docs", "reference", "policy.md"): render_reference(),
     }
 
 
@@ -129,12 +130,12 @@ def write(root: Path) -> tuple[Path, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 when all is up to date or written, 1 on drift."""
     parser = argparse.ArgumentParser(prog="python -m starforge_backlog.api.crd")
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="print a diff and fail on drift")
-    what.add_argument("--write", action="store_true", help="write the files")
+    what.add_argument("--write", action="store_true", help="write the files (the default)")
     parser.add_argument("--root", type=Path, default=_CHECKOUT, help="checkout (%(default)s)")
     chosen = parser.parse_args(arguments)
-    if chosen.write:
+    if not chosen.check:
         for path in write(chosen.root):
             sys.stdout.write(f"wrote {path}\n")
         return 0
