@@ -176,7 +176,11 @@ class LocalCluster:
                 *("--restart-backoff", str(options.restart_backoff)),
             ],
             log=self.run_dir / "logs" / "node.log",
-            env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(PACKAGE.parent),
+                processes.RUN_VARIABLE: self.run,
+            },
             # It ends its pods' processes before it ends itself.
             death_signal=signal.SIGTERM,
         )

@@ -39,6 +39,9 @@ def new_run_dir(name: str, parent: Path | None = None) -> Path:
 def _prune(runs: Path, name: str) -> None:
     finished = [p for p in runs.glob(f"{name}-*") if p.is_dir() and not _owner_alive(p, name)]
     finished.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in finished:  # a run that was killed could not throw its data away
+        for data in ("etcd", "postgres"):
+            shutil.rmtree(path / data, ignore_errors=True)
     for path in finished[RUNS_KEPT - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -16,7 +16,8 @@ def eventually(
 ) -> Found:
     """The first truthy answer. When it does not come, the last error or answer is in the message.
 
-    Errors of commands count as "not yet": an object that is not there is the usual case.
+    Errors of commands and missing keys count as "not yet": an object that is not there, or has no
+    status so far, is the usual case.
     """
     deadline = time.monotonic() + within
     while True:
@@ -26,7 +27,7 @@ def eventually(
             if answer:
                 return answer
             last = answer
-        except LocalError as error:
+        except (LocalError, LookupError) as error:
             last = error
         if time.monotonic() > deadline:
             raise LocalError(f"{what}: not within {within:g} s. Last seen: {last}")
