@@ -18,7 +18,7 @@ from urllib.parse import quote
 from local.errors import LocalError, log_tail
 from local.ports import AddressTakenError, free_ports, was_taken
 from local.postgres_programs import PostgresPrograms, find_postgres
-from local.postgres_user import data_folder, other_user, programs_for
+from local.postgres_user import COPIED_PROGRAMS, data_folder, other_user, programs_for
 from local.processes import RUN_VARIABLE, Child, descendants, spawn, wait_until
 
 SUPERUSER = "postgres"
@@ -146,6 +146,9 @@ class PostgresServer:
         """Stop for good and throw the data away."""
         self.stop("immediate")
         shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self.data.parent / COPIED_PROGRAMS, ignore_errors=True)
+        if self.data.parent != self.run_dir:
+            shutil.rmtree(self.data.parent, ignore_errors=True)
 
     def _initialize(self) -> None:
         command: list[str | Path] = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from local.errors import LocalError
 from local.postgres_programs import PostgresPrograms
 
+COPIED_PROGRAMS = "postgres-programs"
 CANDIDATES = ("postgres", "nobody")
 
 
@@ -53,7 +54,7 @@ def programs_for(found: PostgresPrograms, user: str | None, near: Path) -> Postg
         raise LocalError(
             f"{found.bin} is not readable for the user `{user}`. Open it, or remove it."
         )
-    copy = near / "postgres-programs"
+    copy = near / COPIED_PROGRAMS
     package = found.bin.parents[1].name
     for folder in packages.glob(f"{package}*"):  # with its shared libraries, found by `../`
         if folder.is_dir():

@@ -112,7 +112,6 @@ class ContainerRunner:
                 self._event("Warning", "BackOff", message)
                 if await self._asked_to_stop_within(wait):
                     return
-            self.restarts += 1
 
     async def stop(self, grace: float) -> None:
         """SIGTERM, the grace period, SIGKILL; and no restart."""
@@ -228,6 +227,8 @@ class ContainerRunner:
         return place
 
     async def _run_once(self, program: Program) -> int:
+        if self.last is not None:
+            self.restarts += 1  # with the new container, as its state appears
         self._ended.clear()
         self._out_of_memory = False
         self.log_starts.append(self.log.stat().st_size if self.log.exists() else 0)
