@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,6 +26,8 @@ SUPERUSER = "postgres"
 START_ATTEMPTS = 3
 READY_WITHIN = 60.0
 STOP_WITHIN = 15.0
+# With `standby.signal` in its data folder it is a standby, and ready for reads only.
+_READY = re.compile(rb"ready to accept (read-only )?connections")
 
 Mode = Literal["smart", "fast", "immediate"]
 _SIGNALS: dict[Mode, signal.Signals] = {
@@ -227,7 +230,7 @@ class PostgresServer:
     def _accepts(self, begin: int) -> bool:
         with self.log.open("rb") as file:
             file.seek(begin)
-            if b"ready to accept connections" not in file.read():
+            if not _READY.search(file.read()):
                 return False
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
             return True
