@@ -75,6 +75,9 @@ class Source:
         except (ConfigException, OSError) as error:
             msg = f"the cluster's configuration cannot be used: {error}"
             raise NoCluster(msg) from error
+        if token := configuration.api_key.get("BearerToken"):
+            # A line break at the end of a token file would make every request malformed.
+            configuration.api_key["BearerToken"] = token.strip()
 
 
 class Credentials:
@@ -128,7 +131,7 @@ class Credentials:
             ca_path=configuration.ssl_ca_cert,
             insecure=not configuration.verify_ssl,
             scheme=scheme.capitalize() or None,
-            token=token.strip() or None,
+            token=token or None,
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
             proxy_url=configuration.proxy,

@@ -1,0 +1,170 @@
+"""Events on the objects they are about: what `kubectl describe` shows, one for each transition."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from starforge_backlog.api import FIELD_MANAGER, GROUP, VERSION
+from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.cluster.client import EVENTS, Json, Resource
+from starforge_backlog.cluster.errors import ClusterFault
+
+# Limits of events.k8s.io/v1; a longer note is refused as a whole.
+NOTE_CHARACTERS = 1024
+# A policy that flaps must not fill etcd with Events: so many at once, then one per refill. Real
+# incidents need about ten. The API server's own client library has the same kind of limit.
+BURST = 25
+REFILL_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class EventType(StrEnum):
+    """Kubernetes knows these two."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class Posting(StrEnum):
+    """What became of an Event, for the metric."""
+
+    POSTED = "posted"
+    FAILED = "failed"
+    DROPPED = "dropped"  # over the limit of this object
+
+
+@dataclass(frozen=True, slots=True)
+class Regarding:
+    """The object that an Event is about."""
+
+    namespace: str
+    name: str
+    uid: str
+    kind: str = "QueueBacklogPolicy"
+    api_version: str = f"{GROUP}/{VERSION}"
+
+
+class Creator(Protocol):
+    """The part of the client that is needed here."""
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object."""
+
+
+Counter = Callable[[Posting], None]
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+class EventPoster:
+    """Posts Events. A failure is logged and counted, and never fails a pass."""
+
+    def __init__(
+        self,
+        client: Creator,
+        *,
+        instance: str,
+        count: Counter,
+        clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._instance = instance  # the pod's name, so that two replicas can be told apart
+        self._count = count
+        self._clock = clock
+        self._monotonic = monotonic
+        self._buckets: dict[str, _Bucket] = {}
+        self._sequence = 0
+
+    async def post(
+        self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str
+    ) -> Posting:
+        """Post one Event. `reason` is a CamelCase word, `note` a sentence with the numbers."""
+        posting = await self._post(regarding, kind, reason=reason, action=action, note=note)
+        self._count(posting)
+        return posting
+
+    def forget(self, uid: str) -> None:
+        """The object is gone: drop what is kept of it."""
+        self._buckets.pop(uid, None)
+
+    async def _post(
+        self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str
+    ) -> Posting:
+        if not self._take(regarding.uid):
+            return Posting.DROPPED
+        body = self._body(regarding, kind, reason=reason, action=action, note=note)
+        try:
+            await self._client.create(EVENTS, regarding.namespace, body)
+        except ClusterFault as fault:
+            _log.warning(
+                "the event %s of %s/%s was not posted: %s",
+                reason,
+                regarding.namespace,
+                regarding.name,
+                fault.message,
+            )
+            return Posting.FAILED
+        return Posting.POSTED
+
+    def _body(
+        self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str
+    ) -> Json:
+        now = self._clock()
+        self._sequence += 1
+        return {
+            "metadata": {
+                "namespace": regarding.namespace,
+                "name": self._name(regarding.name, now),
+            },
+            "type": kind.value,
+            "reason": reason,
+            "action": action,
+            "note": shorten(note),
+            "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "reportingController": FIELD_MANAGER,
+            "reportingInstance": self._instance,
+            "regarding": {
+                "apiVersion": regarding.api_version,
+                "kind": regarding.kind,
+                "namespace": regarding.namespace,
+                "name": regarding.name,
+                "uid": regarding.uid,
+            },
+        }
+
+    def _name(self, name: str, now: datetime) -> str:
+        """Unique: the time to the microsecond, and a number for two in the same one."""
+        stamp = int(now.timestamp() * 1_000_000)
+        # Names end at 253 characters, and one of a policy may be that long by itself.
+        return f"{name[:200]}.{stamp:x}{self._sequence % 4096:03x}"
+
+    def _take(self, uid: str) -> bool:
+        now = self._monotonic()
+        bucket = self._buckets.setdefault(uid, _Bucket(BURST, now))
+        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
+        bucket.at = now
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+
+def shorten(note: str) -> str:
+    """At most as long as the API server takes; it counts bytes, and `≥` is three of them."""
+    encoded = note.encode()
+    if len(encoded) <= NOTE_CHARACTERS:
+        return note
+    ellipsis = "…".encode()
+    return encoded[: NOTE_CHARACTERS - len(ellipsis)].decode(errors="ignore") + "…"

@@ -1,0 +1,200 @@
+"""Every metric there is: the names, labels and meanings. `docs/reference/metrics.md` is made of it.
+
+python -m starforge_backlog.report.metrics_catalogue > docs/reference/metrics.md
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+
+PREFIX = "starforge_backlog_"
+POLICY = ("namespace", "policy")
+QUEUE = (*POLICY, "queue")
+
+
+class Kind(StrEnum):
+    """Prometheus' kinds."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `name` is without the prefix, a counter's without `_total`."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def full_name(self) -> str:
+        """The name as it is scraped."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind is Kind.COUNTER else ''}"
+
+
+def _gauge(name: str, labels: tuple[str, ...], text: str) -> Family:
+    return Family(name, Kind.GAUGE, labels, text)
+
+
+def _counter(name: str, labels: tuple[str, ...], text: str) -> Family:
+    return Family(name, Kind.COUNTER, labels, text)
+
+
+def _histogram(name: str, text: str) -> Family:
+    return Family(name, Kind.HISTOGRAM, (), text)
+
+
+# Queues
+QUEUE_WAITING = _gauge(
+    "queue_waiting_jobs", QUEUE, "Jobs that are due and wait; a lower bound where counting stops."
+)
+QUEUE_SCHEDULED = _gauge("queue_scheduled_jobs", QUEUE, "Jobs that are not due yet.")
+QUEUE_IN_PROGRESS = _gauge("queue_in_progress_jobs", QUEUE, "Jobs that workers have claimed.")
+QUEUE_FAILED = _gauge("queue_failed_jobs", QUEUE, "Jobs that failed and are still in the queue.")
+QUEUE_OLDEST = _gauge("queue_oldest_due_age_seconds", QUEUE, "How long the oldest due job waits.")
+QUEUE_ARRIVALS = _gauge("queue_arrivals_per_second", QUEUE, "Jobs that arrive, over the window.")
+QUEUE_THROUGHPUT = _gauge("queue_throughput_per_second", QUEUE, "Jobs that end, over the window.")
+QUEUE_FAILED_RATIO = _gauge(
+    "queue_failed_ratio", QUEUE, "Failed of all jobs that ended in the window, 0 to 1."
+)
+
+# Database and budget
+DATABASE_CONNECTIONS = _gauge(
+    "database_connections", POLICY, "Client connections of the server now, ours included."
+)
+DATABASE_MAX_CONNECTIONS = _gauge("database_max_connections", POLICY, "The server's limit.")
+DATABASE_LOCK_WAITERS = _gauge("database_lock_waiters", POLICY, "Sessions that wait for a lock.")
+DATABASE_LONGEST_TRANSACTION = _gauge(
+    "database_longest_transaction_seconds", POLICY, "Age of the oldest open transaction."
+)
+BUDGET_CONNECTIONS = _gauge(
+    "budget_connections", (*POLICY, "term"), "Terms of the budget that count connections."
+)
+BUDGET_REPLICAS = _gauge(
+    "budget_replicas", (*POLICY, "term"), "Terms of the budget that count replicas."
+)
+
+# Scaling
+REPLICAS = _gauge("replicas", POLICY, "Replicas that the target asks for.")
+REPLICAS_NEEDED = _gauge("replicas_needed", POLICY, "Replicas that the queues would need.")
+REPLICAS_ALLOWED = _gauge("replicas_allowed", POLICY, "Replicas that the budget allows.")
+PODS = _gauge(
+    "pods",
+    (*POLICY, "state"),
+    "Pods of the target by state: ready, pending, crash_looping, oom_killed, terminating.",
+)
+POD_RESTARTS = _gauge("pod_restarts", POLICY, "Restarts of containers of the living pods.")
+
+# Breakers and producers
+BREAKER_STATE = _gauge(
+    "breaker_state",
+    (*POLICY, "breaker", "state"),
+    "1 for the state that a breaker is in (Closed, Open, HalfOpen), 0 for the others.",
+)
+PRODUCER_PAUSED = _gauge(
+    "producer_paused", (*POLICY, "producer"), "1 where a producer says it is paused, 0 if running."
+)
+PAUSE = _gauge(
+    "pause", (*POLICY, "producer", "by", "state"), "1 for each pause, and whose it is: us or other."
+)
+
+# What the policy says of itself
+CONDITION = _gauge(
+    "condition",
+    (*POLICY, "type", "status", "reason"),
+    "1 for the status and reason that a condition has now.",
+)
+CAUSE = _gauge("cause", (*POLICY, "cause"), "1 for the leading cause of a backlog, if any.")
+UNKNOWN_READINGS = _gauge(
+    "unknown_readings",
+    (*POLICY, "source", "reason"),
+    "Readings that the last pass did not get, by source and reason.",
+)
+LAST_PASS = _gauge("last_pass_timestamp_seconds", POLICY, "When the last pass ended, in Unix time.")
+ACTIONS = _counter(
+    "actions", (*POLICY, "action", "result"), "What was done to replicas and producers."
+)
+
+# The operator itself
+POLICIES = _gauge("policies", (), "Policies that this process runs.")
+PASSES = _counter("passes", ("result",), "Passes that ended, by how.")
+PASS_DURATION = _histogram("pass_duration_seconds", "How long a pass takes.")
+PASS_LATENESS = _histogram("pass_lateness_seconds", "How much later than due a pass starts.")
+ERRORS = _counter("errors", ("source", "reason"), "Faults of the outside world, by source.")
+STATUS_WRITES = _counter(
+    "status_writes", ("outcome",), "Status writes; Unchanged ones sent no request."
+)
+EVENTS = _counter("events", ("outcome",), "Events posted, failed, or dropped over the limit.")
+REQUESTS = _counter(
+    "kubernetes_requests",
+    ("verb", "resource", "outcome"),
+    "Requests of ours to the API server, by HTTP status or kind of failure.",
+)
+BUILD_INFO = _gauge("build_info", ("version",), "1, with the version of the operator.")
+
+SECTIONS: dict[str, tuple[Family, ...]] = {
+    "Queues": (
+        QUEUE_WAITING,
+        QUEUE_SCHEDULED,
+        QUEUE_IN_PROGRESS,
+        QUEUE_FAILED,
+        QUEUE_OLDEST,
+        QUEUE_ARRIVALS,
+        QUEUE_THROUGHPUT,
+        QUEUE_FAILED_RATIO,
+    ),
+    "Database and budget": (
+        DATABASE_CONNECTIONS,
+        DATABASE_MAX_CONNECTIONS,
+        DATABASE_LOCK_WAITERS,
+        DATABASE_LONGEST_TRANSACTION,
+        BUDGET_CONNECTIONS,
+        BUDGET_REPLICAS,
+    ),
+    "Scaling": (REPLICAS, REPLICAS_NEEDED, REPLICAS_ALLOWED, PODS, POD_RESTARTS),
+    "Breakers and producers": (BREAKER_STATE, PRODUCER_PAUSED, PAUSE),
+    "Policies": (CONDITION, CAUSE, UNKNOWN_READINGS, LAST_PASS, ACTIONS),
+    "The operator itself": (
+        POLICIES,
+        PASSES,
+        PASS_DURATION,
+        PASS_LATENESS,
+        ERRORS,
+        STATUS_WRITES,
+        EVENTS,
+        REQUESTS,
+        BUILD_INFO,
+    ),
+}
+CATALOGUE: tuple[Family, ...] = tuple(f for section in SECTIONS.values() for f in section)
+
+INTRODUCTION = """\
+# Metrics
+
+<!-- Generated: python -m starforge_backlog.report.metrics_catalogue > docs/reference/metrics.md -->
+
+Served at `/metrics`. A reading that is unknown has no series: it is never shown as 0, and
+`starforge_backlog_unknown_readings` says what is missing and why. Series of a deleted policy end
+with it. The usual `process_*` metrics are served beside these.
+"""
+
+
+def render_reference() -> str:
+    """The page as Markdown."""
+    lines = [INTRODUCTION]
+    for title, families in SECTIONS.items():
+        lines += [f"## {title}", "", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+        for family in families:
+            labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+            lines.append(f"| `{family.full_name}` | {family.kind} | {labels} | {family.help} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_reference())

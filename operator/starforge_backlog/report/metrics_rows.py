@@ -1,0 +1,185 @@
+"""From what a pass saw and said to numbers. Pure; unknown readings become no number at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import TypeVar
+
+from starforge_backlog.api.status import BreakerState, BudgetStatus, QueueBacklogPolicyStatus
+from starforge_backlog.report import metrics_catalogue as catalogue
+from starforge_backlog.report.metrics_catalogue import Family
+from starforge_backlog.snapshot import (
+    Count,
+    FlagValue,
+    Known,
+    QueueReading,
+    Reading,
+    Snapshot,
+    Unknown,
+)
+
+T = TypeVar("T")
+# A family, the labels that follow namespace and policy, and the value.
+Row = tuple[Family, tuple[str, ...], float]
+
+# Terms of the budget by what they count; other fields of `BudgetStatus` are no terms.
+CONNECTION_TERMS = (
+    "max_connections",
+    "reserved",
+    "usable",
+    "others",
+    "headroom",
+    "other_policies",
+    "worker_cap",
+    "per_replica",
+)
+REPLICA_TERMS = ("slots", "surge", "terminating", "pressure_cap", "seed_cap", "replicas")
+
+
+def rows_of(snapshot: Snapshot | None, status: QueueBacklogPolicyStatus) -> Iterator[Row]:
+    """All series of one policy. Without a snapshot (a pass that could not look) what it says."""
+    if snapshot is not None:
+        yield from _queues(snapshot)
+        yield from _database(snapshot)
+        yield from _workload(snapshot)
+        yield from _producers(snapshot)
+        yield from _unknown(snapshot)
+    yield from _said(status)
+
+
+def _queues(snapshot: Snapshot) -> Iterator[Row]:
+    for name, queue in snapshot.queues.items():
+        counts: tuple[tuple[Family, Reading[Count]], ...] = (
+            (catalogue.QUEUE_WAITING, queue.waiting),
+            (catalogue.QUEUE_SCHEDULED, queue.scheduled),
+            (catalogue.QUEUE_IN_PROGRESS, queue.in_progress),
+            (catalogue.QUEUE_FAILED, queue.failed),
+        )
+        for family, count in counts:
+            yield from _row(family, (name,), count, lambda c: c.value)
+        rates = (
+            (catalogue.QUEUE_ARRIVALS, queue.arrivals_per_second),
+            (catalogue.QUEUE_THROUGHPUT, queue.throughput_per_second),
+        )
+        for family, rate in rates:
+            yield from _row(family, (name,), rate, float)
+        yield from _row(
+            catalogue.QUEUE_OLDEST, (name,), queue.oldest_due_age, timedelta.total_seconds
+        )
+        yield from _row(
+            catalogue.QUEUE_FAILED_RATIO,
+            (name,),
+            queue.outcomes,
+            lambda o: o.failed_percent / 100 if o.samples else None,
+        )
+
+
+def _database(snapshot: Snapshot) -> Iterator[Row]:
+    if snapshot.database is None:
+        return
+    connections, health = snapshot.database.connections, snapshot.database.health
+    yield from _row(catalogue.DATABASE_CONNECTIONS, (), connections, lambda c: c.clients)
+    yield from _row(
+        catalogue.DATABASE_MAX_CONNECTIONS, (), connections, lambda c: c.max_connections
+    )
+    yield from _row(catalogue.DATABASE_LOCK_WAITERS, (), health, lambda h: h.lock_waiters)
+    yield from _row(
+        catalogue.DATABASE_LONGEST_TRANSACTION,
+        (),
+        health,
+        lambda h: h.longest_transaction.total_seconds(),
+    )
+
+
+def _workload(snapshot: Snapshot) -> Iterator[Row]:
+    workload = snapshot.workload
+    if isinstance(workload, Unknown):
+        return
+    seen = workload.value
+    yield catalogue.REPLICAS, (), seen.replicas
+    yield catalogue.POD_RESTARTS, (), seen.restarts
+    for state in ("ready", "pending", "crash_looping", "oom_killed", "terminating"):
+        yield catalogue.PODS, (state,), float(getattr(seen, state))
+
+
+def _producers(snapshot: Snapshot) -> Iterator[Row]:
+    for name, producer in snapshot.producers.items():
+        yield from _row(
+            catalogue.PRODUCER_PAUSED, (name,), producer, lambda p: p.value is FlagValue.PAUSED
+        )
+
+
+def _unknown(snapshot: Snapshot) -> Iterator[Row]:
+    counted = Counter(
+        (source, str(reading.why))
+        for source, reading in _readings(snapshot)
+        if isinstance(reading, Unknown)
+    )
+    for (source, reason), number in counted.items():
+        yield catalogue.UNKNOWN_READINGS, (source, reason), number
+
+
+def _readings(snapshot: Snapshot) -> Iterator[tuple[str, Reading[object]]]:
+    yield "workload", snapshot.workload
+    yield "per_replica", snapshot.per_replica
+    if snapshot.database is not None:
+        yield "connections", snapshot.database.connections
+        yield "health", snapshot.database.health
+    for queue in snapshot.queues.values():
+        yield from (("queue", reading) for reading in _of_queue(queue))
+    for producer in snapshot.producers.values():
+        yield "producer", producer
+
+
+def _of_queue(queue: QueueReading) -> Iterable[Reading[object]]:
+    return (
+        queue.waiting,
+        queue.scheduled,
+        queue.in_progress,
+        queue.failed,
+        queue.oldest_due_age,
+        queue.arrivals_per_second,
+        queue.throughput_per_second,
+        queue.outcomes,
+    )
+
+
+def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
+    scaling = status.scaling
+    if scaling.need is not None:
+        yield catalogue.REPLICAS_NEEDED, (), scaling.need
+    if scaling.budget is not None:
+        yield catalogue.REPLICAS_ALLOWED, (), scaling.budget
+    if status.budget is not None:
+        yield from _budget(status.budget)
+    for breaker in status.breakers:
+        for state in BreakerState:
+            yield catalogue.BREAKER_STATE, (breaker.name, state.value), breaker.state is state
+    for pause in status.paused:
+        yield catalogue.PAUSE, (pause.producer, pause.by, pause.state.value), 1
+    for condition in status.conditions:
+        labels = (condition.type, condition.status, condition.reason)
+        yield catalogue.CONDITION, labels, 1
+    if status.cause:
+        yield catalogue.CAUSE, (status.cause,), 1
+
+
+def _budget(budget: BudgetStatus) -> Iterator[Row]:
+    for term in CONNECTION_TERMS:
+        yield catalogue.BUDGET_CONNECTIONS, (term,), float(getattr(budget, term))
+    for term in REPLICA_TERMS:
+        yield catalogue.BUDGET_REPLICAS, (term,), float(getattr(budget, term))
+
+
+def _row(
+    family: Family,
+    labels: tuple[str, ...],
+    reading: Reading[T],
+    number: Callable[[T], float | None],
+) -> Iterator[Row]:
+    if isinstance(reading, Known):
+        value = number(reading.value)
+        if value is not None:
+            yield family, labels, value

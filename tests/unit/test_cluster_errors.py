@@ -1,0 +1,145 @@
+"""Faults of the API server as sentences, and where the configuration comes from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from starforge_backlog.cluster.credentials import Credentials, NoCluster, Source
+from starforge_backlog.cluster.errors import (
+    Asked,
+    FaultKind,
+    fault_from_exception,
+    fault_from_status,
+)
+from starforge_backlog.snapshot import Why
+
+PODS = Asked("list", "pods", "", "starforge")
+SCALE = Asked("patch", "deployments/scale", "apps", "starforge", "etl-worker")
+WIDGET = Asked("get", "widgets/scale", "example.com", "starforge", "w")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "kind", "why", "says"),
+    [
+        (PODS, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "may not list pods in namespace"),
+        (PODS, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "rbac.create=true"),
+        (SCALE, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "verb patch on deployments/scale"),
+        (
+            WIDGET,
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "add widgets.example.com to the chart value rbac.extraScaleTargets",
+        ),
+        (PODS, 401, FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, "token is mounted"),
+        (SCALE, 404, FaultKind.NOT_FOUND, Why.ERROR, 'deployments/scale.apps "etl-worker"'),
+        (SCALE, 409, FaultKind.CONFLICT, Why.ERROR, "changed by somebody else"),
+        (PODS, 429, FaultKind.THROTTLED, Why.UNREACHABLE, "429"),
+        (SCALE, 422, FaultKind.INVALID, Why.ERROR, "said this"),
+        (PODS, 500, FaultKind.SERVER, Why.ERROR, "500"),
+        (PODS, 503, FaultKind.UNREACHABLE, Why.UNREACHABLE, "503"),
+        (PODS, 504, FaultKind.TIMEOUT, Why.TIMEOUT, "504"),
+    ],
+)
+def test_answers(asked: Asked, status: int, kind: FaultKind, why: Why, says: str) -> None:
+    fault = fault_from_status(asked, status, b'{"kind": "Status", "message": "said this"}')
+    assert (fault.kind, fault.why) == (kind, why)
+    assert says in fault.message
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[]", b"<html>" + b"x" * 10_000])
+def test_answers_that_are_no_json(body: bytes) -> None:
+    assert len(fault_from_status(PODS, 500, body).message) < 450
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "why"),
+    [
+        (TimeoutError(), FaultKind.TIMEOUT, Why.TIMEOUT),
+        (aiohttp.ServerTimeoutError(), FaultKind.TIMEOUT, Why.TIMEOUT),
+        (aiohttp.ServerDisconnectedError(), FaultKind.UNREACHABLE, Why.UNREACHABLE),
+        (ConnectionResetError("reset"), FaultKind.UNREACHABLE, Why.UNREACHABLE),
+    ],
+)
+def test_no_answer(error: Exception, kind: FaultKind, why: Why) -> None:
+    fault = fault_from_exception(PODS, error)
+    assert (fault.kind, fault.why) == (kind, why)
+    assert "pods in namespace starforge" in fault.message
+
+
+IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {tokenFile: %s}}]
+"""
+
+
+def account(folder: Path) -> Path:
+    (folder / "token").write_text("first")
+    (folder / "ca.crt").write_text("a certificate")
+    return folder
+
+
+def test_a_pod_uses_its_account_and_nothing_else(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("{}")
+    environ = {**IN_POD, "KUBECONFIG": str(config)}
+    assert Source.find(environ, account(tmp_path)).service_account == tmp_path
+    # a pod without a token (automountServiceAccountToken: false) may bring a kubeconfig
+    (tmp_path / "token").unlink()
+    assert Source.find(environ, tmp_path).kubeconfig == str(config)
+
+
+def test_nothing_to_connect_to_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(NoCluster, match="set KUBECONFIG"):
+        Source.find({"KUBECONFIG": str(tmp_path / "missing")}, tmp_path)
+
+
+async def test_a_broken_kubeconfig_is_no_traceback(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("current-context: nowhere\n")
+    with pytest.raises(NoCluster, match="cannot be used"):
+        await Credentials.load({"KUBECONFIG": str(config)}, tmp_path)
+
+
+@pytest.mark.parametrize("in_pod", [True, False])
+async def test_rotated_tokens_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_pod: bool
+) -> None:
+    environ = IN_POD
+    if not in_pod:
+        config = tmp_path / "config"
+        config.write_text(KUBECONFIG % (tmp_path / "token"))
+        environ = {"KUBECONFIG": str(config)}
+    credentials = await Credentials.load(environ, account(tmp_path))
+    (tmp_path / "token").write_text("second")
+
+    async def header() -> str:
+        settings = await credentials.configuration.auth_settings()
+        return str(settings["BearerToken"]["value"])
+
+    assert (await header()).lower() == "bearer first"
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert (await header()).lower() == "bearer second"
+    # a mount that is just being swapped keeps the token that we have
+    (tmp_path / "token").unlink()
+    monkeypatch.setattr(time, "monotonic", lambda: later + 61)
+    assert (await header()).lower() == "bearer second"
+
+
+async def test_kopf_gets_the_same_token(tmp_path: Path) -> None:
+    credentials = await Credentials.load(IN_POD, account(tmp_path))
+    (tmp_path / "token").write_text("second\n")
+    info = await credentials.connection_info()
+    assert info.server == "https://10.0.0.1:443"
+    assert info.as_http_headers() == {"Authorization": "Bearer second"}
+    assert info.ca_path == str(tmp_path / "ca.crt")
