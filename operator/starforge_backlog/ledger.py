@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from starforge_backlog.snapshot import Claim
+from starforge_backlog.api.policy import Target
+from starforge_backlog.decide.budget import potential
+from starforge_backlog.snapshot import Claim, Known, Snapshot
 
 
 class Ledger:
@@ -17,6 +19,35 @@ class Ledger:
 
     def __init__(self) -> None:
         self._claims: dict[str, tuple[str, Claim]] = {}  # policy → (database, claim)
+        self._uncounted: set[str] = set()
+
+    def expect(self, policy: str) -> None:
+        """A policy exists; until it was counted once, nobody may count on what is left."""
+        if policy not in self._claims:
+            self._uncounted.add(policy)
+
+    def count(self, policy: str, target: Target, seen: Snapshot) -> Snapshot:
+        """Note what a policy's pods can open, and put the others' claims into its snapshot.
+
+        A policy that cannot be read keeps its last claim: its pods are still there (P2).
+        """
+        self._uncounted.discard(policy)
+        database = seen.database
+        if database is None or not isinstance(database.connections, Known):
+            return replace(seen, claims_complete=not self._uncounted)
+        server = database.connections.value.server
+        if isinstance(seen.workload, Known) and isinstance(seen.per_replica, Known):
+            workload, each = seen.workload.value, seen.per_replica.value
+            # Minimums first: a policy is entitled to them while its target runs at less. A target
+            # that was scaled to zero by a person wants none.
+            replicas = max(workload.replicas, workload.ready + workload.pending)
+            if workload.replicas:
+                replicas = max(replicas, target.min_replicas)
+            opened = potential(replicas, workload, each.connections)
+            self._claims[policy] = (server, Claim(policy, each.role, opened))
+        return replace(
+            seen, claims=self.others(server, policy), claims_complete=not self._uncounted
+        )
 
     def others(self, server: str, policy: str) -> tuple[Claim, ...]:
         """What all other policies hold on that database."""
@@ -25,10 +56,6 @@ class Ledger:
             for name, (where, claim) in self._claims.items()
             if where == server and name != policy
         )
-
-    def hold(self, server: str, claim: Claim) -> None:
-        """Note what a policy's pods can open now, or are about to."""
-        self._claims[claim.policy] = (server, claim)
 
     def raise_to(self, policy: str, connections: int) -> None:
         """Promise a policy the connections that a write is about to make possible.
@@ -43,3 +70,4 @@ class Ledger:
     def drop(self, policy: str) -> None:
         """The policy is gone; its pods are strangers' connections from now on."""
         self._claims.pop(policy, None)
+        self._uncounted.discard(policy)

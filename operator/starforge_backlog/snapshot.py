@@ -13,13 +13,14 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Known(Generic[T]):
+class Known(Generic[T_co]):
     """A value and the moment it was read (UTC)."""
 
-    value: T
+    value: T_co
     at: datetime
 
 
@@ -123,6 +124,20 @@ class QueueReading:
     outcomes: Reading[Outcomes]
     types: Mapping[str, Count] = field(default_factory=dict)
     how: str = ""  # which tier of the observer answered, e.g. "index: queue_jobs_claim"
+
+
+def unread(why: Unknown) -> QueueReading:
+    """A queue of which nothing is known, for one reason."""
+    return QueueReading(
+        waiting=why,
+        scheduled=why,
+        in_progress=why,
+        failed=why,
+        oldest_due_age=why,
+        arrivals_per_second=why,
+        throughput_per_second=why,
+        outcomes=why,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +257,5 @@ class Snapshot:
     queues: Mapping[str, QueueReading]
     producers: Mapping[str, Reading[ProducerReading]]
     claims: tuple[Claim, ...] = ()
+    # False right after a start, until every policy was read once: what the others hold is unknown.
+    claims_complete: bool = True

@@ -66,6 +66,13 @@ class Resource:
             parts.append(subresource)
         return "/".join(parts)
 
+    def collection(self, namespace: str | None) -> str:
+        """The URL path of all objects, of one namespace or of the cluster."""
+        if namespace is not None:
+            return self.path(namespace)
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return f"{root}/{self.plural}"
+
     def asked(self, verb: str, namespace: str, name: str | None = None, sub: str = "") -> Asked:
         """The same for messages and metrics."""
         resource = f"{self.plural}/{sub}" if sub else self.plural
@@ -127,6 +134,13 @@ class ClusterClient:
         query = {"labelSelector": label_selector, "resourceVersion": "0"}
         answer = await self.request(asked, "GET", resource.path(namespace), query=query)
         return tuple(answer.get("items") or ())
+
+    async def list_names(self, resource: Resource, namespace: str | None) -> tuple[str, ...]:
+        """`namespace/name` of all objects of a namespace, or of all namespaces."""
+        asked = resource.asked("list", namespace or "")
+        answer = await self.request(asked, "GET", resource.collection(namespace))
+        metas: list[Json] = [item["metadata"] for item in answer.get("items") or ()]
+        return tuple(f"{meta['namespace']}/{meta['name']}" for meta in metas)
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Create an object."""

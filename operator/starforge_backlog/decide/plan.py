@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from starforge_backlog.api.status import BudgetStatus, PauseStatus, QueueBacklogPolicyStatus
@@ -93,3 +93,7 @@ class Plan:
     status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
     seen: Snapshot  # as judged: late readings have become unknown
     assessment: Assessment
+
+    def with_status(self, status: QueueBacklogPolicyStatus) -> Plan:
+        """The same plan, remembering something more."""
+        return replace(self, status=status)

@@ -1,0 +1,1 @@
+"""What people and machines read: status, Events, metrics, logs. Projections, never decisions."""

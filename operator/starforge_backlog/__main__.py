@@ -1,0 +1,58 @@
+"""Start here: settings, logging, and the framework that watches policies.
+
+python -m starforge_backlog [--help]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+import kopf
+
+from starforge_backlog import __version__, handlers
+from starforge_backlog.process import Process
+from starforge_backlog.report import logs
+from starforge_backlog.settings import PREFIX, BadSettings, Settings
+
+# sysexits.h: the configuration is wrong; restarting will not mend it.
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """Run until a signal ends it."""
+    described = "\n".join(
+        f"  {PREFIX}{name.upper()} (default {field.default!r})"
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m starforge_backlog",
+        description="The StarForge backlog operator. It is configured by its environment:",
+        epilog=described + "\n\nThe cluster is the pod's own, or the one of KUBECONFIG.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.parse_args()
+    try:
+        settings = Settings.from_environ(os.environ)
+    except BadSettings as wrong:
+        print(f"starforge-backlog: {wrong}", file=sys.stderr)
+        return EX_CONFIG
+    logs.configure(
+        logs.LogFormat(settings.log_format), level=logging.getLevelName(settings.log_level.upper())
+    )
+    kopf.run(
+        registry=kopf.get_default_registry(),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        memo=Process(settings, os.environ),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    assert handlers.RESOURCE  # imported for its registrations
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""The rooms of the process, made in one place and closed in reverse: what a pass works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starforge_backlog.clock import Clock
+from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.cluster.scale import ReplicaWriter
+from starforge_backlog.cluster.secrets import SecretReader
+from starforge_backlog.cluster.status import StatusWriter
+from starforge_backlog.cluster.workload import WorkloadReader
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.ledger import Ledger
+from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.report.events import EventPoster
+from starforge_backlog.report.health import Health
+from starforge_backlog.report.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """One room per outside system, and the memory that policies share."""
+
+    clock: Clock
+    client: ClusterClient
+    secrets: SecretReader
+    workloads: WorkloadReader
+    replicas: ReplicaWriter
+    statuses: StatusWriter
+    databases: DatabaseHub
+    queues: QueueRooms
+    ledger: Ledger
+    events: EventPoster
+    metrics: Metrics
+    health: Health
+
+    async def close(self) -> None:
+        """Close what holds connections."""
+        await self.databases.close()
+        await self.client.close()

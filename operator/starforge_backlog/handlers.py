@@ -1,0 +1,105 @@
+"""What the framework calls: parse, call one thing, report. No rule of ours is in here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+import structlog
+
+from starforge_backlog.api import GROUP, PLURAL, VERSION
+from starforge_backlog.passes import Runner
+from starforge_backlog.policy import Policy, SpecNotUnderstood
+from starforge_backlog.process import Process
+from starforge_backlog.release import NotReleased, release
+
+_log = structlog.stdlib.get_logger(__name__)
+
+RESOURCE = (GROUP, VERSION, PLURAL)
+
+# A pass that raised is a bug of ours: neither a loop of tracebacks nor a silence.
+AFTER_BUG_SECONDS = 60.0
+# A deletion that waits for a database asks again this often.
+RELEASE_RETRY_SECONDS = 15.0
+# At the end a pass may finish its effects; then it is cancelled (it can be killed at any moment).
+STOP_GRACE_SECONDS = 3.0
+# Watches are renewed this often, before proxies cut them silently (kopf#585, kopf#957).
+WATCH_SECONDS = 300
+REQUEST_SECONDS = 30.0
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, memo: Process, **_: Any) -> None:
+    """Framework settings, and everything of ours that needs a running loop."""
+    settings.persistence.finalizer = f"{GROUP}/release"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.posting.enabled = False  # one Event per transition, posted by `report/`
+    settings.peering.standalone = True
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.client_timeout = WATCH_SECONDS + 10
+    settings.networking.request_timeout = REQUEST_SECONDS
+    settings.background.cancellation_polling = STOP_GRACE_SECONDS
+    await memo.start()
+
+
+@kopf.on.cleanup()
+async def stop(memo: Process, **_: Any) -> None:
+    """Close connections and the port."""
+    await memo.close()
+
+
+@kopf.on.login()
+async def login(memo: Process, **_: Any) -> kopf.ConnectionInfo:
+    """The same credentials as our own client's."""
+    return await memo.credentials.connection_info()
+
+
+@kopf.on.event(*RESOURCE)
+async def changed(
+    event: kopf.RawEvent, uid: str, name: str, namespace: str | None, memo: Process, **_: Any
+) -> None:
+    """A changed spec or annotation starts a pass at once; our own status write does not."""
+    memo.seen(uid, f"{namespace}/{name}", event)
+
+
+@kopf.daemon(
+    *RESOURCE,
+    backoff=AFTER_BUG_SECONDS,
+    cancellation_backoff=STOP_GRACE_SECONDS,
+    cancellation_timeout=STOP_GRACE_SECONDS,
+)
+async def passes(
+    body: kopf.Body, uid: str, stopped: kopf.DaemonStopped, memo: Process, **_: Any
+) -> None:
+    """All passes of one policy, until it is deleted or we stop."""
+    wake, turn = memo.policy(uid)
+    runner = Runner(memo.rooms, lambda: body, wake, lambda: bool(stopped), turn)
+    stopping = asyncio.create_task(_wake_when(stopped, wake))
+    try:
+        await runner.run()
+    finally:
+        stopping.cancel()
+
+
+async def _wake_when(stopped: kopf.DaemonStopped, wake: asyncio.Event) -> None:
+    await stopped.wait()
+    wake.set()
+
+
+@kopf.on.delete(*RESOURCE)
+async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
+    """Release what we paused; the finalizer holds the policy until that is done."""
+    turn = memo.policy(uid)[1]
+    try:
+        policy = Policy.parse(body)
+    except SpecNotUnderstood as fault:
+        raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
+    async with turn:
+        try:
+            done = await release(memo.rooms, policy)
+        except NotReleased as fault:
+            raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
+    memo.forget(policy)
+    _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

@@ -1,0 +1,148 @@
+"""When passes run: one per policy and interval, and one at once when the spec was changed.
+
+Policies that share a database run at the same moment (give or take a moment, so that a hundred
+of them do not start in one tick), because then they share its readings: one set of statements
+per interval, however many policies (P7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from starforge_backlog.context import Rooms
+from starforge_backlog.outcome import Failed, Result
+from starforge_backlog.policy import Policy, SpecNotUnderstood
+from starforge_backlog.reconcile import Pass, reconcile
+from starforge_backlog.report.conditions import not_understood
+from starforge_backlog.report.metrics import ActionResult, PassResult, PolicyKey
+
+_log = structlog.stdlib.get_logger(__name__)
+
+# Policies of one database start within this time of each other; shorter than the time for which
+# readings are shared.
+SPREAD_SECONDS = 0.5
+# A spec that cannot be read changes only by an edit, which starts a pass at once.
+UNREADABLE_INTERVAL = timedelta(minutes=5)
+
+
+@dataclass(slots=True)
+class Runner:
+    """The passes of one policy. `body` is kept current by the framework's watch."""
+
+    rooms: Rooms
+    body: Callable[[], Mapping[str, Any]]
+    wake: asyncio.Event
+    stopped: Callable[[], bool]
+    turn: asyncio.Lock  # a deletion waits for the pass that runs, and none starts after it
+
+    async def run(self) -> None:
+        """Run passes until the policy is gone or the process stops."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not self.stopped():
+            self.wake.clear()
+            interval = await self._one(max(0.0, loop.time() - due))
+            due = self._next(loop.time(), interval)
+            try:
+                async with asyncio.timeout_at(due):
+                    await self.wake.wait()
+                    due = loop.time()
+            except TimeoutError:
+                pass  # the interval is over: the ordinary case
+
+    async def _one(self, lateness: float) -> timedelta:
+        """One pass; returns the interval until the next."""
+        async with self.turn:
+            if self.stopped():
+                return timedelta(0)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            body = self.body()
+            try:
+                policy = Policy.parse(body)
+            except SpecNotUnderstood as wrong:
+                await self._refuse(body, str(wrong))
+                return UNREADABLE_INTERVAL
+            self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
+            done = await reconcile(self.rooms, policy)
+            self._measure(policy, done, loop.time() - began, lateness)
+            return policy.spec.interval
+
+    def _next(self, now: float, interval: timedelta) -> float:
+        """The next moment of this policy's phase (loop time)."""
+        seconds = interval.total_seconds()
+        offset = self._phase() % seconds if seconds else 0.0
+        periods = (now - offset) // seconds + 1 if seconds else 0
+        due = offset + periods * seconds
+        # A wake-up in the middle of an interval must not be followed by a pass right behind it.
+        return due if due - now > seconds / 4 else due + seconds
+
+    def _phase(self) -> float:
+        """Seconds; the same for policies with the same database, but for the spread."""
+        meta, spec = self.body()["metadata"], self.body()["spec"]
+        reference = (spec.get("database") or {}).get("url") or {"uid": meta["uid"]}
+        shared = _hash(f"{meta['namespace']}/{dict(reference)}") * 3600
+        return shared + _hash(meta["uid"]) * SPREAD_SECONDS
+
+    async def _refuse(self, body: Mapping[str, Any], why: str) -> None:
+        meta = body["metadata"]
+        before = self.rooms.statuses.current(body)
+        status = not_understood(before, why, int(meta.get("generation") or 0), self.rooms.clock())
+        await self.rooms.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
+        _log.warning("the spec cannot be read", policy=f"{meta['namespace']}/{meta['name']}")
+        key = PolicyKey(meta["namespace"], meta["name"])
+        self.rooms.metrics.observe_pass(
+            key,
+            None,
+            status,
+            result=PassResult.INVALID,
+            duration=timedelta(0),
+            lateness=timedelta(0),
+        )
+        self.rooms.health.pass_finished()
+
+    def _measure(self, policy: Policy, done: Pass, duration: float, lateness: float) -> None:
+        metrics, key = self.rooms.metrics, PolicyKey(policy.namespace, policy.name)
+        metrics.observe_pass(
+            key,
+            done.plan.seen,
+            done.status,
+            result=_result(policy, done),
+            duration=timedelta(seconds=duration),
+            lateness=timedelta(seconds=lateness),
+        )
+        for result in done.results:
+            metrics.action(key, result.action, _action_result(result))
+        self.rooms.health.pass_finished()
+
+
+def _hash(text: str) -> float:
+    """A number in [0, 1) that is the same in every process."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _result(policy: Policy, done: Pass) -> PassResult:
+    if not done.written.stands:
+        conflict = done.written.outcome.value == "Conflict"
+        return PassResult.CONFLICT if conflict else PassResult.FAILED
+    if policy.hold is not None or policy.spec.suspend:
+        return PassResult.HELD
+    return PassResult.COMPLETE if all(r.ok for r in done.results) else PassResult.FAILED
+
+
+def _action_result(result: Result) -> ActionResult:
+    match result.got:
+        case Failed("Conflict" | "BudgetTaken"):
+            return ActionResult.CONFLICT
+        case Failed():
+            return ActionResult.FAILED
+        case _:
+            return ActionResult.DONE if result.ok else ActionResult.REFUSED

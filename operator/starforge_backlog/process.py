@@ -1,0 +1,131 @@
+"""The process: its rooms, its port, and what it keeps of each policy between two passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from starforge_backlog.clock import utc_now
+from starforge_backlog.cluster.client import POLICIES, ClusterClient
+from starforge_backlog.cluster.credentials import Credentials
+from starforge_backlog.cluster.scale import ReplicaWriter
+from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
+from starforge_backlog.cluster.status import StatusWriter
+from starforge_backlog.cluster.workload import WorkloadReader
+from starforge_backlog.context import Rooms
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.ledger import Ledger
+from starforge_backlog.policy import Policy
+from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.report.events import EventPoster
+from starforge_backlog.report.health import Health, HealthServer
+from starforge_backlog.report.metrics import Metrics, PolicyKey
+from starforge_backlog.settings import Settings
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _PerPolicy:
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last_seen: object = None  # spec and annotations, to tell a change from our own status write
+
+
+class Process:
+    """Handed to every handler as `memo`; one per process."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._policies: dict[str, _PerPolicy] = {}
+        self._rooms: Rooms | None = None
+        self._server: HealthServer | None = None
+
+    def __copy__(self) -> Process:
+        """The framework copies `memo` for each object; ours is shared on purpose."""
+        return self
+
+    @property
+    def rooms(self) -> Rooms:
+        """The rooms; handlers run only after `start`."""
+        assert self._rooms is not None, "the framework runs `start` before any handler"
+        return self._rooms
+
+    @property
+    def credentials(self) -> Credentials:
+        """How we log in to the API server."""
+        return self.rooms.client.credentials
+
+    async def start(self) -> None:
+        """Open the port and the client, and count the policies that exist (P1)."""
+        metrics, health = Metrics(), Health()
+        client = await ClusterClient.connect(self._environ, observer=metrics.request)
+        store = KeyValueStore(client)
+        self._rooms = Rooms(
+            clock=utc_now,
+            client=client,
+            secrets=SecretReader(store),
+            workloads=WorkloadReader(client, store),
+            replicas=ReplicaWriter(client),
+            statuses=StatusWriter(client),
+            databases=DatabaseHub(),
+            queues=QueueRooms(utc_now),
+            ledger=Ledger(),
+            events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
+            metrics=metrics,
+            health=health,
+        )
+        self._server = HealthServer(health, metrics.render)
+        port = await self._server.start(self._settings.listen_host, self._settings.listen_port)
+        _log.info("serving /healthz, /readyz and /metrics", port=port)
+        await self._expect_policies()
+
+    async def _expect_policies(self) -> None:
+        """Until each policy that exists was read once, nobody may count on free connections."""
+        client = self.rooms.client
+        for namespace in self._settings.namespaces or (None,):
+            for found in await client.list_names(POLICIES, namespace):
+                self.rooms.ledger.expect(found)
+        self.rooms.health.api_reached()
+        self.rooms.health.policies_listed()
+
+    async def close(self) -> None:
+        """Close in reverse."""
+        if self._server is not None:
+            await self._server.close()
+        if self._rooms is not None:
+            await self._rooms.close()
+
+    def policy(self, uid: str) -> tuple[asyncio.Event, asyncio.Lock]:
+        """The bell that starts a pass at once, and the turn that one pass has at a time."""
+        kept = self._policies.setdefault(uid, _PerPolicy())
+        return kept.wake, kept.turn
+
+    def seen(self, uid: str, key: str, event: Mapping[str, Any]) -> None:
+        """The watch shows a policy: ring its bell when something a person writes has changed."""
+        if event.get("type") == "DELETED":
+            return
+        body = event["object"]
+        written = (body.get("spec"), body["metadata"].get("annotations"))
+        kept = self._policies.setdefault(uid, _PerPolicy())
+        if kept.last_seen is None:
+            self.rooms.ledger.expect(key)
+        elif kept.last_seen != written:
+            kept.wake.set()
+        kept.last_seen = written
+
+    def forget(self, policy: Policy) -> None:
+        """The policy is gone, and with it everything that was kept of it."""
+        rooms = self.rooms
+        self._policies.pop(policy.uid, None)
+        rooms.ledger.drop(policy.key)
+        rooms.databases.release(policy.key)
+        rooms.statuses.forget(policy.uid)
+        rooms.events.forget(policy.uid)
+        rooms.health.policy_gone(policy.uid)
+        rooms.metrics.forget(PolicyKey(policy.namespace, policy.name))

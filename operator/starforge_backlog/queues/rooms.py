@@ -1,0 +1,28 @@
+"""From a queue in a spec to the source that reads it: the one list of kinds."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from starforge_backlog.api.policy import Queue
+from starforge_backlog.clock import Clock
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.queues.postgres.observer import PostgresQueues
+from starforge_backlog.queues.protocol import QueueSource
+
+
+class QueueRooms:
+    """What is shared between policies: one set of readers per connection."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # Goes with the connection: the hub closes those that no policy asks for.
+        self._postgres: WeakKeyDictionary[Database, PostgresQueues] = WeakKeyDictionary()
+
+    def source(self, queue: Queue, database: Database) -> QueueSource:
+        """The one kind that the spec names; the schema has seen to it that there is exactly one."""
+        assert queue.postgres is not None, "the CRD refuses a queue without a source"
+        tables = self._postgres.get(database)
+        if tables is None:
+            tables = self._postgres[database] = PostgresQueues(database, clock=self._clock)
+        return tables.queue(queue.name, queue.postgres)

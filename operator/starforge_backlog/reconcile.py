@@ -1,0 +1,78 @@
+"""One pass of the loop: observe → diagnose → decide → act → report.
+
+This page is the product; everything else is a detail of one of its lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from starforge_backlog.act import act
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.cluster.status import StatusWrite
+from starforge_backlog.context import Rooms
+from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.plan import Plan, ScaleTo
+from starforge_backlog.observe import observe
+from starforge_backlog.outcome import Result, locate
+from starforge_backlog.policy import Policy
+from starforge_backlog.report.announce import announce
+from starforge_backlog.report.status import report
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass saw, decided, did and said."""
+
+    plan: Plan
+    results: tuple[Result, ...]
+    before: QueueBacklogPolicyStatus
+    status: QueueBacklogPolicyStatus
+    written: StatusWrite
+
+
+async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
+    """Carry the runbook out for one policy, once. Faults of the outside world are data."""
+    before = rooms.statuses.current(policy.body)
+
+    # Observe: every reading under one deadline; what the other policies hold on this database.
+    seen = await observe(rooms, policy)
+    seen = rooms.ledger.count(policy.key, policy.spec.target, seen)
+
+    # Diagnose and decide: pure, from the readings and the memory in status alone.
+    plan = decide(policy.spec, before, seen, rooms.clock(), owner=policy.uid, hold=policy.hold)
+    # Nothing awaits between the decision and this promise: no other policy can be promised the
+    # same connections (P1).
+    for action in plan.actions:
+        if isinstance(action, ScaleTo):
+            rooms.ledger.raise_to(policy.key, action.connections)
+
+    # Act: what is intended is in status before it is done, so that a kill in between is noticed
+    # by the next start (P6). Without that write nothing is done.
+    results: tuple[Result, ...] = ()
+    if plan.actions:
+        intent = locate(plan.status, policy.spec)
+        plan = plan.with_status(intent)
+        written = await _write(rooms, policy, intent)
+        if not written.stands:
+            return Pass(plan, (), before, before, written)
+        results = await act(rooms, policy, plan.actions)
+
+    # Report: the words, and only what changed.
+    status = report(policy.spec, before, plan, results, policy.generation, rooms.clock())
+    written = await _write(rooms, policy, status)
+    done = Pass(plan, results, before, status, written)
+    if written.stands:
+        await announce(rooms.events, policy, before, status, results)
+    _log.info(status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
+    return done
+
+
+async def _write(rooms: Rooms, policy: Policy, status: QueueBacklogPolicyStatus) -> StatusWrite:
+    written = await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+    rooms.metrics.status_write(written.outcome)
+    return written

@@ -1,0 +1,40 @@
+"""A policy is being deleted: release what we paused, and only that (P4)."""
+
+from __future__ import annotations
+
+from starforge_backlog.act import act
+from starforge_backlog.context import Rooms
+from starforge_backlog.decide.producers import release_all
+from starforge_backlog.outcome import Failed, merge
+from starforge_backlog.policy import Policy
+from starforge_backlog.report.conditions import waiting_for_release
+from starforge_backlog.report.summary import done
+
+
+class NotReleased(Exception):
+    """Something of ours is still paused; the finalizer must wait. The text says what to do."""
+
+
+async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
+    """Resume every producer that we paused. Returns what was done, in sentences.
+
+    Raises NotReleased while one cannot be resumed, unless a person abandons it by annotation;
+    the reason is a condition, so that `kubectl describe` shows why the deletion waits.
+    """
+    before = rooms.statuses.current(policy.body)
+    plan = release_all(before.paused, "the policy is deleted")
+    results = await act(rooms, policy, plan.actions)
+    status = merge(before, results, rooms.clock())
+    stuck = [result.got.message for result in results if isinstance(result.got, Failed)]
+    if stuck and not policy.abandon:
+        message = (
+            f"deletion waits, because a producer that we paused cannot be resumed: {stuck[0]}."
+            " Mend that, or resume the producer by hand and run: kubectl annotate"
+            f" qbp/{policy.name} -n {policy.namespace} backlog.starforge.dev/release=abandon"
+        )
+        status = waiting_for_release(status, message, policy.generation, rooms.clock())
+        await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+        raise NotReleased(message)
+    if stuck:
+        return tuple(f"abandoned by annotation: {message}" for message in stuck)
+    return tuple(done(result) for result in results)

@@ -1,0 +1,35 @@
+"""Posts the Events of a pass."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.outcome import Result
+from starforge_backlog.report.events import EventPoster, EventType, Regarding
+from starforge_backlog.report.transitions import transitions
+
+
+class Named(Protocol):
+    """What an Event has to know of its policy."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+
+
+async def announce(
+    events: EventPoster,
+    policy: Named,
+    before: QueueBacklogPolicyStatus,
+    after: QueueBacklogPolicyStatus,
+    results: tuple[Result, ...],
+) -> None:
+    """One Event for each transition; a failure to post is counted, and fails nothing."""
+    regarding = Regarding(policy.namespace, policy.name, policy.uid)
+    for note in transitions(before, after, results):
+        kind = EventType.WARNING if note.warning else EventType.NORMAL
+        await events.post(regarding, kind, reason=note.reason, action=note.action, note=note.text)

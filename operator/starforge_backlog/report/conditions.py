@@ -1,0 +1,277 @@
+"""Conditions: one function per type, each a table over the plan. Positive polarity throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import (
+    BreakerState,
+    BudgetStatus,
+    Condition,
+    PauseState,
+    QueueBacklogPolicyStatus,
+    QueueStatus,
+)
+from starforge_backlog.decide.objectives import readable
+from starforge_backlog.decide.plan import Assessment, Plan
+from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+
+TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+
+# These say that there is nothing to know (yet), not that something is broken.
+HARMLESS = frozenset({Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_CONFIGURED})
+# Able to step, whether or not a step is needed now.
+ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition before it has a time."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+
+
+def conditions(
+    spec: QueueBacklogPolicySpec,
+    plan: Plan,
+    status: QueueBacklogPolicyStatus,
+    trouble: tuple[str, str] | None,
+    generation: int,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    """All conditions of this pass; a transition time moves only when a status flips.
+
+    `trouble` is what failed while acting: reason and message.
+    """
+    found = (
+        _ready(spec, plan, trouble),
+        _backlog(spec, plan, status.queues, now),
+        _headroom(spec, plan.assessment),
+        _consumers(plan),
+        _producers(spec, plan, status, now),
+        _scaling(plan.assessment),
+    )
+    return tuple(_dated(finding, status, generation, now) for finding in found)
+
+
+def _dated(
+    finding: Finding, status: QueueBacklogPolicyStatus, generation: int, now: datetime
+) -> Condition:
+    before = status.condition(finding.type)
+    flipped = before is None or before.status != finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        reason=finding.reason,
+        message=finding.message,
+        last_transition_time=now if before is None or flipped else before.last_transition_time,
+        observed_generation=generation,
+    )
+
+
+def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:
+    """Readings that something has to be mended for, with what they are of."""
+    seen = plan.seen
+    readings: list[tuple[str, Reading[object]]] = [
+        (f"target {spec.target.name}", seen.workload),
+    ]
+    if spec.database is not None:
+        readings.append((f"target {spec.target.name}", seen.per_replica))
+    if seen.database is not None:
+        readings.append(("database", seen.database.connections))
+        readings.append(("database", seen.database.health))
+    for name, queue in seen.queues.items():
+        readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
+    readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
+    return tuple(
+        (what, reading)
+        for what, reading in readings
+        if isinstance(reading, Unknown) and reading.why not in HARMLESS
+    )
+
+
+def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Finding:
+    """Spec valid, everything reachable."""
+    broken = broken_readings(spec, plan)
+    if broken:
+        # One fault (a lost database) makes many readings unknown; say each sentence once.
+        sentences = list(dict.fromkeys(f"{what}: {r.message}" for what, r in broken))
+        first = broken[0][1]
+        distinct = list(dict.fromkeys(r.message for _, r in broken))
+        message = sentences[0] if len(distinct) == 1 else "; ".join(sentences)
+        return Finding("Ready", FALSE, first.why, message[:MESSAGE_LIMIT])
+    if trouble is not None:
+        return Finding("Ready", FALSE, trouble[0], trouble[1][:MESSAGE_LIMIT])
+    return Finding("Ready", TRUE, "AllReadable", "everything the policy names can be read")
+
+
+# Enough for several causes with their mend; a condition message is not a log.
+MESSAGE_LIMIT = 2000
+
+
+def _backlog(
+    spec: QueueBacklogPolicySpec,
+    plan: Plan,
+    queues: tuple[QueueStatus, ...],
+    now: datetime,
+) -> Finding:
+    """Every queue within its objectives, or missed for less than their time."""
+    patience = {queue.name: queue.objectives.for_ for queue in spec.queues}
+    late: list[str] = []
+    early: list[str] = []
+    for queue in queues:
+        if queue.missed_since is None:
+            continue
+        text = f"{queue.name}: {', '.join(queue.missed)}"
+        lasted = now - queue.missed_since
+        (late if lasted >= patience.get(queue.name, timedelta(0)) else early).append(text)
+    if late:
+        causes = plan.assessment.findings
+        reason = causes[0].cause.value if causes else "ObjectiveMissed"
+        evidence = f"; {causes[0].evidence}" if causes else ""
+        return Finding("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
+    if not all(readable(reading) for reading in plan.seen.queues.values()):
+        unread = [n for n, reading in plan.seen.queues.items() if not readable(reading)]
+        return Finding("BacklogHealthy", UNKNOWN, "Unknown", f"cannot read {', '.join(unread)}")
+    if early:
+        return Finding("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
+    return Finding("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
+
+
+def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Finding:
+    """Connections are left for others, and the database is not in trouble."""
+    kind = "DatabaseHeadroom"
+    match facts.budget:
+        case None:
+            text = "the policy names no database, so replicas are not limited by a budget"
+            return Finding(kind, UNKNOWN, "NoDatabase", text)
+        case Unknown(why, message):
+            return Finding(kind, UNKNOWN, why, message)
+        case BudgetStatus() as budget:
+            pass
+    if facts.pressure:
+        return Finding(kind, FALSE, "Pressure", "; ".join(facts.pressure))
+    if budget.replicas < spec.target.min_replicas:
+        text = (
+            f"minReplicas {spec.target.min_replicas} is above the budget of {budget.replicas}"
+            f" ({budget.formula}); lower it, PG_POOL_MAX or the headroom"
+        )
+        return Finding(kind, FALSE, "MinimumAboveBudget", text)
+    if facts.pressure is None:
+        return Finding(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
+    return Finding(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
+
+
+def _consumers(plan: Plan) -> Finding:
+    """All pods Ready, none crashing."""
+    kind = "ConsumersHealthy"
+    match plan.seen.workload:
+        case Unknown() as unknown:
+            return Finding(kind, UNKNOWN, unknown.why, unknown.message)
+        case Known(pods):
+            pass
+    if pods.replicas == 0:
+        return Finding(kind, FALSE, "ScaledToZero", "no replicas are asked for")
+    if pods.crash_looping:
+        return Finding(kind, FALSE, "CrashLoopBackOff", pods.not_ready_why)
+    if pods.oom_killed:
+        return Finding(kind, FALSE, "OOMKilled", pods.not_ready_why)
+    if pods.ready < pods.replicas:
+        why = f": {pods.not_ready_why}" if pods.not_ready_why else ""
+        text = f"{pods.ready} of {pods.replicas} pods Ready{why}"
+        return Finding(kind, FALSE, "PodsNotReady", text)
+    return Finding(kind, TRUE, "AllReady", f"{pods.ready} of {pods.replicas} pods Ready")
+
+
+# A pause that works is seen in arrivals within this time: caches of flags live for seconds.
+EFFECT_WITHIN = timedelta(seconds=30)
+# Arrivals must fall to this part of what they were; another client may still enqueue a little.
+EFFECTIVE_SHARE = 0.5
+
+
+def _producers(
+    spec: QueueBacklogPolicySpec, plan: Plan, status: QueueBacklogPolicyStatus, now: datetime
+) -> Finding:
+    """Nobody is paused, by us or by others; and a pause does what it should."""
+    kind = "ProducersRunning"
+    order = {
+        PauseState.REFUSED: ("PauseFailed", "is NOT paused: {message}"),
+        PauseState.CHANGED: ("ChangedByOthers", "{message}"),
+        PauseState.INTENDED: ("Pausing", "is being paused: {message}"),
+        PauseState.HELD: ("PausedByBreaker", "paused by breaker {breaker} since {since}{effect}"),
+        PauseState.OVERRIDDEN: ("Overridden", "{message}"),
+        PauseState.FOREIGN: ("PausedByOthers", "{message}"),
+    }
+    for state, (reason, text) in order.items():
+        entries = [entry for entry in status.paused if entry.state is state]
+        if not entries:
+            continue
+        entry = entries[0]
+        useless = state is PauseState.HELD and _no_effect(
+            plan, entry.arrivals_before, entry.since, now
+        )
+        effect = "; but arrivals did not fall: is something else enqueueing?" if useless else ""
+        message = text.format(
+            message=entry.message,
+            breaker=entry.breaker,
+            since=f"{entry.since:%H:%M:%S} UTC",
+            effect=effect,
+        )
+        running = TRUE if state is PauseState.OVERRIDDEN else FALSE
+        return Finding(
+            kind,
+            running,
+            "PausedWithoutEffect" if useless else reason,
+            f"{entry.producer} {message}".strip(),
+        )
+    for name, reading in plan.seen.producers.items():
+        if isinstance(reading, Unknown) and reading.why not in HARMLESS:
+            return Finding(kind, UNKNOWN, reading.why, f"{name}: {reading.message}")
+    probing = [b.name for b in status.breakers if b.state is BreakerState.HALF_OPEN]
+    if probing:
+        return Finding(kind, TRUE, "Probing", f"breaker {probing[0]} is half-open")
+    if not spec.producers:
+        return Finding(kind, TRUE, "NoProducers", "the policy names no producers")
+    return Finding(kind, TRUE, "Running", "no producer is paused")
+
+
+def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: datetime) -> bool:
+    """The pause is in force, its effect had time, and as much arrives as before."""
+    if not arrivals_before or now - since < EFFECT_WITHIN:
+        return False
+    arrivals = [q.arrivals_per_second for q in plan.seen.queues.values()]
+    known = [a.value for a in arrivals if isinstance(a, Known) and a.at - since >= EFFECT_WITHIN]
+    return len(known) == len(arrivals) and sum(known) > EFFECTIVE_SHARE * arrivals_before
+
+
+def _scaling(facts: Assessment) -> Finding:
+    """Able to step; the reason says what holds it."""
+    reason = facts.scaling_reason
+    status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
+    return Finding("Scaling", status, reason, facts.scaling_message)
+
+
+def waiting_for_release(
+    status: QueueBacklogPolicyStatus, message: str, generation: int, now: datetime
+) -> QueueBacklogPolicyStatus:
+    """Why a deletion waits: the producer of ours that cannot be resumed."""
+    finding = Finding("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
+    condition = _dated(finding, status, generation, now)
+    others = tuple(c for c in status.conditions if c.type != finding.type)
+    return status.model_copy(update={"conditions": (condition, *others), "summary": message})
+
+
+def not_understood(
+    status: QueueBacklogPolicyStatus, why: str, generation: int, now: datetime
+) -> QueueBacklogPolicyStatus:
+    """A spec that this version cannot read: nothing is decided until it is mended."""
+    message = f"nothing is done until the spec is mended: {why}"[:MESSAGE_LIMIT]
+    finding = Finding("Ready", FALSE, "SpecNotUnderstood", message)
+    condition = _dated(finding, status, generation, now)
+    others = tuple(c for c in status.conditions if c.type != finding.type)
+    return status.model_copy(update={"conditions": (condition, *others), "summary": message})

@@ -1,0 +1,163 @@
+"""Plan and results become the status that people read. Pure; written only when it differs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import PauseState, QueueBacklogPolicyStatus, QueueStatus
+from starforge_backlog.decide.plan import Plan
+from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.report.conditions import conditions
+from starforge_backlog.report.rounding import (
+    UNKNOWN,
+    age_text,
+    count_text,
+    percent_text,
+    rate_text,
+)
+from starforge_backlog.report.summary import summary
+from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown
+
+
+def report(
+    spec: QueueBacklogPolicySpec,
+    before: QueueBacklogPolicyStatus,
+    plan: Plan,
+    results: tuple[Result, ...],
+    generation: int,
+    now: datetime,
+) -> QueueBacklogPolicyStatus:
+    """The status after this pass."""
+    status = merge(plan.status, results, now)
+    known = {queue.name: queue for queue in before.queues}
+    queues = tuple(
+        _queue(name, reading, plan.assessment.missed.get(name, ()), known.get(name), now)
+        for name, reading in plan.seen.queues.items()
+    )
+    findings = plan.assessment.findings
+    status = status.model_copy(
+        update={
+            "observed_generation": generation,
+            "queues": queues,
+            "cause": findings[0].cause.value if findings else "",
+            "waiting": count_text(_total(plan), before.waiting),
+            "oldest": age_text(_oldest(plan), before.oldest),
+            "paused_names": _paused_names(status),
+            "replicas": _replicas(plan),
+            "scaling": status.scaling.model_copy(
+                update={"need": _steady_need(plan, before, status)}
+            ),
+        }
+    )
+    found = conditions(spec, plan, status, _trouble(results), generation, now)
+    status = status.model_copy(update={"conditions": found})
+    return status.model_copy(update={"summary": summary(spec, plan, results, status)})
+
+
+def _queue(
+    name: str,
+    reading: QueueReading,
+    missed: tuple[str, ...],
+    before: QueueStatus | None,
+    now: datetime,
+) -> QueueStatus:
+    old = before or QueueStatus(name=name)
+    failed = UNKNOWN
+    if isinstance(reading.outcomes, Known) and reading.outcomes.value.samples:
+        failed = percent_text(reading.outcomes.value.failed_percent, old.failed_percent)
+    since = old.missed_since or now if missed else _missed_still(reading, old)
+    return QueueStatus(
+        name=name,
+        waiting=count_text(reading.waiting, old.waiting),
+        oldest=age_text(reading.oldest_due_age, old.oldest),
+        in_progress=count_text(reading.in_progress, old.in_progress),
+        failed_percent=failed,
+        arrivals_per_second=rate_text(reading.arrivals_per_second, old.arrivals_per_second),
+        throughput_per_second=rate_text(reading.throughput_per_second, old.throughput_per_second),
+        types={
+            kind: count_text(Known(count, now), old.types.get(kind, ""))
+            for kind, count in sorted(reading.types.items())[:TYPES_SHOWN]
+        },
+        how=reading.how,
+        missed=_kept(missed, old.missed),
+        missed_since=since,
+    )
+
+
+# Types are counted by the observer; a table with hundreds of them must not fill the status.
+TYPES_SHOWN = 20
+
+
+def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:
+    """An unread queue is not a healed queue: the time of a miss goes on while nothing is known."""
+    unread = isinstance(reading.waiting, Unknown) or isinstance(reading.oldest_due_age, Unknown)
+    return old.missed_since if unread else None
+
+
+def _kept(missed: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts hold exact numbers; keep the first ones while the same objectives are missed."""
+    same = [text.split(" ", 1)[0] for text in missed] == [text.split(" ", 1)[0] for text in old]
+    return old if same else missed
+
+
+def _total(plan: Plan) -> Reading[Count]:
+    total, confidence, at = 0, None, plan.seen.taken_at
+    for queue in plan.seen.queues.values():
+        if isinstance(queue.waiting, Unknown):
+            return queue.waiting
+        total += queue.waiting.value.value
+        worst = queue.waiting.value.confidence
+        confidence = worst if confidence is None or worst.value != "Exact" else confidence
+    return Known(Count(total, confidence) if confidence is not None else Count(total), at)
+
+
+def _oldest(plan: Plan) -> Reading[timedelta]:
+    oldest = timedelta(0)
+    for queue in plan.seen.queues.values():
+        if isinstance(queue.oldest_due_age, Unknown):
+            return queue.oldest_due_age
+        oldest = max(oldest, queue.oldest_due_age.value)
+    return Known(oldest, plan.seen.taken_at)
+
+
+def _paused_names(status: QueueBacklogPolicyStatus) -> str:
+    """`ingestion`, with `(other)` for somebody else's pause; the PAUSED column."""
+    paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
+    return ",".join(
+        entry.producer + ("" if entry.by == "us" else "(other)")
+        for entry in status.paused
+        if entry.state in paused
+    )
+
+
+def _replicas(plan: Plan) -> str:
+    """`ready/asked`; the REPLICAS column."""
+    if not isinstance(plan.seen.workload, Known):
+        return UNKNOWN
+    return f"{plan.seen.workload.value.ready}/{plan.seen.workload.value.replicas}"
+
+
+def _steady_need(
+    plan: Plan, before: QueueBacklogPolicyStatus, status: QueueBacklogPolicyStatus
+) -> int | None:
+    """Need wobbles by one around a boundary; while nothing is to be done, the last one stands."""
+    need, old = status.scaling.need, before.scaling.need
+    if need is None or old is None or abs(need - old) > 1:
+        return need
+    return old if plan.assessment.scaling_reason == "Steady" else need
+
+
+def _trouble(results: tuple[Result, ...]) -> tuple[str, str] | None:
+    """The first action that failed for a reason that somebody has to mend."""
+    for result in results:
+        match result.got:
+            case Failed(reason, message) if reason not in TRANSIENT:
+                return reason, message
+            case _:
+                continue
+    return None
+
+
+# Solved by the next pass alone: somebody else wrote at the same moment.
+TRANSIENT = frozenset({"Conflict", "BudgetTaken"})

@@ -1,0 +1,118 @@
+"""The sentence: is it bad, why, what was done, what comes next, what has a person to do (P8)."""
+
+from __future__ import annotations
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import (
+    BreakerState,
+    PauseState,
+    QueueBacklogPolicyStatus,
+    QueueStatus,
+)
+from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo
+from starforge_backlog.outcome import Failed, Result
+from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+
+
+def summary(
+    spec: QueueBacklogPolicySpec,
+    plan: Plan,
+    results: tuple[Result, ...],
+    status: QueueBacklogPolicyStatus,
+) -> str:
+    """One line; the parts that say nothing are left out."""
+    parts = (
+        _is_it_bad(status.queues),
+        _why(plan),
+        _done(results) or _standing(status),
+        _would(plan),
+        _next(plan),
+        _todo(status),
+    )
+    return f"{spec.target.name}: " + "; ".join(part for part in parts if part)
+
+
+def _is_it_bad(queues: tuple[QueueStatus, ...]) -> str:
+    return ", ".join(_queue(queue) for queue in queues) or "no queue was read"
+
+
+def _queue(queue: QueueStatus) -> str:
+    """`missed` holds exact numbers; the published ones are the rounded ones beside it."""
+    if queue.waiting == "unknown":
+        return f"{queue.name} unknown"
+    bad = "" if queue.missed_since is None else " (objective missed)"
+    return f"{queue.name} {queue.waiting} waiting, oldest {queue.oldest}{bad}"
+
+
+def _why(plan: Plan) -> str:
+    findings = plan.assessment.findings
+    if not findings:
+        return ""
+    return f"{findings[0].cause}: {findings[0].evidence}"
+
+
+def _done(results: tuple[Result, ...]) -> str:
+    return ", ".join(done(result) for result in results)
+
+
+def done(result: Result) -> str:
+    """One action and what became of it, in words."""
+    match result:
+        case Result(Pause(producer, _, _, why), Paused(outcome)):
+            match outcome:
+                case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
+                    return f"paused {producer} ({why})"
+                case PauseOutcome.ALREADY_PAUSED:
+                    return f"{producer} was paused already by somebody else"
+                case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
+                    return f"could NOT pause {producer}"
+        case Result(Resume(held, why), Resumed(outcome)):
+            if outcome is ResumeOutcome.RESUMED:
+                return f"resumed {held.producer} ({why})"
+            return f"did not resume {held.producer}: {outcome}"
+        case Result(ScaleTo(kind, from_, to, _, _, why), Failed(_, message)):
+            return f"could not scale {from_} -> {to} ({kind}, {why}): {message}"
+        case Result(ScaleTo(_, from_, to, _, _, why), _):
+            return f"scaled {from_} -> {to} ({why})"
+        case Result(Pause(producer), Failed(_, message)):
+            return f"could not pause {producer}: {message}"
+        case Result(Resume(held), Failed(_, message)):
+            return f"could not resume {held.producer}: {message}"
+        case _:
+            return ""  # the pairs that `act` never makes
+
+
+def _standing(status: QueueBacklogPolicyStatus) -> str:
+    """What earlier passes did that is still in force."""
+    parts = []
+    held = [e.producer for e in status.paused if e.state is PauseState.HELD]
+    if held:
+        parts.append(f"{', '.join(held)} paused by us")
+    probing = [b.name for b in status.breakers if b.state is BreakerState.HALF_OPEN]
+    if probing:
+        parts.append(f"breaker {', '.join(probing)} half-open")
+    return ", ".join(parts)
+
+
+def _would(plan: Plan) -> str:
+    return f"Observe: would {', '.join(plan.would)}" if plan.would else ""
+
+
+def _next(plan: Plan) -> str:
+    facts = plan.assessment
+    match facts.scaling_reason:
+        case "Steady" | "Stepping":
+            return "" if facts.scaling_message == "no step needed" else facts.scaling_message
+        case reason:
+            return f"{reason}: {facts.scaling_message}"
+
+
+def _todo(status: QueueBacklogPolicyStatus) -> str:
+    """What only a person can mend."""
+    ready = status.condition("Ready")
+    if ready is not None and ready.status == "False":
+        return f"TO DO: {ready.message}"
+    changed = [e for e in status.paused if e.state in {PauseState.CHANGED, PauseState.REFUSED}]
+    if changed:
+        return f"TO DO: {changed[0].producer}: {changed[0].message}"
+    return ""

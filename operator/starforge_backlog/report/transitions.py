@@ -1,0 +1,123 @@
+"""Events: one for each thing that changed, with the numbers that led to it (P8). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starforge_backlog.api.status import (
+    BreakerState,
+    PauseState,
+    QueueBacklogPolicyStatus,
+    StepVerdict,
+)
+from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.outcome import Failed, Result
+from starforge_backlog.report.summary import done
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event before it is posted."""
+
+    warning: bool
+    reason: str
+    action: str
+    text: str
+
+
+def transitions(
+    before: QueueBacklogPolicyStatus,
+    after: QueueBacklogPolicyStatus,
+    results: tuple[Result, ...],
+) -> tuple[Note, ...]:
+    """What changed between two statuses, in the order in which a person would tell it."""
+    return (
+        *_breakers(before, after),
+        *_actions(before, results),
+        *_pauses(before, after),
+        *_verdict(before, after),
+        *_conditions(before, after),
+    )
+
+
+def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    old = {b.name: b.state for b in before.breakers}
+    return [
+        Note(
+            warning=b.state is BreakerState.OPEN,
+            reason=f"Breaker{b.state}",
+            action="Decide",
+            text=f"breaker {b.name}: {b.why}",
+        )
+        for b in after.breakers
+        if b.state is not old.get(b.name, BreakerState.CLOSED)
+    ]
+
+
+def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> list[Note]:
+    """Every action. A pause that fails again for the same reason was told already."""
+    told = {entry.producer: entry.message for entry in before.paused}
+    notes = []
+    for result in results:
+        action, failed = result.action, isinstance(result.got, Failed) or not result.ok
+        match action:
+            case Pause(producer):
+                reason, verb = ("PauseFailed" if failed else "Paused"), "Pause"
+            case Resume(held):
+                producer = held.producer
+                reason, verb = ("ResumeFailed" if failed else "Resumed"), "Resume"
+            case _:
+                producer = ""
+                reason, verb = ("ScaleFailed" if failed else f"Scaled{action.kind}"), "Scale"
+        if isinstance(result.got, Failed) and told.get(producer) == result.got.message:
+            continue
+        notes.append(Note(failed, reason, verb, done(result)))
+    return notes
+
+
+def _pauses(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    """What others did to a pause; our own doing is told by the actions."""
+    reasons = {
+        PauseState.FOREIGN: "PausedByOthers",
+        PauseState.CHANGED: "PauseChangedByOthers",
+        PauseState.OVERRIDDEN: "ResumedByOthers",
+    }
+    old = {entry.producer: entry.state for entry in before.paused}
+    return [
+        Note(True, reasons[entry.state], "Observe", f"{entry.producer}: {entry.message}")
+        for entry in after.paused
+        if entry.state in reasons and old.get(entry.producer) is not entry.state
+    ]
+
+
+def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    step, old = after.scaling.last_step, before.scaling.last_step
+    if step is None or step.verdict is StepVerdict.OBSERVING:
+        return []
+    if old is not None and old.at == step.at and old.verdict is step.verdict:
+        return []
+    return [
+        Note(
+            warning=step.verdict is StepVerdict.FAILED,
+            reason=f"Step{step.verdict}",
+            action="Judge",
+            text=f"step {step.from_} -> {step.to}: {step.verdict_why}",
+        )
+    ]
+
+
+def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    """Conditions that flipped. `Scaling` flips with every step, which is told already."""
+    notes = []
+    for condition in after.conditions:
+        old = before.condition(condition.type)
+        if condition.type == "Scaling" or (old is not None and old.status == condition.status):
+            continue
+        good = condition.status == "True"
+        if old is None and good:
+            continue
+        name = condition.type if good else f"Not{condition.type}"
+        if condition.status == "Unknown":
+            name = f"{condition.type}Unknown"
+        notes.append(Note(not good, name, "Observe", f"{condition.reason}: {condition.message}"))
+    return notes
