@@ -130,6 +130,15 @@ class LocalCluster:
         found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
         return found
 
+    def pid_of(self, pod: str, namespace: str, container: str | None = None) -> int:
+        """The process of a running container, for tests that kill it or hold it up."""
+        statuses = self.get("pod", pod, "-n", namespace)["status"].get("containerStatuses") or ()
+        for status in statuses:
+            running = "running" in status["state"]
+            if running and container in (None, status["name"]):
+                return int(status["containerID"].removeprefix("local://"))
+        raise LocalError(f"pod {namespace}/{pod} runs no such container here. Wait until it does.")
+
     def wait(self, *arguments: str, within: float = 60) -> None:
         """`kubectl wait …`: `cluster.wait("deployment/x", "--for=condition=Available")`."""
         self.kubectl("wait", f"--timeout={within:g}s", *arguments, timeout=within + 10)

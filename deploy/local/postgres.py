@@ -59,7 +59,7 @@ class PostgresServer:
         self.password = secrets.token_urlsafe(18)
         self.port = 0
         self.settings = dict(settings)
-        self._run = run
+        self.run = run
         self._user = user
         self._child: Child | None = None
 
@@ -205,7 +205,7 @@ class PostgresServer:
             "postgres",
             [self.programs.postgres, "-D", self.data, "-p", str(self.port)],
             log=self.log,
-            env={**os.environ, RUN_VARIABLE: self._run, "LC_ALL": "C"},
+            env={**os.environ, RUN_VARIABLE: self.run, "LC_ALL": "C"},
             cwd=Path("/"),
             user=self._user,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -207,6 +208,20 @@ def test_failed_liveness_probe_restarts(cluster: LocalCluster, namespace: str) -
         what="a restart",
     )
     assert status["lastState"]["terminated"]["exitCode"] == 143
+
+
+def test_killed_process_is_restarted_and_has_another_pid(
+    cluster: LocalCluster, namespace: str
+) -> None:
+    cluster.apply(pod("p", container(FOREVER)), namespace=namespace)
+    first = cluster.eventually(lambda: cluster.pid_of("p", namespace), what="a process")
+    os.kill(first, signal.SIGKILL)
+    status = cluster.eventually(
+        lambda: (s := main_status(cluster, namespace, "p"))["restartCount"] and s, what="a restart"
+    )
+    ended = status["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    assert cluster.pid_of("p", namespace) != first
 
 
 def test_deletion_gives_grace_and_then_kills(cluster: LocalCluster, namespace: str) -> None:

@@ -79,6 +79,8 @@ class ContainerRunner:
         self._backoff = BackOff(node.restart_backoff)
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
+        self.container_id = ""
+        """`local://<pid>` of the newest run: for tests that kill it."""
         self._child: Child | None = None
         self._program: Program | None = None
         self._out_of_memory = False
@@ -132,6 +134,7 @@ class ContainerRunner:
     def pretend(self) -> None:
         """Running and ready without a process."""
         self.ready = self.started = True
+        self.container_id = "local://none"
         self._become(Running(timestamp()))
 
     async def _prepared(self) -> Program | None:
@@ -243,6 +246,7 @@ class ContainerRunner:
             self.last = Terminated(CANNOT_RUN, "ContainerCannotRun", began, began, str(error))
             self._become(self.last)
             return CANNOT_RUN
+        self.container_id = f"local://{self._child.pid}"
         try:
             code = await self._watched(self._child, program.around, began)
             self.last = self._ending(code, began)

@@ -87,7 +87,7 @@ def _container(container: ContainerRunner) -> dict[str, Any]:
         "name": container.name,
         "image": image,
         "imageID": f"local://{image}" if isinstance(container.state, Running) else "",
-        "containerID": f"local://{container.name}-{container.restarts}",
+        "containerID": container.container_id,
         "ready": container.ready,
         "started": container.started,
         "restartCount": container.restarts,
