@@ -1,0 +1,12 @@
+-- Promise: counts entries of one index, stops at the cap, reads no row where the table is vacuumed
+-- (field/postgres.md §2.3: 15 ms and 286 pages for 100,001 of 1.9 million).
+(SELECT {part} AS part,
+        {word}::text AS word,
+        NULL::text AS type,
+        (SELECT count(*) FROM (SELECT 1 FROM {table} j
+           WHERE j.{status} = {word} AND {due} LIMIT {limit}) c) AS due,
+        (SELECT count(*) FROM (SELECT 1 FROM {table} j
+           WHERE j.{status} = {word} AND {later} LIMIT {limit}) c) AS scheduled,
+        (SELECT count(*) FROM (SELECT 1 FROM {table} j
+           WHERE j.{status} = {word} AND {undated} LIMIT {limit}) c) AS undated,
+        NULL::float8 AS oldest)

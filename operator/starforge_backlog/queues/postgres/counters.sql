@@ -1,0 +1,26 @@
+-- Promise: one row from memory and file sizes, whatever the table's size (0.1 ms, field/postgres.md
+-- §2.10). All are sums over the partitions of a partitioned table.
+-- `epoch` changes whenever the counters may have started anew: crash, pg_stat_reset, another
+-- server, a table that was dropped and made again. Functions instead of the view
+-- pg_stat_user_tables: that aggregates over the indexes as well.
+WITH part AS (
+  SELECT %(oid)s::bigint::oid AS relid
+  UNION
+  SELECT relid::oid FROM pg_partition_tree(%(oid)s::bigint::oid::regclass) WHERE isleaf
+)
+SELECT extract(epoch FROM clock_timestamp())::float8 AS at,
+       pg_is_in_recovery() AS standby,
+       current_setting('track_counts')::bool AS counting,
+       concat_ws(' ', %(oid)s::bigint, pg_postmaster_start_time(),
+                 pg_stat_get_db_stat_reset_time(d.oid)) AS epoch,
+       sum(pg_stat_get_tuples_inserted(relid))::bigint AS inserted,
+       sum(pg_stat_get_tuples_updated(relid))::bigint AS updated,
+       sum(pg_stat_get_tuples_deleted(relid))::bigint AS deleted,
+       sum(pg_stat_get_live_tuples(relid))::bigint AS live,
+       sum(pg_stat_get_vacuum_count(relid) + pg_stat_get_autovacuum_count(relid)
+           + pg_stat_get_analyze_count(relid) + pg_stat_get_autoanalyze_count(relid))::bigint
+         AS maintained,
+       (sum(pg_relation_size(relid)) / current_setting('block_size')::int)::bigint AS pages
+  FROM part, pg_database d
+ WHERE d.datname = current_database()
+ GROUP BY d.oid

@@ -1,0 +1,227 @@
+"""How many jobs stand where, from the rows of one reading. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from starforge_backlog.queues.postgres.words import Group, Words
+from starforge_backlog.snapshot import Confidence, Count
+
+# From sure to unsure: a sum is as sure as its worst part.
+_ORDER = (Confidence.EXACT, Confidence.AT_LEAST, Confidence.ESTIMATED)
+_ZERO = Count(0)
+
+
+class Head(StrEnum):
+    """How the first rows of a line were chosen: those that come first, or any."""
+
+    ORDERED = "ordered"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Jobs of one group: due now, scheduled for later, and the age of the oldest due in seconds.
+
+    `oldest` is None when it could not be seen; 0 when nothing is due. `by_type` holds the types
+    that were seen; with `all_types` there are no others.
+    """
+
+    due: Count = _ZERO
+    scheduled: Count = _ZERO
+    oldest: float | None = 0.0
+    by_type: Mapping[str, Depth] = field(default_factory=dict)
+    all_types: bool = True
+
+    @property
+    def total(self) -> Count:
+        """Due and scheduled together."""
+        return add(self.due, self.scheduled)
+
+    @property
+    def exact(self) -> int | None:
+        """The total if it is exact."""
+        total = self.total
+        return total.value if total.confidence is Confidence.EXACT else None
+
+    def only(self, types: Iterable[str]) -> Depth:
+        """The part that belongs to these types; all for no types.
+
+        A type that was not seen has no job when all types were seen; else its jobs are unknown,
+        so the counts become lower bounds and the age is not known.
+        """
+        wanted = tuple(types)
+        if not wanted:
+            return self
+        parts = [self.by_type.get(name) for name in wanted]
+        chosen = {name: part for name, part in zip(wanted, parts, strict=True) if part is not None}
+        whole = total_of(chosen, all_types=True)
+        if self.all_types or all(part is not None for part in parts):
+            return whole
+        return replace(
+            whole,
+            due=at_least(whole.due),
+            scheduled=at_least(whole.scheduled),
+            # What was seen comes first in the line, so an unseen type's jobs are all younger.
+            oldest=whole.oldest if whole.due.value else None,
+            all_types=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """One reading of the table: a depth per group, None where no cheap way leads to it."""
+
+    by_group: Mapping[Group, Depth | None]
+
+    def of(self, group: Group, types: Iterable[str] = ()) -> Depth | None:
+        """The depth of a group, of these types only."""
+        depth = self.by_group.get(group)
+        return None if depth is None else depth.only(types)
+
+
+def add(*counts: Count) -> Count:
+    """The sum, as sure as its least sure part."""
+    worst = max((_ORDER.index(count.confidence) for count in counts), default=0)
+    return Count(sum(count.value for count in counts), _ORDER[worst])
+
+
+def at_least(count: Count) -> Count:
+    """The same number as a lower bound."""
+    return add(count, Count(0, Confidence.AT_LEAST))
+
+
+def total_of(parts: Mapping[str, Depth], *, all_types: bool) -> Depth:
+    """All types together. Where types are missing, the counts are lower bounds."""
+    whole = _sum(parts.values())
+    if not all_types:
+        whole = replace(
+            whole, due=at_least(whole.due), scheduled=at_least(whole.scheduled), oldest=None
+        )
+    return replace(whole, by_type=parts, all_types=all_types)
+
+
+def _sum(depths: Iterable[Depth]) -> Depth:
+    parts = tuple(depths)
+    ages = [part.oldest for part in parts if part.due.value]
+    known = [age for age in ages if age is not None]
+    return Depth(
+        due=add(*(part.due for part in parts)),
+        scheduled=add(*(part.scheduled for part in parts)),
+        oldest=max(known, default=0.0) if len(known) == len(ages) else None,
+    )
+
+
+def exact_depth(rows: Iterable[Mapping[str, Any]], words: Words) -> Depths:
+    """From `count_all.sql`: every group, every type, exact."""
+    by_group: dict[Group, list[Mapping[str, Any]]] = {group: [] for group in Group}
+    for row in rows:
+        by_group[words.group_of(row["word"])].append(row)
+    return Depths(
+        {
+            group: total_of(_by_type(found, limit=None), all_types=True)
+            for group, found in by_group.items()
+        }
+    )
+
+
+def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float) -> Depths:
+    """From `sample.sql`: estimates. Ages cannot be seen in a sample (field/postgres.md §2.4)."""
+
+    def scaled(depth: Depth) -> Depth:
+        return replace(
+            depth,
+            due=Count(round(depth.due.value * factor), Confidence.ESTIMATED),
+            scheduled=Count(round(depth.scheduled.value * factor), Confidence.ESTIMATED),
+            oldest=None,
+            by_type={name: scaled(part) for name, part in depth.by_type.items()},
+            # A type that the sample missed is rare, not absent.
+            all_types=False,
+        )
+
+    counted = exact_depth(rows, words)
+    return Depths(
+        {group: scaled(d) if d is not None else None for group, d in counted.by_group.items()}
+    )
+
+
+def by_type_depth(rows: Iterable[Mapping[str, Any]], *, limit: int, most_types: int) -> Depth:
+    """From `waiting_by_type.sql` and `count_by_type.sql`: exact up to `limit` per type."""
+    found = list(rows)
+    words_of_type: dict[str, int] = {}
+    for row in found:
+        words_of_type[row["word"]] = words_of_type.get(row["word"], 0) + 1
+    complete = all(count <= most_types for count in words_of_type.values())
+    return total_of(_by_type(found, limit=limit), all_types=complete)
+
+
+def head_depth(
+    rows: Iterable[Mapping[str, Any]], *, head: Head | None, head_limit: int, total_limit: int
+) -> Depth:
+    """From `head_of_line.sql` (unless `head` is None) and `count_capped.sql`.
+
+    Exact while the line is short. Beyond `head_limit` jobs the totals come from the index, capped
+    at `total_limit`; the age is that of the first in line where the rows are ordered, and types
+    are those of the head, as lower bounds.
+    """
+    found = list(rows)
+    front = [row for row in found if row["part"] == "head"]
+    totals = [row for row in found if row["part"] == "total"]
+    seen: dict[str, int] = {}
+    for row in front:
+        seen[row["word"]] = seen.get(row["word"], 0) + row["due"] + row["scheduled"]
+    types = _by_type(front, limit=None)
+    if head is not None and all(count < head_limit for count in seen.values()):
+        return total_of(types, all_types=True)
+    undated = sum(row["undated"] for row in totals)
+    ages_hold = head is Head.ORDERED and not undated
+    bounds = {
+        name: replace(
+            part,
+            due=at_least(part.due),
+            scheduled=at_least(part.scheduled),
+            oldest=part.oldest if ages_hold else None,
+        )
+        for name, part in types.items()
+    }
+    first = _sum(bounds.values())
+    if not totals:
+        return replace(first, by_type=bounds, all_types=False)
+    due = add(*(_capped(row["due"] + row["undated"], total_limit) for row in totals))
+    scheduled = add(*(_capped(row["scheduled"], total_limit) for row in totals))
+    return Depth(
+        due=due,
+        scheduled=scheduled,
+        oldest=first.oldest if ages_hold or not due.value else None,
+        by_type=bounds,
+        all_types=not due.value and not scheduled.value,
+    )
+
+
+def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[str, Depth]:
+    """One depth per type; the same type under two words is added up."""
+    parts: dict[str, list[Depth]] = {}
+    for row in rows:
+        due = row["due"] + row["undated"]
+        age: float | None = row["oldest"] if due else 0.0
+        # Jobs without a due time have an age that the index does not tell.
+        if age is not None and (row["undated"] or not math.isfinite(age)):
+            age = None
+        parts.setdefault(row["type"] or "", []).append(
+            Depth(
+                due=_capped(due, limit),
+                scheduled=_capped(row["scheduled"], limit),
+                oldest=age,
+            )
+        )
+    return {name: _sum(depths) for name, depths in parts.items()}
+
+
+def _capped(value: int, limit: int | None) -> Count:
+    if limit is None or value < limit:
+        return Count(value)
+    return Count(value, Confidence.AT_LEAST)

@@ -1,0 +1,89 @@
+"""All job tables of one database, and what each queue of each policy sees of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starforge_backlog.api.queue import PostgresQueue
+from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.queues.postgres.fetches import Fetches
+from starforge_backlog.queues.postgres.reading import queue_reading
+from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.table import TableObserver, Timer
+from starforge_backlog.snapshot import QueueReading
+
+# A table that no policy asked for this long is forgotten: its policy is gone or was changed.
+FORGET_AFTER = timedelta(minutes=30)
+
+
+class PostgresQueues:
+    """Reads queues of one database. Keep one per `Database`: it holds what is shared.
+
+    Queues that differ only in `types` share all statements (P7: a hundred policies on one table
+    cost one set of queries per interval).
+    """
+
+    def __init__(
+        self,
+        database: Fetches,
+        *,
+        clock: Clock = utc_now,
+        timer: Timer = time.monotonic,
+        settings: ObserverSettings | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._timer = timer
+        self._settings = settings or ObserverSettings()
+        self._tables: dict[Hashable, TableObserver] = {}
+
+    def queue(self, name: str, spec: PostgresQueue) -> PostgresQueueSource:
+        """The source for one queue; `name` is its name in the policy, for messages. Cheap."""
+        return PostgresQueueSource(self, name, spec)
+
+    async def read(
+        self, name: str, spec: PostgresQueue, *, rate_window: timedelta, max_age: timedelta
+    ) -> QueueReading:
+        """See `QueueSource.read`. Expected faults are `Unknown` readings."""
+        table = self._table(spec)
+        seen = await table.observe(max_age)
+        window = min(
+            max(rate_window, self._settings.shortest_window), self._settings.longest_window
+        )
+        return queue_reading(name, spec.types, table, seen, window, self._settings)
+
+    def _table(self, spec: PostgresQueue) -> TableObserver:
+        shared = spec.model_copy(update={"types": ()})
+        now = self._timer()
+        for key, table in list(self._tables.items()):
+            if now - table.asked > FORGET_AFTER.total_seconds():
+                del self._tables[key]
+        found = self._tables.get(shared)
+        if found is None:
+            found = TableObserver(
+                self._database,
+                shared,
+                clock=self._clock,
+                timer=self._timer,
+                settings=self._settings,
+            )
+            self._tables[shared] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresQueueSource:
+    """A `QueueSource` for one queue of one policy."""
+
+    queues: PostgresQueues
+    name: str
+    spec: PostgresQueue
+
+    async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:
+        """See `QueueSource.read`."""
+        return await self.queues.read(
+            self.name, self.spec, rate_window=rate_window, max_age=max_age
+        )

@@ -1,0 +1,207 @@
+"""From a table's reading to one queue's: pure, and explicit about what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+from starforge_backlog.queues.postgres import rates
+from starforge_backlog.queues.postgres.catalog import JobTable, quoted
+from starforge_backlog.queues.postgres.depth import Depth
+from starforge_backlog.queues.postgres.gate import COUNTED, Tier, describe
+from starforge_backlog.queues.postgres.history import History
+from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.table import TableReading
+from starforge_backlog.queues.postgres.words import Group
+from starforge_backlog.snapshot import (
+    Confidence,
+    Count,
+    Known,
+    QueueReading,
+    Reading,
+    Unknown,
+    Why,
+)
+
+T = TypeVar("T")
+
+_IN_WORDS = {group: str(group) for group in Group} | {Group.IN_PROGRESS: "running"}
+
+
+class Remembered(Protocol):
+    """What a table's observer keeps between readings."""
+
+    history: History
+    updates_per_job: float
+
+
+def queue_reading(
+    queue: str,
+    types: tuple[str, ...],
+    memory: Remembered,
+    seen: TableReading,
+    window: timedelta,
+    settings: ObserverSettings,
+) -> QueueReading:
+    """What `queue` is told. `window`: of its rates."""
+    table = seen.table
+    if table is None:
+        return _nothing(_reason(queue, seen))
+    if types and table.type is None:
+        return _nothing(
+            Unknown(
+                Why.COLUMN_NOT_FOUND,
+                f"The table has no column for types; set spec.queues[{queue}].postgres.columns.type"
+                " or leave types out.",
+                seen.at,
+            )
+        )
+    view = rates.View(
+        history=memory.history,
+        ended=seen.ended,
+        types=types,
+        seconds=window.total_seconds(),
+        at=seen.at,
+        updates_per_job=memory.updates_per_job,
+    )
+    fault = None if seen.fault is None else seen.fault.unknown(seen.at)
+    no_counters = fault if seen.counters is None else None
+    no_counts = fault if seen.depths is None else None
+    groups = _Groups(queue, types, table, seen, no_counts)
+    waiting = groups.of(Group.WAITING)
+    throughput, source = rates.throughput(view)
+    how = describe(seen.tier or Tier.STATISTICS, _indexes(seen))
+    return QueueReading(
+        waiting=_map(waiting, seen.at, lambda depth: depth.due),
+        scheduled=_scheduled(queue, table, waiting, seen.at),
+        in_progress=_map(groups.of(Group.IN_PROGRESS), seen.at, lambda depth: depth.total),
+        failed=_map(groups.of(Group.FAILED), seen.at, lambda depth: depth.total),
+        oldest_due_age=_oldest(queue, table, waiting, seen),
+        arrivals_per_second=no_counters or _named(queue, rates.arrivals(view)),
+        throughput_per_second=no_counters or no_counts or _named(queue, throughput),
+        outcomes=no_counters
+        or no_counts
+        or _named(queue, rates.outcomes(view, settings.outcome_window)),
+        types={}
+        if isinstance(waiting, Unknown)
+        else {name: part.due for name, part in waiting.by_type.items() if part.due.value},
+        how=f"{how}; {source}" if source else how,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Depths of one queue, or the reason why there is none."""
+
+    queue: str
+    types: tuple[str, ...]
+    table: JobTable
+    seen: TableReading
+    fault: Unknown | None
+
+    def of(self, group: Group) -> Depth | Unknown:
+        if self.fault is not None:
+            return self.fault
+        if not self.table.words.of(group):
+            return Unknown(
+                Why.STATUS_NOT_MAPPED,
+                f"The status column has no word for it; set"
+                f" spec.queues[{self.queue}].postgres.statuses.{group} if there is one.",
+                self.seen.at,
+            )
+        depth = None if self.seen.depths is None else self.seen.depths.of(group, self.types)
+        if depth is not None and (depth.all_types or not self.types or depth.due.value):
+            return depth
+        return Unknown(Why.NO_INDEX, self._index_needed(group), self.seen.at)
+
+    def _index_needed(self, group: Group) -> str:
+        if self.seen.tier is Tier.STATISTICS:
+            return (
+                "Counting took too long again and again, so only activity counters are read for a"
+                f" while; the mend is an index: {recommended_index(self.table)}."
+            )
+        whose = " by type" if self.types else ""
+        return (
+            f"No index counts {_IN_WORDS[group]} jobs{whose}; run {recommended_index(self.table)}."
+        )
+
+
+def recommended_index(table: JobTable) -> str:
+    """The index that makes every count cheap (field/postgres.md §2.12). The operator never
+    creates it: in an incident an index build is one more load (runbook, slow processing)."""
+    columns = [c for c in (table.type, table.age) if c is not None]
+    names = ", ".join(quoted(name) for name in (table.status, *(c.name for c in columns)))
+    live = ", ".join(f"'{word}'" for group in COUNTED for word in table.words.of(group))
+    return (
+        f"CREATE INDEX CONCURRENTLY ON {quoted(table.schema)}.{quoted(table.name)} ({names})"
+        f" WHERE {quoted(table.status)} IN ({live})"
+    )
+
+
+def _reason(queue: str, seen: TableReading) -> Unknown:
+    if seen.problem is not None:
+        return seen.problem.unknown(queue, seen.at)
+    if seen.fault is not None:
+        return seen.fault.unknown(seen.at)
+    raise AssertionError("a reading has a table, a problem or a fault")
+
+
+def _nothing(reason: Unknown) -> QueueReading:
+    return QueueReading(reason, reason, reason, reason, reason, reason, reason, reason)
+
+
+def _map(depth: Depth | Unknown, at: datetime, value: Callable[[Depth], T]) -> Reading[T]:
+    return depth if isinstance(depth, Unknown) else Known(value(depth), at)
+
+
+def _scheduled(
+    queue: str, table: JobTable, waiting: Depth | Unknown, at: datetime
+) -> Reading[Count]:
+    if isinstance(waiting, Depth) and table.run_after is None:
+        return Unknown(
+            Why.NOT_IN_TABLE,
+            "The table has no due time, so every waiting job counts as due; if it has one, set"
+            f" spec.queues[{queue}].postgres.columns.runAfter.",
+            at,
+        )
+    return _map(waiting, at, lambda depth: depth.scheduled)
+
+
+def _oldest(
+    queue: str, table: JobTable, waiting: Depth | Unknown, seen: TableReading
+) -> Reading[timedelta]:
+    if isinstance(waiting, Unknown):
+        return waiting
+    if table.age is None:
+        return Unknown(
+            Why.NOT_IN_TABLE,
+            "The table has neither a due time nor a time of creation; set"
+            f" spec.queues[{queue}].postgres.columns.createdAt.",
+            seen.at,
+        )
+    # An estimate of no jobs is no proof that there is none.
+    sure = waiting.due.confidence is not Confidence.ESTIMATED
+    if waiting.oldest is None or not sure:
+        return Unknown(
+            Why.NO_INDEX,
+            "No index leads to the oldest waiting job (or jobs without a due time hide its age);"
+            f" run {recommended_index(table)}.",
+            seen.at,
+        )
+    return Known(timedelta(seconds=max(0.0, waiting.oldest)), seen.at)
+
+
+def _indexes(seen: TableReading) -> tuple[str, ...]:
+    if seen.access is None or seen.tier not in (Tier.BY_TYPE, Tier.HEAD):
+        return ()
+    plan = seen.access.groups.get(Group.WAITING)
+    return () if plan is None else plan.indexes
+
+
+def _named(queue: str, reading: Reading[T]) -> Reading[T]:
+    """Put the queue's name into the policy field that a message names."""
+    if isinstance(reading, Known):
+        return reading
+    return replace(reading, message=reading.message.replace("queues[]", f"queues[{queue}]"))

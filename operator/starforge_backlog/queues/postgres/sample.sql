@@ -1,0 +1,11 @@
+-- Promise: reads whole blocks chosen at random, about `SAMPLE_PAGES` of them whatever the table's
+-- size (field/postgres.md §2.4: the error depends on blocks, not on percent). BERNOULLI reads all.
+SELECT 'type' AS part,
+       {status}::text AS word,
+       {type} AS type,
+       count(*) FILTER (WHERE {is_due}) AS due,
+       count(*) FILTER (WHERE NOT {is_due}) AS scheduled,
+       0::bigint AS undated,
+       NULL::float8 AS oldest
+  FROM {table} TABLESAMPLE SYSTEM ({percent})
+ GROUP BY 2, 3

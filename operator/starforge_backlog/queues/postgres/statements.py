@@ -1,0 +1,228 @@
+"""Fills the `.sql` files with a table's own names. Nothing here, or there, names `payload`.
+
+Identifiers are quoted by psycopg; status words are literals, because with a parameter the planner
+cannot use the partial indexes that make these statements cheap (field/postgres.md §2.7).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from psycopg import sql
+
+from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.queues.postgres.catalog import JobTable
+from starforge_backlog.queues.postgres.words import Group
+
+Statement = sql.Composed
+
+# More job types than any queue had; a table with more is read from the head of its line instead.
+MOST_TYPES = 100
+
+_NOW = sql.SQL("extract(epoch FROM now())::float8")
+_TRUE = sql.SQL("true")
+_FALSE = sql.SQL("false")
+_NO_AGE = sql.SQL("NULL::float8")
+
+
+def count_all(table: JobTable) -> Statement:
+    """Exact counts of every word and type."""
+    return _fill("count_all.sql", **_names(table), is_due=_is_due(table), oldest=_oldest(table))
+
+
+def sample(table: JobTable, percent: float) -> Statement:
+    """Counts in `percent` of the table's blocks."""
+    return _fill("sample.sql", **_names(table), is_due=_is_due(table), percent=sql.Literal(percent))
+
+
+def by_type(table: JobTable, group: Group, limit: int) -> Statement | None:
+    """Counts per type up to `limit` each, through an index that starts with the type.
+
+    None when the table has no type, or nothing to order waiting jobs by.
+    """
+    if table.type is None or table.age is None or not table.words.of(group):
+        return None
+    waiting = group is Group.WAITING
+    age = sql.Identifier(table.age.name)
+    names = {
+        **_names(table),
+        "type": sql.Identifier(table.type.name),
+        "most_types": sql.Literal(MOST_TYPES),
+        "limit": sql.Literal(limit),
+    }
+    ranges = {
+        **_ranges(table, group),
+        "age": age,
+        "age_of_row": _age_of(age),
+        # A due time of -infinity is "at once", not an age; the range keeps it out by the index.
+        "oldest_range": sql.SQL("{age} > '-infinity' AND {age} <= now()").format(age=age),
+    }
+    blocks: list[sql.Composable] = []
+    for word in table.words.of(group):
+        extra = ranges if waiting else {}
+        file = "waiting_by_type.sql" if waiting else "count_by_type.sql"
+        blocks.append(_fill(file, **names, **extra, word=sql.Literal(word)))
+        if table.type.nullable:
+            untyped = sql.SQL("{type} IS NULL AND ").format(type=names["type"])
+            blocks.append(
+                _fill(
+                    "count_capped.sql",
+                    **_names(table),
+                    **{key: untyped + part for key, part in _ranges(table, group).items()},
+                    part=sql.Literal("type"),
+                    word=sql.Literal(word),
+                    limit=sql.Literal(limit),
+                )
+            )
+    return _all(blocks)
+
+
+def head(table: JobTable, group: Group, limit: int, *, ordered: bool) -> Statement | None:
+    """The first `limit` rows of a group, in the order of the line or as they come."""
+    if not table.words.of(group) or (ordered and table.age is None):
+        return None
+    columns = {
+        column.name: sql.Identifier(column.name)
+        for column in (table.type, table.run_after, table.created_at)
+        if column is not None
+    }
+    columns.setdefault(table.status, sql.Identifier(table.status))  # never an empty list
+    order: sql.Composable = sql.SQL("")
+    if ordered and table.age is not None:
+        order = sql.SQL("ORDER BY {}").format(sql.Identifier(table.age.name))
+    return _all(
+        [
+            _fill(
+                "head_of_line.sql",
+                **_names(table),
+                word=sql.Literal(word),
+                is_due=_is_due(table),
+                oldest=_oldest(table),
+                head_columns=sql.SQL(", ").join(columns.values()),
+                in_order=order,
+                limit=sql.Literal(limit),
+            )
+            for word in table.words.of(group)
+        ]
+    )
+
+
+def capped(table: JobTable, group: Group, limit: int) -> Statement | None:
+    """How many of a group, up to `limit` due and `limit` scheduled."""
+    if not table.words.of(group):
+        return None
+    return _all(
+        [
+            _fill(
+                "count_capped.sql",
+                **_names(table),
+                **_ranges(table, group),
+                part=sql.Literal("total"),
+                word=sql.Literal(word),
+                limit=sql.Literal(limit),
+            )
+            for word in table.words.of(group)
+        ]
+    )
+
+
+def ended_lately(
+    table: JobTable, *, window: timedelta, slice_seconds: int, limit: int
+) -> Statement | None:
+    """The rows that changed in `window`, newest first, by slices of age. None without a column."""
+    if table.ended_at is None:
+        return None
+    ended = sql.Identifier(table.ended_at.name)
+    changed: sql.Composable = _TRUE
+    # Only updated_at is also set when a row is made; a processed_at appears only with a change.
+    if table.created_at is not None and not table.ended_at.set_later:
+        changed = sql.SQL("{} > {}").format(ended, sql.Identifier(table.created_at.name))
+    return _fill(
+        "ended_lately.sql",
+        **_names(table),
+        ended_at=ended,
+        now=_NOW,
+        changed=changed,
+        window=sql.Literal(window.total_seconds()),
+        slice=sql.Literal(slice_seconds),
+        limit=sql.Literal(limit),
+    )
+
+
+def counters(table: JobTable) -> tuple[sql.SQL, dict[str, int]]:
+    """The table's activity counters and size, with their parameters."""
+    return load_sql(__package__, "counters.sql"), {"oid": table.oid}
+
+
+def explain(statement: sql.Composable) -> Statement:
+    """Ask for the plan, run nothing."""
+    return sql.SQL("EXPLAIN (FORMAT JSON) ") + statement
+
+
+def union(statements: list[Statement]) -> Statement:
+    """Several of the above as one statement, for one moment and one round trip."""
+    return _all(list(statements))
+
+
+def _fill(file: str, **parts: sql.Composable) -> Statement:
+    return load_sql(__package__, file).format(**parts)
+
+
+def _all(blocks: list[sql.Composable]) -> Statement:
+    return sql.SQL("\nUNION ALL\n").join(blocks)
+
+
+def _names(table: JobTable) -> dict[str, sql.Composable]:
+    kind: sql.Composable = sql.SQL("NULL::text")
+    if table.type is not None:
+        kind = sql.SQL("{}::text").format(sql.Identifier(table.type.name))
+    return {
+        "table": sql.Identifier(table.schema, table.name),
+        "status": sql.Identifier(table.status),
+        "type": kind,
+    }
+
+
+def _is_due(table: JobTable) -> sql.Composable:
+    """Whether a row may be claimed now. No due time at all: at once."""
+    if table.run_after is None:
+        return _TRUE
+    due = sql.Identifier(table.run_after.name)
+    if table.run_after.nullable:
+        return sql.SQL("({due} IS NULL OR {due} <= now())").format(due=due)
+    return sql.SQL("{due} <= now()").format(due=due)
+
+
+def _ranges(table: JobTable, group: Group) -> dict[str, sql.Composable]:
+    """The same as ranges of an index: due, later, undated. Only waiting jobs are told apart."""
+    if table.run_after is None or group is not Group.WAITING:
+        return {"due": _TRUE, "later": _FALSE, "undated": _FALSE}
+    due = sql.Identifier(table.run_after.name)
+    undated = sql.SQL("{} IS NULL").format(due) if table.run_after.nullable else _FALSE
+    return {
+        "due": sql.SQL("{} <= now()").format(due),
+        "later": sql.SQL("{} > now()").format(due),
+        "undated": undated,
+    }
+
+
+def _oldest(table: JobTable) -> sql.Composable:
+    """Age of the oldest due row of a group of rows, in seconds."""
+    if table.age is None:
+        return _NO_AGE
+    age: sql.Composable = sql.Identifier(table.age.name)
+    if table.run_after is not None and table.run_after.nullable and table.created_at is not None:
+        age = sql.SQL("coalesce({}, {})").format(age, sql.Identifier(table.created_at.name))
+    return _age_of(
+        sql.SQL("min({age}) FILTER (WHERE {is_due} AND {age} > '-infinity')").format(
+            age=age, is_due=_is_due(table)
+        )
+    )
+
+
+def _age_of(time: sql.Composable) -> sql.Composable:
+    # Through timestamptz: a timestamp without zone means the session's zone, as in now() <= it.
+    # Epochs instead of intervals: PostgreSQL before 17 cannot subtract an infinite timestamp.
+    return sql.SQL("{now} - extract(epoch FROM ({time})::timestamptz)::float8").format(
+        now=_NOW, time=time
+    )

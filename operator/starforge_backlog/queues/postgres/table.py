@@ -1,0 +1,198 @@
+"""One table of one database: read at most once per interval, whoever asks and however often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starforge_backlog.api.queue import PostgresQueue
+from starforge_backlog.clock import Clock
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.queues.postgres import statements
+from starforge_backlog.queues.postgres.activity import Counters, parse_counters
+from starforge_backlog.queues.postgres.catalog import JobTable, read_catalog
+from starforge_backlog.queues.postgres.count import Caps, Looked, read_depths
+from starforge_backlog.queues.postgres.depth import Depths
+from starforge_backlog.queues.postgres.ended import Ended, parse_ended
+from starforge_backlog.queues.postgres.fetches import Fetches
+from starforge_backlog.queues.postgres.gate import Access, Tier, TimeoutBreaker, find_access
+from starforge_backlog.queues.postgres.history import History
+from starforge_backlog.queues.postgres.problem import Problem
+from starforge_backlog.queues.postgres.rates import learn_updates_per_job
+from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.snapshot import Why
+
+Timer = Callable[[], float]
+"""Seconds that only grow, e.g. `time.monotonic`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableReading:
+    """What one look at the table brought. `problem` and `fault` say why something is missing."""
+
+    at: datetime
+    table: JobTable | None = None
+    problem: Problem | None = None
+    fault: DatabaseFault | None = None
+    tier: Tier | None = None
+    access: Access | None = None
+    depths: Depths | None = None
+    counters: Counters | None = None
+    ended: Ended | None = None
+
+
+class TableObserver:
+    """Reads one table and remembers what rates need."""
+
+    def __init__(
+        self,
+        database: Fetches,
+        spec: PostgresQueue,
+        *,
+        clock: Clock,
+        timer: Timer,
+        settings: ObserverSettings,
+    ) -> None:
+        self._database = database
+        self._spec = spec
+        self._clock = clock
+        self._timer = timer
+        self._settings = settings
+        self._breaker = TimeoutBreaker(settings)
+        self._turn = asyncio.Lock()
+        self._known: Looked | None = None
+        self._caps = Caps(settings)
+        self._last: TableReading | None = None
+        self._taken = 0.0  # timer's seconds of the last reading
+        self._not_before = 0.0  # the next one, by duty
+        self.asked = timer()  # when somebody wanted to know, to forget tables that nobody wants
+        self.updates_per_job = 2.0
+        self.history = History(
+            longest=max(settings.outcome_window, 2 * settings.longest_window).total_seconds()
+        )
+
+    async def observe(self, max_age: timedelta) -> TableReading:
+        """The last reading if it is young enough or duty forbids another, else a new one.
+
+        Never raises DatabaseFault. Who waits while another reads gets that reading.
+        """
+        self.asked = self._timer()
+        async with self._turn:
+            now = self._timer()
+            if self._last is not None:
+                young = now - self._taken <= max_age.total_seconds()
+                if young or now < self._not_before:
+                    return self._last
+            reading = await self._read()
+            took = self._timer() - now
+            self._last, self._taken = reading, now
+            # A server that is away is not burdened by our asking; `Database` paces that.
+            if reading.fault is None or reading.fault.why is Why.TIMEOUT:
+                pause = min(
+                    took * self._settings.duty, self._settings.longest_pause.total_seconds()
+                )
+                self._not_before = now + pause
+            return reading
+
+    async def _read(self) -> TableReading:
+        at = self._clock()
+        try:
+            known = await self._look()
+        except DatabaseFault as caught:
+            return TableReading(at, fault=caught)
+        if isinstance(known, Problem):
+            return TableReading(at, problem=known)
+        table, access = known.table, known.access
+        started = self._timer()
+        tier = access.tier(self._breaker.lowered(started))
+        depths: Depths | None = None
+        ended: Ended | None = None
+        counters: Counters | None = None
+        fault: DatabaseFault | None = None
+        try:
+            depths = await read_depths(self._database, known, tier, self._caps, self._settings)
+            if access.ended_lately and tier is not Tier.STATISTICS:
+                ended = await self._read_ended(table)
+        except DatabaseFault as caught:
+            fault = caught
+        try:
+            # After the counts, because the server publishes the counters with a delay.
+            counters = await self._read_counters(table)
+        except DatabaseFault as caught:
+            fault = fault or caught
+        self._pace(started, fault)
+        if counters is not None:
+            self._remember(counters, depths)
+        return TableReading(
+            at,
+            table=table,
+            fault=fault,
+            tier=tier,
+            access=access,
+            depths=depths,
+            counters=counters,
+            ended=ended,
+        )
+
+    def _pace(self, started: float, fault: DatabaseFault | None) -> None:
+        """When the next reading may be, and in which tier, after one that began at `started`."""
+        now = self._timer()
+        if fault is not None:
+            self._known = None  # whatever was known may have caused it: look again
+            if fault.why is not Why.TIMEOUT:
+                return  # a server that is away is not burdened by us; `Database` paces that
+            self._breaker.timed_out(now)
+        pause = (now - started) * self._settings.duty
+        self._not_before = started + min(pause, self._settings.longest_pause.total_seconds())
+
+    async def _look(self) -> Looked | Problem:
+        """Catalog and plans, at most every five minutes. Raises DatabaseFault."""
+        now = self._timer()
+        if self._known is not None and now < self._known.until:
+            return self._known
+        self._known = None
+        table = await read_catalog(self._database, self._spec)
+        if isinstance(table, Problem):
+            return table
+        counters = await self._read_counters(table)
+        access = await find_access(
+            self._database, table, pages=counters.pages, settings=self._settings
+        )
+        self._known = Looked(
+            table, access, counters.pages, now + self._settings.recheck_after.total_seconds()
+        )
+        return self._known
+
+    def _remember(self, counters: Counters, depths: Depths | None) -> None:
+        small = self._known is not None and Tier.ALL in self._known.access.tiers
+        if small and counters.pages > self._settings.small_pages:
+            self._known = None  # it outgrew counting in full; a storm does not wait five minutes
+        self.history.add(counters, depths)
+        self.updates_per_job = learn_updates_per_job(
+            self.history, self._settings.longest_window.total_seconds() / 2, self.updates_per_job
+        )
+
+    async def _read_counters(self, table: JobTable) -> Counters:
+        query, params = statements.counters(table)
+        rows = await self._database.fetch(query, params)
+        return parse_counters(rows[0])
+
+    async def _read_ended(self, table: JobTable) -> Ended | None:
+        settings = self._settings
+        statement = statements.ended_lately(
+            table,
+            window=settings.outcome_window,
+            slice_seconds=settings.slice_seconds,
+            limit=settings.ended_rows,
+        )
+        if statement is None:
+            return None
+        return parse_ended(
+            await self._database.fetch(statement),
+            table.words,
+            window=settings.outcome_window.total_seconds(),
+            slice_seconds=settings.slice_seconds,
+            limit=settings.ended_rows,
+        )
