@@ -1,21 +1,29 @@
 """Circuit breakers: closed → open → half-open → closed (runbook, *Add circuit breakers*).
 
 A rule trips when its signal has been at or above its value for its time. An open breaker dares a
-probe (half-open) when every rule has been below `recover.below` percent of its value for
-`recover.for`; the probe lets producers run and judges by readings taken since. An unknown reading
-neither trips nor recovers, and the time without a reading counts as nothing (P2).
+probe (half-open) when every rule has been at or below `recover.below` percent of its value for
+`recover.for`; the probe lets producers run and judges by readings taken since they really run. An
+unknown reading neither trips nor recovers, and the time without a reading counts as nothing (P2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
-from starforge_backlog.snapshot import Confidence, Known, Outcomes, QueueReading, Reading, Unknown
+from starforge_backlog.snapshot import (
+    Confidence,
+    Known,
+    Outcomes,
+    QueueReading,
+    Reading,
+    Unknown,
+    Why,
+)
 
 # The trip value itself, in percent of the trip value.
 TRIPPED = 100
@@ -25,6 +33,8 @@ PROBE_BACKOFF = 2
 LONGEST_OPEN = timedelta(minutes=30)
 # A breaker that stayed closed for this long has had its calm: the next opening counts as first.
 CALM = timedelta(minutes=30)
+# Before every moment that a status can hold; earlier than any comparison needs.
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +67,15 @@ def step(
     queues: Mapping[str, QueueReading],
     utilization: Reading[float],
     now: datetime,
+    *,
+    held: bool = False,
+    released_at: datetime | None = None,
 ) -> BreakerStatus:
-    """The breaker's next state. Pure: everything it remembers is in `before`."""
+    """The breaker's next state. Pure: everything it remembers is in `before`.
+
+    `held` says that one of its producers is still paused by us, and `released_at` when we released
+    one last: a probe is none before all of them run.
+    """
     status = before or BreakerStatus(name=breaker.name)
     signals = [signal(trip, breaker, queues, utilization) for trip in breaker.trip]
     remembered = {rule.signal: rule for rule in status.rules}
@@ -73,7 +90,23 @@ def step(
         case BreakerState.OPEN:
             return _open(breaker, status, signals, now)
         case BreakerState.HALF_OPEN:
-            return _half_open(breaker, status, signals, now)
+            began = max(m for m in (status.since, released_at, _LONG_AGO) if m is not None)
+            return _half_open(breaker, status, signals, now, began=began, held=held)
+
+
+def stop_clocks(status: BreakerStatus, now: datetime) -> BreakerStatus:
+    """Nobody looks (suspended, held by annotation): time that passes is a gap, as if unknown."""
+    rules = tuple(_gap(rule, now) for rule in status.rules)
+    return status if rules == status.rules else status.model_copy(update={"rules": rules})
+
+
+def readable(
+    breaker: Breaker, queues: Mapping[str, QueueReading], utilization: Reading[float]
+) -> bool:
+    """Whether every signal is known now: nothing is resumed while one is not (P2)."""
+    return not any(
+        isinstance(signal(trip, breaker, queues, utilization), Unknown) for trip in breaker.trip
+    )
 
 
 def name(trip: Trip) -> str:
@@ -120,7 +153,8 @@ def _waiting(value: int, queues: list[QueueReading]) -> Signal:
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
                 return unknown
-    assert oldest_reading is not None, "a policy has at least one queue"
+    if oldest_reading is None:
+        return _no_queue()
     text = f"{total} waiting (trips at {value})"
     return Level(
         100 * total / value, text, at=oldest_reading, covers_since=oldest_reading, at_least=at_least
@@ -136,7 +170,8 @@ def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
                 return unknown
-    assert oldest_reading is not None, "a policy has at least one queue"
+    if oldest_reading is None:
+        return _no_queue()
     text = f"oldest job {format_duration(worst)} (trips at {format_duration(value)})"
     return Level(100 * (worst / value), text, at=oldest_reading, covers_since=oldest_reading)
 
@@ -147,8 +182,14 @@ def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
         match queue.outcomes:
             case Known(outcomes, at):
                 ended.append((outcomes, at))
+            case Unknown(Why.NO_SAMPLES, _, at):
+                # Nothing ended: a fact, not a gap. A drained queue under a pause has no outcomes,
+                # and waiting for some would be a pause that never ends.
+                ended.append((Outcomes(0, 0, timedelta(0)), at))
             case Unknown() as unknown:
                 return unknown
+    if not ended:
+        return _no_queue()
     samples = sum(outcomes.samples for outcomes, _ in ended)
     percent = 100 * sum(outcomes.failed for outcomes, _ in ended) / samples if samples else 0.0
     return Level(
@@ -160,22 +201,33 @@ def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
     )
 
 
+def _no_queue() -> Unknown:
+    """The rules of the CRD forbid a breaker over a queue that the policy has not got."""
+    return Unknown(Why.NOT_CONFIGURED, "the breaker names no queue of the policy", _LONG_AGO)
+
+
 def _remember(
     trip: Trip, before: RuleStatus | None, sig: Signal, below: int, now: datetime
 ) -> RuleStatus:
     """Move a rule's clocks. A gap in the readings shifts them: it counts as nothing."""
     rule = before or RuleStatus(signal=name(trip))
     if isinstance(sig, Unknown):
-        waiting_for = rule.exceeded_since or rule.recovered_since
-        gap = rule.unknown_since or (now if waiting_for else None)
-        return rule.model_copy(update={"unknown_since": gap})
+        return _gap(rule, now)
     gap_length = now - rule.unknown_since if rule.unknown_since else timedelta(0)
-    recovered = not sig.enough or (sig.percent_of_trip < below and not sig.at_least)
+    recovered = not sig.enough or (sig.percent_of_trip <= below and not sig.at_least)
     return RuleStatus(
         signal=rule.signal,
         exceeded_since=_since(rule.exceeded_since, sig.exceeds, gap_length, now),
         recovered_since=_since(rule.recovered_since, recovered, gap_length, now),
     )
+
+
+def _gap(rule: RuleStatus, now: datetime) -> RuleStatus:
+    """A rule that cannot be read: what it was counting waits from here."""
+    counting = rule.exceeded_since or rule.recovered_since
+    if rule.unknown_since is not None or counting is None:
+        return rule
+    return rule.model_copy(update={"unknown_since": now})
 
 
 def _since(since: datetime | None, holds: bool, gap: timedelta, now: datetime) -> datetime | None:
@@ -224,18 +276,23 @@ def _open(
 
 
 def _half_open(
-    breaker: Breaker, status: BreakerStatus, signals: list[Signal], now: datetime
+    breaker: Breaker,
+    status: BreakerStatus,
+    signals: list[Signal],
+    now: datetime,
+    *,
+    began: datetime,
+    held: bool,
 ) -> BreakerStatus:
-    probe_began = status.since or now
-    levels = [sig for sig in signals if isinstance(sig, Level) and sig.at >= probe_began]
+    levels = [sig for sig in signals if isinstance(sig, Level) and sig.at > began]
     # A window that began before the probe still holds the failures that opened the breaker: it
     # cannot condemn the probe, but while it is bad it cannot acquit it either.
     bad = [level for level in levels if level.exceeds]
     for level in bad:
-        if level.covers_since >= probe_began:
+        if level.covers_since >= began:
             why = f"the probe failed: {level.text}"
             return _to(status, BreakerState.OPEN, why, now, status.trips + 1)
-    if now - probe_began < breaker.recover.probe_for:
+    if held or now - began < breaker.recover.probe_for:
         return status
     if bad or len(levels) < len(signals):
         return status  # not judged yet: unknown never closes a breaker

@@ -42,8 +42,11 @@ def others(
     `workers` maps each worker role to the connections its pods can open now. `remembered` is the
     number of the last status; it counts until the peaks cover a whole window again (P6).
     """
+    peaks, present = connections.peak_by_role, connections.by_role
     strangers = sum(
-        count for role, count in connections.peak_by_role.items() if role not in workers
+        max(peaks.get(role, 0), present.get(role, 0))
+        for role in peaks.keys() | present.keys()
+        if role not in workers
     )
     surplus = sum(
         max(0, connections.by_role.get(role, 0) - opened) for role, opened in workers.items()
@@ -120,6 +123,15 @@ def budget(
             f" + {workload.terminating} terminating <= {slots}; runbook's cap {seed_cap}"
         ),
     )
+
+
+def sustainable(budget: BudgetStatus, max_surge: str) -> int:
+    """The budget without the pods that are about to end.
+
+    They stop up-steps, but stepping down for them would come after they are gone, and would only
+    add to them.
+    """
+    return min(budget.seed_cap, _largest(budget.slots, max_surge))
 
 
 def free_replicas(database: Database, connections: Connections, per_replica: PerReplica) -> int:

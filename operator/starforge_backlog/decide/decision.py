@@ -22,9 +22,17 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide import breaker as breakers
 from starforge_backlog.decide.budget import budget, free_replicas
+from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
-from starforge_backlog.decide.freshness import fresh
-from starforge_backlog.decide.need import Load, demand, load, measured_per_replica, need
+from starforge_backlog.decide.freshness import judged
+from starforge_backlog.decide.laststep import longest_hold_down, settled
+from starforge_backlog.decide.need import (
+    Load,
+    demand,
+    load,
+    measured_per_replica,
+    steady_need,
+)
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.decide.plan import Action, Assessment, Pause, Plan, Resume
 from starforge_backlog.decide.pressure import pressure, utilization_percent
@@ -49,19 +57,21 @@ def decide(
     `owner` is the policy's uid, the first part of every ownership token. `hold` is the text of
     the hold annotation: like `suspend` it stops every action, releases included.
     """
-    seen = fresh(seen, spec.interval, now)
+    before = not_from_the_future(
+        before,
+        now,
+        longest_window=spec.scaling.observe_for,
+        longest_hold_down=longest_hold_down(spec.scaling.observe_for),
+    )
+    seen = judged(spec, seen, now)
     work = load(seen.queues.items())
     used = _utilization(spec, seen)
     signs = _pressure(spec, seen)
     limit = _budget(spec, before, seen)
-    misses = {
-        queue.name: missed(queue, seen.queues[queue.name])
-        for queue in spec.queues
-        if queue.name in seen.queues
-    }
+    misses = {queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues}
     status = before.model_copy(
         update={
-            "scaling": _measured(before.scaling, seen, work, limit),
+            "scaling": _measured(spec, before.scaling, seen, work, limit, now),
             # The last known terms stay: they hold the peak of other clients over a restart (P6).
             "budget": limit if isinstance(limit, BudgetStatus) else before.budget,
         }
@@ -71,21 +81,22 @@ def decide(
         reason, message = stopped
         findings = diagnose(work, seen.workload, status.scaling, signs)
         facts = Assessment(findings, misses, signs, used, limit, reason, message)
-        return Plan((), (), status, seen, facts)
+        return Plan((), (), _nobody_looks(status, now), seen, facts)
 
-    states = tuple(
-        breakers.step(
-            rule,
-            next((b for b in before.breakers if b.name == rule.name), None),
-            seen.queues,
-            used,
-            now,
-        )
-        for rule in spec.breakers
-    )
+    states = _breakers(spec, before, seen, used, now)
     observing = spec.mode is Mode.OBSERVE
     pauses = decide_producers(
-        spec, states, before.paused, seen.producers, owner, work.arrivals, now
+        spec,
+        states,
+        before.paused,
+        seen.producers,
+        owner,
+        work.arrivals,
+        now,
+        unreadable=frozenset(
+            rule.name for rule in spec.breakers if not breakers.readable(rule, seen.queues, used)
+        ),
+        released_at=before.released_at,
     )
     pauses = _one_release_per_window(pauses, spec, before, now)
     released = [action for action in pauses.actions if isinstance(action, Resume)]
@@ -104,9 +115,7 @@ def decide(
     )
     findings = diagnose(work, seen.workload, outcome.status, signs)
     facts = Assessment(findings, misses, signs, used, limit, outcome.reason, outcome.message)
-    actions: tuple[Action, ...] = pauses.actions
-    if outcome.step is not None:
-        actions = (*actions, outcome.step)
+    actions = _in_order(pauses, outcome)
     status = status.model_copy(
         update={"breakers": states, "paused": pauses.entries, "scaling": outcome.status}
     )
@@ -123,6 +132,56 @@ def _stopped(spec: QueueBacklogPolicySpec, hold: str | None) -> tuple[str, str] 
     return None
 
 
+def _nobody_looks(status: QueueBacklogPolicyStatus, now: datetime) -> QueueBacklogPolicyStatus:
+    """While nothing is decided nothing is sustained: the clocks of rules and of idling stop."""
+    return status.model_copy(
+        update={
+            "breakers": tuple(breakers.stop_clocks(state, now) for state in status.breakers),
+            "scaling": status.scaling.model_copy(update={"idle_since": None}),
+        }
+    )
+
+
+def _breakers(
+    spec: QueueBacklogPolicySpec,
+    before: QueueBacklogPolicyStatus,
+    seen: Snapshot,
+    used: Reading[float],
+    now: datetime,
+) -> tuple[BreakerStatus, ...]:
+    """Each breaker's next state."""
+    remembered = {state.name: state for state in before.breakers}
+    held = {entry.producer for entry in before.paused if entry.state in _OURS}
+    return tuple(
+        breakers.step(
+            rule,
+            remembered.get(rule.name),
+            seen.queues,
+            used,
+            now,
+            held=not held.isdisjoint(rule.pause),
+            released_at=before.released_at,
+        )
+        for rule in spec.breakers
+    )
+
+
+def _in_order(pauses: Producers, outcome: Outcome) -> tuple[Action, ...]:
+    """Mitigation before recovery: pauses, a step down, releases, and a step up at the very end.
+
+    The first action that fails ends the pass, so a release that cannot be carried out must not
+    keep the database from being spared.
+    """
+    paused = [action for action in pauses.actions if isinstance(action, Pause)]
+    resumed = [action for action in pauses.actions if isinstance(action, Resume)]
+    step = outcome.step
+    if step is None:
+        return (*paused, *resumed)
+    if step.to < step.from_:
+        return (*paused, step, *resumed)
+    return (*paused, *resumed, step)
+
+
 def _utilization(spec: QueueBacklogPolicySpec, seen: Snapshot) -> Reading[float]:
     if spec.database is None or seen.database is None:
         return Unknown(Why.NOT_CONFIGURED, "the policy names no database", seen.taken_at)
@@ -136,7 +195,7 @@ def _utilization(spec: QueueBacklogPolicySpec, seen: Snapshot) -> Reading[float]
 def _pressure(spec: QueueBacklogPolicySpec, seen: Snapshot) -> tuple[str, ...] | None:
     """Signs of pressure; None when they cannot be read. No database, no pressure."""
     if spec.database is None or seen.database is None:
-        return ()
+        return ()  # both or neither, see `judged`
     connections, health = seen.database.connections, seen.database.health
     if not isinstance(connections, Known) or not isinstance(health, Known):
         return None
@@ -161,6 +220,16 @@ def _budget(
             "the server is a read-only standby; point spec.database.url at the primary",
             connections.at,
         )
+    if not seen.claims_complete:
+        return Unknown(
+            Why.NOT_YET, "not every policy of this database was read yet", connections.at
+        )
+    if not each.value.role:
+        return Unknown(
+            Why.NOT_CONFIGURED,
+            "nothing tells which role the workers log in as; set spec.database.workerRole",
+            each.at,
+        )
     remembered = before.budget.others if before.budget is not None else None
     return budget(
         spec.database, connections.value, workload.value, each.value, seen.claims, remembered
@@ -168,26 +237,37 @@ def _budget(
 
 
 def _measured(
-    before: ScalingStatus, seen: Snapshot, work: Load, limit: BudgetStatus | Unknown | None
+    spec: QueueBacklogPolicySpec,
+    before: ScalingStatus,
+    seen: Snapshot,
+    work: Load,
+    limit: BudgetStatus | Unknown | None,
+    now: datetime,
 ) -> ScalingStatus:
     """What this pass measured, whatever is decided from it."""
     if not isinstance(seen.workload, Known):
         return before
-    workload = seen.workload.value
-    per_replica = measured_per_replica(work, workload.ready, before.throughput_per_replica)
+    workload, window = seen.workload.value, spec.scaling.observe_for
+    per_replica = before.throughput_per_replica
+    if settled(before, workload, window, now):
+        per_replica = measured_per_replica(work, workload.ready, per_replica, window)
+    wanted = demand(work, spec.scaling.drain_within)
     return before.model_copy(
         update={
             "replicas": workload.replicas,
             "budget": limit.replicas if isinstance(limit, BudgetStatus) else None,
+            "need": steady_need(wanted, per_replica, before.need),
             "throughput_per_replica": per_replica,
         }
     )
 
 
+_OURS = frozenset({PauseState.INTENDED, PauseState.HELD})
+
+
 def _pausing(states: tuple[BreakerStatus, ...], entries: tuple[PauseStatus, ...]) -> bool:
-    ours = {PauseState.INTENDED, PauseState.HELD}
     return any(state.state is not BreakerState.CLOSED for state in states) or any(
-        entry.state in ours for entry in entries
+        entry.state in _OURS for entry in entries
     )
 
 
@@ -197,9 +277,11 @@ def _one_release_per_window(
     before: QueueBacklogPolicyStatus,
     now: datetime,
 ) -> Producers:
-    """Recovery runs backwards, one thing per observation window: keep at most one release."""
-    last = before.released_at
-    open_window = last is None or now - last >= spec.scaling.observe_for
+    """Recovery runs backwards, one thing per observation window: keep at most one release, and
+    none while a step or another release is younger than a window."""
+    step = before.scaling.last_step
+    done = [m for m in (before.released_at, step.at if step else None) if m is not None]
+    open_window = all(now - moment >= spec.scaling.observe_for for moment in done)
     kept: list[Pause | Resume] = []
     for action in pauses.actions:
         if isinstance(action, Resume):
@@ -245,11 +327,6 @@ def _scale(
     if isinstance(seen.per_replica, Unknown) and spec.database is not None:
         return Outcome(None, before, seen.per_replica.why, seen.per_replica.message)
     used = _utilization(spec, seen)
-    before = before.model_copy(
-        update={
-            "need": need(demand(work, spec.scaling.drain_within), before.throughput_per_replica)
-        }
-    )
     free = None
     if spec.database is not None and seen.database is not None:
         connections, each = seen.database.connections, seen.per_replica

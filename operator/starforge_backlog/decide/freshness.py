@@ -1,4 +1,4 @@
-"""A late reading is a missing reading (P2)."""
+"""A late reading is a missing reading, and so is one that was never taken (P2)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.snapshot import (
+    DatabaseReading,
     QueueReading,
     Reading,
     Snapshot,
     Unknown,
     Why,
+    unread,
 )
 
 T = TypeVar("T")
@@ -23,23 +26,40 @@ STALE_AFTER_INTERVALS = 3
 LEAST_STALE_AGE = timedelta(seconds=15)
 
 
+def judged(spec: QueueBacklogPolicySpec, seen: Snapshot, now: datetime) -> Snapshot:
+    """What the decision may look at: exactly what the spec names, nothing of it late.
+
+    What the spec names and the snapshot lacks is unknown: a sum of some queues is not the sum of
+    all, and a database without a reading is not a policy without a database.
+    """
+    seen = fresh(seen, spec.interval, now)
+    absent = Unknown(Why.NOT_YET, "not read yet", now)
+    database = None
+    if spec.database is not None:
+        database = seen.database or DatabaseReading(absent, absent)
+    nothing = unread(absent)
+    return replace(
+        seen,
+        database=database,
+        queues={queue.name: seen.queues.get(queue.name, nothing) for queue in spec.queues},
+    )
+
+
 def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
     """The snapshot with every reading that is too old, or from the future, made unknown."""
     limit = max(interval * STALE_AFTER_INTERVALS, LEAST_STALE_AGE)
+    oldest, latest = now - limit, now + limit
 
     def check(reading: Reading[T]) -> Reading[T]:
-        if isinstance(reading, Unknown):
+        if isinstance(reading, Unknown) or oldest <= reading.at <= latest:
             return reading
-        age = now - reading.at
-        if -limit <= age <= limit:
-            return reading
-        if age < timedelta(0):
+        if reading.at > now:
             return Unknown(Why.STALE, "the reading is from the future: the clock jumped", now)
-        return Unknown(Why.STALE, f"the last reading is {format_duration(age)} old", now)
+        # The limit and not the age: a text that changes with every pass would be a write (P7).
+        return Unknown(Why.STALE, f"the last reading is older than {format_duration(limit)}", now)
 
     def check_queue(queue: QueueReading) -> QueueReading:
-        return replace(
-            queue,
+        return QueueReading(
             waiting=check(queue.waiting),
             scheduled=check(queue.scheduled),
             in_progress=check(queue.in_progress),
@@ -48,13 +68,13 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
             arrivals_per_second=check(queue.arrivals_per_second),
             throughput_per_second=check(queue.throughput_per_second),
             outcomes=check(queue.outcomes),
+            types=queue.types,
+            how=queue.how,
         )
 
     database = seen.database
     if database is not None:
-        database = replace(
-            database, connections=check(database.connections), health=check(database.health)
-        )
+        database = DatabaseReading(check(database.connections), check(database.health))
     return replace(
         seen,
         workload=check(seen.workload),

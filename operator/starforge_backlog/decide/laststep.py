@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import Growth
-from starforge_backlog.api.status import BudgetStatus, Step, StepVerdict
+from starforge_backlog.api.status import BudgetStatus, ScalingStatus, Step, StepVerdict
+from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, write
 from starforge_backlog.decide.verdict import judge
+from starforge_backlog.snapshot import Workload
 
 # The wait after a failed step doubles with each further failure ...
 HOLD_DOWN_GROWTH = 2
 # ... up to this: long enough for a person to look, short enough for a night without one.
 LONGEST_HOLD_DOWN = timedelta(minutes=30)
+# ... unless one observation is longer than that: a hold-down is never shorter than its growth.
+_MOST_DOUBLINGS = 16
+
+
+def hold_down(failed_steps: int, observe_for: timedelta) -> timedelta:
+    """How long no up-step follows that many failed ones in a row."""
+    factor: int = HOLD_DOWN_GROWTH ** min(failed_steps, _MOST_DOUBLINGS)
+    grown = observe_for * factor
+    return min(grown, longest_hold_down(observe_for))
+
+
+def longest_hold_down(observe_for: timedelta) -> timedelta:
+    """The longest wait after failed steps."""
+    return max(LONGEST_HOLD_DOWN, observe_for * HOLD_DOWN_GROWTH)
+
+
+def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: datetime) -> bool:
+    """Whether the rates of the last window belong to the replicas that run now."""
+    changing = workload.pending or workload.terminating or workload.rolling_out
+    if changing or workload.ready != workload.replicas or before.external is not None:
+        return False
+    opens = before.next_step_not_before
+    step = before.last_step
+    if step is not None and step.to > step.from_ and step.verdict is StepVerdict.OBSERVING:
+        if step.ready_at is None:
+            return False
+        opens = step.ready_at + window
+    return opens is None or now >= opens
 
 
 def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
@@ -28,8 +58,13 @@ def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
         return at, None
     if replicas != step.to:
         # The intent was stored, the write never happened: as if it had not been decided.
-        return remember(at, last_step=None), None
-    if step.ready_at is None and at.workload.ready >= step.to and not at.workload.pending:
+        return remember(at, last_step=None, next_step_not_before=None), None
+    if at.workload.rolling_out:
+        # Pods are replaced under the step: what it did shows only when they are all back.
+        if step.ready_at is not None:
+            step = step.model_copy(update={"ready_at": None})
+            at = remember(at, last_step=step)
+    elif step.ready_at is None and at.workload.ready >= step.to and not at.workload.pending:
         step = step.model_copy(update={"ready_at": at.now})
         at = remember(at, last_step=step)
     if step.to < step.from_:
@@ -53,15 +88,18 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         at.now_reading,
         at.workload,
         at.pressure,
+        at.load.missing,
         scaling.observe_for,
         max(queue.objectives.failed_percent for queue in at.spec.queues),
         at.now,
     )
     verdict, why = judgement.verdict, judgement.why
     budget = at.budget
-    if isinstance(budget, BudgetStatus) and budget.replicas < step.to:
-        verdict = StepVerdict.FAILED
-        why = f"the budget fell to {budget.replicas}: {budget.formula}"
+    if isinstance(budget, BudgetStatus):
+        most = sustainable(budget, at.workload.max_surge)
+        if most < step.to:
+            verdict = StepVerdict.FAILED
+            why = f"the budget fell to {most}: {budget.formula}"
     where = f"{step.from_} -> {step.to}"
     match verdict:
         case StepVerdict.OBSERVING:
@@ -73,18 +111,18 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
             return at, hold(at, "Unknown", f"{where}: no verdict: {why}")
         case StepVerdict.PASSED:
             at = _closed(at, step, verdict, why)
-            size = at.before.step_size or scaling.step_up
-            grown = size * 2 if scaling.growth is Growth.SLOW_START else scaling.step_up
+            # Doubled from what was really added: a step that the budget cut short proves no more.
+            doubled = max(scaling.step_up, 2 * (step.to - step.from_))
+            grown = doubled if scaling.growth is Growth.SLOW_START else scaling.step_up
             return remember(at, step_size=grown, failed_steps=0, hold_down_until=None), None
         case StepVerdict.FAILED:
             at = _closed(at, step, verdict, why)
             failed = at.before.failed_steps + 1
-            wait = scaling.observe_for * HOLD_DOWN_GROWTH ** min(failed, 16)
             at = remember(
                 at,
                 step_size=scaling.step_up,
                 failed_steps=failed,
-                hold_down_until=at.now + min(wait, LONGEST_HOLD_DOWN),
+                hold_down_until=at.now + hold_down(failed, scaling.observe_for),
             )
             closed = at.before.last_step
             assert closed is not None
@@ -107,13 +145,17 @@ def _revert(at: Situation, step: Step) -> Outcome:
     """Take a failed step back, and further where the budget fell below its start."""
     to = step.from_
     if isinstance(at.budget, BudgetStatus):
-        to = max(at.spec.target.min_replicas, min(to, at.budget.replicas))
+        most = sustainable(at.budget, at.workload.max_surge)
+        to = max(at.spec.target.min_replicas, min(to, most))
     to = min(to, step.from_)
     why = f"step {step.from_} -> {step.to} failed: {step.verdict_why}"
     reverted = step.model_copy(update={"reverted": True})
     status = at.before.model_copy(
         update={
             "last_step": reverted,
+            # Known as ours even if we are killed between this write and its result (P6): unlike a
+            # step's, its target can be a number that no step names.
+            "applied_replicas": to,
             "next_step_not_before": at.now + at.spec.scaling.observe_for,
             "idle_since": None,
         }

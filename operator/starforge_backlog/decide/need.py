@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Reading, Unknown
+from starforge_backlog.snapshot import (
+    Confidence,
+    Count,
+    Known,
+    QueueReading,
+    Reading,
+    Unknown,
+    Why,
+)
 
 # Demand within 10 % of capacity moves nothing, up or down: the noise of arrivals must not become
 # a change of replicas (the HPA tolerates the same).
@@ -15,6 +23,11 @@ TOLERANCE = 0.1
 # A replica counts as busy while this many jobs wait for each: with an idle worker, throughput
 # measures arrivals and not what the worker can do.
 BUSY_JOBS_PER_REPLICA = 2
+# Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
+# small steps are taken without them; every other reason is a missing reading (P2).
+NEVER_TOLD = frozenset(
+    {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,7 @@ class Load:
     arrivals: float | None  # jobs per second
     throughput: float | None  # jobs per second
     failed_percent: float | None
+    oldest: timedelta | None  # the oldest due job of all queues
     missing: tuple[str, ...]  # "queue jobs: waiting: <why>"
 
     @property
@@ -44,7 +58,7 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
     missing = tuple(
         f"queue {name}: {part}: {reading.message}"
         for name, queue in items
-        for part, reading in (("waiting", queue.waiting), ("oldest", queue.oldest_due_age))
+        for part, reading in _needed(queue)
         if isinstance(reading, Unknown)
     )
     waiting = _total([_count(q.waiting) for _, q in items])
@@ -59,6 +73,7 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
         arrivals=_total([_rate(q.arrivals_per_second) for _, q in items]),
         throughput=_total([_rate(q.throughput_per_second) for _, q in items]),
         failed_percent=100 * sum(o.failed for o in ended) / samples if samples else None,
+        oldest=_oldest([q.oldest_due_age for _, q in items]),
         missing=missing,
     )
 
@@ -80,20 +95,60 @@ def need(demand: float | None, per_replica: float | None) -> int | None:
     return math.ceil(demand / per_replica)
 
 
-def measured_per_replica(load: Load, ready: int, remembered: float | None) -> float | None:
-    """Jobs per second of one busy replica.
+def steady_need(demand: float | None, per_replica: float | None, before: int | None) -> int | None:
+    """The need as status shows it: a demand near the border of two numbers must not be a write to
+    the API server with every pass (P7)."""
+    exact = need(demand, per_replica)
+    if exact is None or before is None or demand is None or not per_replica:
+        return exact
+    least, most = per_replica * (before - 1), per_replica * before
+    fits = least * (1 - TOLERANCE) <= demand <= most * (1 + TOLERANCE)
+    return before if fits else exact
 
-    Measured while enough work waits; remembered otherwise. Replaced only when it moved by more
-    than the tolerance, so that a steady queue writes nothing (P7).
+
+def measured_per_replica(
+    load: Load, ready: int, remembered: float | None, window: timedelta
+) -> float | None:
+    """Jobs per second of one busy replica, from rates that are averages over `window`.
+
+    Measured while enough work waits; remembered otherwise. A smaller number than remembered counts
+    only when the oldest job has waited for the whole window, or idle time would be taken for slow
+    work. Replaced only when it moved by more than the tolerance, so that a steady queue writes
+    nothing (P7).
     """
     if load.throughput is None or load.waiting is None or ready < 1:
         return remembered
     if load.waiting < ready * BUSY_JOBS_PER_REPLICA or load.throughput <= 0:
         return remembered
     measured = load.throughput / ready
+    busy_throughout = load.oldest is not None and load.oldest >= window
+    if remembered and measured < remembered and not busy_throughout:
+        return remembered
     if remembered and abs(measured - remembered) <= TOLERANCE * remembered:
         return remembered
     return float(f"{measured:.3g}")
+
+
+def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
+    """What a step is decided from. Rates that the table can never tell are not waited for."""
+    rates = (
+        ("arrivals", queue.arrivals_per_second),
+        ("throughput", queue.throughput_per_second),
+    )
+    return (
+        ("waiting", queue.waiting),
+        ("oldest", queue.oldest_due_age),
+        *(
+            (part, reading)
+            for part, reading in rates
+            if not (isinstance(reading, Unknown) and reading.why in NEVER_TOLD)
+        ),
+    )
+
+
+def _oldest(ages: list[Reading[timedelta]]) -> timedelta | None:
+    known = [age.value for age in ages if isinstance(age, Known)]
+    return max(known) if known and len(known) == len(ages) else None
 
 
 def _count(reading: Reading[Count]) -> float | None:

@@ -18,6 +18,9 @@ def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
         at = replace(
             at,
             before=ScalingStatus(
+                replicas=before.replicas,
+                budget=before.budget,
+                need=before.need,
                 target_uid=workload.uid,
                 applied_replicas=workload.replicas,
                 throughput_per_replica=before.throughput_per_replica,

@@ -12,7 +12,12 @@
 | Held            | paused, other token          | Foreign               | Foreign              |
 | Foreign, Changed| running                      | Overridden            | forget               |
 | Overridden      | running                      | -                     | forget               |
+| Overridden      | paused, our token            | Held or Changed       | the same             |
+| Overridden      | paused, other token or none  | Foreign               | Foreign              |
 | Refused         | any                          | pause again           | forget               |
+
+A reading taken before our own last write says nothing about it and counts as none. Nothing is
+released while a signal of a breaker that pauses the producer cannot be read (P2).
 """
 
 from __future__ import annotations
@@ -48,23 +53,33 @@ def decide_producers(
     owner: str,
     arrivals: float | None,
     now: datetime,
+    *,
+    unreadable: frozenset[str] = frozenset(),
+    released_at: datetime | None = None,
 ) -> Producers:
-    """Walk the table above for each producer of the spec, and release what the spec forgot."""
+    """Walk the table above for each producer of the spec, and release what the spec forgot.
+
+    `unreadable` names the breakers of which a signal cannot be read now, `released_at` is when we
+    resumed a producer last.
+    """
     wanted = _wanted(spec, breakers)
+    waiting = {name for b in spec.breakers if b.name in unreadable for name in b.pause}
     remembered = {entry.producer: entry for entry in entries}
     actions: list[Pause | Resume] = []
     kept: list[PauseStatus] = []
     for producer in spec.producers:
-        reading = readings.get(producer.name)
         breaker = wanted.get(producer.name)
         entry = remembered.pop(producer.name, None)
+        reading = _after_our_write(readings.get(producer.name), entry, released_at)
         entry = _observe(entry, producer.name, reading, owner, breaker is not None, now)
         if breaker is not None:
             entry, pause = _want(entry, producer.name, breaker, owner, arrivals, now)
             if pause is not None:
                 actions.append(pause)
-        elif entry is not None:
-            entry, resume = _release(entry, reading, "the breaker let go")
+        elif entry is not None and producer.name not in waiting:
+            flag = producer.feature_flag
+            marked = flag is None or flag.write_owner
+            entry, resume = _release(entry, reading, "the breaker let go", marked=marked)
             if resume is not None:
                 actions.append(resume)
         if entry is not None:
@@ -75,6 +90,19 @@ def decide_producers(
             actions.append(Resume(entry, "the policy names this producer no more"))
             kept.append(entry)
     return Producers(tuple(actions), tuple(kept))
+
+
+def _after_our_write(
+    reading: Reading[ProducerReading] | None,
+    entry: PauseStatus | None,
+    released_at: datetime | None,
+) -> Reading[ProducerReading] | None:
+    """The reading, unless it is older than what we wrote last: a shared or slow one would call our
+    own pause somebody's override, and our own release somebody's pause."""
+    wrote_at = entry.since if entry is not None else released_at
+    if isinstance(reading, Known) and wrote_at is not None and reading.at <= wrote_at:
+        return None
+    return reading
 
 
 def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
@@ -123,6 +151,11 @@ def _observe(
     if entry.state is PauseState.HELD:
         return _still_ours(entry, seen)
     if entry.state is PauseState.OVERRIDDEN:
+        if seen.token is not None and seen.token == entry.token:
+            # Paused under our token after all: forgetting it would leave it paused for ever.
+            return _still_ours(
+                entry.model_copy(update={"by": "us", "state": PauseState.HELD}), seen
+            )
         return _foreign(entry, "paused by somebody else after our pause was lifted")
     return entry
 
@@ -206,14 +239,14 @@ def _want(
 
 
 def _release(
-    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str
+    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str, *, marked: bool
 ) -> tuple[PauseStatus | None, Resume | None]:
     """No breaker wants it any more: release what is ours, keep what is others', forget the rest."""
     match entry.state:
         case PauseState.HELD:
             return entry, Resume(entry, why)
         case PauseState.INTENDED:
-            return _settle(entry, reading, why)
+            return _settle(entry, reading, why, marked=marked)
         case PauseState.OVERRIDDEN | PauseState.REFUSED:
             return None, None
         case PauseState.FOREIGN | PauseState.CHANGED:
@@ -221,12 +254,17 @@ def _release(
 
 
 def _settle(
-    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str
+    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str, *, marked: bool
 ) -> tuple[PauseStatus | None, Resume | None]:
     """Killed between intent and write, and the breaker recovered meanwhile: did it happen?"""
     if not isinstance(reading, Known):
         return entry, None
-    if reading.value.token != entry.token:
+    seen = reading.value
+    if seen.value is FlagValue.PAUSED and not marked:
+        # Without a mark nothing proves whose it is: neither released nor forgotten in silence.
+        message = "paused by us or by somebody else, which cannot be told; resume it by hand"
+        return entry.model_copy(update={"state": PauseState.CHANGED, "message": message}), None
+    if seen.value is FlagValue.RUNNING or seen.token != entry.token:
         return None, None
-    held = entry.model_copy(update={"state": PauseState.HELD, "version": reading.value.version})
+    held = entry.model_copy(update={"state": PauseState.HELD, "version": seen.version})
     return held, Resume(held, why)

@@ -5,7 +5,7 @@
  1. the workload cannot be read, was scaled to 0 by a person, or is written by another (P9): hold
  2. the last step: judge it; revert it when it failed; hold while it is observed
  3. over the budget: down, one window at a time - under pressure to the safe size in one write
- 4. readings missing, pressure, a rollout: hold
+ 4. readings missing, pressure, a rollout: hold; above maxReplicas: down, one window at a time
  5. more needed: up by one step within the budget
  6. less needed for `scaleDownAfter`: down by one step
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
+from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, demand, need
 from starforge_backlog.decide.ownership import yield_to_others
@@ -32,7 +33,9 @@ def scale(at: Situation) -> Outcome:
     at, pending = judge_last_step(at)
     if pending is not None:
         return pending if pending.step is not None else _safe(at) or pending
-    return _safe(at) or _over_budget(at) or _blocked(at) or _up(at) or _down(at)
+    return (
+        _safe(at) or _over_budget(at) or _blocked(at) or _over_maximum(at) or _up(at) or _down(at)
+    )
 
 
 # --- 3. and 4. what forbids a step up ----------------------------------------------------------
@@ -62,7 +65,8 @@ def _limit(at: Situation) -> int | None:
     """The safe size, when there are more replicas than that; `minReplicas` is never undercut."""
     if not isinstance(at.budget, BudgetStatus):
         return None
-    limit = max(at.spec.target.min_replicas, at.budget.replicas)
+    most = sustainable(at.budget, at.workload.max_surge)
+    limit = max(at.spec.target.min_replicas, most)
     return limit if at.workload.replicas > limit else None
 
 
@@ -82,6 +86,15 @@ def _blocked(at: Situation) -> Outcome | None:
     if at.pressure:
         return hold(_busy(at), "Pressure", "; ".join(at.pressure))
     return None
+
+
+def _over_maximum(at: Situation) -> Outcome | None:
+    """`maxReplicas` was lowered: an admin's wish, carried out even while work waits."""
+    replicas, maximum = at.workload.replicas, at.spec.target.max_replicas
+    if maximum is None or replicas <= maximum:
+        return None
+    to = max(maximum, replicas - at.spec.scaling.step_down)
+    return _windowed(at, StepKind.DOWN, to, f"maxReplicas is {maximum}")
 
 
 def _busy(at: Situation) -> Situation:
@@ -196,12 +209,8 @@ def _limit_text(at: Situation, limit: str) -> str:
 def _down(at: Situation) -> Outcome:
     """One step down after `scaleDownAfter` without work for it; else all is well."""
     replicas, scaling = at.workload.replicas, at.spec.scaling
-    maximum = at.spec.target.max_replicas
-    if maximum is not None and replicas > maximum:
-        to = max(maximum, replicas - scaling.step_down)
-        return _windowed(at, StepKind.DOWN, to, f"maxReplicas is {maximum}")
     floor = max(at.spec.target.min_replicas, replicas - scaling.step_down)
-    if floor >= replicas or at.pausing or at.missed or not _idle_at(at, floor):
+    if floor >= replicas or at.missed or not _idle_at(at, floor):
         return hold(_busy(at), "Steady", "no step needed")
     idle_since = at.before.idle_since or at.now
     at = remember(at, idle_since=min(idle_since, at.now))
@@ -217,8 +226,14 @@ def _idle_at(at: Situation, replicas: int) -> bool:
         return False
     per_replica = at.before.throughput_per_replica
     wanted = demand(at.load, at.spec.scaling.drain_within)
+    if at.pausing and at.load.waiting >= at.workload.replicas:
+        # No arrivals make any number of replicas look enough. Only when the backlog is gone do
+        # idle pods help nobody - and their pools may be what keeps a breaker open.
+        return False
     if per_replica and wanted is not None:
-        return wanted <= per_replica * replicas * (1 - TOLERANCE)
+        # Once idle, a demand that wobbles within the tolerance does not start the time anew.
+        spare = TOLERANCE if at.before.idle_since is None else 0
+        return wanted <= per_replica * replicas * (1 - spare)
     # Never seen under load: with fewer jobs waiting than workers, nobody is late.
     return at.load.waiting < at.workload.replicas
 

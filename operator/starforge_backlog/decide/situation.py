@@ -56,9 +56,10 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
     """A step that will be observed: it is in status before it is written (P6)."""
     replicas, observe_for = at.workload.replicas, at.spec.scaling.observe_for
     step = Step(from_=replicas, to=to, why=why, at=at.now, before=at.now_reading)
-    status = at.before.model_copy(
-        update={"last_step": step, "next_step_not_before": at.now + observe_for}
-    )
+    changes: dict[str, object] = {"last_step": step, "next_step_not_before": at.now + observe_for}
+    if to < replicas:
+        changes["step_size"] = None  # the next storm starts with small steps again
+    status = at.before.model_copy(update=changes)
     return Outcome(write(at, kind, to, why), status, "Stepping", f"{replicas} -> {to}: {why}")
 
 

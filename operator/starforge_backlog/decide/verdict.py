@@ -53,11 +53,13 @@ def judge(
     after: Baseline,
     workload: Workload,
     pressure: tuple[str, ...] | None,
+    missing: tuple[str, ...],
     observe_for: timedelta,
     failed_objective: int,
     now: datetime,
 ) -> Judgement:
-    """Judge an up-step. `pressure` is None when the database could not be read.
+    """Judge an up-step. `pressure` is None when the database could not be read, `missing` names
+    the queues' readings that could not.
 
     Rules in order; the first that applies decides.
     """
@@ -66,6 +68,8 @@ def judge(
         return Judgement(StepVerdict.FAILED, f"database pressure: {'; '.join(pressure)}")
     if workload.crash_looping:
         return Judgement(StepVerdict.FAILED, f"pods crash: {workload.not_ready_why}")
+    if workload.rolling_out:
+        return Judgement(StepVerdict.OBSERVING, "a rollout is under way")
     if step.ready_at is None:
         if now - step.at > READY_WITHIN + observe_for:
             return Judgement(
@@ -79,8 +83,9 @@ def judge(
         return Judgement(StepVerdict.OBSERVING, until)
     if pressure is None:
         return Judgement(StepVerdict.INCONCLUSIVE, "the database cannot be read")
-    if after.waiting is None:
-        return Judgement(StepVerdict.INCONCLUSIVE, "the backlog cannot be read")
+    if missing or after.waiting is None:
+        why = "; ".join(missing) or "the backlog cannot be read"
+        return Judgement(StepVerdict.INCONCLUSIVE, why)
     if _failures_rose(before, after, failed_objective):
         return Judgement(
             StepVerdict.FAILED,
