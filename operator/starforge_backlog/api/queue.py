@@ -51,7 +51,6 @@ class StatusNames(Model):
                 _NO_WORD_TWICE,
                 "a status word stands in two of waiting, inProgress, failed and finished: keep it"
                 " in one, or jobs would be counted twice",
-                reason="FieldValueDuplicate",
             )
         )
     )

@@ -8,9 +8,8 @@ from typing import Literal
 from pydantic.config import JsonDict
 
 # The reasons the API server knows for a refused value (apiextensions/v1 FieldValueErrorReason).
-Reason = Literal[
-    "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"
-]
+# There is a fourth, FieldValueDuplicate, whose answer leaves the message out.
+Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
 
 RULES = "x-kubernetes-validations"
 

@@ -1,0 +1,296 @@
+"""Each rule of the CRD against a real API server: an accepted and a refused example, and the
+sentence that the writer of the refused one reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.cluster.crd_examples import GONE, Leaf, Policy, edited, everything, leaves, minimal
+from tests.cluster.crd_policies import Policies, Refused
+
+from local.cluster import LocalCluster
+from starforge_backlog.api.crd import schema
+from starforge_backlog.api.rules import RULES
+
+pytestmark = pytest.mark.cluster
+
+Edits = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule by its message, with the place the API server names, and both examples as edits of
+    the policy that uses everything."""
+
+    where: str
+    message: str
+    refused: tuple[Edits, ...]
+    accepted: tuple[Edits, ...]
+    only_updates: bool = False
+    held: Mapping[str, str] = field(default_factory=dict)  # producer → state of our pause
+
+
+TRIP = "spec.breakers.0.trip"
+POOL = "spec.target.connectionsPerReplica"
+STATUSES = "spec.queues.0.postgres.statuses"
+NO_DATABASE: Edits = {"spec.database": GONE}
+
+CASES = [
+    Case(
+        "spec.target.connectionsPerReplica",
+        "give exactly one of env (a variable of the pods that holds the pool size) and value"
+        " (the number itself)",
+        refused=({f"{POOL}.value": 4}, {POOL: {"processes": 2}}),
+        accepted=({POOL: {"value": 4}}, {POOL: {"env": "DB_POOL", "extra": 2}}, {POOL: GONE}),
+    ),
+    Case(
+        "spec.target.minReplicas",
+        "minReplicas must not be above maxReplicas: lower minReplicas or raise maxReplicas",
+        refused=({"spec.target.minReplicas": 21}, {"spec.target.maxReplicas": 1}),
+        accepted=({"spec.target.minReplicas": 20}, {"spec.target.maxReplicas": GONE}),
+    ),
+    Case(
+        "spec.queues[0].postgres.statuses",
+        "a status word stands in two of waiting, inProgress, failed and finished: keep it in one,"
+        " or jobs would be counted twice",
+        refused=(
+            {f"{STATUSES}.waiting": ["running"]},
+            {f"{STATUSES}.waiting": ["failed"]},
+            {f"{STATUSES}.finished": ["pending", "done"]},
+            {f"{STATUSES}.finished": ["processing"]},
+            {f"{STATUSES}.failed": ["running"]},
+            {f"{STATUSES}.failed": ["done"]},
+        ),
+        accepted=({f"{STATUSES}.waiting": ["pending", "new"]}, {STATUSES: {"failed": ["dead"]}}),
+    ),
+    Case(
+        "spec.queues[0]",
+        "a queue needs exactly one source: add postgres: {} for a job table in spec.database",
+        refused=({"spec.queues.0.postgres": GONE},),
+        accepted=({"spec.queues.0.postgres": {}},),
+    ),
+    Case(
+        "spec.producers[0]",
+        "a producer needs exactly one way to pause it: add featureFlag: {} for a row of"
+        " feature_flags in spec.database",
+        refused=({"spec.producers.0.featureFlag": GONE},),
+        accepted=({"spec.producers.0.featureFlag": {}},),
+    ),
+    Case(
+        "spec.breakers[0].trip[0]",
+        "a trip rule needs exactly one of waiting, oldestAge, failedPercent and"
+        " databaseUtilizationPercent: write a rule of its own for each signal",
+        refused=(
+            {f"{TRIP}.0": {"for": "5m"}},
+            {f"{TRIP}.0": {"waiting": 1, "oldestAge": "5m"}},
+            {f"{TRIP}.0": {"failedPercent": 5, "databaseUtilizationPercent": 90}},
+        ),
+        accepted=(
+            {TRIP: [{"waiting": 1}]},
+            {TRIP: [{"oldestAge": "5m"}]},
+            {TRIP: [{"failedPercent": 5}]},
+            {TRIP: [{"databaseUtilizationPercent": 90}]},
+        ),
+    ),
+    Case(
+        "spec.breakers[0].pause",
+        "a breaker that pauses nothing has no effect: list at least one of spec.producers in pause",
+        refused=({"spec.breakers.0.pause": []}, {"spec.breakers.0.pause": GONE}),
+        accepted=({"spec.breakers.0.pause": ["ingestion", "imports"]},),
+    ),
+    Case(
+        "spec.queues",
+        "a queue with postgres needs spec.database: add database.url.secretKeyRef",
+        refused=(NO_DATABASE,),
+        accepted=({},),
+    ),
+    Case(
+        "spec.producers",
+        "a producer with featureFlag needs spec.database: add database.url.secretKeyRef",
+        refused=(NO_DATABASE,),
+        accepted=({},),
+    ),
+    Case(
+        "spec.breakers",
+        "databaseUtilizationPercent needs spec.database: add database.url.secretKeyRef",
+        refused=(NO_DATABASE,),
+        accepted=({},),
+    ),
+    Case(
+        "spec.breakers",
+        "breakers[].pause names a producer that is not in spec.producers: add it there or correct"
+        " the name",
+        refused=(
+            {"spec.breakers.0.pause": ["ingestion", "unknown"]},
+            {"spec.producers": GONE},
+            {"spec.producers.0.name": "renamed"},
+        ),
+        accepted=({"spec.breakers.0.pause": ["imports"]},),
+    ),
+    Case(
+        "spec.breakers",
+        "breakers[].queues names a queue that is not in spec.queues: add it there or correct the"
+        " name",
+        refused=({"spec.breakers.0.queues": ["jobs", "unknown"]}, {"spec.queues.0.name": "other"}),
+        accepted=({"spec.breakers.0.queues": ["backfill"]}, {"spec.breakers.0.queues": GONE}),
+    ),
+    Case(
+        "spec.target",
+        "target.apiVersion, target.kind and target.name cannot change: the step under observation"
+        " belongs to the old workload. Delete this policy (it releases what it paused) and create"
+        " one for the new target",
+        refused=(
+            {"spec.target.name": "other"},
+            {"spec.target.kind": "Deployment"},
+            {"spec.target.apiVersion": "apps/v2"},
+        ),
+        accepted=({"spec.target.maxReplicas": 30}, {POOL: {"value": 4}}),
+        only_updates=True,
+    ),
+    Case(
+        "spec",
+        "spec.database.url cannot change while this policy holds a pause there (status.paused):"
+        " wait for it to resume, or set mode: Observe to have it released, or remove the producer",
+        refused=(
+            {"spec.database.url.secretKeyRef.name": "other"},
+            {"spec.database.url.secretKeyRef.key": "OTHER"},
+        ),
+        accepted=({"spec.database.headroom": 5}, {"spec.mode": "Enforce"}),
+        only_updates=True,
+        held={"ingestion": "Held"},
+    ),
+    Case(
+        "spec.producers",
+        "spec.producers[].featureFlag cannot change while this policy holds that producer's pause"
+        " (status.paused): wait for it to resume, or set mode: Observe to have it released, or"
+        " remove the producer",
+        refused=(
+            {"spec.producers.0.featureFlag.table": "other"},
+            {"spec.producers.0.featureFlag.name": "other"},
+            {"spec.producers.0.featureFlag.path": ["other"]},
+            {"spec.producers.0.featureFlag.nameColumn": "other"},
+            {"spec.producers.0.featureFlag.dataColumn": "other"},
+            {"spec.producers.0.featureFlag.writeOwner": True},
+        ),
+        accepted=(
+            {"spec.producers.1.featureFlag.name": "other"},  # not paused
+            {"spec.producers": GONE, "spec.breakers": GONE},  # found by status.paused
+            {"spec.producers.2": {"name": "third", "featureFlag": {}}},
+        ),
+        only_updates=True,
+        held={"ingestion": "Intended"},
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def policies(cluster: LocalCluster) -> Iterator[Policies]:
+    """A namespace of a real API server with the CRD as it is committed."""
+    yield from Policies.opened(cluster, "crd-rules")
+
+
+@pytest.fixture
+def stored(policies: Policies) -> Iterator[Policy]:
+    """The policy that uses everything, stored, to be updated."""
+    created = policies.create(everything(), keep=True)
+    yield created
+    policies.delete(created["metadata"]["name"])
+
+
+def examples(kind: str, *, updates: bool) -> list[Any]:
+    """Parameters: each case with each of its examples."""
+    return [
+        pytest.param(case, edits, id=f"{case.where}-{case.message.split(':')[0][:40]}-{number}")
+        for case in CASES
+        if case.only_updates is updates
+        for number, edits in enumerate(getattr(case, kind))
+    ]
+
+
+@pytest.mark.parametrize(("case", "edits"), examples("refused", updates=False))
+def test_a_wrong_policy_is_refused_with_the_mend(
+    policies: Policies, case: Case, edits: Edits
+) -> None:
+    with pytest.raises(Refused) as refused:
+        policies.create(edited(everything(), edits))
+    assert said(refused.value, case.where, case.message)
+
+
+@pytest.mark.parametrize(("case", "edits"), examples("accepted", updates=False))
+def test_its_right_neighbour_is_accepted(policies: Policies, case: Case, edits: Edits) -> None:
+    policies.create(edited(everything(), edits))
+
+
+@pytest.mark.parametrize(("case", "edits"), examples("refused", updates=True))
+def test_what_cannot_change_is_refused_with_the_mend(
+    policies: Policies, stored: Policy, case: Case, edits: Edits
+) -> None:
+    current = held(policies, stored, case.held)
+    with pytest.raises(Refused) as refused:
+        policies.update(edited(current, edits))
+    assert said(refused.value, case.where, case.message)
+
+
+@pytest.mark.parametrize(("case", "edits"), examples("accepted", updates=True))
+def test_what_can_change_is_accepted(
+    policies: Policies, stored: Policy, case: Case, edits: Edits
+) -> None:
+    policies.update(edited(held(policies, stored, case.held), edits))
+
+
+@pytest.mark.parametrize("state", ["Foreign", "Changed", "Overridden", "Refused", None])
+def test_without_a_pause_of_ours_its_place_may_change(
+    policies: Policies, stored: Policy, state: str | None
+) -> None:
+    current = held(policies, stored, {"ingestion": state} if state else {}, by="other")
+    edits = {
+        "spec.producers.0.featureFlag.name": "other",
+        "spec.database.url.secretKeyRef.name": "other",
+    }
+    policies.update(edited(current, edits))
+
+
+def test_every_rule_of_the_crd_has_its_example() -> None:
+    by_hand = {case.message for case in CASES}
+    of_values = {
+        rule["message"]
+        for leaf in leaves(schema(), ())
+        for rule in leaf.schema.get(RULES, ())
+        if leaf.schema["type"] != "object"
+    }
+    assert by_hand | of_values == set(messages(schema()))
+    assert not by_hand & of_values
+
+
+def test_the_minimal_policy_works_as_it_stands(policies: Policies) -> None:
+    policies.create(minimal())
+
+
+def said(refused: Refused, where: str, message: str) -> bool:
+    """Whether the API server's answer names the place and gives the message."""
+    text = str(refused)
+    assert message in text
+    assert any(
+        line.rpartition("invalid: ")[2].lstrip("[* ").startswith(f"{where}: ") and message in line
+        for line in text.replace(", spec", "\nspec").splitlines()
+    ), text
+    return True
+
+
+def held(policies: Policies, stored: Policy, pauses: Mapping[str, str], by: str = "us") -> Policy:
+    """The stored policy with pauses in its status, as the operator would write them."""
+    name = stored["metadata"]["name"]
+    paused = [
+        {"producer": producer, "by": by, "state": state, "since": "2026-01-01T00:00:00Z"}
+        for producer, state in pauses.items()
+    ]
+    return policies.set_status(name, {"paused": paused}, keep=True)
+
+
+def messages(root: Mapping[str, Any]) -> Iterator[str]:
+    """The message of every rule below a schema, the schema's own included."""
+    for leaf in (Leaf((), root), *leaves(root, ())):
+        yield from (rule["message"] for rule in leaf.schema.get(RULES, ()))

@@ -1,0 +1,172 @@
+"""What is generated from the models: no drift, structural, documented, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from starforge_backlog.api import crd, resource
+from starforge_backlog.api.rules import RULES
+from starforge_backlog.api.structural import structural
+from starforge_backlog.cluster.annotations import HOLD, RELEASE, RELEASE_ABANDON
+
+ROOT = Path(__file__).parents[2]
+
+# What a structural schema may hold, of what we use (apiextensions/v1 JSONSchemaProps).
+KEYWORDS = {
+    "additionalProperties", "default", "description", "enum", "format", "items", "maxItems",
+    "maxLength", "maximum", "minItems", "minLength", "minimum", "properties", "required", "type",
+    "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type", RULES,
+}  # fmt: skip
+
+# Required fields of a status: an operator that is older than the CRD must be able to write, so a
+# new field gets a default and this list stays as it is.
+REQUIRED_IN_STATUS = {
+    "Condition": "lastTransitionTime reason status type",
+    "QueueStatus": "name",
+    "BudgetStatus": (
+        "formula headroom maxConnections otherPolicies others perReplica pressureCap replicas"
+        " reserved seedCap slots surge terminating usable workerCap"
+    ),
+    "Step": "at from to why",
+    "ExternalWriter": "manager replicas since",
+    "RuleStatus": "signal",
+    "BreakerStatus": "name",
+    "PauseStatus": "by producer since state",
+}
+
+
+def everywhere(schema: Mapping[str, Any], path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """The schema and all below it, each with its path."""
+    found = [(path, schema)]
+    for name, field in schema.get("properties", {}).items():
+        found += everywhere(field, f"{path}.{name}")
+    for inner in ("items", "additionalProperties"):
+        if inner in schema:
+            found += everywhere(schema[inner], f"{path}[]")
+    return found
+
+
+SCHEMA = crd.schema()
+SPEC = everywhere(SCHEMA["properties"]["spec"], "spec")
+STATUS = everywhere(SCHEMA["properties"]["status"], "status")
+
+
+def test_the_committed_files_are_what_the_models_say() -> None:
+    assert crd.drift(ROOT) == ""
+
+
+def test_drift_is_shown_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(tmp_path)]
+    assert crd.main([*root, "--check"]) == 1
+    assert crd.main(root) == 0
+    assert crd.main([*root, "--check"]) == 0
+    file = tmp_path / "crds" / resource.CRD_FILE
+    file.write_text(file.read_text(encoding="utf-8").replace("default: 15s", "default: 16s"))
+    capsys.readouterr()
+    assert crd.main([*root, "--check"]) == 1
+    said = capsys.readouterr()
+    assert "-                default: 16s" in said.out
+    assert "make crd" in said.err
+
+
+@pytest.mark.parametrize(("path", "schema"), [*SPEC, *STATUS], ids=lambda x: str(x)[:60])
+def test_the_schema_is_structural(path: str, schema: Mapping[str, Any]) -> None:
+    assert set(schema) <= KEYWORDS
+    assert "type" in schema
+    if path.endswith("]"):
+        return  # an item of a list or map
+    assert len(schema["description"]) >= len("Since when."), "kubectl explain has nothing to say"
+    assert "  " not in schema["description"]
+    assert schema["description"].endswith((".", ")"))
+
+
+@pytest.mark.parametrize(("path", "schema"), SPEC, ids=lambda x: str(x)[:60])
+def test_everything_in_a_spec_is_bounded(path: str, schema: Mapping[str, Any]) -> None:
+    """People's mistakes are refused, and the cost of rules can be estimated."""
+    needed = {
+        "string": {"enum"} if "enum" in schema else {"maxLength"},
+        "integer": {"minimum", "maximum"},
+        "array": {"maxItems", "x-kubernetes-list-type"},
+        "object": {"properties"},
+        "boolean": set[str](),
+    }
+    assert needed[schema["type"]] <= set(schema), path
+
+
+def test_a_spec_has_no_floats() -> None:
+    assert all(schema["type"] != "number" for _, schema in SPEC)
+
+
+def test_the_server_adds_nothing_to_a_status() -> None:
+    assert not [path for path, schema in STATUS if "default" in schema]
+
+
+def test_an_older_operator_can_write_a_status_under_this_crd() -> None:
+    required = {path: schema["required"] for path, schema in STATUS if "required" in schema}
+    found = {" ".join(sorted(names)) for names in required.values()}
+    assert found == set(REQUIRED_IN_STATUS.values())
+
+
+def test_columns_point_at_fields_that_exist() -> None:
+    for column in resource.COLUMNS:
+        path = column.path.partition("[?")[0]
+        if path == ".metadata.creationTimestamp":
+            continue
+        schema: Any = SCHEMA
+        for part in path.strip(".").split("."):
+            schema = schema["properties"][part]
+
+
+def test_rules_name_fields_that_exist() -> None:
+    """A `fieldPath` that does not exist would keep the API server from taking the CRD."""
+    for where, schema in [("", SCHEMA), *SPEC]:
+        for rule in schema.get(RULES, ()):
+            field: Any = schema
+            for part in rule.get("fieldPath", "").split(".")[1:]:
+                assert part in field["properties"], (where, rule)
+                field = field["properties"][part]
+
+
+def test_messages_are_one_sentence_and_fit_the_limit() -> None:
+    for _, schema in [("", SCHEMA), *SPEC]:
+        for rule in schema.get(RULES, ()):
+            assert "\n" not in rule["message"]
+            assert not rule["message"].endswith(".")
+            assert len(rule["message"]) < 2048  # the API server's own limit
+
+
+def test_the_file_has_no_anchors_and_reads_back() -> None:
+    assert yaml.safe_load(crd.render()) == crd.definition()
+    assert "&id" not in crd.render()
+
+
+def test_a_union_is_refused_while_generating() -> None:
+    class Either(BaseModel):
+        field: int | str
+
+    with pytest.raises(ValueError, match="no unions"):
+        structural(Either)
+
+
+def test_the_reference_names_the_annotations_that_the_operator_reads() -> None:
+    page = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
+    assert f"| `{HOLD}` |" in page
+    assert f"| `{RELEASE}` |" in page
+    assert f"`{RELEASE_ABANDON}` lets it go" in page
+
+
+def test_the_reference_has_each_field_and_each_message() -> None:
+    page = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
+    for path, schema in SPEC:
+        name = path.rpartition(".")[2]
+        if not name.endswith("]") and name != "spec":
+            assert f"| `{name}` |" in page
+        for rule in schema.get(RULES, ()):
+            if "must be a duration" not in rule["message"]:  # there as "from 2s to 10m"
+                assert rule["message"].removeprefix("must be ") in page
