@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 
@@ -22,12 +21,10 @@ from starforge_backlog.databases.faults import (
     lost_fault,
     statement_fault,
 )
-from starforge_backlog.databases.session import Params, Session, open_session
-from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.databases.session import Session, open_session
+from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.snapshot import Why
-
-Query = str | sql.SQL | sql.Composed
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read (§2.12)
 WRITE_LIMIT = timedelta(seconds=2)  # of a write: one row by its key, but it waits for the disk
@@ -38,6 +35,9 @@ _READ = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # Without READ WRITE: that would overrule default_transaction_read_only, a switch that people and
 # failover tools use to keep writers out.
 _WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+
+# Doublings of the delay that are counted: an outage of days must not grow a number without end.
+_MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,20 +215,22 @@ class Database:
             session = None
         if session is not None and self._session_url == self._url:
             return session
-        now = asyncio.get_running_loop().time()
-        if now < self._retry_at:
+        clock = asyncio.get_running_loop().time
+        if clock() < self._retry_at:
             if session is not None:
                 return session  # a full database refused the rotated URL; the old session works
             raise self._fault or lost_fault()
         url = self._url
-        self._retry_at = now + self._delay()
+        # Before the attempt as well: a caller may give up on us in the middle of it.
+        self._retry_at = clock() + self._delay()
         try:
             fresh = await open_session(url, self._pacing.connect_within)
         except (psycopg.Error, OSError, UnicodeError) as error:
             key = url.key
             fault = connect_fault(error, host=key.host, port=key.port, user=key.user)
+            self._retry_at = clock() + self._delay()
             self._fault = fault
-            self._failures += 1
+            self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
             if session is not None and fault.why is Why.DATABASE_FULL:
                 return session
             await self._drop()
@@ -240,7 +242,7 @@ class Database:
         return fresh
 
     def _delay(self) -> float:
-        """Seconds until the attempt after this one, growing while attempts fail."""
+        """Seconds between the end of an attempt and the next, growing while attempts fail."""
         pacing = self._pacing
         seconds = pacing.retry_first.total_seconds() * float(2**self._failures)
         jitter = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret

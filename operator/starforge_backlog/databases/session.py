@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql, waiting
@@ -13,10 +12,10 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
+from starforge_backlog.databases.sql import Params
 from starforge_backlog.databases.url import ServerUrl
 
 T = TypeVar("T")
-Params = Sequence[Any] | Mapping[str, Any]
 
 APPLICATION_NAME = "starforge-backlog"  # whose sessions these are, for admins and for `own`
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from psycopg import sql
+
+Query = str | sql.SQL | sql.Composed
+Params = Sequence[Any] | Mapping[str, Any]
 
 
 @cache

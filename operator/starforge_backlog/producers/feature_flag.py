@@ -152,8 +152,8 @@ class FeatureFlagProducer:
 
     def _swallowed(self) -> Unknown:
         message = (
-            f"The UPDATE of the {self._place} changed nothing; a trigger or a row-level security policy"
-            " swallows it. Let the operator's role write this row."
+            f"The UPDATE of the {self._place} changed nothing; a trigger or a row-level security"
+            " policy swallows it. Let the operator's role write this row."
         )
         return Unknown(Why.NO_PERMISSION, message, self._clock())
 
@@ -178,14 +178,14 @@ class FeatureFlagProducer:
         column, kind = self._flag.data_column, row["data_kind"]
         if row["rows_found"] > 1:
             return (
-                f"The {self._place} is not one row but {row['rows_found']}, so nothing was paused; give"
-                f" {self._flag.name_column} a unique constraint."
+                f"The {self._place} is not one row but {row['rows_found']}, so nothing was"
+                f" paused; give {self._flag.name_column} a unique constraint."
             )
         if kind == "object":
             parent = ".".join(self._flag.path[:-1])
             return (
-                f"{column} of the {self._place} has no JSON object at {parent}, so nothing was paused;"
-                " correct the path in the policy, or add the object."
+                f"{column} of the {self._place} has no JSON object at {parent}, so nothing was"
+                " paused; correct the path in the policy, or add the object."
             )
         if kind == "NULL":
             mend = sql.SQL("run: UPDATE {} SET {} = '{{}}' WHERE {} = {} AND {} IS NULL;").format(
@@ -195,7 +195,10 @@ class FeatureFlagProducer:
                 sql.Literal(self._flag.name),
                 sql.Identifier(column),
             )
-            return f"{column} of the {self._place} is NULL, so nothing was paused; {mend.as_string(None)}"
+            return (
+                f"{column} of the {self._place} is NULL, so nothing was paused;"
+                f" {mend.as_string(None)}"
+            )
         return (
             f"{column} of the {self._place} is a JSON {kind}, not an object, so nothing was paused;"
             " correct the column in the policy, or make it an object."

@@ -1,0 +1,242 @@
+"""Connections, health and blockers of a real server, and what a blind role makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import DictRow
+from tests.databases.conftest import Open, Role
+
+from local.postgres import PostgresServer
+from starforge_backlog.clock import utc_now
+from starforge_backlog.databases.connection import READ_LIMIT, Database, Pacing
+from starforge_backlog.databases.headroom import HeadroomReader
+from starforge_backlog.databases.sql import Params, Query
+from starforge_backlog.databases.url import parse_url
+from starforge_backlog.snapshot import (
+    Connections,
+    DatabaseHealth,
+    DatabaseReading,
+    Known,
+    Unknown,
+    Why,
+)
+
+pytestmark = pytest.mark.postgres
+
+
+def connections(reading: DatabaseReading) -> Connections:
+    assert isinstance(reading.connections, Known), reading
+    return reading.connections.value
+
+
+def health(reading: DatabaseReading) -> DatabaseHealth:
+    assert isinstance(reading.health, Known), reading
+    return reading.health.value
+
+
+@contextlib.contextmanager
+def held(url: str, count: int) -> Iterator[list[psycopg.Connection]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(psycopg.connect(url)) for _ in range(count)]
+
+
+def grant(role: Role, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f'GRANT pg_read_all_stats TO "{role.name}"')
+
+
+class Counting(Database):
+    """Counts what is sent."""
+
+    sent = 0
+
+    async def fetch(
+        self,
+        query: Query,
+        params: Params = (),
+        *,
+        timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - as in Database
+    ) -> list[DictRow]:
+        self.sent += 1
+        await asyncio.sleep(0.001)  # time enough for others to ask the same
+        return await super().fetch(query, params, timeout=timeout)
+
+
+async def test_connections_of_all_databases_by_role(
+    open_database: Open, role: Role, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    grant(role, postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'ALTER ROLE "{role.name}" CONNECTION LIMIT 7')
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" CONNECTION LIMIT 50')
+    reader = HeadroomReader(open_database(role.url), utc_now)
+    before = connections(await reader.read())
+    elsewhere = postgres_server.url()
+    with held(role.url, 3), held(elsewhere, 2):
+        await asyncio.sleep(1.05)
+        during = connections(await reader.read())
+    await asyncio.sleep(1.05)
+    after = connections(await reader.read())
+    assert (during.max_connections, during.superuser_reserved) == (100, 3)
+    assert (during.reserved, during.provider_reserved) == (0, 0)
+    assert (during.role_limits[role.name], during.database_limit) == (7, 50)
+    assert (during.own_role, during.own, during.read_only) == (role.name, 1, False)
+    assert during.by_role[role.name] - before.by_role[role.name] == 3
+    assert during.by_role["postgres"] - before.by_role.get("postgres", 0) == 2
+    assert during.clients == sum(during.by_role.values())
+    assert after.by_role[role.name] == 1
+    assert after.peak_by_role[role.name] == 4
+    assert timedelta(seconds=2) < after.window < timedelta(seconds=5)
+
+
+async def test_no_limits_are_none(open_database: Open, postgres_url: str) -> None:
+    seen = connections(await HeadroomReader(open_database(postgres_url), utc_now).read())
+    assert seen.database_limit is None
+    assert "postgres" not in seen.role_limits
+
+
+async def test_a_blind_role_knows_nothing_and_prints_the_mend(
+    open_database: Open, role: Role, postgres_url: str
+) -> None:
+    reader = HeadroomReader(open_database(role.url), utc_now)
+    with held(postgres_url, 1) as (admin,):
+        reading = await reader.read()
+        for blind in (reading.connections, reading.health):
+            assert isinstance(blind, Unknown)
+            assert blind.why is Why.MISSING_ROLE
+        assert isinstance(reading.connections, Unknown)
+        admin.execute(reading.connections.message.split("database: ")[1].encode())
+        admin.commit()
+        await asyncio.sleep(1.05)
+        assert connections(await reader.read()).by_role["postgres"] >= 1
+
+
+async def test_without_the_right_to_read_the_control_file(
+    open_database: Open, role: Role, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    grant(role, postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
+        oid = admin.execute(
+            "SELECT oid FROM pg_database WHERE datname = current_database()"
+        ).fetchone()
+    assert oid is not None
+    seen = connections(await HeadroomReader(open_database(role.url), utc_now).read())
+    assert seen.server == f"127.0.0.1:{postgres_server.port}/{oid[0]}"
+
+
+async def test_blockers_without_their_query(open_database: Open, postgres_url: str) -> None:
+    reader = HeadroomReader(open_database(postgres_url), utc_now)
+    with (
+        held(postgres_url + "?application_name=nightly", 1) as (blocker,),
+        held(postgres_url, 3) as victims,
+    ):
+        blocker.execute("CREATE TABLE jobs (id int)")
+        blocker.commit()
+        blocker.execute("LOCK TABLE jobs /* planted */")
+        loop = asyncio.get_running_loop()
+        waiting = [
+            loop.run_in_executor(None, victim.execute, b"SELECT 'planted', * FROM jobs")
+            for victim in victims
+        ]
+        await asyncio.sleep(1.2)
+        seen = health(await reader.read())
+        pid = blocker.info.backend_pid
+        blocker.rollback()
+        await asyncio.gather(*waiting)
+    assert seen.lock_waiters == 3
+    assert seen.blocker == f"pid {pid} (nightly, idle in transaction for 1s) blocks 3"
+    assert timedelta(seconds=1) < seen.longest_transaction < timedelta(seconds=3)
+    assert timedelta(seconds=1) < seen.longest_idle_in_transaction < timedelta(seconds=3)
+
+
+async def test_a_pinned_snapshot_is_seen(open_database: Open, postgres_url: str) -> None:
+    reader = HeadroomReader(open_database(postgres_url), utc_now)
+    with held(postgres_url, 2) as (pinning, writing):
+        pinning.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        pinning.execute("SELECT 1")
+        for _ in range(20):
+            writing.execute("SELECT pg_current_xact_id()")
+            writing.commit()
+        seen = health(await reader.read())
+    assert seen.pinned_xids >= 20
+    assert (seen.lock_waiters, seen.blocker) == (0, "")
+
+
+async def test_a_hundred_policies_one_set_of_statements(postgres_url: str, quick: Pacing) -> None:
+    database = Counting(parse_url(postgres_url), pacing=quick)
+    reader = HeadroomReader(database, utc_now)
+    readings = await asyncio.gather(*(reader.read() for _ in range(100)))
+    assert database.sent == 3  # headroom, the server's identity once, health
+    assert len({id(reading) for reading in readings}) == 1
+    await reader.read(timedelta(seconds=10))
+    assert database.sent == 3
+    await asyncio.sleep(1.3)
+    await asyncio.gather(*(reader.read() for _ in range(100)))
+    assert database.sent == 5
+    await database.close()
+
+
+async def test_one_impatient_caller_does_not_cost_the_others_their_reading(
+    postgres_url: str, quick: Pacing
+) -> None:
+    database = Counting(parse_url(postgres_url), pacing=quick)
+    reader = HeadroomReader(database, utc_now)
+    impatient = asyncio.create_task(reader.read())
+    patient = asyncio.create_task(reader.read())
+    await asyncio.sleep(0.015)
+    impatient.cancel()
+    assert connections(await patient).max_connections == 100
+    assert database.sent == 3
+    await database.close()
+
+
+async def test_a_slow_database_gets_a_rest(postgres_url: str, quick: Pacing) -> None:
+    class Slow(Counting):
+        async def fetch(
+            self,
+            query: Query,
+            params: Params = (),
+            *,
+            timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - as in Database
+        ) -> list[DictRow]:
+            await asyncio.sleep(0.05)
+            return await super().fetch(query, params, timeout=timeout)
+
+    database = Slow(parse_url(postgres_url), pacing=quick)
+    reader = HeadroomReader(database, utc_now)
+    first = await reader.read()
+    await asyncio.sleep(1.1)
+    assert await reader.read() is first  # 50 × 0.15 s have not passed
+    await database.close()
+
+
+async def test_faults_are_readings(open_database: Open, quick: Pacing) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    reader = HeadroomReader(open_database("postgresql://app:planted@127.0.0.1:1/db"), lambda: at)
+    reading = await reader.read()
+    assert isinstance(reading.connections, Unknown)
+    assert reading.connections == reading.health
+    assert (reading.connections.why, reading.connections.at) == (Why.UNREACHABLE, at)
+
+
+async def test_a_standby_says_so(open_database: Open, fragile: PostgresServer) -> None:
+    fragile.stop()
+    signal = Path(fragile.data) / "standby.signal"
+    signal.touch()
+    try:
+        fragile.restart()
+        reading = await HeadroomReader(open_database(fragile.url()), utc_now).read()
+        assert connections(reading).read_only
+        assert health(reading).lock_waiters == 0
+    finally:
+        fragile.stop()
+        signal.unlink()
+        fragile.restart()

@@ -1,0 +1,36 @@
+"""The tide mark of each role."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from starforge_backlog.databases.peaks import PEAK_WINDOW, Peaks
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def test_each_role_has_its_own_peak() -> None:
+    peaks = Peaks()
+    assert peaks.add("a", {"web": 9, "etl": 1}, START) == ({"web": 9, "etl": 1}, timedelta())
+    assert peaks.add("a", {"web": 2, "etl": 7}, START + MINUTE) == ({"web": 9, "etl": 7}, MINUTE)
+
+
+def test_a_role_that_left_is_remembered_for_the_window() -> None:
+    peaks = Peaks()
+    peaks.add("a", {"web": 9}, START)
+    peaks.add("a", {"etl": 1}, START + MINUTE)
+    assert peaks.add("a", {}, START + PEAK_WINDOW) == ({"web": 9, "etl": 1}, PEAK_WINDOW)
+    assert peaks.add("a", {}, START + PEAK_WINDOW + MINUTE) == ({"etl": 1}, PEAK_WINDOW)
+
+
+def test_another_server_starts_anew() -> None:
+    peaks = Peaks()
+    peaks.add("a", {"web": 9}, START)
+    assert peaks.add("b", {"web": 1}, START + MINUTE) == ({"web": 1}, timedelta())
+
+
+def test_a_clock_set_back_forgets_nothing() -> None:
+    peaks = Peaks()
+    peaks.add("a", {"web": 9}, START)
+    assert peaks.add("a", {"web": 1}, START - MINUTE) == ({"web": 9}, timedelta())
