@@ -54,7 +54,11 @@ async def _scale(
 ) -> Written | Failed:
     late = Unknown(Why.TIMEOUT, "the API server did not answer in time", rooms.clock())
     write = rooms.replicas.write(
-        policy.namespace, policy.spec.target, replicas=action.to, version=action.version
+        policy.namespace,
+        policy.spec.target,
+        replicas=action.to,
+        version=action.version,
+        seen=action.from_,
     )
     match await deadline.keep(write, late):
         case Scaled(replicas):

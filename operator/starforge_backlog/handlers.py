@@ -29,12 +29,24 @@ WATCH_SECONDS = 300
 REQUEST_SECONDS = 30.0
 
 
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps no copy of the object in an annotation: nothing of ours handles a difference, and
+    the copy is one more write per policy, up to the annotation's size limit (kopf#1087)."""
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """What `store` did not keep: the object as it is, so that nothing looks new."""
+        return self.build(body=body)
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is kept."""
+
+
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: Process, **_: Any) -> None:
     """Framework settings, and everything of ours that needs a running loop."""
     settings.persistence.finalizer = f"{GROUP}/release"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = NoDiffBase()
     settings.posting.enabled = False  # one Event per transition, posted by `report/`
     settings.peering.standalone = True
     settings.watching.server_timeout = WATCH_SECONDS

@@ -36,6 +36,11 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # Connecting inside a cluster takes under a millisecond; this much means it is gone.
 CONNECT_TIMEOUT_SECONDS = 3.0
 
+# Objects per page of a list of names; the framework's own lists use the same.
+PAGE_SIZE = 500
+
+JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
@@ -56,24 +61,20 @@ class Resource:
     version: str
     plural: str
 
-    def path(self, namespace: str, name: str | None = None, subresource: str = "") -> str:
-        """The URL path of the collection, the object or a part of it."""
+    def path(self, namespace: str | None, name: str | None = None, subresource: str = "") -> str:
+        """The URL path of the collection (of all namespaces: None), the object or a part of it."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        parts = [root, "namespaces", quote(namespace, safe=""), self.plural]
+        within = ["namespaces", quote(namespace, safe="")] if namespace is not None else []
+        parts = [root, *within, self.plural]
         if name is not None:
             parts.append(quote(name, safe=""))
         if subresource:
             parts.append(subresource)
         return "/".join(parts)
 
-    def collection(self, namespace: str | None) -> str:
-        """The URL path of all objects, of one namespace or of the cluster."""
-        if namespace is not None:
-            return self.path(namespace)
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return f"{root}/{self.plural}"
-
-    def asked(self, verb: str, namespace: str, name: str | None = None, sub: str = "") -> Asked:
+    def asked(
+        self, verb: str, namespace: str | None, name: str | None = None, sub: str = ""
+    ) -> Asked:
         """The same for messages and metrics."""
         resource = f"{self.plural}/{sub}" if sub else self.plural
         return Asked(verb, resource, self.group, namespace, name)
@@ -136,11 +137,23 @@ class ClusterClient:
         return tuple(answer.get("items") or ())
 
     async def list_names(self, resource: Resource, namespace: str | None) -> tuple[str, ...]:
-        """`namespace/name` of all objects of a namespace, or of all namespaces."""
-        asked = resource.asked("list", namespace or "")
-        answer = await self.request(asked, "GET", resource.collection(namespace))
-        metas: list[Json] = [item["metadata"] for item in answer.get("items") or ()]
-        return tuple(f"{meta['namespace']}/{meta['name']}" for meta in metas)
+        """`namespace/name` of all objects, of one namespace or of the cluster (None).
+
+        In pages and without their contents: a start with thousands of policies stays small.
+        """
+        asked = resource.asked("list", namespace)
+        query = {"limit": str(PAGE_SIZE)}
+        names: list[str] = []
+        while True:
+            page = await self.request(
+                asked, "GET", resource.path(namespace), query=query, accept=METADATA_ONLY
+            )
+            metas = [item["metadata"] for item in page.get("items") or ()]
+            names += [f"{meta['namespace']}/{meta['name']}" for meta in metas]
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return tuple(names)
+            query["continue"] = token
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Create an object."""
@@ -171,14 +184,15 @@ class ClusterClient:
         *,
         query: Mapping[str, str] | None = None,
         body: Json | Operations | None = None,
-        content: str = "application/json",
+        content: str = JSON,
+        accept: str = JSON,
     ) -> Json:
         """Send one request. After a 401 the token is read again and the request sent once more:
         it was not carried out, and the file may have rotated a moment ago."""
         if query:
             path = f"{path}?{urlencode(query)}"
         try:
-            return await self._send(asked, method, path, body, content)
+            return await self._send(asked, method, path, body, content, accept)
         except ClusterFault as fault:
             if fault.kind is not FaultKind.UNAUTHORIZED:
                 raise
@@ -186,16 +200,22 @@ class ClusterClient:
             await self.credentials.refresh()
         except NoCluster as error:
             raise ClusterFault(FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, str(error)) from error
-        return await self._send(asked, method, path, body, content)
+        return await self._send(asked, method, path, body, content, accept)
 
     async def _send(
-        self, asked: Asked, method: str, path: str, body: Json | Operations | None, content: str
+        self,
+        asked: Asked,
+        method: str,
+        path: str,
+        body: Json | Operations | None,
+        content: str,
+        accept: str,
     ) -> Json:
         try:
             verb, url, headers, payload, _ = await self._api.param_serialize(
                 method,
                 path,
-                header_params={"Accept": "application/json", "Content-Type": content},
+                header_params={"Accept": accept, "Content-Type": content},
                 body=body,
                 auth_settings=["BearerToken"],
             )

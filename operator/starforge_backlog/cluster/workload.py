@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starforge_backlog.api.policy import Target
@@ -16,10 +15,11 @@ from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.cache import MonotonicClock
 from starforge_backlog.cluster.client import PODS, ClusterClient, Json
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.cluster.kinds import BUILT_IN, KindResolver
+from starforge_backlog.cluster.kinds import KindResolver
 from starforge_backlog.cluster.owners import last_writer
 from starforge_backlog.cluster.per_replica import PerReplicaReader
 from starforge_backlog.cluster.pods import PodSummary, summarize
+from starforge_backlog.cluster.scale import ScaleView, look
 from starforge_backlog.cluster.secrets import KeyValueStore
 from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why, Workload
 
@@ -27,15 +27,6 @@ from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why,
 # controllers we do not know, because an unseen surge would break the budget (P1).
 DEFAULT_SURGE = "25%"
 NO_SURGE = "0"
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """The three things a scale subresource tells."""
-
-    replicas: int
-    version: str
-    selector: str
 
 
 class WorkloadReader:
@@ -59,7 +50,8 @@ class WorkloadReader:
         """The workload with its pods, and the connections that one replica can open."""
         at = self._clock()
         try:
-            found, scale = await self._object_and_scale(namespace, target)
+            resource = await self._kinds.resolve(target.api_version, target.kind)
+            found, scale = await look(self._client, resource, namespace, target)
         except ClusterFault as fault:
             unknown = _missing(fault, namespace, target, at=fault.unknown(at))
             return unknown, unknown
@@ -79,15 +71,8 @@ class WorkloadReader:
             return pods, per_replica
         return Known(_workload(found, scale, summarize(pods), target.kind), at), per_replica
 
-    async def _object_and_scale(self, namespace: str, target: Target) -> tuple[Json, _Scale]:
-        resource = await self._kinds.resolve(target.api_version, target.kind)
-        found = await self._client.get(resource, namespace, target.name)
-        if (target.api_version, target.kind) in BUILT_IN:
-            return found, _own_scale(found)
-        return found, _scale(await self._client.get(resource, namespace, target.name, sub="scale"))
-
     async def _pods(
-        self, namespace: str, target: Target, scale: _Scale
+        self, namespace: str, target: Target, scale: ScaleView
     ) -> Sequence[Json] | Unknown:
         if not scale.selector:
             message = (
@@ -108,7 +93,7 @@ def _missing(fault: ClusterFault, namespace: str, target: Target, at: Unknown) -
     return Unknown(Why.TARGET_NOT_FOUND, message, at.at)
 
 
-def _workload(found: Json, scale: _Scale, pods: PodSummary, kind: str) -> Workload:
+def _workload(found: Json, scale: ScaleView, pods: PodSummary, kind: str) -> Workload:
     spec = found.get("spec") or {}
     return Workload(
         uid=found["metadata"]["uid"],
@@ -156,38 +141,6 @@ def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
     # Against status.replicas, not the spec's: a step up of ours is no rollout.
     updated, all_of_them = status.get("updatedReplicas") or 0, status.get("replicas") or 0
     return (kind == "Deployment" and int(updated) != int(all_of_them)) or revisions > 1
-
-
-def selector_text(selector: Mapping[str, Any]) -> str:
-    """A `metav1.LabelSelector` as the query parameter of a list."""
-    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
-    for rule in selector.get("matchExpressions") or ():
-        key, values = rule["key"], ",".join(rule.get("values") or ())
-        written = {
-            "In": f"{key} in ({values})",
-            "NotIn": f"{key} notin ({values})",
-            "Exists": key,
-            "DoesNotExist": f"!{key}",
-        }
-        parts.append(written[rule["operator"]])
-    return ",".join(parts)
-
-
-def _own_scale(found: Json) -> _Scale:
-    spec = found["spec"]
-    return _Scale(
-        replicas=int(spec.get("replicas", 1)),  # what the API server takes an absent number for
-        version=found["metadata"]["resourceVersion"],
-        selector=selector_text(spec.get("selector") or {}),
-    )
-
-
-def _scale(scale: Json) -> _Scale:
-    return _Scale(
-        replicas=int((scale.get("spec") or {}).get("replicas") or 0),
-        version=scale["metadata"]["resourceVersion"],
-        selector=str((scale.get("status") or {}).get("selector") or ""),
-    )
 
 
 def _containers(found: Json, pods: Sequence[Json]) -> Sequence[Json]:

@@ -13,6 +13,8 @@ from starforge_backlog.api.status import (
     PauseState,
     QueueBacklogPolicyStatus,
     QueueStatus,
+    Step,
+    StepVerdict,
 )
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import Assessment, Plan
@@ -52,7 +54,7 @@ def conditions(
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
         _headroom(spec, plan.assessment),
-        _consumers(plan),
+        _consumers(plan, status.scaling.last_step),
         _producers(spec, plan, status, now),
         _scaling(plan.assessment),
     )
@@ -167,8 +169,8 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Finding:
     return Finding(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
 
 
-def _consumers(plan: Plan) -> Finding:
-    """All pods Ready, none crashing."""
+def _consumers(plan: Plan, step: Step | None) -> Finding:
+    """All pods Ready, none crashing. Pods that a step of ours has just asked for may start."""
     kind = "ConsumersHealthy"
     match plan.seen.workload:
         case Unknown() as unknown:
@@ -184,6 +186,9 @@ def _consumers(plan: Plan) -> Finding:
     if pods.ready < pods.replicas:
         why = f": {pods.not_ready_why}" if pods.not_ready_why else ""
         text = f"{pods.ready} of {pods.replicas} pods Ready{why}"
+        starting = step is not None and step.ready_at is None and step.to == pods.replicas
+        if starting and step is not None and step.verdict is StepVerdict.OBSERVING:
+            return Finding(kind, TRUE, "PodsStarting", text)
         return Finding(kind, FALSE, "PodsNotReady", text)
     return Finding(kind, TRUE, "AllReady", f"{pods.ready} of {pods.replicas} pods Ready")
 

@@ -36,8 +36,8 @@ _CREDENTIALS = (
     ),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"), MASK),  # a ServiceAccount's token
 )
-# kopf says for every tick of every object that its timer succeeded; reconcile says it better.
-_NOISE = re.compile(r"^(Timer|Daemon) .* succeeded\.$")
+# kopf says of every event of every object that its handler succeeded; a pass says it better.
+_NOISE = re.compile(r"^(Timer|Daemon|Handler) .* succeeded\.$")
 # Libraries whose INFO is about themselves: every connection, every response.
 _QUIET = ("aiohttp.access", "asyncio", "kubernetes", "urllib3")
 

@@ -101,8 +101,10 @@ def _would(plan: Plan) -> str:
 def _next(plan: Plan) -> str:
     facts = plan.assessment
     match facts.scaling_reason:
-        case "Steady" | "Stepping":
+        case "Steady":
             return "" if facts.scaling_message == "no step needed" else facts.scaling_message
+        case "Stepping":
+            return ""  # told by what was done, or would be
         case reason:
             return f"{reason}: {facts.scaling_message}"
 
