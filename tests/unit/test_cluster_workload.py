@@ -11,13 +11,9 @@ from starforge_backlog.api.policy import Target
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.errors import Asked, fault_from_status
 from starforge_backlog.cluster.owners import last_writer
+from starforge_backlog.cluster.scale import selector_text
 from starforge_backlog.cluster.secrets import KeyValueStore
-from starforge_backlog.cluster.workload import (
-    WorkloadReader,
-    is_rolling_out,
-    max_surge,
-    selector_text,
-)
+from starforge_backlog.cluster.workload import WorkloadReader, is_rolling_out, max_surge
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 

@@ -24,7 +24,7 @@ TOKEN_REREAD_SECONDS = 60.0
 DEFAULT_KUBECONFIG = "~/.kube/config"
 
 
-class NoCluster(Exception):  # noqa: N818 - reads as the sentence it is
+class NoCluster(Exception):
     """There is nothing to connect to; the message says what to set."""
 
 

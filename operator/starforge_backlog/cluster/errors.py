@@ -82,7 +82,7 @@ class Asked:
         return f"{what}{name}{where}"
 
 
-class ClusterFault(Exception):  # noqa: N818 - a fault of the outside world, not an error of ours
+class ClusterFault(Exception):
     """The API server did not do what was asked. `message` is a sentence with the mend."""
 
     def __init__(self, kind: FaultKind, why: Why, message: str) -> None:

@@ -1,0 +1,285 @@
+"""Targets and their scale on a real API server with its controllers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from tests.cluster.room import TARGET, Requests, apply, connected, until, workload
+
+from local.cluster import LocalCluster
+from starforge_backlog.api.policy import Target
+from starforge_backlog.cluster.client import ClusterClient, Json
+from starforge_backlog.cluster.scale import ReplicaWriter, ScaleConflict, Scaled
+from starforge_backlog.cluster.secrets import KeyValueStore
+from starforge_backlog.cluster.workload import WorkloadReader
+from starforge_backlog.snapshot import Known, Unknown, Why, Workload
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+async def room(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
+    async with connected(cluster.kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture
+def client(room: tuple[ClusterClient, Requests]) -> ClusterClient:
+    return room[0]
+
+
+@pytest.fixture
+def reader(client: ClusterClient) -> WorkloadReader:
+    return WorkloadReader(client, KeyValueStore(client))
+
+
+@pytest.fixture
+def writer(client: ClusterClient) -> ReplicaWriter:
+    return ReplicaWriter(client)
+
+
+async def seen(reader: WorkloadReader, namespace: str, target: Target = TARGET) -> Workload:
+    found, _ = await reader.read(namespace, target)
+    assert isinstance(found, Known), found
+    return found.value
+
+
+async def step(
+    writer: ReplicaWriter,
+    reader: WorkloadReader,
+    namespace: str,
+    replicas: int,
+    target: Target = TARGET,
+) -> Workload:
+    """A write as a pass makes it, which must succeed; what is there afterwards."""
+    now = await seen(reader, namespace, target)
+    written = await writer.write(
+        namespace, target, replicas=replicas, version=now.scale_version, seen=now.replicas
+    )
+    assert isinstance(written, Scaled), written
+    assert int(written.version) > int(now.scale_version)
+    return await seen(reader, namespace, target)
+
+
+async def test_a_stale_version_is_refused(
+    cluster: LocalCluster,
+    namespace: str,
+    room: tuple[ClusterClient, Requests],
+    reader: WorkloadReader,
+    writer: ReplicaWriter,
+) -> None:
+    apply(cluster, namespace, workload())
+    before = await seen(reader, namespace)
+    cluster.kubectl("annotate", "-n", namespace, "deployment/etl-worker", "a=b")
+    stale = await writer.write(namespace, TARGET, replicas=7, version=before.scale_version)
+    assert isinstance(stale, ScaleConflict)
+    assert room[1].made[-1] == ("patch", "deployments/scale", "409")
+    blind = await writer.write(namespace, TARGET, replicas=9, version="")
+    assert isinstance(blind, ScaleConflict)
+    assert (await seen(reader, namespace)).replicas == 2
+
+
+async def test_a_version_that_moved_for_another_reason_does_not_stop_a_step(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    apply(cluster, namespace, workload())
+    before = await seen(reader, namespace)
+    cluster.kubectl("annotate", "-n", namespace, "deployment/etl-worker", "a=b")
+    written = await writer.write(
+        namespace, TARGET, replicas=3, version=before.scale_version, seen=2
+    )
+    assert isinstance(written, Scaled)
+    cluster.kubectl("scale", "-n", namespace, "deployment/etl-worker", "--replicas=5")
+    late = await writer.write(namespace, TARGET, replicas=4, version=written.version, seen=3)
+    assert isinstance(late, ScaleConflict)
+    assert late.message == "somebody else set replicas to 5; decided from 3"
+    assert (await seen(reader, namespace)).replicas == 5
+
+
+async def test_the_writer_is_named_whoever_it_is(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    apply(cluster, namespace, workload())
+    first = await seen(reader, namespace)
+    assert first.writer is not None
+    assert first.writer.manager == "kubectl-client-side-apply"
+    assert first.writer.at is not None
+    assert abs((datetime.now(UTC) - first.writer.at).total_seconds()) < 60
+
+    after = await step(writer, reader, namespace, 3)
+    assert after.writer is not None
+    assert after.writer.manager == "starforge-backlog"
+
+    cluster.kubectl("scale", "-n", namespace, "deployment/etl-worker", "--replicas=4")
+    after = await seen(reader, namespace)
+    assert after.writer is not None
+    assert (after.replicas, after.writer.manager) == (4, "kubectl")
+    # DESIGN §11's API server (1.37) leaves the time out for writes through the scale subresource
+    assert after.writer.at is None
+
+    patch = '{"spec": {"replicas": 5}}'
+    cluster.kubectl("patch", "-n", namespace, "deployment/etl-worker", "-p", patch)
+    after = await seen(reader, namespace)
+    assert after.writer is not None
+    assert (after.replicas, after.writer.manager) == (5, "kubectl-patch")
+
+
+async def test_an_apply_of_our_own_number_leaves_it_ours(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    server_side(cluster, namespace, workload(replicas=2))
+    await step(writer, reader, namespace, 3)
+    server_side(cluster, namespace, workload(replicas=3))
+    same = await seen(reader, namespace)
+    assert same.writer is not None
+    assert same.writer.manager == "starforge-backlog"
+    server_side(cluster, namespace, workload(replicas=1))
+    other = await seen(reader, namespace)
+    assert other.writer is not None
+    assert (other.replicas, other.writer.manager) == (1, "argocd")
+
+
+def server_side(cluster: LocalCluster, namespace: str, document: Json) -> None:
+    """Apply as a GitOps pipeline does."""
+    cluster.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--field-manager=argocd"),
+        *("-n", namespace, "-f", "-"),
+        stdin=json.dumps(document),
+    )
+
+
+async def test_what_the_controllers_make_of_it(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    apply(cluster, namespace, workload(replicas=2, paused=False))
+
+    async def settled() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if not now.rolling_out and now.ready + now.pending == 2 else None
+
+    found = await until(settled, "two pods")
+    assert (found.max_surge, found.paused) == ("25%", False)
+    cluster.kubectl("rollout", "pause", "-n", namespace, "deployment/etl-worker")
+    image = '{"spec": {"template": {"spec": {"containers": [{"name": "worker", "image": "new"}]}}}}'
+    cluster.kubectl("patch", "-n", namespace, "deployment/etl-worker", "-p", image)
+    assert (await seen(reader, namespace)).paused
+    cluster.kubectl("rollout", "resume", "-n", namespace, "deployment/etl-worker")
+
+    async def rolling() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.rolling_out else None
+
+    await until(rolling, "the rollout")
+
+
+async def test_a_stateful_set_is_a_target(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    apply(cluster, namespace, workload("StatefulSet", serviceName="etl-worker"))
+    target = Target(kind="StatefulSet", name="etl-worker")
+
+    async def settled() -> Workload | None:
+        now = await seen(reader, namespace, target)
+        return now if not now.rolling_out and now.ready + now.pending else None
+
+    before = await until(settled, "a pod of the StatefulSet")
+    assert (before.replicas, before.max_surge) == (2, "0")
+    await step(writer, reader, namespace, 3, target)
+    _, per_replica = await reader.read(namespace, target)
+    assert isinstance(per_replica, Known)
+    assert per_replica.value.connections == 4
+
+
+WIDGETS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.room.example.com"},
+    "spec": {
+        "group": "room.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    }
+                },
+                "subresources": {
+                    "scale": {
+                        "specReplicasPath": ".spec.size",
+                        "statusReplicasPath": ".status.size",
+                        "labelSelectorPath": ".status.selector",
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+async def test_a_custom_kind_with_a_scale_is_a_target(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    target = Target(api_version="room.example.com/v1", kind="Widget", name="w")
+    cluster.apply(WIDGETS)
+    cluster.wait("crd/widgets.room.example.com", "--for=condition=Established")
+    pod = workload()["spec"]["template"]
+    widget = {
+        "apiVersion": "room.example.com/v1",
+        "kind": "Widget",
+        "metadata": {"name": "w"},
+        "spec": {"size": 2, "template": pod},
+        "status": {"selector": "app=etl-worker"},
+    }
+
+    async def taken() -> bool | None:
+        try:
+            apply(cluster, namespace, widget)
+        except Exception as error:  # 429 "storage is (re)initializing", for a moment
+            if "initializing" not in str(error):
+                raise
+            return None
+        return True
+
+    await until(taken, "the Widget")
+    before = await seen(reader, namespace, target)
+    assert (before.replicas, before.max_surge) == (2, "25%")
+    after = await step(writer, reader, namespace, 3, target)
+    assert after.replicas == 3
+    # written under spec.size, and still known to be ours
+    assert after.writer is not None
+    assert after.writer.manager == "starforge-backlog"
+    stale = await writer.write(namespace, target, replicas=9, version=before.scale_version)
+    assert isinstance(stale, ScaleConflict)
+
+
+async def test_a_reading_costs_two_requests(
+    cluster: LocalCluster,
+    namespace: str,
+    room: tuple[ClusterClient, Requests],
+    reader: WorkloadReader,
+) -> None:
+    apply(cluster, namespace, workload())
+    await reader.read(namespace, TARGET)  # the environment is read once, and kept
+    before = len(room[1].made)
+    await reader.read(namespace, TARGET)
+    assert room[1].since(before) == [("get", "deployments", "200"), ("list", "pods", "200")]
+
+
+async def test_a_missing_target_and_a_missing_kind(
+    namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    for target in (TARGET, Target(api_version="no.example.com/v1", kind="Thing", name="x")):
+        found, _ = await reader.read(namespace, target)
+        assert isinstance(found, Unknown)
+        assert found.why is Why.TARGET_NOT_FOUND
+        written = await writer.write(namespace, target, replicas=1, version="1")
+        assert isinstance(written, Unknown)

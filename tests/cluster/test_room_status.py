@@ -1,0 +1,196 @@
+"""The writer of status on a real API server with the real CRD."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.cluster.room import CRDS, Requests, apply, connected, policy
+
+from local.cluster import LocalCluster
+from local.errors import LocalError
+from starforge_backlog.api.status import (
+    Baseline,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+    QueueStatus,
+    ScalingStatus,
+    Step,
+)
+from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json
+from starforge_backlog.cluster.status import StatusWriter, WriteOutcome
+
+pytestmark = pytest.mark.cluster
+NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+@dataclass
+class Room:
+    """A policy and a writer of its status."""
+
+    client: ClusterClient
+    requests: Requests
+    writer: StatusWriter
+    namespace: str
+
+    async def body(self) -> Json:
+        return await self.client.get(POLICIES, self.namespace, "etl")
+
+    async def look(self) -> QueueBacklogPolicyStatus:
+        return self.writer.current(await self.body())
+
+    async def write(self, status: QueueBacklogPolicyStatus) -> WriteOutcome:
+        uid = (await self.body())["metadata"]["uid"]
+        return (await self.writer.write(self.namespace, "etl", uid, status)).outcome
+
+
+@pytest.fixture
+async def room(cluster: LocalCluster, namespace: str) -> AsyncIterator[Room]:
+    cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
+    apply(cluster, namespace, policy())
+    async with connected(cluster.kubeconfig) as (client, requests):
+        yield Room(client, requests, StatusWriter(client), namespace)
+
+
+def everything() -> QueueBacklogPolicyStatus:
+    """A status with something in every corner that a schema could prune or rewrite."""
+    step = Step(
+        from_=2,
+        to=4,
+        why="backlog 5,200 ≥ 500",
+        at=NOW,
+        before=Baseline(waiting=5200, throughput_per_second=2.0, failed_percent=0.1234567890123),
+    )
+    return QueueBacklogPolicyStatus(
+        summary="waiting: 5,200",
+        queues=(QueueStatus(name="jobs", waiting="≥5200", types={"etl.sync": "~12"}),),
+        scaling=ScalingStatus(
+            replicas=4, applied_replicas=4, last_step=step, throughput_per_replica=3.0
+        ),
+        paused=(
+            PauseStatus(
+                producer="ingestion",
+                by="us",
+                state=PauseState.HELD,
+                since=NOW,
+                token="t",
+                previous='{"a": null}',
+                locator={"table": "feature_flags"},
+            ),
+        ),
+    )
+
+
+async def test_what_is_written_comes_back_and_is_not_written_twice(room: Room) -> None:
+    await room.look()
+    assert await room.write(everything()) is WriteOutcome.WRITTEN
+    assert await room.look() == everything()
+    before = len(room.requests.made)
+    uid = (await room.body())["metadata"]["uid"]
+    for _ in range(3):
+        written = await room.writer.write(room.namespace, "etl", uid, everything())
+        assert written.outcome is WriteOutcome.UNCHANGED
+    assert room.requests.since(before) == [("get", "queuebacklogpolicies", "200")]  # our own look
+
+
+async def test_a_restarted_operator_writes_nothing_either(room: Room) -> None:
+    await room.look()
+    await room.write(everything())
+    room.writer = StatusWriter(room.client)
+    await room.look()
+    version = (await room.body())["metadata"]["resourceVersion"]
+    assert await room.write(everything()) is WriteOutcome.UNCHANGED
+    assert (await room.body())["metadata"]["resourceVersion"] == version
+
+
+async def test_removed_keys_are_removed(room: Room) -> None:
+    await room.look()
+    await room.write(everything())
+    assert await room.write(QueueBacklogPolicyStatus(summary="calm")) is WriteOutcome.WRITTEN
+    status = (await room.body())["status"]
+    assert "lastStep" not in status["scaling"]
+    assert status["paused"] == []
+    assert await room.look() == QueueBacklogPolicyStatus(summary="calm")
+
+
+async def test_an_edit_of_the_spec_in_between_is_no_conflict(
+    cluster: LocalCluster, room: Room
+) -> None:
+    await room.look()
+    patch = '{"spec": {"suspend": true}}'
+    cluster.kubectl("patch", "-n", room.namespace, "qbp/etl", "--type=merge", "-p", patch)
+    before = len(room.requests.made)
+    assert await room.write(everything()) is WriteOutcome.WRITTEN
+    outcomes = [(verb, outcome) for verb, _, outcome in room.requests.since(before)]
+    assert ("patch", "409") in outcomes
+    assert outcomes[-1] == ("patch", "200")
+    body = await room.body()
+    assert body["spec"]["suspend"] is True
+    assert body["status"]["summary"] == "waiting: 5,200"
+
+
+async def test_another_leader_wins_once(room: Room) -> None:
+    await room.look()
+    other = StatusWriter(room.client)
+    other.current(await room.body())
+    uid = (await room.body())["metadata"]["uid"]
+    theirs = QueueBacklogPolicyStatus(summary="theirs")
+    await other.write(room.namespace, "etl", uid, theirs)
+    assert await room.write(everything()) is WriteOutcome.CONFLICT
+    assert (await room.look()).summary == "theirs"
+    assert await room.write(everything()) is WriteOutcome.WRITTEN
+
+
+async def test_a_status_that_a_person_edited_is_read_leniently(
+    cluster: LocalCluster, room: Room
+) -> None:
+    await room.look()
+    await room.write(everything())
+    # as far as the schema lets one go: times that are none, and a pause that names nobody
+    patch = (
+        '[{"op": "replace", "path": "/status/scaling/lastStep/at", "value": "noon"},'
+        ' {"op": "add", "path": "/status/cause", "value": "because"}]'
+    )
+    refused = try_patch(cluster, room.namespace, patch)
+    found = await room.look()
+    assert found.summary == "waiting: 5,200"
+    assert found.paused == everything().paused
+    if not refused:
+        assert found.cause == "because"
+        assert found.scaling.last_step is None
+    assert await room.write(everything()) in {WriteOutcome.WRITTEN, WriteOutcome.UNCHANGED}
+    assert await room.look() == everything()
+
+
+def try_patch(cluster: LocalCluster, namespace: str, patch: str) -> bool:
+    """Whether the API server refused it."""
+    try:
+        cluster.kubectl(
+            *("patch", "-n", namespace, "qbp/etl", "--subresource=status", "--type=json"),
+            *("-p", patch),
+        )
+    except LocalError as error:  # the schema may know what a time is
+        if "nvalid" not in str(error):
+            raise
+        return True
+    return False
+
+
+async def test_a_deleted_and_a_new_policy_of_the_name_are_gone(
+    cluster: LocalCluster, room: Room
+) -> None:
+    uid = (await room.body())["metadata"]["uid"]
+    await room.look()
+    cluster.kubectl("delete", "-n", room.namespace, "qbp/etl")
+
+    async def write() -> Any:
+        return (await room.writer.write(room.namespace, "etl", uid, everything())).outcome
+
+    assert await write() is WriteOutcome.GONE
+    apply(cluster, room.namespace, policy())
+    assert await write() is WriteOutcome.GONE
+    assert not (await room.body()).get("status", {}).get("summary")
