@@ -1,0 +1,85 @@
+"""The chart, rendered by Helm, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from local.cluster import LocalCluster
+
+ROOT: Final = Path(__file__).parents[2]
+CHART: Final = ROOT / "charts" / "starforge-backlog"
+
+Object = dict[str, Any]
+Values = Mapping[str, Any]
+
+DEFAULT: Final[Values] = {}
+# An admin who gives as little as possible.
+NARROWED: Final[Values] = {
+    "watchNamespaces": ["team-a", "team-b"],
+    "crds": {"install": False},
+    "rbac": {
+        "secretNames": ["starforge-db"],
+        "configMaps": {"read": False},
+        "deployments": {"scale": True, "names": ["etl-worker"]},
+        "statefulSets": {"scale": False},
+    },
+}
+# Every switch and list is used.
+EVERYTHING: Final[Values] = {
+    "image": {
+        "repository": "mirror/starforge-backlog",
+        "digest": f"sha256:{'a' * 64}",
+        "pullPolicy": "Always",
+    },
+    "imagePullSecrets": [{"name": "pull"}],
+    "watchNamespaces": ["team-a"],
+    "logFormat": "text",
+    "logLevel": "debug",
+    "listenPort": 9090,
+    "extraEnv": [{"name": "PGSSLMODE", "value": "verify-full"}],
+    "crds": {"install": True, "keep": False},
+    "serviceAccount": {"create": True, "name": "backlog", "annotations": {"a": "b"}},
+    "rbac": {
+        "secretNames": ["starforge-db"],
+        "configMaps": {"read": True, "names": ["pool"]},
+        "deployments": {"scale": True, "names": ["etl-worker"]},
+        "statefulSets": {"scale": True, "names": ["etl-set"]},
+        "extraScaleTargets": [
+            {"apiGroup": "argoproj.io", "resource": "rollouts", "names": ["etl-rollout"]},
+            {"apiGroup": "", "resource": "replicationcontrollers"},
+        ],
+    },
+    "resources": {"limits": {"memory": "1Gi"}},
+    "terminationGracePeriodSeconds": 60,
+    "priorityClassName": "system-cluster-critical",
+    "podLabels": {"team": "platform"},
+    "podAnnotations": {"note": "x"},
+    "nodeSelector": {"pool": "system"},
+    "tolerations": [{"key": "system", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "service": {"port": 9999, "annotations": {"c": "d"}},
+    "serviceMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+}
+
+
+def text(cluster: LocalCluster, values: Values, release: str = "sf") -> str:
+    """What `helm template` prints."""
+    return cluster.helm(
+        *("template", release, CHART, "--namespace", "operators", "-f", "-"),
+        stdin=yaml.safe_dump(dict(values)),
+    )
+
+
+def objects(rendered: str) -> list[Object]:
+    """Its objects."""
+    return [found for found in yaml.safe_load_all(rendered) if found]
+
+
+def one(found: list[Object], kind: str) -> Object:
+    """The only object of that kind."""
+    (only,) = (o for o in found if o["kind"] == kind)
+    return only
