@@ -29,6 +29,9 @@ class Kind(StrEnum):
     CALM = "calm"
 
 
+TOGETHER_SECONDS = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """One thing that happened, with the numbers that belong to it."""
@@ -41,11 +44,30 @@ class Act:
 
 def acts(about: About, samples: Sequence[Sample]) -> tuple[Act, ...]:
     """Everything that happened, in order."""
-    found = [*_scaling(samples), *_flag(samples), *_breaker(samples), *_disturbance(about)]
+    found = [*steps(samples), *_flag(samples), *_breaker(samples), *_disturbance(about)]
     return tuple(sorted(found, key=lambda act: act.t))
 
 
-def _scaling(samples: Sequence[Sample]) -> list[Act]:
+def grouped(happened: Sequence[Act]) -> tuple[Act, ...]:
+    """Acts that belong together as one: the breaker opens and the pause follows at once."""
+    groups: list[Act] = []
+    for act in happened:
+        last = groups[-1] if groups else None
+        if last is not None and act.t - last.t <= TOGETHER_SECONDS and _related(last, act):
+            whys = [why for why in (last.why, act.why) if why]
+            groups[-1] = Act(last.t, act.kind, f"{last.text}, {act.text}", "; ".join(whys[:1]))
+        else:
+            groups.append(act)
+    return tuple(groups)
+
+
+def _related(first: Act, second: Act) -> bool:
+    breaker = {Kind.TRIP, Kind.PAUSE, Kind.PROBE, Kind.RESUME}
+    return {first.kind, second.kind} <= breaker
+
+
+def steps(samples: Sequence[Sample]) -> list[Act]:
+    """Changes of replicas."""
     found: list[Act] = []
     last: int | None = None
     last_up = False
@@ -96,20 +118,23 @@ def _flag(samples: Sequence[Sample]) -> list[Act]:
     return found
 
 
+_BREAKER = {
+    "Open": (Kind.TRIP, "opens the breaker"),
+    "HalfOpen": (Kind.PROBE, "half-opens the breaker"),
+    "Closed": (Kind.CLOSE, "closes the breaker"),
+}
+
+
 def _breaker(samples: Sequence[Sample]) -> list[Act]:
     found: list[Act] = []
     last = ""
     for sample in samples:
-        now = sample.operator.breaker if sample.operator else ""
-        if not now:
+        if sample.operator is None or not sample.operator.breaker:
             continue
+        now = sample.operator.breaker
         if last and now != last:
-            if now == "Closed":
-                found.append(Act(sample.t, Kind.CLOSE, "closes the breaker", "the probe held"))
-            elif now == "HalfOpen":
-                found.append(Act(sample.t, Kind.PROBE, "half-opens the breaker", "a probe"))
-            else:
-                found.append(Act(sample.t, Kind.TRIP, "opens the breaker", ""))
+            kind, text = _BREAKER[now]
+            found.append(Act(sample.t, kind, text, sample.operator.breaker_why))
         last = now
     return found
 

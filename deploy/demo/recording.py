@@ -76,6 +76,7 @@ class Operator(_Part):
     budget: int | None = None
     formula: str = ""
     breaker: str = ""  # "Closed", "Open", "HalfOpen"
+    breaker_why: str = ""
     step: str = ""  # "2 → 4"
     step_why: str = ""
     verdict: str = ""
@@ -86,6 +87,7 @@ class Operator(_Part):
 class Clients(_Part):
     """What the clients sent and what they were answered, since the start."""
 
+    seconds: float  # since the start by their own clock: counts and time belong together
     wanted: int  # by the schedule
     sent: int
     accepted: int  # 202

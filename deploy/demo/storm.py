@@ -53,6 +53,7 @@ class Fleet:
         self._begin = asyncio.Event()
         self._end = asyncio.Event()
         self._ended = asyncio.Event()
+        self._started = 0.0
         self.counts = Counts()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,10 +86,11 @@ class Fleet:
         return self._answer()
 
     def _answer(self) -> web.Response:
-        return web.json_response(asdict(self.counts))
+        seconds = time.monotonic() - self._started if self._started else 0.0
+        return web.json_response({"seconds": seconds, **asdict(self.counts)})
 
     async def _send_all(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-        started = time.monotonic()
+        self._started = started = time.monotonic()
         while not (stop.is_set() or self._end.is_set()):
             due = int(self._schedule.due(time.monotonic() - started))
             while self.counts.wanted < due:

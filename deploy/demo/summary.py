@@ -115,17 +115,30 @@ def _over_budget(recording: Recording) -> Iterable[str]:
         last = workload.replicas
 
 
-def rates(samples: Iterable[Sample], window: float = 3.0) -> list[tuple[float, float, float]]:
+def rates(samples: Iterable[Sample], window: float = 2.5) -> list[tuple[float, float, float]]:
     """(t, accepted per second, turned away per second), smoothed over a short window."""
     counted = [(s.t, s.clients) for s in samples if s.clients is not None]
     found: list[tuple[float, float, float]] = []
     start = 0
     for t, now in counted:
-        while t - counted[start][0] > window:
+        while now.seconds - counted[start][1].seconds > window:
             start += 1
-        then_t, then = counted[start]
-        if t > then_t:
-            span = t - then_t
+        then = counted[start][1]
+        span = now.seconds - then.seconds
+        if span > 0:
             turned = (now.refused + now.held_back) - (then.refused + then.held_back)
             found.append((t, (now.accepted - then.accepted) / span, turned / span))
     return found
+
+
+def headline(summary: Summary) -> str:
+    """The run in one line, also below the picture's title."""
+    return " · ".join(
+        (
+            f"at most {summary.peak_waiting:,} waiting",
+            f"paused {summary.paused_seconds:.0f} s",
+            f"{summary.most_connections} of {summary.max_connections} connections at most",
+            f"{len(summary.over_budget)} budget violations",
+            f"{summary.jobs:,} jobs in, {summary.done:,} done, {summary.lost} lost",
+        )
+    )

@@ -105,6 +105,7 @@ def _samples(seconds: int) -> Iterator[Sample]:
                 breaker=_at(BREAKER, second),
             ),
             clients=Clients(
+                seconds=float(second),
                 wanted=int(SCHEDULE.due(second + 1)),
                 sent=int(accepted + refused),
                 accepted=int(accepted),

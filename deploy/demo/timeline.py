@@ -17,8 +17,9 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from demo.actions import Act, Kind, acts, pauses
+from demo.actions import Act, Kind, acts, grouped, pauses
 from demo.recording import Recording
+from demo.summary import headline, summarize
 from demo.timeline_panels import (
     INK,
     MUTED,
@@ -47,13 +48,11 @@ COLOURS = {
 WIDTH_INCHES, PANEL_INCHES = 12.0, 8.2
 LINE_INCHES = 0.235
 """Height of one line of the legend."""
-TOGETHER_SECONDS = 2.5
-"""Acts closer than this are one marker: the breaker opens and the pause follows at once."""
 
 
 def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
     """Draw the run into every path given; the suffix decides the format."""
-    happened = _grouped(acts(recording.about, recording.samples))
+    happened = grouped(acts(recording.about, recording.samples))
     rows = (len(happened) + 1) // 2
     legend = 0.35 + LINE_INCHES * rows
     head = 1.0
@@ -81,16 +80,6 @@ def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
         for path in paths:
             figure.savefig(path, dpi=150, facecolor=PAPER)
         plt.close(figure)
-
-
-def _grouped(happened: Sequence[Act]) -> list[tuple[Act, ...]]:
-    groups: list[tuple[Act, ...]] = []
-    for act in happened:
-        if groups and act.t - groups[-1][0].t <= TOGETHER_SECONDS:
-            groups[-1] = (*groups[-1], act)
-        else:
-            groups.append((act,))
-    return groups
 
 
 def _time_axis(axes: Sequence[Any], recording: Recording) -> None:
@@ -145,9 +134,9 @@ def _bands(axes: Sequence[Any], recording: Recording) -> None:
         )
 
 
-def _markers(axes: Sequence[Any], groups: Sequence[tuple[Act, ...]]) -> None:
-    for number, group in enumerate(groups, start=1):
-        t, colour = group[0].t, COLOURS[group[-1].kind]
+def _markers(axes: Sequence[Any], happened: Sequence[Act]) -> None:
+    for number, act in enumerate(happened, start=1):
+        t, colour = act.t, COLOURS[act.kind]
         for axis in axes:
             axis.axvline(t, color=colour, linewidth=0.9, linestyle=(0, (3, 2.5)), zorder=1.5)
         axes[0].annotate(
@@ -179,13 +168,13 @@ def _head(figure: Any, recording: Recording, subtitle: str, height: float) -> No
     figure.text(0.028, 1 - 0.64 / height, subtitle, fontsize=10, color=MUTED, va="center")
 
 
-def _legend(figure: Any, groups: Sequence[tuple[Act, ...]], top: float, height: float) -> None:
-    rows = (len(groups) + 1) // 2
-    for index, group in enumerate(groups):
+def _legend(figure: Any, happened: Sequence[Act], top: float, height: float) -> None:
+    rows = (len(happened) + 1) // 2
+    for index, act in enumerate(happened):
         column, row = divmod(index, rows)
         x = 0.038 + column * 0.485
         y = top - (0.12 + LINE_INCHES * row) / height
-        colour = COLOURS[group[-1].kind]
+        colour = COLOURS[act.kind]
         figure.text(
             x,
             y,
@@ -197,9 +186,7 @@ def _legend(figure: Any, groups: Sequence[tuple[Act, ...]], top: float, height: 
             va="center",
             bbox={"boxstyle": "circle,pad=0.25", "facecolor": colour, "edgecolor": "none"},
         )
-        seconds = int(group[0].t)
-        text = ", ".join(act.text for act in group)
-        why = next((act.why for act in group if act.why), "")
+        seconds = int(act.t)
         figure.text(
             x + 0.014,
             y,
@@ -211,7 +198,7 @@ def _legend(figure: Any, groups: Sequence[tuple[Act, ...]], top: float, height: 
         figure.text(
             x + 0.043,
             y,
-            _shortened(f"{text}: {why}" if why else text),
+            _shortened(f"{act.text}: {act.why}" if act.why else act.text),
             fontsize=9,
             color=INK,
             va="center",
@@ -227,7 +214,8 @@ def main() -> int:
     if len(sys.argv) < 3:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    draw(Recording.read(Path(sys.argv[1])), *map(Path, sys.argv[2:]))
+    recording = Recording.read(Path(sys.argv[1]))
+    draw(recording, *map(Path, sys.argv[2:]), subtitle=headline(summarize(recording)))
     return 0
 
 

@@ -1,0 +1,89 @@
+"""The three stories: what the clients do, who else is there, and what goes wrong when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from demo.schedule import Schedule
+
+MAX_CONNECTIONS = 100
+"""PostgreSQL's default, so that the numbers look like everybody's."""
+
+PER_REPLICA = 4
+"""`PG_POOL_MAX` of the workers' Deployment."""
+
+HEADROOM = 20
+"""`database.headroom` of the policy: the design's default."""
+
+SURGE = 1
+"""`maxSurge` of the workers' Deployment."""
+
+JOB_MS = 400
+"""Mean time of a job: 4 slots make about 10 jobs per second and replica."""
+
+
+class Trouble(StrEnum):
+    """What happens to the database in the middle of the story."""
+
+    NONE = "none"
+    STRANGER = "stranger"
+    FREEZE = "freeze"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One story."""
+
+    name: str
+    title: str
+    schedule: Schedule
+    web_connections: int
+    trip_waiting: int
+    trouble: Trouble = Trouble.NONE
+    trouble_seconds: float = 20.0
+    steps_before_trouble: int = 1
+    """Trouble comes a moment after the operator has written this many up-steps."""
+    job_ms: int = JOB_MS
+    most_seconds: float = 240.0
+    """The story ends by then, whatever has happened; a promise that was not kept is said."""
+
+    @property
+    def stranger_connections(self) -> int:
+        """60 % of all connections."""
+        return MAX_CONNECTIONS * 60 // 100
+
+
+SCENARIOS = {
+    story.name: story
+    for story in (
+        Scenario(
+            name="main",
+            title="A storm of clients outruns the workers",
+            schedule=Schedule.parse("12s@12,60s@110,90s@12"),
+            # 100 − 3 reserved − 49 others − 20 headroom = 28: 7 pods, so 6 replicas and a surge.
+            web_connections=43,
+            trip_waiting=2000,
+        ),
+        Scenario(
+            name="pressure",
+            title="A stranger takes 60 % of the connections while a step is being observed",
+            schedule=Schedule.parse("10s@12,75s@60,60s@10"),
+            # Room for the stranger beside 4 replicas: what is shown is pressure, not refusals.
+            web_connections=10,
+            trip_waiting=4000,
+            trouble=Trouble.STRANGER,
+            trouble_seconds=25.0,
+        ),
+        Scenario(
+            name="blind",
+            title="PostgreSQL stops answering in the middle of a storm",
+            schedule=Schedule.parse("10s@12,70s@80,60s@10"),
+            web_connections=43,
+            trip_waiting=4000,
+            trouble=Trouble.FREEZE,
+            trouble_seconds=20.0,
+        ),
+    )
+}
+"""By name."""
