@@ -45,7 +45,7 @@ CONTROLLERS = (
 would taint the one node whenever this machine stalls for a moment."""
 
 START_ATTEMPTS = 3
-READY_WITHIN = 60.0
+READY_WITHIN = 100.0
 
 
 @dataclass(frozen=True)

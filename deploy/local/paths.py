@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from local.processes import kill_leftovers
+
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
@@ -39,7 +41,8 @@ def new_run_dir(name: str, parent: Path | None = None) -> Path:
 def _prune(runs: Path, name: str) -> None:
     finished = [p for p in runs.glob(f"{name}-*") if p.is_dir() and not _owner_alive(p, name)]
     finished.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for path in finished:  # a run that was killed could not throw its data away
+    for path in finished:  # a run that was killed could not clean up after itself
+        kill_leftovers(str(path))
         for data in ("etcd", "postgres"):
             shutil.rmtree(path / data, ignore_errors=True)
     for path in finished[RUNS_KEPT - 1 :]:

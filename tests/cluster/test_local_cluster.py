@@ -245,11 +245,11 @@ def test_deletion_gives_grace_and_then_kills(cluster: LocalCluster, namespace: s
     )
     began = time.monotonic()
     cluster.kubectl("delete", "pod", "-n", namespace, "polite")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
     assert log_of(cluster, namespace, "polite") == "up\nbye\n"
     began = time.monotonic()
     cluster.kubectl("delete", "pod", "-n", namespace, "deaf")
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 10
 
 
 def test_pod_has_the_rights_of_its_service_account(cluster: LocalCluster, namespace: str) -> None:
@@ -334,6 +334,29 @@ def test_init_containers_run_before_the_others(cluster: LocalCluster, namespace:
     cluster.apply(pod("p", reading, **spec), namespace=namespace)
     cluster.wait("-n", namespace, "pod/p", "--for=jsonpath={.status.phase}=Succeeded")
     assert log_of(cluster, namespace, "p") == "made\n"
+
+
+def test_job_completes_although_its_sidecar_would_run_for_ever(
+    cluster: LocalCluster, namespace: str
+) -> None:
+    side = {"restartPolicy": "Always", **container(FOREVER), "name": "side"}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j"},
+        "spec": {
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "initContainers": [side],
+                    "containers": [container("print('done', flush=True)")],
+                }
+            }
+        },
+    }
+    cluster.apply(job, namespace=namespace)
+    cluster.wait("-n", namespace, "job/j", "--for=condition=Complete")
+    assert cluster.kubectl("logs", "-n", namespace, "job/j", "-c", "main") == "done\n"
 
 
 def test_refusal_of_the_api_server_can_be_read(cluster: LocalCluster, namespace: str) -> None:

@@ -52,6 +52,7 @@ class ContainerRunner:
         volumes: Volumes,
         access: ServiceAccountAccess,
         restart: str,
+        sidecar: bool,
         restarts: int,
         changed: Callable[[], None],
         event: Callable[[str, str, str], None],
@@ -77,6 +78,10 @@ class ContainerRunner:
         self._changed = changed
         self._event = event
         self._backoff = BackOff(node.restart_backoff)
+        self.sidecar = sidecar
+        """An init container that runs beside the others and does not decide how the pod ends."""
+        self.first_started = asyncio.Event()
+        """Set when it has started once, or never will."""
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self.container_id = ""
@@ -95,6 +100,12 @@ class ContainerRunner:
 
     async def run(self) -> None:
         """Returns when the container will not be started again."""
+        try:
+            await self._run_again_and_again()
+        finally:
+            self.first_started.set()
+
+    async def _run_again_and_again(self) -> None:
         while True:
             program = await self._prepared()
             if program is None or self._stop_asked.is_set():
@@ -260,6 +271,8 @@ class ContainerRunner:
     async def _watched(self, child: Child, around: Surroundings, began: str) -> int:
         self.started = "startupProbe" not in self.spec
         self.ready = self.started and "readinessProbe" not in self.spec
+        if self.started:
+            self.first_started.set()
         self._become(Running(began))
         probing = asyncio.create_task(self._probe(around))
         try:
@@ -289,6 +302,7 @@ class ContainerRunner:
             finally:
                 startup.cancel()
             self.started = True
+            self.first_started.set()
             self.ready = "readinessProbe" not in self.spec
             self._changed()
         async with asyncio.TaskGroup() as group:

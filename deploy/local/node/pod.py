@@ -47,11 +47,9 @@ class PodRunner:
         self._access = ServiceAccountAccess(node.api, pod, self._folder)
         self._volumes = Volumes(pod, self._folder, pod_ip=self._ip, host_ip=node.addresses.node)
         policy = spec.get("restartPolicy") or "Always"
+        until_done = "Never" if policy == "Never" else "OnFailure"
         self._init = [
-            # A sidecar is an init container that is not waited for.
-            self._runner(
-                c, c.get("restartPolicy") or ("Never" if policy == "Never" else "OnFailure")
-            )
+            self._runner(c, c.get("restartPolicy") or until_done, sidecar="restartPolicy" in c)
             for c in spec.get("initContainers") or ()
         ]
         self._containers = [self._runner(c, policy) for c in spec["containers"]]
@@ -100,12 +98,13 @@ class PodRunner:
             for container in self._containers:
                 container.pretend()
             return
-        sidecars: list[asyncio.Task[None]] = []
+        sidecars: list[tuple[ContainerRunner, asyncio.Task[None]]] = []
         for container in self._init:
             for waiting in self._containers:
                 waiting.state = Waiting("PodInitializing")
-            if container.spec.get("restartPolicy") == "Always":
-                sidecars.append(asyncio.create_task(container.run()))
+            if container.sidecar:
+                sidecars.append((container, asyncio.create_task(container.run())))
+                await container.first_started.wait()
                 continue
             await container.run()
             state = container.state
@@ -116,9 +115,10 @@ class PodRunner:
         async with asyncio.TaskGroup() as group:
             for container in self._containers:
                 group.create_task(container.run())
-        for sidecar, container in zip(sidecars, self._init, strict=False):
-            await container.stop(grace=1)
-            await sidecar
+        grace = float(self.pod["spec"].get("terminationGracePeriodSeconds", 30))
+        for container, task in reversed(sidecars):
+            await container.stop(grace)
+            await task
         self._finished = not self._deleting
 
     async def _end(self, grace: float) -> None:
@@ -190,7 +190,7 @@ class PodRunner:
             await asyncio.sleep(TOKEN_SECONDS * REFRESH_AFTER)
             await self._access.write()
 
-    def _runner(self, spec: Object, restart: str) -> ContainerRunner:
+    def _runner(self, spec: Object, restart: str, *, sidecar: bool = False) -> ContainerRunner:
         known = (self.pod.get("status") or {}).get("containerStatuses") or ()
         before = next((c for c in known if c["name"] == spec["name"]), None)
         # After a restart of the node its pods are started again, and that counts.
@@ -204,6 +204,7 @@ class PodRunner:
             volumes=self._volumes,
             access=self._access,
             restart=restart,
+            sidecar=sidecar,
             restarts=restarts,
             changed=self._changed.set,
             event=lambda kind, reason, text: self._node.keep(

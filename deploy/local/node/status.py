@@ -69,7 +69,8 @@ def _phase(
     policy: str,
 ) -> str:
     if finished:
-        codes = [c.last.exit_code if c.last else 1 for c in (*init, *containers)]
+        counted = [c for c in (*init, *containers) if not c.sidecar]
+        codes = [c.last.exit_code if c.last else 1 for c in counted]
         return "Succeeded" if not any(codes) and initialized else "Failed"
     never_ran = any(isinstance(c.state, Waiting) and c.last is None for c in containers)
     if not initialized or never_ran:
