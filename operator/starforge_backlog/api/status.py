@@ -237,6 +237,9 @@ class ScalingStatus(StatusModel):
     last_step: Step | None = None
     """The last change of replicas by this operator."""
 
+    last_judged: Step | None = None
+    """The last step that has its verdict: the one before `lastStep` while that is observed."""
+
     step_size: int | None = None
     """Size of the next up-step; grows with SlowStart."""
 

@@ -138,7 +138,7 @@ def _closed(at: Situation, step: Step, verdict: StepVerdict, why: str) -> Situat
             "after": at.now_reading,
         }
     )
-    return remember(at, last_step=step)
+    return remember(at, last_step=step, last_judged=step)
 
 
 def _revert(at: Situation, step: Step) -> Outcome:

@@ -33,9 +33,9 @@ def transitions(
     """What changed between two statuses, in the order in which a person would tell it."""
     return (
         *_breakers(before, after),
+        *_verdict(before, after),
         *_actions(before, results),
         *_pauses(before, after),
-        *_verdict(before, after),
         *_conditions(before, after),
     )
 
@@ -91,10 +91,9 @@ def _pauses(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -
 
 
 def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
-    step, old = after.scaling.last_step, before.scaling.last_step
-    if step is None or step.verdict is StepVerdict.OBSERVING:
-        return []
-    if old is not None and old.at == step.at and old.verdict is step.verdict:
+    """A verdict, even where the next step followed in the same pass."""
+    step, old = after.scaling.last_judged, before.scaling.last_judged
+    if step is None or (old is not None and old.at == step.at):
         return []
     return [
         Note(
