@@ -12,7 +12,7 @@ from starforge_backlog.api import GROUP, PLURAL, VERSION
 from starforge_backlog.passes import Runner
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.process import Process
-from starforge_backlog.release import NotReleased, release
+from starforge_backlog.release import NotReleased, may_go, release
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -107,11 +107,14 @@ async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
     try:
         policy = Policy.parse(body)
     except SpecNotUnderstood as fault:
-        raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
+        if not may_go(memo.rooms, body):
+            raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
+        memo.forget(body)
+        return
     async with turn:
         try:
             done = await release(memo.rooms, policy)
         except NotReleased as fault:
             raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
-    memo.forget(policy)
+    memo.forget(body)
     _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

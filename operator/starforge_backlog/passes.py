@@ -16,11 +16,13 @@ from typing import Any
 
 import structlog
 
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.context import Rooms
+from starforge_backlog.decide.plan import Plan
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
-from starforge_backlog.report.conditions import not_understood
+from starforge_backlog.report.conditions import broken_readings, not_understood
 from starforge_backlog.report.metrics import ActionResult, PassResult, PolicyKey
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -118,9 +120,16 @@ class Runner:
             duration=timedelta(seconds=duration),
             lateness=timedelta(seconds=lateness),
         )
+        for source, reason in _faults(policy.spec, done.plan):
+            metrics.error(source, reason)
         for result in done.results:
             metrics.action(key, result.action, _action_result(result))
         self.rooms.health.pass_finished()
+
+
+def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:
+    """Sources and reasons of this pass' faults: `queue`, not `queue jobs`, to bound the series."""
+    return {(what.split()[0], fault.why.value) for what, fault in broken_readings(spec, plan)}
 
 
 def _hash(text: str) -> float:

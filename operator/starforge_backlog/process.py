@@ -19,7 +19,6 @@ from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
-from starforge_backlog.policy import Policy
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
@@ -119,13 +118,14 @@ class Process:
             kept.wake.set()
         kept.last_seen = written
 
-    def forget(self, policy: Policy) -> None:
+    def forget(self, body: Mapping[str, Any]) -> None:
         """The policy is gone, and with it everything that was kept of it."""
-        rooms = self.rooms
-        self._policies.pop(policy.uid, None)
-        rooms.ledger.drop(policy.key)
-        rooms.databases.release(policy.key)
-        rooms.statuses.forget(policy.uid)
-        rooms.events.forget(policy.uid)
-        rooms.health.policy_gone(policy.uid)
-        rooms.metrics.forget(PolicyKey(policy.namespace, policy.name))
+        meta, rooms = body["metadata"], self.rooms
+        uid, namespace, name = meta["uid"], meta["namespace"], meta["name"]
+        self._policies.pop(uid, None)
+        rooms.ledger.drop(f"{namespace}/{name}")
+        rooms.databases.release(f"{namespace}/{name}")
+        rooms.statuses.forget(uid)
+        rooms.events.forget(uid)
+        rooms.health.policy_gone(uid)
+        rooms.metrics.forget(PolicyKey(namespace, name))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from starforge_backlog.act import act
+from starforge_backlog.cluster.annotations import abandons_pauses
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, merge
@@ -13,6 +17,14 @@ from starforge_backlog.report.summary import done
 
 class NotReleased(Exception):
     """Something of ours is still paused; the finalizer must wait. The text says what to do."""
+
+
+def may_go(rooms: Rooms, body: Mapping[str, Any]) -> bool:
+    """Whether a policy whose spec cannot be read may be deleted: it holds nothing of ours, or a
+    person lets it go."""
+    ours = release_all(rooms.statuses.current(body).paused, "").actions
+    annotations = dict(body["metadata"].get("annotations") or {})
+    return not ours or abandons_pauses(annotations)
 
 
 async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:

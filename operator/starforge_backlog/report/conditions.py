@@ -90,6 +90,9 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
     for name, queue in seen.queues.items():
         readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
     readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
+    if isinstance(plan.assessment.budget, Unknown):
+        # Readable, and yet no budget: a standby, say. The same fault twice is said once.
+        readings.append(("database", plan.assessment.budget))
     return tuple(
         (what, reading)
         for what, reading in readings

@@ -25,9 +25,7 @@ MASK = "***"
 _CREDENTIALS = (
     (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*):[^\s@]+@"), rf"\1:{MASK}@"),
     (
-        re.compile(
-            r"(?i)\b(password|passwd|pwd|sslpassword)(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&)}]+)"
-        ),
+        re.compile(r"(?i)(password|passwd|pwd)(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&)}]+)"),
         rf"\1\2{MASK}",
     ),
     (
