@@ -116,6 +116,10 @@ def _by_throughput(step: Step, before: float, after: Baseline, observe_for: time
     expected = before * (step.to - step.from_) / max(1, step.from_)
     noise = NOISE_SIGMAS * math.sqrt(before / max(1.0, observe_for.total_seconds()))
     change = f"throughput {before:g} -> {now:g} jobs/s with {step.from_} -> {step.to} replicas"
+    if before <= 0 and now <= 0:
+        # Jobs that take longer than the window look the same as workers that do nothing.
+        why = f"{change}: no job ended in {format_duration(observe_for)}; raise scaling.observeFor"
+        return Judgement(StepVerdict.INCONCLUSIVE, why)
     if now < before - noise:
         return Judgement(StepVerdict.FAILED, f"{change}: it fell")
     if now < before + USEFUL_SHARE * expected - noise:
