@@ -23,7 +23,8 @@ MASK = "***"
 # Second line of defence: nothing logs a URL with credentials on purpose, but an exception of some
 # library may quote one.
 _CREDENTIALS = (
-    (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*):[^\s@]+@"), rf"\1:{MASK}@"),
+    # Up to the last @ of the word: passwords that were not escaped hold some.
+    (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*):\S+@"), rf"\1:{MASK}@"),
     (
         re.compile(r"(?i)(password|passwd|pwd)(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&)}]+)"),
         rf"\1\2{MASK}",
