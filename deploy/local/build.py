@@ -96,7 +96,7 @@ def _build(names: list[str], tools: ToolSet, folder: Path) -> None:
 
 def _count_packages(go: Path, packages: list[str], tools: ToolSet) -> int:
     """Also downloads what is missing, which on a slow line is most of the wait."""
-    say("reading the module's packages (downloads about 250 MB if they are not there yet)")
+    say("reading the module's packages (and downloading them, if they are not there yet)")
     done = subprocess.run(
         [str(go), "list", "-deps", "-mod=readonly", *packages],
         cwd=tools.module,
