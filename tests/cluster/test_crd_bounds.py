@@ -197,6 +197,8 @@ def test_on_the_bound_is_accepted(policies: Policies, example: Example) -> None:
     other: dict[str, dict[str, object]] = {  # what the value would contradict
         "spec.target.minReplicas": {"spec.target.maxReplicas": GONE},
         "spec.target.maxReplicas": {"spec.target.minReplicas": GONE},
+        "spec.database.headroom": {"spec.database.maxConnections": GONE},
+        "spec.database.maxConnections": {"spec.database.headroom": 0},
         "spec.queues[0].name": {"spec.breakers.0.queues": GONE},
         "spec.breakers[0].queues[0]": {"spec.queues.0.name": example.value},
         "spec.producers[0].name": {"spec.breakers.0.pause.0": example.value},
@@ -236,13 +238,14 @@ def largest_policy() -> Policy:
     policy = everything()
     spec = policy["spec"]
     queue, producer, breaker = spec["queues"][0], spec["producers"][0], spec["breakers"][0]
-    queue["postgres"]["types"] = [f"t{n}".ljust(200, "x") for n in range(64)]
     for group in ("waiting", "inProgress", "failed", "finished"):
         queue["postgres"]["statuses"][group] = [f"{group}{n}".ljust(63, "x") for n in range(16)]
     producer["featureFlag"] |= {"name": "f" * 200, "path": ["p" * 63] * 8}
     breaker |= {"queues": names, "pause": names, "trip": breaker["trip"] * 2}
     for key, item in (("queues", queue), ("producers", producer), ("breakers", breaker)):
         spec[key] = [{**copy.deepcopy(item), "name": name} for name in names]
+    for queue in spec["queues"]:
+        queue["postgres"]["types"] = [f"{n}-{queue['name']}".ljust(100, "x") for n in range(32)]
     return edited(policy, {"metadata.name": "largest"})
 
 

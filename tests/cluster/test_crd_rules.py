@@ -36,6 +36,7 @@ class Case:
 TRIP = "spec.breakers.0.trip"
 POOL = "spec.target.connectionsPerReplica"
 STATUSES = "spec.queues.0.postgres.statuses"
+TABLE_OF_SECOND = "spec.queues.1.postgres.table"
 NO_DATABASE: Edits = {"spec.database": GONE}
 
 CASES = [
@@ -70,7 +71,7 @@ CASES = [
         "spec.queues[0]",
         "a queue needs exactly one source: add postgres: {} for a job table in spec.database",
         refused=({"spec.queues.0.postgres": GONE},),
-        accepted=({"spec.queues.0.postgres": {}},),
+        accepted=({"spec.queues.0.postgres": {}, TABLE_OF_SECOND: "other"},),
     ),
     Case(
         "spec.producers[0]",
@@ -118,6 +119,27 @@ CASES = [
         "databaseUtilizationPercent needs spec.database: add database.url.secretKeyRef",
         refused=(NO_DATABASE,),
         accepted=({},),
+    ),
+    Case(
+        "spec.queues",
+        "two queues of one table would count a job twice: give each of them types, and each type"
+        " to one of them",
+        refused=(
+            {TABLE_OF_SECOND: "app.queue_jobs", "spec.queues.1.postgres.types": GONE},
+            {TABLE_OF_SECOND: "app.queue_jobs", "spec.queues.0.postgres.types": GONE},
+            {
+                TABLE_OF_SECOND: "app.queue_jobs",
+                "spec.queues.1.postgres.types": ["backfill_range", "process_snapshot"],
+            },
+        ),
+        accepted=({TABLE_OF_SECOND: "app.queue_jobs"}, {"spec.queues.1.postgres.types": GONE}),
+    ),
+    Case(
+        "spec.database.headroom",
+        "headroom leaves no connection of maxConnections: lower headroom (the runbook's is 20) or"
+        " correct maxConnections",
+        refused=({"spec.database.headroom": 200}, {"spec.database.maxConnections": 10}),
+        accepted=({"spec.database.headroom": 199}, {"spec.database.maxConnections": GONE}),
     ),
     Case(
         "spec.breakers",
@@ -251,6 +273,20 @@ def test_without_a_pause_of_ours_its_place_may_change(
         "spec.database.url.secretKeyRef.name": "other",
     }
     policies.update(edited(current, edits))
+
+
+def test_no_other_producer_takes_the_name_of_one_that_is_still_paused(
+    policies: Policies, stored: Policy
+) -> None:
+    removed = {"spec.producers": GONE, "spec.breakers": GONE}
+    current = policies.update(
+        edited(held(policies, stored, {"ingestion": "Held"}), removed), keep=True
+    )
+    producer = {"name": "ingestion", "featureFlag": {"name": "other"}}
+    with pytest.raises(Refused) as refused:
+        policies.update(edited(current, {"spec.producers": [producer]}))
+    assert said(refused.value, "spec.producers", "wait for it to resume")
+    policies.update(edited(current, {"spec.producers": [{**producer, "name": "another"}]}))
 
 
 def test_every_rule_of_the_crd_has_its_example() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.rules import Rule, rules
 from starforge_backlog.api.target import MOST_CONNECTIONS
 from starforge_backlog.api.terms import ObjectName, RoleName, SecretKey, span, whole
 
@@ -49,6 +50,17 @@ class Pressure(Model):
 
 class Database(Model):
     """The database whose connections the workers share with everybody else."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.maxConnections) || self.headroom < self.maxConnections",
+                "headroom leaves no connection of maxConnections: lower headroom (the runbook's is"
+                " 20) or correct maxConnections",
+                path=".headroom",
+            )
+        )
+    )
 
     url: SecretValue
     """Connection URL (postgresql://user:password@host/database), by reference to a Secret. The

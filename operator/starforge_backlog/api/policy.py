@@ -81,6 +81,15 @@ _RULES = rules(
         reason="FieldValueRequired",
     ),
     Rule(
+        "self.queues.all(a, self.queues.all(b, a.name == b.name || !has(a.postgres)"
+        " || !has(b.postgres) || a.postgres.table != b.postgres.table"
+        " || (size(a.postgres.types) > 0 && size(b.postgres.types) > 0"
+        " && !a.postgres.types.exists(t, t in b.postgres.types))))",
+        "two queues of one table would count a job twice: give each of them types, and each type"
+        " to one of them",
+        path=".queues",
+    ),
+    Rule(
         "self.breakers.all(b, b.pause.all(n, self.producers.exists(p, p.name == n)))",
         "breakers[].pause names a producer that is not in spec.producers: add it there or correct"
         " the name",

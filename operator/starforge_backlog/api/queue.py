@@ -25,7 +25,7 @@ from starforge_backlog.api.terms import (
 MOST_WAITING = 1_000_000_000  # jobs; fits an int32
 
 MOST_WORDS = 16  # status words per group; the three published schemas have one each
-MOST_TYPES = 64  # job types per queue; each is a row of the status
+MOST_TYPES = 32  # job types per queue; each is a row of the status
 
 _GROUPS = ("waiting", "inProgress", "failed", "finished")
 _NO_WORD_TWICE = " && ".join(

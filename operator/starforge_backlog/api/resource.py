@@ -60,13 +60,14 @@ _SAME_URL = (
 )
 _SAME_FLAGS = (
     f"self.spec.producers.all(n, !self.status.paused.exists(p, {_OURS} && p.producer == n.name)"
-    " || oldSelf.spec.producers.all(o, o.name != n.name || (has(n.featureFlag) =="
-    " has(o.featureFlag) && (!has(n.featureFlag) || n.featureFlag == o.featureFlag))))"
+    " || oldSelf.spec.producers.exists(o, o.name == n.name && has(n.featureFlag) =="
+    " has(o.featureFlag) && (!has(n.featureFlag) || n.featureFlag == o.featureFlag)))"
 )
 _MEND = "wait for it to resume, or set mode: Observe to have it released, or remove the producer"
 
 # A change of where a pause is would orphan it: nobody could tell any more that it is ours (P4).
-# Removing the producer is fine: the operator releases it where status.paused says it is.
+# Removing the producer is fine: the operator releases it where status.paused says it is. Until
+# that is done no other producer may take its name, or its pause would be taken for the other's.
 ROOT_RULES: Final = (
     Rule(
         f"{_NO_PAUSE} || !self.status.paused.exists(p, {_OURS}) || ({_SAME_URL})",

@@ -110,7 +110,7 @@ TableName = Annotated[
 RoleName = Annotated[str, _text(IDENTIFIER_LENGTH)]
 # Words that an application stores: status words, job types, flag names. Parameters, never SQL.
 StatusWord = Annotated[str, _text(63)]
-JobType = Annotated[str, _text(200)]
+JobType = Annotated[str, _text(100)]
 FlagName = Annotated[str, _text(200)]
 
 # RFC 1123, as the API server itself checks names (apimachinery/pkg/util/validation).
