@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from local.errors import LocalError
+from local.paths import new_run_dir
 from local.postgres_programs import PostgresPrograms
 
 COPIED_PROGRAMS = "postgres-programs"
@@ -38,7 +39,7 @@ def data_folder(wanted: Path, user: str | None) -> Path:
         wanted.mkdir(parents=True, exist_ok=True, mode=0o700)
         return wanted
     if not reachable(wanted.parent, user):
-        wanted = Path(tempfile.mkdtemp(prefix="starforge-postgres-")) / "postgres"
+        wanted = new_run_dir("starforge-postgres", Path(tempfile.gettempdir())) / "postgres"
         wanted.parent.chmod(0o711)
     wanted.mkdir(exist_ok=True, mode=0o700)
     shutil.chown(wanted, user)

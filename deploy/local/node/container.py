@@ -8,36 +8,27 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from local.node.access import ServiceAccountAccess, mounts_token
+from local.node.access import ServiceAccountAccess
 from local.node.api import ApiError, Object
 from local.node.backoff import BackOff
-from local.node.configuration import NotConfiguredError, Sources
+from local.node.configuration import NotConfiguredError
 from local.node.context import NodeContext
-from local.node.environment import expand, resolve_environment
 from local.node.execution import exit_code, run_briefly
-from local.node.images import SYSTEM_PATH, LocalImage, find_image
+from local.node.images import find_image
 from local.node.probes import Probe, Surroundings
+from local.node.program import BadEnvironmentError, Program, resolve_program
 from local.node.quantity import quantity
 from local.node.states import Running, State, Terminated, Waiting, timestamp
-from local.node.volumes import Volumes, rewrite
-from local.processes import RUN_VARIABLE, Child, spawn
+from local.node.volumes import Volumes
+from local.processes import Child, spawn
 
 LOOK_AGAIN = 1.0
 """Seconds until a missing ConfigMap or Secret is looked for again."""
 
 KILLED = 128 + signal.SIGKILL
 CANNOT_RUN = 128
-
-
-@dataclass(frozen=True)
-class Program:
-    """A container's spec after everything in it has been resolved."""
-
-    argv: tuple[str, ...]
-    around: Surroundings
 
 
 class ContainerRunner:
@@ -161,84 +152,24 @@ class ContainerRunner:
             return None
         while not self._stop_asked.is_set():
             try:
-                return await self._resolve(image)
+                return await resolve_program(
+                    self._node,
+                    self._pod,
+                    self.spec,
+                    image,
+                    folder=self._folder,
+                    pod_ip=self._pod_ip,
+                    volumes=self._volumes,
+                    access=self._access,
+                )
             except (NotConfiguredError, ApiError, OSError) as error:
                 kind = "ContainerCreating"
-                if isinstance(error, _EnvironmentError):
+                if isinstance(error, BadEnvironmentError):
                     kind = "CreateContainerConfigError"
                 self._become(Waiting(kind, str(error)))
                 self._event("Warning", "Failed", str(error))
             await self._asked_to_stop_within(LOOK_AGAIN)
         return None
-
-    async def _resolve(self, image: LocalImage) -> Program:
-        node, pod = self._node, self._pod
-        sources = Sources(node.api, pod["metadata"]["namespace"])
-        await self._volumes.write(sources, self._access, node.api.access.authority)
-        try:
-            env = await resolve_environment(
-                pod,
-                self.spec,
-                sources,
-                pod_ip=self._pod_ip,
-                host_ip=node.addresses.node,
-                capacity=node.capacity,
-            )
-        except NotConfiguredError as error:
-            raise _EnvironmentError(str(error)) from error
-        root = self._volumes.root(self.spec)
-        mount_paths = [mount["mountPath"] for mount in self.spec.get("volumeMounts") or ()]
-
-        def here(text: str) -> str:
-            return rewrite(text, mount_paths, root)
-
-        given = {
-            "PATH": SYSTEM_PATH,
-            "LANG": "C.UTF-8",
-            "HOME": str(self._folder),
-            "HOSTNAME": pod["metadata"]["name"],
-            **image.env,
-            "LOCAL_ROOT": str(root),
-        }
-        if mounts_token(pod, self.spec):
-            await self._access.write()
-            given["KUBECONFIG"] = str(self._access.kubeconfig)
-        else:
-            # Otherwise a client would find the kubeconfig of whoever started us.
-            given["KUBECONFIG"] = os.devnull
-        argv = [
-            *(self.spec.get("command") or image.entrypoint),
-            *(self.spec.get("args") or ()),
-        ]
-        ports = {
-            port["name"]: int(port["containerPort"])
-            for port in self.spec.get("ports") or ()
-            if "name" in port
-        }
-        around = Surroundings(
-            pod_ip=self._pod_ip,
-            ports=ports,
-            env={
-                **given,
-                **{name: here(value) for name, value in env.items()},
-                RUN_VARIABLE: node.run,
-            },
-            cwd=self._workdir(image, here, root),
-            rewrite=here,
-        )
-        return Program(tuple(here(expand(part, env)) for part in argv), around)
-
-    def _workdir(self, image: LocalImage, here: Callable[[str], str], root: Path) -> Path:
-        wanted = self.spec.get("workingDir")
-        if not wanted:
-            return Path(image.workdir)
-        if here(wanted) != wanted:
-            return Path(here(wanted))
-        if Path(wanted).is_dir():
-            return Path(wanted)
-        place = root / str(wanted).strip("/")
-        place.mkdir(parents=True, exist_ok=True)
-        return place
 
     async def _run_once(self, program: Program) -> int:
         if self.last is not None:
@@ -377,10 +308,6 @@ class ContainerRunner:
     def _become(self, state: State) -> None:
         self.state = state
         self._changed()
-
-
-class _EnvironmentError(NotConfiguredError):
-    """What the kubelet calls CreateContainerConfigError."""
 
 
 def _memory_limit(spec: Object) -> int | None:
