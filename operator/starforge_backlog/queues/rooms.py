@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.queues.protocol import QueueSource
 
@@ -16,13 +15,16 @@ class QueueRooms:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # Goes with the connection: the hub closes those that no policy asks for.
-        self._postgres: WeakKeyDictionary[Database, PostgresQueues] = WeakKeyDictionary()
+        # By what the connection leads to, not weakly by the connection: the readers hold it, so a
+        # weak key would never go away.
+        self._postgres: dict[ServerKey, tuple[Database, PostgresQueues]] = {}
 
     def source(self, queue: Queue, database: Database) -> QueueSource:
         """The one kind that the spec names; the schema has seen to it that there is exactly one."""
         assert queue.postgres is not None, "the CRD refuses a queue without a source"
-        tables = self._postgres.get(database)
-        if tables is None:
-            tables = self._postgres[database] = PostgresQueues(database, clock=self._clock)
-        return tables.queue(queue.name, queue.postgres)
+        known = self._postgres.get(database.key)
+        # The hub closes a connection that no policy asks for, and may open another later.
+        if known is None or known[0] is not database:
+            known = (database, PostgresQueues(database, clock=self._clock))
+            self._postgres[database.key] = known
+        return known[1].queue(queue.name, queue.postgres)

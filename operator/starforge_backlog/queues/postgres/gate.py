@@ -21,9 +21,9 @@ from starforge_backlog.queues.postgres.plan import Plan, parse_plan
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.words import Group
 
-# The planner always takes a recursive query for 1 + 10 × 10 rounds, a queue has about 16 types.
-_ROUNDS_GUESSED = 101
-_ROUNDS_USUAL = 16
+# The planner guesses the rounds of a recursive query blindly (31 here); each is a type of jobs, and
+# a queue has not more than about this many.
+_TYPES_USUAL = 16
 
 
 class Tier(StrEnum):
@@ -99,7 +99,8 @@ async def _group_plan(
     narrow = statements.by_type(table, group, settings.least_counted)
     plan = None if narrow is None else await _explain(database, narrow)
     if plan is not None and _fits(plan, settings, strict=True):
-        by_type = plan.cost * _ROUNDS_USUAL / _ROUNDS_GUESSED < most
+        types = _TYPES_USUAL * len(table.words.of(group))
+        by_type = plan.cost * min(1.0, types / max(plan.rounds, 1.0)) < most
         if by_type:
             indexes += plan.indexes
     # The order matters only for a line.

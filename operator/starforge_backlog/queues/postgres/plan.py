@@ -37,10 +37,19 @@ class Plan:
 
     @property
     def skips_rows(self) -> bool:
-        """Whether rows are fetched only to be thrown away, or collected before a LIMIT counts."""
-        return any(
-            ("Filter" in node and "Index Name" in node) or node["Node Type"] == "Bitmap Heap Scan"
+        """Whether rows are fetched only to be thrown away: then nothing bounds what is read.
+
+        A bitmap is not that: it reads index entries only until the LIMIT has its rows.
+        """
+        return any("Filter" in node and "Relation Name" in node for node in self.nodes)
+
+    @property
+    def rounds(self) -> float:
+        """How many rounds the planner expects of recursive queries."""
+        return sum(
+            float(node["Plan Rows"])
             for node in self.nodes
+            if node["Node Type"] == "Recursive Union"
         )
 
     @property

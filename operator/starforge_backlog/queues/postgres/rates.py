@@ -152,11 +152,7 @@ def outcomes(view: View, longest: timedelta) -> Reading[Outcomes]:
         return fault
     results = [result for a, b in steps if (result := _ends_of_step(view, a, b)) is not None]
     if not results:
-        return Unknown(
-            Why.NO_INDEX,
-            f"Neither the failed jobs nor the times of change can be read cheaply; {INDEX_ON_END}.",
-            view.at,
-        )
+        return Unknown(Why.NO_INDEX, f"{_why_no_ends(view, *steps[-1])}; {INDEX_ON_END}.", view.at)
     seconds = sum(result.seconds for result in results)
     if seconds < view.seconds / 2:
         return view.missing()
@@ -270,6 +266,16 @@ def _ends_of_step(view: View, first: Sample, last: Sample) -> _Ends | None:
             return None  # failed jobs were put back or removed: new ones hide behind them
         failed = aside  # they were quarantined
     return _Ends(arrived - live - aside, failed, arrived, last.at - first.at)
+
+
+def _why_no_ends(view: View, first: Sample, last: Sample) -> str:
+    if _growth(first, last, (Group.FAILED,), view.types) is None:
+        return "No index counts the failed jobs, or there are more than are counted"
+    if _growth(first, last, _LIVE, view.types) is None:
+        return "The jobs that wait and run are more than are counted, or no index counts them"
+    if _arrived(view, first, last) is None:
+        return "The table's counters do not tell types apart"
+    return "Failed jobs were put back or removed, which hides those that fail now"
 
 
 def _not_negative(

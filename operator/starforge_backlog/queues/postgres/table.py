@@ -61,7 +61,7 @@ class TableObserver:
         self._timer = timer
         self._settings = settings
         self._breaker = TimeoutBreaker(settings)
-        self._turn = asyncio.Lock()
+        self._under_way: asyncio.Task[TableReading] | None = None
         self._known: Looked | None = None
         self._caps = Caps(settings)
         self._last: TableReading | None = None
@@ -76,25 +76,24 @@ class TableObserver:
     async def observe(self, max_age: timedelta) -> TableReading:
         """The last reading if it is young enough or duty forbids another, else a new one.
 
-        Never raises DatabaseFault. Who waits while another reads gets that reading.
+        Never raises DatabaseFault. Who comes while a reading is under way gets that reading. It
+        goes on when the one who caused it gives up: others wait for it, and to break off a
+        statement would cost the connection.
         """
-        self.asked = self._timer()
-        async with self._turn:
-            now = self._timer()
+        now = self._timer()
+        self.asked = now
+        if self._under_way is None or self._under_way.done():
             if self._last is not None:
                 young = now - self._taken <= max_age.total_seconds()
                 if young or now < self._not_before:
                     return self._last
-            reading = await self._read()
-            took = self._timer() - now
-            self._last, self._taken = reading, now
-            # A server that is away is not burdened by our asking; `Database` paces that.
-            if reading.fault is None or reading.fault.why is Why.TIMEOUT:
-                pause = min(
-                    took * self._settings.duty, self._settings.longest_pause.total_seconds()
-                )
-                self._not_before = now + pause
-            return reading
+            self._under_way = asyncio.create_task(self._read_and_keep(now))
+        return await asyncio.shield(self._under_way)
+
+    async def _read_and_keep(self, now: float) -> TableReading:
+        reading = await self._read()
+        self._last, self._taken = reading, now
+        return reading
 
     async def _read(self) -> TableReading:
         at = self._clock()

@@ -1,0 +1,145 @@
+"""Many policies, one set of statements; and never more than a small share of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from starforge_backlog.api.queue import ColumnNames, PostgresQueue
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.queues.postgres.observer import PostgresQueues
+from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.snapshot import Known, QueueReading, Unknown, Why
+
+from . import schemas
+from .conftest import Admin, Recorder, Watcher, run
+
+pytestmark = pytest.mark.postgres
+
+WINDOW = timedelta(seconds=90)
+
+
+async def test_a_hundred_policies_cost_one_set_of_statements(
+    admin: Admin, watcher: Watcher, recorder: Recorder
+) -> None:
+    run(admin, *schemas.MODEL, "INSERT INTO queue_jobs (type) VALUES ('a'), ('a'), ('b')")
+    await watcher.read()
+    recorder.asked.clear()
+    watcher.now += 15
+    specs = [PostgresQueue(types=types) for types in ((), ("a",), ("b",), ("a", "b"))] * 25
+
+    readings: list[QueueReading] = await asyncio.gather(
+        *(
+            watcher.queues.read(f"q{n}", spec, rate_window=WINDOW, max_age=timedelta(seconds=1))
+            for n, spec in enumerate(specs)
+        )
+    )
+
+    assert len(recorder.asked) == 2  # counts and counters
+    waiting = [r.waiting.value.value for r in readings if isinstance(r.waiting, Known)]
+    assert waiting == [3, 2, 1, 3] * 25
+
+
+async def test_young_readings_are_shared_and_old_ones_are_not(
+    admin: Admin, watcher: Watcher, recorder: Recorder
+) -> None:
+    run(admin, *schemas.MODEL)
+    first = await watcher.read()
+    recorder.asked.clear()
+    watcher.now += 5
+    again = await watcher.queues.read(
+        "jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(seconds=10)
+    )
+    assert not recorder.asked
+    assert isinstance(first.waiting, Known)
+    assert again.waiting == first.waiting  # with the time at which it was read
+    watcher.now += 6
+    await watcher.queues.read(
+        "jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(seconds=10)
+    )
+    assert recorder.asked
+
+
+async def test_another_mapping_is_another_reading(admin: Admin, watcher: Watcher) -> None:
+    run(
+        admin,
+        """CREATE TABLE queue_jobs (status text, stage text, type text)""",
+        "INSERT INTO queue_jobs VALUES ('pending', 'done', 'a')",
+    )
+    one = await watcher.read()
+    other = await watcher.read(PostgresQueue(columns=ColumnNames(status="stage")))
+    assert isinstance(one.waiting, Known)
+    assert isinstance(other.waiting, Known)
+    assert (one.waiting.value.value, other.waiting.value.value) == (1, 0)
+
+
+async def test_who_gives_up_does_not_break_off_the_others(
+    admin: Admin, recorder: Recorder, settings: ObserverSettings
+) -> None:
+    run(admin, *schemas.MODEL, "INSERT INTO queue_jobs (type) VALUES ('a')")
+    queues = PostgresQueues(recorder, settings=settings)
+
+    async def read(patience: float) -> QueueReading:
+        async with asyncio.timeout(patience):
+            return await queues.read(
+                "jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0)
+            )
+
+    hasty, patient = await asyncio.gather(read(0.0), read(30.0), return_exceptions=True)
+    assert isinstance(hasty, TimeoutError)
+    assert isinstance(patient, QueueReading)
+    assert isinstance(patient.waiting, Known)
+
+
+class Slow:
+    """Passes statements on and lets the timer run while they do."""
+
+    def __init__(self, recorder: Recorder, seconds: float) -> None:
+        self.recorder = recorder
+        self.seconds = seconds
+        self.now = 0.0
+        self.counted: list[float] = []
+
+    async def fetch(
+        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[dict[str, Any]]:
+        if "AS scheduled" in (query if isinstance(query, str) else query.as_string(None)):
+            self.counted.append(self.now)
+            self.now += self.seconds
+        return await self.recorder.fetch(query, params)
+
+
+async def test_duty_is_bounded_however_often_somebody_asks(
+    admin: Admin, recorder: Recorder, settings: ObserverSettings
+) -> None:
+    """Counting takes 0.2 s, so it may happen every 10 s."""
+    run(admin, *schemas.MODEL)
+    slow = Slow(recorder, seconds=0.2)
+    queues = PostgresQueues(slow, timer=lambda: slow.now, settings=settings)
+    for _ in range(40):
+        await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+        slow.now += 1.0
+    gaps = [b - a for a, b in zip(slow.counted, slow.counted[1:], strict=False)]
+    assert len(slow.counted) == 4
+    assert min(gaps) >= settings.duty * slow.seconds
+
+
+async def test_a_server_that_is_away_is_asked_again_at_once(
+    admin: Admin, recorder: Recorder, settings: ObserverSettings
+) -> None:
+    """Its connection paces itself; a pause of ours on top would only keep us blind."""
+    run(admin, *schemas.MODEL)
+    slow = Slow(recorder, seconds=3.0)
+    queues = PostgresQueues(slow, timer=lambda: slow.now, settings=settings)
+    recorder.fails_on = "AS scheduled"
+    recorder.fault = DatabaseFault(Why.UNREACHABLE, "Nothing answers.")
+    seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+    assert isinstance(seen.waiting, Unknown)
+    recorder.fault = None
+    seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+    assert isinstance(seen.waiting, Known)
