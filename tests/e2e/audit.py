@@ -1,0 +1,97 @@
+"""What the operator asked of the API server, from the API server's own audit log.
+
+The operator's metrics are its own account; this one it cannot write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request and its answer."""
+
+    verb: str
+    group: str
+    resource: str  # with its subresource: deployments/scale
+    namespace: str
+    name: str
+    code: int
+    path: str
+    replicas: int | None  # of a write of the scale subresource
+    at: str  # when it came
+
+    @property
+    def writes(self) -> bool:
+        return self.verb in WRITES
+
+    @property
+    def right(self) -> tuple[str, str, str]:
+        """What RBAC has to grant for it."""
+        return self.group, self.resource, self.verb
+
+
+def policy(user: str) -> str:
+    """Only this user, and of writes of `replicas` the number as well."""
+    scales = {"group": "apps", "resources": ["deployments/scale", "statefulsets/scale"]}
+    rules: list[dict[str, Any]] = [
+        {"level": "Request", "users": [user], "resources": [scales]},
+        {"level": "Metadata", "users": [user]},
+        {"level": "None"},
+    ]
+    document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
+    return yaml.safe_dump({**document, "omitStages": ["RequestReceived"]})
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """Grows while the API server runs. A request is in it before its answer is sent."""
+
+    file: Path
+
+    @classmethod
+    def configure(cls, folder: Path, user: str) -> tuple[AuditLog, tuple[str, ...]]:
+        """The log, and the flags that make the API server write it."""
+        rules, log = folder / "audit-policy.yaml", cls(folder / "audit.log")
+        rules.write_text(policy(user), "utf-8")
+        return log, (f"--audit-policy-file={rules}", f"--audit-log-path={log.file}")
+
+    def mark(self) -> int:
+        """Here and now."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    def since(self, mark: int = 0, *, namespace: str | None = None) -> list[Request]:
+        """All requests after a mark, of one namespace if given."""
+        found = self._requests(mark)
+        return [r for r in found if namespace is None or r.namespace == namespace]
+
+    def _requests(self, mark: int) -> Iterator[Request]:
+        with self.file.open("rb") as lines:
+            lines.seek(mark)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return  # it is being written
+                event = json.loads(line)
+                what = event.get("objectRef") or {}
+                sub = what.get("subresource")
+                body = event.get("requestObject") or {}
+                yield Request(
+                    verb=event["verb"],
+                    group=what.get("apiGroup", ""),
+                    resource=what.get("resource", "") + (f"/{sub}" if sub else ""),
+                    namespace=what.get("namespace", ""),
+                    name=what.get("name", ""),
+                    code=event["responseStatus"]["code"],
+                    path=event["requestURI"],
+                    replicas=(body.get("spec") or {}).get("replicas"),
+                    at=event["requestReceivedTimestamp"],
+                )
