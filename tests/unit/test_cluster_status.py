@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 from datetime import UTC, datetime
@@ -186,6 +187,26 @@ async def test_a_lost_answer_is_recognised_as_our_own_write(
     # what we want by now is what was there before the lost write: it must still be written
     assert await put(writer, status("one")) is WriteOutcome.WRITTEN
     assert server.body["status"]["summary"] == "one"
+
+
+async def test_a_write_that_was_cancelled_is_recognised_as_well(
+    server: Server, writer: StatusWriter
+) -> None:
+    patch = server.patch
+
+    async def slow(*args: Any, **kwargs: Any) -> Json:
+        answer = await patch(*args, **kwargs)
+        await asyncio.sleep(10)
+        return answer
+
+    writer.current(server.watched())
+    server.patch = slow  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await put(writer, status("one"))
+    server.patch = patch  # type: ignore[method-assign]
+    assert server.body["status"]["summary"] == "one"
+    assert await put(writer, status("two")) is WriteOutcome.WRITTEN
 
 
 async def test_a_refused_write_says_so(server: Server, writer: StatusWriter) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -231,7 +231,18 @@ class ClusterClient:
         self._observer(asked, str(status))
         if not 200 <= status <= 299:  # noqa: PLR2004 - HTTP's own bounds of success
             raise fault_from_status(asked, status, data)
-        return cast("Json", json.loads(data))
+        return _parsed(asked, data)
+
+
+def _parsed(asked: Asked, data: bytes) -> Json:
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict):
+        return parsed
+    message = f"what answered to {asked.verb} {asked} sent no JSON; is it the API server?"
+    raise ClusterFault(FaultKind.SERVER, Why.ERROR, message)
 
 
 def _as_us() -> dict[str, str]:

@@ -7,10 +7,11 @@ status it knows of, and every write names the version that it was decided from.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -94,10 +95,12 @@ class StatusWriter:
             if fault.kind is FaultKind.NOT_FOUND:
                 self.forget(uid)
                 return StatusWrite(WriteOutcome.GONE, fault.message)
-            known = self._known.get(uid)
-            if known is not None and fault.kind in {FaultKind.TIMEOUT, FaultKind.UNREACHABLE}:
-                self._known[uid] = _Known(known.version, known.server, known.wanted, wanted)
+            if fault.kind in {FaultKind.TIMEOUT, FaultKind.UNREACHABLE}:
+                self._doubt(uid, wanted)
             return StatusWrite(WriteOutcome.FAILED, fault.message)
+        except asyncio.CancelledError:
+            self._doubt(uid, wanted)
+            raise
 
     def forget(self, uid: str) -> None:
         """The policy is gone: drop what is kept of it."""
@@ -140,6 +143,12 @@ class StatusWriter:
             return None
         self._known[uid] = _Known(meta["resourceVersion"], _canonical(found.get("status")), None)
         return self._known[uid]
+
+    def _doubt(self, uid: str, wanted: bytes) -> None:
+        """No answer came: whether it was written shows in the next conflict, or over the watch."""
+        known = self._known.get(uid)
+        if known is not None:
+            self._known[uid] = replace(known, doubtful=wanted)
 
     def _replaced(self, namespace: str, name: str, uid: str) -> StatusWrite:
         self.forget(uid)
