@@ -77,7 +77,7 @@ async def test_without_rights_each_fault_names_the_right_and_the_mend(
     async with connected(account) as (client, _):
         reader = WorkloadReader(client, KeyValueStore(client))
         found, _ = await reader.read(namespace, TARGET)
-        assert_forbidden(found, "may not get deployments.apps", "rbac.create=true")
+        assert_forbidden(found, "may not get deployments.apps", "rbac.deployments.scale=true")
         target = Target(kind="ReplicaSet", name="x")
         found, _ = await reader.read(namespace, target)
         assert_forbidden(found, "add replicasets.apps to the chart value rbac.extraScaleTargets")

@@ -142,6 +142,30 @@ async def test_an_apply_of_our_own_number_leaves_it_ours(
     assert (other.replicas, other.writer.manager) == (1, "argocd")
 
 
+async def test_an_autoscaler_is_named(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "etl-worker"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "etl-worker"},
+            "minReplicas": 3,  # more than there are: no metric is needed for that
+            "maxReplicas": 5,
+        },
+    }
+    apply(cluster, namespace, workload(replicas=2), autoscaler)
+
+    async def scaled() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.replicas == 3 else None
+
+    found = await until(scaled, "the autoscaler's step", within=60)
+    assert found.writer is not None
+    assert found.writer.manager.startswith("HorizontalPodAutoscaler")
+
+
 def server_side(cluster: LocalCluster, namespace: str, document: Json) -> None:
     """Apply as a GitOps pipeline does."""
     cluster.kubectl(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from starforge_backlog.cluster.credentials import Credentials, NoCluster, Source
 from starforge_backlog.cluster.errors import (
+    CHART_TARGETS,
+    CHART_VALUES,
     Asked,
     FaultKind,
     fault_from_exception,
@@ -17,6 +22,7 @@ from starforge_backlog.cluster.errors import (
 )
 from starforge_backlog.snapshot import Why
 
+CHART = Path(__file__).parents[2] / "charts" / "starforge-backlog"
 PODS = Asked("list", "pods", "", "starforge")
 SCALE = Asked("patch", "deployments/scale", "apps", "starforge", "etl-worker")
 WIDGET = Asked("get", "widgets/scale", "example.com", "starforge", "w")
@@ -27,7 +33,8 @@ WIDGET = Asked("get", "widgets/scale", "example.com", "starforge", "w")
     [
         (PODS, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "may not list pods in namespace"),
         (PODS, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "rbac.create=true"),
-        (SCALE, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "verb patch on deployments/scale"),
+        (SCALE, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "rbac.deployments.scale=true"),
+        (SCALE, 403, FaultKind.FORBIDDEN, Why.NO_PERMISSION, "may not patch deployments/scale"),
         (
             WIDGET,
             403,
@@ -49,6 +56,16 @@ def test_answers(asked: Asked, status: int, kind: FaultKind, why: Why, says: str
     fault = fault_from_status(asked, status, b'{"kind": "Status", "message": "said this"}')
     assert (fault.kind, fault.why) == (kind, why)
     assert says in fault.message
+
+
+def test_values_that_messages_name_are_in_the_chart() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for text in (*CHART_VALUES.values(), CHART_TARGETS):
+        for path in re.findall(r"rbac[.\w]+", text):
+            found: Any = values
+            for part in path.split("."):
+                assert part in found, path
+                found = found[part]
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[]", b"<html>" + b"x" * 10_000])

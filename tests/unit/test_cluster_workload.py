@@ -90,6 +90,10 @@ def entry(manager: str, time: str | None = None, sub: str = "", spec: Json | Non
         ([], None),
         ([entry("kubectl", "2026-01-01T00:00:00Z", spec={"f:paused": {}})], None),
         ([entry("helm", "2026-01-01T00:00:00Z")], "helm"),
+        (
+            [entry("kube-controller-manager", None, "scale")],
+            "HorizontalPodAutoscaler (kube-controller-manager)",
+        ),
         # a write through the scale subresource carries no time
         ([entry("kubectl", None, "scale")], "kubectl"),
         ([entry("argocd", "2026-01-01T00:00:00Z"), entry("kubectl", None, "scale")], "kubectl"),

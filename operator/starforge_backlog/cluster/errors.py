@@ -18,13 +18,19 @@ import aiohttp
 from starforge_backlog.api import PLURAL
 from starforge_backlog.snapshot import Unknown, Why
 
-# Values of charts/starforge-backlog that grant rights; messages name them as the mend.
-CHART_RBAC = "rbac.create"
+# Values of charts/starforge-backlog by the resource they grant: messages name them as the mend.
+_NAMED = "where it lists names, add this one"
+CHART_VALUES = {
+    "deployments": f"rbac.deployments.scale=true ({_NAMED} to rbac.deployments.names)",
+    "statefulsets": f"rbac.statefulSets.scale=true ({_NAMED} to rbac.statefulSets.names)",
+    "secrets": f"rbac.create=true ({_NAMED} to rbac.secretNames)",
+    "configmaps": f"rbac.configMaps.read=true ({_NAMED} to rbac.configMaps.names)",
+    "pods": "rbac.create=true",
+    "events": "rbac.create=true",
+    PLURAL: "rbac.create=true",
+}
+# Any other resource is a target of another kind.
 CHART_TARGETS = "rbac.extraScaleTargets"
-# Resources that the chart grants by default. Anything else is a target of another kind.
-GRANTED_BY_DEFAULT = frozenset(
-    {"deployments", "statefulsets", "pods", "secrets", "configmaps", "events", "leases", PLURAL}
-)
 # The API server's own words are quoted up to here: enough for a field path, not for a page.
 QUOTED_CHARACTERS = 300
 
@@ -149,11 +155,9 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
 
 def _grant(asked: Asked) -> str:
     resource = asked.resource.split("/", 1)[0]
-    if resource in GRANTED_BY_DEFAULT:
-        return (
-            f"install the chart with {CHART_RBAC}=true, or grant the verb {asked.verb} on "
-            f"{asked.resource} to its ServiceAccount"
-        )
+    value = CHART_VALUES.get(resource)
+    if value is not None:
+        return f"set the chart value {value}, or grant the verb {asked.verb} to its ServiceAccount"
     kind = f"{resource}.{asked.group}" if asked.group else resource
     return f"add {kind} to the chart value {CHART_TARGETS}"
 

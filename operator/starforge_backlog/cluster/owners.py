@@ -10,6 +10,8 @@ from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.cluster.client import Json
 from starforge_backlog.snapshot import ScaleWriter
 
+# Names that tell nobody anything: of the controller manager only the autoscaler writes a scale.
+_SCALERS = {"kube-controller-manager": "HorizontalPodAutoscaler (kube-controller-manager)"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -31,7 +33,10 @@ def last_writer(found: Json) -> ScaleWriter | None:
 def _owners(found: Json) -> Iterator[ScaleWriter]:
     for entry in found.get("metadata", {}).get("managedFields") or ():
         if _owns_replicas(entry):
-            yield ScaleWriter(manager=entry.get("manager", ""), at=parse_time(entry.get("time")))
+            manager = str(entry.get("manager") or "")
+            if entry.get("subresource") == "scale":
+                manager = _SCALERS.get(manager, manager)
+            yield ScaleWriter(manager=manager, at=parse_time(entry.get("time")))
 
 
 def _owns_replicas(entry: Json) -> bool:
