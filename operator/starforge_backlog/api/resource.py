@@ -50,7 +50,7 @@ COLUMNS: Final = (
     Column("Summary", ".status.summary", "The last pass in one sentence", priority=1),
 )
 
-# Pauses that only we can take back; the states of api/status.py PauseState in which a flag may
+# Pauses that only we can take back; the states of api/breaker_status.py PauseState in which a flag may
 # carry our token.
 _OURS = "p.by == 'us' && p.state in ['Intended', 'Held']"
 _NO_PAUSE = "!has(self.status) || !has(self.status.paused)"

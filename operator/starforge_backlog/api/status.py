@@ -10,13 +10,44 @@ The schema holds no bounds that could refuse a write of ours, but those that rul
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
-from starforge_backlog.api.terms import LABEL_LENGTH, Schema, keyed
+from starforge_backlog.api.breaker_status import (
+    BreakerState,
+    BreakerStatus,
+    PauseState,
+    PauseStatus,
+    RuleStatus,
+)
+from starforge_backlog.api.scaling_status import (
+    Baseline,
+    BudgetStatus,
+    ExternalWriter,
+    ScalingStatus,
+    Step,
+    StepVerdict,
+)
+from starforge_backlog.api.terms import Schema, keyed
+
+__all__ = [
+    "Baseline",
+    "BreakerState",
+    "BreakerStatus",
+    "BudgetStatus",
+    "Condition",
+    "ExternalWriter",
+    "PauseState",
+    "PauseStatus",
+    "QueueBacklogPolicyStatus",
+    "QueueStatus",
+    "RuleStatus",
+    "ScalingStatus",
+    "Step",
+    "StepVerdict",
+]
 
 MOST_CONDITIONS = 32
 # Pauses of producers that the spec still has (MOST_NAMES) and of those that were removed while
@@ -81,282 +112,6 @@ class QueueStatus(StatusModel):
 
     missed_since: AwareDatetime | None = None
     """Since when an objective is missed without a break."""
-
-
-class BudgetStatus(StatusModel):
-    """Every term of the budget, so that an admin can check the sum by hand (DESIGN §5)."""
-
-    max_connections: int
-    """The server's limit of connections, or the policy's where that is lower."""
-
-    reserved: int
-    """Connections kept back for superusers, by configuration or by the provider."""
-
-    usable: int
-    """maxConnections − reserved, or the database's own limit where that is lower."""
-
-    others: int
-    """Recent peak of connections that are not the workers'."""
-
-    headroom: int
-    """spec.database.headroom."""
-
-    other_policies: int
-    """Connections that other policies of this database hold or are entitled to."""
-
-    worker_cap: int
-    """Connections that all workers of this policy may have."""
-
-    per_replica: int
-    """Connections that one replica can open."""
-
-    slots: int
-    """workerCap ÷ perReplica, rounded down: pods that may live at once."""
-
-    surge: int
-    """Pods that a rollout may add."""
-
-    terminating: int
-    """Pods that are about to end and still hold connections."""
-
-    pressure_cap: int
-    """Connections for workers before the pressure threshold is reached."""
-
-    seed_cap: int
-    """The runbook's formula, (maxConnections − headroom) ÷ pool size: always an upper bound."""
-
-    replicas: int
-    """The budget: replicas that the database can serve."""
-
-    formula: str
-    """The sum in one line."""
-
-
-class StepVerdict(StrEnum):
-    """What became of a step."""
-
-    OBSERVING = "Observing"
-    PASSED = "Passed"
-    FAILED = "Failed"
-    INCONCLUSIVE = "Inconclusive"
-
-
-class Baseline(StatusModel):
-    """Readings at a moment, stored with a step so that its verdict can be checked later."""
-
-    waiting: int | None = None
-    """Jobs waiting."""
-
-    throughput_per_second: float | None = None
-    """Jobs finished per second."""
-
-    arrivals_per_second: float | None = None
-    """Jobs enqueued per second."""
-
-    failed_percent: float | None = None
-    """Failed jobs in percent of those that ended."""
-
-    database_utilization_percent: float | None = None
-    """Connections in use, in percent of the limit."""
-
-    restarts: int | None = None
-    """Container restarts of the target's pods."""
-
-    ready: int | None = None
-    """Pods that are Ready."""
-
-
-class Step(StatusModel):
-    """The last change of replicas by us."""
-
-    from_: int
-    """Replicas before."""
-
-    to: int
-    """Replicas asked for."""
-
-    why: str
-    """What led to it."""
-
-    at: AwareDatetime
-    """When it was written."""
-
-    ready_at: AwareDatetime | None = None
-    """When all its pods were Ready: the observation counts from here."""
-
-    before: Baseline = Baseline()
-    """Readings before the step."""
-
-    after: Baseline | None = None
-    """Readings that the verdict was taken from."""
-
-    verdict: StepVerdict = StepVerdict.OBSERVING
-    """What became of it."""
-
-    verdict_why: str = ""
-    """What led to the verdict."""
-
-    verdict_at: AwareDatetime | None = None
-    """When the verdict was taken."""
-
-    reverted: bool = False
-    """Whether a failed step was taken back."""
-
-
-class ExternalWriter(StatusModel):
-    """Somebody else wrote `replicas` (P9)."""
-
-    manager: str
-    """Who, as metadata.managedFields of the target says."""
-
-    replicas: int
-    """What they wrote."""
-
-    since: AwareDatetime
-    """When it was noticed last."""
-
-
-class ScalingStatus(StatusModel):
-    """Replicas, the last step and what holds the next one."""
-
-    replicas: int | None = None
-    """What the workload asks for now."""
-
-    budget: int | None = None
-    """Replicas that the database can serve."""
-
-    need: int | None = None
-    """Replicas that would drain the backlog in time."""
-
-    applied_replicas: int | None = None
-    """What this operator wrote or accepted last; a difference is somebody else's change."""
-
-    target_uid: str = ""
-    """The workload that the memory below belongs to."""
-
-    last_step: Step | None = None
-    """The last change of replicas by this operator."""
-
-    last_judged: Step | None = None
-    """The last step that has its verdict: the one before `lastStep` while that is observed."""
-
-    step_size: int | None = None
-    """Size of the next up-step; grows with SlowStart."""
-
-    hold_down_until: AwareDatetime | None = None
-    """No up-step before, because steps failed."""
-
-    failed_steps: int = 0
-    """Failed steps in a row: each doubles the hold-down."""
-
-    next_step_not_before: AwareDatetime | None = None
-    """When the next step may come, as far as known."""
-
-    idle_since: AwareDatetime | None = None
-    """Since when fewer replicas would be enough, without a break."""
-
-    throughput_per_replica: float | None = None
-    """Jobs per second that one busy replica finishes, as last measured under load."""
-
-    external: ExternalWriter | None = None
-    """Somebody else who writes replicas, while that is respected."""
-
-
-class RuleStatus(StatusModel):
-    """One trip rule's memory."""
-
-    signal: str
-    """The rule's signal with its value, for example waiting>=5000."""
-
-    exceeded_since: AwareDatetime | None = None
-    """Since when the signal is above its value."""
-
-    unknown_since: AwareDatetime | None = None
-    """Since when there is no reading; a gap does not count as sustained."""
-
-    recovered_since: AwareDatetime | None = None
-    """Since when the signal is below the value to recover."""
-
-
-class BreakerState(StrEnum):
-    """closed → open → half-open → closed."""
-
-    CLOSED = "Closed"
-    OPEN = "Open"
-    HALF_OPEN = "HalfOpen"
-
-
-class BreakerStatus(StatusModel):
-    """A breaker's state and why."""
-
-    name: str
-    """The breaker's name in spec.breakers."""
-
-    state: BreakerState = BreakerState.CLOSED
-    """Closed: producers run. Open: they are paused. HalfOpen: they run on probation."""
-
-    since: AwareDatetime | None = None
-    """Since when it is in this state."""
-
-    why: str = ""
-    """What led to this state, with the numbers."""
-
-    trips: int = 0
-    """Openings without a calm time between them; the next probe waits longer."""
-
-    rules: tuple[RuleStatus, ...] = ()
-    """Memory of each trip rule, in the order of the spec."""
-
-
-class PauseState(StrEnum):
-    """Where a pause is between intent and release."""
-
-    INTENDED = "Intended"  # the token is in status; the write may or may not have happened
-    HELD = "Held"  # we paused it, verified by the row version
-    FOREIGN = "Foreign"  # somebody else paused it; it stays theirs (P4)
-    CHANGED = "Changed"  # somebody wrote over our pause; a person must resume it
-    OVERRIDDEN = "Overridden"  # somebody resumed it while we wanted it paused; respected
-    REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
-
-
-class PauseStatus(StatusModel):
-    """A producer that is paused, by us or by somebody else."""
-
-    producer: Annotated[str, Schema({"maxLength": LABEL_LENGTH})]
-    """The producer's name in spec.producers."""
-
-    by: Annotated[str, Schema({"enum": ["us", "other"]})]
-    """us or other. What others paused is never resumed by the operator."""
-
-    state: PauseState
-    """Intended: about to be written. Held: paused by us. Foreign: paused by somebody else.
-    Changed: somebody wrote over our pause, a person must resume it. Overridden: somebody resumed
-    it, which is respected. Refused: the flag is missing or has a bad shape, so the producer is
-    NOT paused."""
-
-    since: AwareDatetime
-    """Since when."""
-
-    breaker: str = ""
-    """The breaker that asked for it."""
-
-    token: str = ""
-    """Proves that the pause is ours; stored here before it is written there."""
-
-    version: str = ""
-    """The flag's row version right after our write."""
-
-    previous: str | None = None
-    """JSON text of the flag's value before; absent: the key was absent."""
-
-    locator: dict[str, str] = Field(default_factory=dict)
-    """Where the pause is, so that it is released even when the spec has forgotten the producer."""
-
-    arrivals_before: float | None = None
-    """Jobs per second that arrived before the pause, to verify its effect."""
-
-    message: str = ""
-    """What a person should know or do."""
 
 
 class QueueBacklogPolicyStatus(StatusModel):

@@ -1,0 +1,108 @@
+"""`status.breakers` and `status.paused`: what is open, what is paused, and by whom."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from starforge_backlog.api.base import StatusModel
+from starforge_backlog.api.terms import LABEL_LENGTH, Schema
+
+
+class RuleStatus(StatusModel):
+    """One trip rule's memory."""
+
+    signal: str
+    """The rule's signal with its value, for example waiting>=5000."""
+
+    exceeded_since: AwareDatetime | None = None
+    """Since when the signal is above its value."""
+
+    unknown_since: AwareDatetime | None = None
+    """Since when there is no reading; a gap does not count as sustained."""
+
+    recovered_since: AwareDatetime | None = None
+    """Since when the signal is below the value to recover."""
+
+
+class BreakerState(StrEnum):
+    """closed → open → half-open → closed."""
+
+    CLOSED = "Closed"
+    OPEN = "Open"
+    HALF_OPEN = "HalfOpen"
+
+
+class BreakerStatus(StatusModel):
+    """A breaker's state and why."""
+
+    name: str
+    """The breaker's name in spec.breakers."""
+
+    state: BreakerState = BreakerState.CLOSED
+    """Closed: producers run. Open: they are paused. HalfOpen: they run on probation."""
+
+    since: AwareDatetime | None = None
+    """Since when it is in this state."""
+
+    why: str = ""
+    """What led to this state, with the numbers."""
+
+    trips: int = 0
+    """Openings without a calm time between them; the next probe waits longer."""
+
+    rules: tuple[RuleStatus, ...] = ()
+    """Memory of each trip rule, in the order of the spec."""
+
+
+class PauseState(StrEnum):
+    """Where a pause is between intent and release."""
+
+    INTENDED = "Intended"  # the token is in status; the write may or may not have happened
+    HELD = "Held"  # we paused it, verified by the row version
+    FOREIGN = "Foreign"  # somebody else paused it; it stays theirs (P4)
+    CHANGED = "Changed"  # somebody wrote over our pause; a person must resume it
+    OVERRIDDEN = "Overridden"  # somebody resumed it while we wanted it paused; respected
+    REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
+
+
+class PauseStatus(StatusModel):
+    """A producer that is paused, by us or by somebody else."""
+
+    producer: Annotated[str, Schema({"maxLength": LABEL_LENGTH})]
+    """The producer's name in spec.producers."""
+
+    by: Annotated[str, Schema({"enum": ["us", "other"]})]
+    """us or other. What others paused is never resumed by the operator."""
+
+    state: PauseState
+    """Intended: about to be written. Held: paused by us. Foreign: paused by somebody else.
+    Changed: somebody wrote over our pause, a person must resume it. Overridden: somebody resumed
+    it, which is respected. Refused: the flag is missing or has a bad shape, so the producer is
+    NOT paused."""
+
+    since: AwareDatetime
+    """Since when."""
+
+    breaker: str = ""
+    """The breaker that asked for it."""
+
+    token: str = ""
+    """Proves that the pause is ours; stored here before it is written there."""
+
+    version: str = ""
+    """The flag's row version right after our write."""
+
+    previous: str | None = None
+    """JSON text of the flag's value before; absent: the key was absent."""
+
+    locator: dict[str, str] = Field(default_factory=dict)
+    """Where the pause is, so that it is released even when the spec has forgotten the producer."""
+
+    arrivals_before: float | None = None
+    """Jobs per second that arrived before the pause, to verify its effect."""
+
+    message: str = ""
+    """What a person should know or do."""
