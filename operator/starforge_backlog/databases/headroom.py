@@ -12,7 +12,7 @@ from typing import Any
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.clock import Clock
-from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.databases.sql import load_sql
@@ -46,6 +46,7 @@ class HeadroomReader:
         self._last: DatabaseReading | None = None
         self._last_end = 0.0  # loop time, seconds
         self._rest_until = 0.0  # loop time, seconds
+        self._work = 0.0  # seconds that the sample cost the server, by its own clock
         self._running: asyncio.Task[DatabaseReading] | None = None
 
     async def read(self, max_age: timedelta = LEAST_MAX_AGE) -> DatabaseReading:
@@ -71,16 +72,13 @@ class HeadroomReader:
         self._running = None
 
     async def _sample(self) -> DatabaseReading:
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
-        reading = await self._statements()
-        self._last, self._last_end = reading, loop.time()
-        # Waiting for a server that is not there is no work for it.
-        unknown = reading.connections if isinstance(reading.connections, Unknown) else None
-        tired = unknown is None or unknown.why is Why.TIMEOUT
-        work = self._last_end - begin if tired else 0.0
-        self._rest_until = self._last_end + min(REST_PER_WORK * work, MOST_REST.total_seconds())
-        return reading
+        # Not by our clock: the network and a busy event loop are no work for the database.
+        self._work = 0.0
+        self._last = await self._statements()
+        self._last_end = asyncio.get_running_loop().time()
+        rest = min(REST_PER_WORK * self._work, MOST_REST.total_seconds())
+        self._rest_until = self._last_end + rest
+        return self._last
 
     async def _statements(self) -> DatabaseReading:
         at = self._clock()
@@ -91,7 +89,9 @@ class HeadroomReader:
                 return DatabaseReading(blind, blind)
             server = await self._server_identity(row["pid"])
         except DatabaseFault as fault:
+            self._tire(fault)
             return DatabaseReading(fault.unknown(at), fault.unknown(at))
+        self._work += row["seconds"]
         connections = self._connections(row, f"{server}/{row['database_oid']}", at)
         return DatabaseReading(Known(connections, at), await self._health())
 
@@ -135,7 +135,9 @@ class HeadroomReader:
         try:
             row = (await self._database.fetch(load_sql(__package__, "health.sql")))[0]
         except DatabaseFault as fault:
+            self._tire(fault)
             return fault.unknown(at)
+        self._work += row["seconds"]
         waiters: int = row["lock_waiters"]
         health = DatabaseHealth(
             lock_waiters=waiters,
@@ -145,6 +147,11 @@ class HeadroomReader:
             blocker=await self._blocker() if waiters else "",
         )
         return Known(health, at)
+
+    def _tire(self, fault: DatabaseFault) -> None:
+        """A statement that ran into its limit was work; a server that is not there has none."""
+        if fault.why is Why.TIMEOUT:
+            self._work += READ_LIMIT.total_seconds()
 
     async def _blocker(self) -> str:
         """Who blocks most others, or why that cannot be told. Empty: they wait no longer."""

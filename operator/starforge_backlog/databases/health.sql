@@ -13,5 +13,6 @@ SELECT count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waiters,
            (SELECT coalesce(max(greatest(age(xmin), age(catalog_xmin))), 0)
               FROM pg_replication_slots),
            (SELECT coalesce(max(age(backend_xmin)), 0) FROM pg_stat_replication),
-           (SELECT coalesce(max(age(transaction)), 0) FROM pg_prepared_xacts)) AS pinned_xids
+           (SELECT coalesce(max(age(transaction)), 0) FROM pg_prepared_xacts)) AS pinned_xids,
+       extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS seconds
   FROM pg_stat_activity WHERE pid <> pg_backend_pid()

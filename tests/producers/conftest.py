@@ -1,0 +1,110 @@
+"""A flag table, hands to write it, and operators that pause it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres import PostgresServer
+from starforge_backlog.api.policy import FeatureFlag
+from starforge_backlog.clock import utc_now
+from starforge_backlog.databases.connection import Database, Pacing
+from starforge_backlog.databases.url import parse_url
+from starforge_backlog.producers.feature_flag import FeatureFlagProducer
+
+# As published (field/starforge.md), with the runbook's row.
+SCHEMA = """
+DROP SCHEMA IF EXISTS public, app CASCADE;
+CREATE SCHEMA public;
+GRANT USAGE ON SCHEMA public TO public;
+CREATE TABLE feature_flags (
+    id serial PRIMARY KEY, name text UNIQUE NOT NULL, enabled boolean NOT NULL DEFAULT false,
+    rollout_percentage int NOT NULL DEFAULT 0, data jsonb DEFAULT '{}',
+    created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now());
+INSERT INTO feature_flags (name) VALUES ('ingest_control')
+"""
+RUNBOOK = (
+    "UPDATE feature_flags SET data = jsonb_set(data, '{ingest_paused}', 'true'::jsonb)"
+    " WHERE name = 'ingest_control'"
+)
+
+
+@dataclass(frozen=True)
+class Human:
+    """Somebody with psql."""
+
+    session: psycopg.Connection
+
+    def run(self, statement: str) -> None:
+        self.session.execute(statement.encode())
+
+    def write(self, data: object) -> None:
+        self.session.execute(
+            "UPDATE feature_flags SET data = %s WHERE name = 'ingest_control'", (json.dumps(data),)
+        )
+
+    def look(self) -> Any:
+        row = self.session.execute(
+            "SELECT data FROM feature_flags WHERE name = 'ingest_control'"
+        ).fetchone()
+        assert row is not None
+        return row[0]
+
+    def version(self) -> str:
+        row = self.session.execute(
+            "SELECT xmin::text FROM feature_flags WHERE name = 'ingest_control'"
+        ).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@pytest.fixture(scope="module")
+def flag_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """One database for all tests of a module: making one costs more than most of the tests."""
+    name = f"flags_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_server.url(), autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    yield postgres_server.url(database=name)
+    with psycopg.connect(postgres_server.url(), autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def human(flag_url: str) -> Iterator[Human]:
+    """Autocommit, like psql; the table is made by them, anew for each test."""
+    with psycopg.connect(flag_url, autocommit=True) as session:
+        session.execute("SET default_transaction_read_only = off")
+        session.execute(f'ALTER DATABASE "{session.info.dbname}" RESET ALL'.encode())
+        session.execute(SCHEMA.encode())
+        yield Human(session)
+
+
+Operator = Callable[..., FeatureFlagProducer]
+
+
+@pytest.fixture
+async def operator(flag_url: str) -> AsyncIterator[Operator]:
+    """Each call is an operator of its own, with a connection of its own."""
+    opened: list[Database] = []
+    pacing = Pacing(
+        connect_within=timedelta(seconds=2),
+        answer_grace=timedelta(seconds=0.3),
+        retry_first=timedelta(),
+        retry_most=timedelta(),
+        retry_jitter=0,
+    )
+
+    def make(*, url: str = flag_url, **flag: Any) -> FeatureFlagProducer:
+        opened.append(Database(parse_url(url), pacing=pacing))
+        return FeatureFlagProducer(opened[-1], FeatureFlag(**flag), utc_now)
+
+    yield make
+    for database in opened:
+        await database.close()

@@ -1,0 +1,225 @@
+"""Two operators, a person, and SIGKILL, at the same time: the row ends as it began (P4, P6)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import textwrap
+from datetime import UTC, datetime
+
+import pytest
+from tests.producers.conftest import RUNBOOK, Human, Operator
+
+from local.postgres import PostgresServer
+from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.snapshot import Unknown, Why
+
+pytestmark = pytest.mark.postgres
+
+AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
+ROUNDS = 40
+KILLS = 100
+
+
+async def test_two_operators_at_once(human: Human, operator: Operator) -> None:
+    """Exactly one pauses; the other sees a lock or a pause, and neither releases the other's."""
+    pair = (operator(), operator())
+    for _ in range(ROUNDS):
+        got = await asyncio.gather(
+            *(p.pause(owner="ns/etl", token=f"t{n}", at=AT) for n, p in enumerate(pair))
+        )
+        outcomes = [g.outcome if isinstance(g, Paused) else g.why for g in got]
+        assert outcomes.count(PauseOutcome.PAUSED) == 1
+        assert set(outcomes) <= {PauseOutcome.PAUSED, PauseOutcome.ALREADY_PAUSED, Why.LOCK_BUSY}
+        winner = outcomes.index(PauseOutcome.PAUSED)
+        loser = 1 - winner
+        held = got[winner]
+        assert isinstance(held, Paused)
+        stray = await pair[loser].resume(token=f"t{loser}", version=held.version, previous=None)
+        assert isinstance(stray, Resumed)
+        assert stray.outcome is ResumeOutcome.NOT_OURS
+        left = await asyncio.gather(
+            *(p.resume(token=f"t{winner}", version=held.version, previous=None) for p in pair)
+        )
+        ended = [x.outcome if isinstance(x, Resumed) else x.why for x in left]
+        assert ended.count(ResumeOutcome.RESUMED) == 1
+        assert set(ended) <= {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED, Why.LOCK_BUSY}
+        assert human.look() == {}
+
+
+@pytest.mark.parametrize(
+    ("write", "outcome", "after"),
+    [
+        # Paused between our snapshot and our lock: theirs.
+        (RUNBOOK, PauseOutcome.ALREADY_PAUSED, {"ingest_paused": True}),
+        # Another key of the same row: kept, and our pause goes on top of it.
+        (
+            """UPDATE feature_flags SET data = '{"other": 1}'""",
+            PauseOutcome.PAUSED,
+            {"other": 1},
+        ),
+    ],
+)
+async def test_a_write_between_our_snapshot_and_our_lock(
+    human: Human,
+    operator: Operator,
+    postgres_server: PostgresServer,
+    write: str,
+    outcome: PauseOutcome,
+    after: object,
+) -> None:
+    """A row policy that sleeps holds our statement in exactly that moment."""
+    name = human.session.info.dbname
+    role = f"slow_{name}"
+    human.run(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'planted'; GRANT ALL ON feature_flags TO {role};"
+        "CREATE FUNCTION doze() RETURNS bool LANGUAGE sql VOLATILE AS"
+        " 'SELECT pg_sleep(0.2) IS NOT NULL';"
+        "ALTER TABLE feature_flags ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY doze ON feature_flags USING (doze())"
+    )
+    producer = operator(url=postgres_server.url(role, name, "planted"))
+    pausing = asyncio.create_task(producer.pause(owner="ns/etl", token="t1", at=AT))
+    await asyncio.sleep(0.1)
+    human.run(write)
+    got = await pausing
+    assert isinstance(got, Paused)
+    assert got.outcome is outcome
+    left = await producer.resume(token="t1", version=got.version, previous=got.previous)
+    assert isinstance(left, Resumed)
+    assert (left.outcome is ResumeOutcome.RESUMED) == (outcome is PauseOutcome.PAUSED)
+    assert human.look() == after
+    human.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_backends_terminated_at_random(human: Human, operator: Operator) -> None:
+    """An Unknown may have happened or not; the same token again settles it."""
+    human.write({"ingest_paused": False, "other": 1})
+    producer = operator()
+    chance = random.Random(7)
+    for round_ in range(ROUNDS):
+        token = f"t{round_}"
+        terminator = asyncio.create_task(_terminate_soon(human, chance.uniform(0, 0.004)))
+        got: Paused | Unknown = await producer.pause(owner="ns/etl", token=token, at=AT)
+        await terminator
+        while isinstance(got, Unknown):
+            got = await producer.pause(owner="ns/etl", token=token, at=AT)
+        assert got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}
+        assert human.look()["ingest_paused"] is True
+        terminator = asyncio.create_task(_terminate_soon(human, chance.uniform(0, 0.004)))
+        left: Resumed | Unknown = Unknown(Why.NOT_YET, "", AT)
+        while isinstance(left, Unknown):
+            left = await producer.resume(token=token, version=got.version, previous=got.previous)
+        await terminator
+        assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
+        assert human.look() == {"ingest_paused": False, "other": 1}
+
+
+async def _terminate_soon(human: Human, delay: float) -> None:
+    await asyncio.sleep(delay)
+    human.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'starforge-backlog' AND datname = current_database()"
+    )
+
+
+# Imports take a second, a life here is milliseconds: one nursery forks all operators.
+NURSERY = textwrap.dedent(
+    """
+    import asyncio, os, sys
+    from starforge_backlog.api.policy import FeatureFlag
+    from starforge_backlog.clock import utc_now
+    from starforge_backlog.databases.connection import Database
+    from starforge_backlog.databases.url import parse_url
+    from starforge_backlog.producers.feature_flag import FeatureFlagProducer
+
+    def say(line):  # one system call per line, or a kill cuts it in two
+        os.write(1, f"{line}\\n".encode())
+
+    async def live(url, name):
+        producer = FeatureFlagProducer(Database(parse_url(url)), FeatureFlag(), utc_now)
+        for n in range(10000):
+            token = f"{name}/{n}"
+            say(token)
+            held = await producer.pause(owner="ns/etl", token=token, at=utc_now())
+            await producer.resume(token=token, version=held.version, previous=held.previous)
+
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(live(sys.argv[1], line.strip()))
+            os._exit(0)
+        say(f"pid {child}")
+        os.waitpid(child, 0)
+        say("dead")
+    """
+)
+
+
+async def test_operators_killed_at_random(human: Human, operator: Operator, flag_url: str) -> None:
+    """SIGKILL between any two instructions; the token in status is all that the next one has."""
+    human.write({"ingest_paused": False, "other": 1})
+    chance = random.Random(11)
+    successor = operator()
+    nursery = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        NURSERY,
+        flag_url,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    held = 0
+    for kill in range(KILLS):
+        token = await _live_and_be_killed(nursery, f"t{kill}", chance.uniform(0.01, 0.05))
+        left: Resumed | Unknown = Unknown(Why.NOT_YET, "", AT)
+        while isinstance(left, Unknown):  # the dead one's backend may still hold the row
+            left = await successor.resume(token=token, version="", previous=None)
+        held += left.outcome is ResumeOutcome.RESUMED
+        assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
+        await _settled(human)
+        if human.look()["ingest_paused"]:  # sent before the kill, carried out after our look
+            await successor.resume(token=token, version="", previous=None)
+        assert human.look() == {"ingest_paused": False, "other": 1}
+    nursery.kill()
+    await nursery.wait()
+    assert 0 < held < KILLS, "the kills met one side of the write only"
+
+
+async def _live_and_be_killed(
+    nursery: asyncio.subprocess.Process, name: str, seconds: float
+) -> str:
+    """One life; the last token it announced, as a status would hold it."""
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    nursery.stdin.write(f"{name}\n".encode())
+    token = "none"
+    async for line in nursery.stdout:
+        match line.decode().split():
+            case ["pid", pid]:
+                asyncio.get_running_loop().call_later(seconds, os.kill, int(pid), signal.SIGKILL)
+            case ["dead"]:
+                break
+            case [announced]:
+                token = announced
+            case other:
+                pytest.fail(f"the nursery said {other}")
+    return token
+
+
+async def _settled(human: Human) -> None:
+    """Until the dead operator's backend has noticed that it is alone."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starforge-backlog'"
+        " AND datname = current_database()"
+    )
+    while True:
+        row = human.session.execute(query.encode()).fetchone()
+        assert row is not None
+        if row[0] <= 1:  # the successor's own
+            return
+        await asyncio.sleep(0.002)
