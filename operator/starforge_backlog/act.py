@@ -58,7 +58,7 @@ async def _scale(
         policy.spec.target,
         replicas=action.to,
         version=action.version,
-        seen=action.from_,
+        generation=action.generation,
     )
     match await deadline.keep(write, late):
         case Scaled(replicas):

@@ -49,6 +49,8 @@ async def start(settings: kopf.OperatorSettings, memo: Process, **_: Any) -> Non
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.posting.enabled = False  # one Event per transition, posted by `report/`
     settings.peering.standalone = True
+    # Watching for new namespaces and CRDs needs rights that listed namespaces do without.
+    settings.scanning.disabled = memo.namespaced
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 10
     settings.networking.request_timeout = REQUEST_SECONDS

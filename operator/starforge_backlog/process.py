@@ -12,6 +12,7 @@ import structlog
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import POLICIES, ClusterClient
 from starforge_backlog.cluster.credentials import Credentials
+from starforge_backlog.cluster.errors import ClusterFault
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.cluster.status import StatusWriter
@@ -24,6 +25,9 @@ from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
 from starforge_backlog.report.metrics import Metrics, PolicyKey
 from starforge_backlog.settings import Settings
+
+# How often an API server that is not there yet is asked: the first pass is due 3 s after it is.
+START_RETRY_SECONDS = 0.5
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -60,6 +64,11 @@ class Process:
         """How we log in to the API server."""
         return self.rooms.client.credentials
 
+    @property
+    def namespaced(self) -> bool:
+        """Whether only listed namespaces are watched."""
+        return bool(self._settings.namespaces)
+
     async def start(self) -> None:
         """Open the port and the client, and count the policies that exist (P1)."""
         metrics, health = Metrics(), Health()
@@ -85,11 +94,23 @@ class Process:
         await self._expect_policies()
 
     async def _expect_policies(self) -> None:
-        """Until each policy that exists was read once, nobody may count on free connections."""
-        client = self.rooms.client
-        for namespace in self._settings.namespaces or (None,):
-            for found in await client.list_names(POLICIES, namespace):
-                self.rooms.ledger.expect(found)
+        """Until each policy that exists was read once, nobody may count on free connections.
+
+        Waits for an API server that is not up yet, or does not know our resource yet.
+        """
+        told = ""
+        while True:
+            try:
+                for namespace in self._settings.namespaces or (None,):
+                    for found in await self.rooms.client.list_names(POLICIES, namespace):
+                        self.rooms.ledger.expect(found)
+            except ClusterFault as fault:
+                if fault.message != told:
+                    _log.warning("waiting for the API server", reason=fault.message)
+                told = fault.message
+                await asyncio.sleep(START_RETRY_SECONDS)
+            else:
+                break
         self.rooms.health.api_reached()
         self.rooms.health.policies_listed()
 

@@ -205,6 +205,7 @@ class Workload:
     paused: bool  # spec.paused of a Deployment
     rolling_out: bool  # pods of more than one revision, or the generation is not observed yet
     not_ready_why: str = ""  # e.g. "etl-worker-abc: CrashLoopBackOff (exit 1)"
+    generation: int = 0  # moves with the workload's spec, not with the state of its pods
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,11 @@ async def step(
     """A write as a pass makes it, which must succeed; what is there afterwards."""
     now = await seen(reader, namespace, target)
     written = await writer.write(
-        namespace, target, replicas=replicas, version=now.scale_version, seen=now.replicas
+        namespace,
+        target,
+        replicas=replicas,
+        version=now.scale_version,
+        generation=now.generation,
     )
     assert isinstance(written, Scaled), written
     assert int(written.version) > int(now.scale_version)
@@ -87,16 +91,47 @@ async def test_a_version_that_moved_for_another_reason_does_not_stop_a_step(
 ) -> None:
     apply(cluster, namespace, workload())
     before = await seen(reader, namespace)
-    cluster.kubectl("annotate", "-n", namespace, "deployment/etl-worker", "a=b")
+    cluster.kubectl("label", "-n", namespace, "deployment/etl-worker", "a=b")
     written = await writer.write(
-        namespace, TARGET, replicas=3, version=before.scale_version, seen=2
+        namespace,
+        TARGET,
+        replicas=3,
+        version=before.scale_version,
+        generation=before.generation,
     )
     assert isinstance(written, Scaled)
-    cluster.kubectl("scale", "-n", namespace, "deployment/etl-worker", "--replicas=5")
-    late = await writer.write(namespace, TARGET, replicas=4, version=written.version, seen=3)
+    assert (await seen(reader, namespace)).replicas == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["scale", "deployment/etl-worker", "--replicas=5"],
+        ["set", "env", "deployment/etl-worker", "PG_POOL_MAX=9"],
+    ],
+    ids=["scaled by another", "a rollout began"],
+)
+async def test_a_spec_that_moved_makes_the_decision_void(
+    cluster: LocalCluster,
+    namespace: str,
+    reader: WorkloadReader,
+    writer: ReplicaWriter,
+    change: list[str],
+) -> None:
+    apply(cluster, namespace, workload())
+    before = await seen(reader, namespace)
+    cluster.kubectl("-n", namespace, *change)
+    after = await seen(reader, namespace)
+    late = await writer.write(
+        namespace,
+        TARGET,
+        replicas=4,
+        version=before.scale_version,
+        generation=before.generation,
+    )
     assert isinstance(late, ScaleConflict)
-    assert late.message == "somebody else set replicas to 5; decided from 3"
-    assert (await seen(reader, namespace)).replicas == 5
+    assert "was changed meanwhile" in late.message
+    assert (await seen(reader, namespace)).replicas == after.replicas
 
 
 async def test_the_writer_is_named_whoever_it_is(

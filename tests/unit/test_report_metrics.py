@@ -231,7 +231,7 @@ def test_a_pass_that_could_not_look_still_says_what_the_policy_says(metrics: Met
 
 def test_series_of_a_deleted_policy_end(metrics: Metrics) -> None:
     observe(metrics, snapshot())
-    step = ScaleTo(StepKind.REVERT, 4, 2, "7", 8, "throughput fell")
+    step = ScaleTo(StepKind.REVERT, 4, 2, "7", 1, 8, "throughput fell")
     metrics.action(ETL, step, ActionResult.DONE)
     metrics.action(ETL, step, ActionResult.DONE)
     metrics.action(ETL, Pause("ingestion", "b", "t", "why"), ActionResult.FAILED)

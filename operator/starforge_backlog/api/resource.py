@@ -50,8 +50,8 @@ COLUMNS: Final = (
     Column("Summary", ".status.summary", "The last pass in one sentence", priority=1),
 )
 
-# Pauses that only we can take back; the states of api/breaker_status.py PauseState in which a flag may
-# carry our token.
+# Pauses that only we can take back: the states of `PauseState` in which a flag may carry our
+# token.
 _OURS = "p.by == 'us' && p.state in ['Intended', 'Held']"
 _NO_PAUSE = "!has(self.status) || !has(self.status.paused)"
 _SAME_URL = (

@@ -71,14 +71,14 @@ class ReplicaWriter:
         *,
         replicas: int,
         version: str,
-        seen: int | None = None,
+        generation: int | None = None,
     ) -> ScaleResult:
         """Set replicas through the scale subresource.
 
-        `version` and `seen` are the workload's version and replicas that the decision was made
-        from. Where the version moved but the replicas did not (a pod became Ready, a label was
-        set), the write goes on under the new version: nobody else has scaled, which is all that
-        the precondition is for. Otherwise, and always without `seen`, it is a conflict.
+        `version` and `generation` are the workload's, as the decision saw them. Where the version
+        moved but the generation did not (a pod became Ready), the write goes on under the new
+        version: nobody has scaled and no rollout has begun, which is all that the precondition is
+        for. Otherwise, and always without `generation`, it is a conflict.
         """
         if not version:
             # An empty version is no precondition to the API server: it would write blindly.
@@ -90,11 +90,15 @@ class ReplicaWriter:
                 written = await self._put(resource, namespace, target.name, replicas, version)
                 if written is not None:
                     return written
-                if seen is None:
+                if generation is None:
                     return ScaleConflict(f"{target.kind} {target.name} changed since it was read")
-                _, now = await look(self._client, resource, namespace, target)
-                if now.replicas != seen or (uid and now.uid != uid):
-                    message = f"somebody else set replicas to {now.replicas}; decided from {seen}"
+                found, now = await look(self._client, resource, namespace, target)
+                if (uid and now.uid != uid) or _generation(found) != generation:
+                    message = (
+                        f"{target.kind} {target.name} was changed meanwhile (replicas"
+                        f" {now.replicas}, generation {_generation(found)});"
+                        " the next pass looks again"
+                    )
                     return ScaleConflict(message)
                 uid, version = now.uid, now.version
         except ClusterFault as fault:
@@ -113,6 +117,10 @@ class ReplicaWriter:
                 return None
             raise
         return Scaled(int(written["spec"]["replicas"]), written["metadata"]["resourceVersion"])
+
+
+def _generation(found: Json) -> int:
+    return int(found["metadata"].get("generation") or 0)
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:

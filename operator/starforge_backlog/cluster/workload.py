@@ -110,6 +110,7 @@ def _workload(found: Json, scale: ScaleView, pods: PodSummary, kind: str) -> Wor
         paused=spec.get("paused") is True,
         rolling_out=is_rolling_out(found, kind, pods.revisions),
         not_ready_why=pods.not_ready_why,
+        generation=int(found["metadata"].get("generation") or 0),
     )
 
 

@@ -46,6 +46,7 @@ class ScaleTo:
     from_: int
     to: int
     version: str
+    generation: int  # of the workload's spec; under another one this decision is void
     connections: int  # what the target can hold after it, surge and terminating included (P1)
     why: str
 

@@ -72,6 +72,7 @@ def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:
         from_=at.workload.replicas,
         to=to,
         version=at.workload.scale_version,
+        generation=at.workload.generation,
         connections=pods * each,
         why=why,
     )
