@@ -6,6 +6,7 @@ python -m starforge_backlog [--help]
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ import sys
 import kopf
 
 from starforge_backlog import __version__, handlers
+from starforge_backlog.cluster.credentials import Credentials, NoCluster
 from starforge_backlog.process import Process
 from starforge_backlog.report import logs
 from starforge_backlog.settings import PREFIX, BadSettings, Settings
@@ -37,7 +39,9 @@ def main() -> int:
     parser.parse_args()
     try:
         settings = Settings.from_environ(os.environ)
-    except BadSettings as wrong:
+        # Asked again by the process itself; here a mistake ends in a sentence, not in retries.
+        asyncio.run(Credentials.load(os.environ))
+    except (BadSettings, NoCluster) as wrong:
         print(f"starforge-backlog: {wrong}", file=sys.stderr)
         return EX_CONFIG
     logs.configure(
