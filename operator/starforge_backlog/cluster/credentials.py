@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
@@ -72,8 +73,9 @@ class Source:
                     client_configuration=configuration,
                     persist_config=False,
                 )
-        except (ConfigException, OSError) as error:
-            msg = f"the cluster's configuration cannot be used: {error}"
+        except (ConfigException, OSError, TypeError, AttributeError, yaml.YAMLError) as error:
+            # The loader stumbles over an empty or misshapen kubeconfig with a TypeError.
+            msg = f"the cluster's configuration cannot be used: {self.kubeconfig}: {error}"
             raise NoCluster(msg) from error
         if token := configuration.api_key.get("BearerToken"):
             # A line break at the end of a token file would make every request malformed.
