@@ -77,6 +77,7 @@ class Database:
         self._url = url
         self._pacing = pacing or Pacing()
         self._turn = asyncio.Lock()
+        self._running: asyncio.Task[list[DictRow]] | None = None  # asyncio keeps weak references
         self._session: Session | None = None
         self._session_url: ServerUrl | None = None  # what the session was opened with
         self._fault: DatabaseFault | None = None  # why there is no session
@@ -139,6 +140,16 @@ class Database:
 
     async def _run(self, transaction: _Transaction, query: Query, params: Params) -> list[DictRow]:
         await self._take_turn()
+        # Shielded: a pass that runs out of time must not cost everybody the connection, which a
+        # full database would not give back. The statement ends at its own limit.
+        running = asyncio.create_task(self._in_turn(transaction, query, params))
+        self._running = running
+        running.add_done_callback(_retrieve)
+        return await asyncio.shield(running)
+
+    async def _in_turn(
+        self, transaction: _Transaction, query: Query, params: Params
+    ) -> list[DictRow]:
         try:
             session = await self._connected()
             return await self._transact(session, transaction, query, params)
@@ -221,14 +232,13 @@ class Database:
                 return session  # a full database refused the rotated URL; the old session works
             raise self._fault or lost_fault()
         url = self._url
-        # Before the attempt as well: a caller may give up on us in the middle of it.
         self._retry_at = clock() + self._delay()
         try:
             fresh = await open_session(url, self._pacing.connect_within)
         except (psycopg.Error, OSError, UnicodeError) as error:
             key = url.key
             fault = connect_fault(error, host=key.host, port=key.port, user=key.user)
-            self._retry_at = clock() + self._delay()
+            self._retry_at = clock() + self._delay()  # anew: the attempt took its time
             self._fault = fault
             self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
             if session is not None and fault.why is Why.DATABASE_FULL:
@@ -252,6 +262,12 @@ class Database:
         session, self._session, self._session_url = self._session, None, None
         if session is not None:
             await session.close()
+
+
+def _retrieve(running: asyncio.Task[list[DictRow]]) -> None:
+    """Look at a fault whose caller has left, or asyncio logs that nobody did."""
+    if not running.cancelled():
+        running.exception()
 
 
 def _milliseconds(limit: timedelta) -> str:

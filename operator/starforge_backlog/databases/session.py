@@ -31,7 +31,7 @@ _POLL = 0.1  # seconds between psycopg's own looks at a socket that says nothing
 
 
 class Session(psycopg.AsyncConnection[DictRow]):
-    """A connection that is closed, not rescued, when somebody stops waiting for it.
+    """A connection that is closed, not rescued, when waiting for it is cancelled.
 
     psycopg asks the server to cancel and waits for it, up to 10 s: too long for a pass, and in
     vain with a frozen server. The server ends our statement by itself (statement_timeout).
