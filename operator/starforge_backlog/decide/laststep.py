@@ -37,6 +37,8 @@ def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: d
     changing = workload.pending or workload.terminating or workload.rolling_out
     if changing or workload.ready != workload.replicas or before.external is not None:
         return False
+    if before.applied_replicas not in {None, workload.replicas}:
+        return False  # somebody else's change, noticed in this pass
     opens = before.next_step_not_before
     step = before.last_step
     if step is not None and step.to > step.from_ and step.verdict is StepVerdict.OBSERVING:

@@ -42,14 +42,12 @@ class Load:
     oldest: timedelta | None  # the oldest due job of all queues
     missing: tuple[str, ...]  # "queue jobs: waiting: <why>"
 
-    @property
-    def draining(self) -> bool:
-        """More leaves than comes."""
-        return (
-            self.arrivals is not None
-            and self.throughput is not None
-            and self.throughput > self.arrivals
-        )
+    def drains_within(self, span: timedelta) -> bool:
+        """More leaves than comes, and fast enough. Merely falling is not enough: the producers
+        that one slow worker drains for would stay paused for hours."""
+        if self.arrivals is None or self.throughput is None or self.waiting is None:
+            return False
+        return self.waiting <= (self.throughput - self.arrivals) * span.total_seconds()
 
 
 def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:

@@ -157,8 +157,8 @@ def _wish(at: Situation) -> _Wish | None:
 
 def _held(at: Situation) -> Outcome | None:
     """Reasons to wait although the budget has room."""
-    if at.pausing and at.load.draining:
-        return hold(at, "Draining", "producers are paused and the backlog falls; no step needed")
+    if at.pausing and at.load.drains_within(at.spec.scaling.drain_within):
+        return hold(at, "Draining", "producers are paused and the backlog is gone in time")
     workload = at.workload
     if workload.crash_looping:
         return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")
