@@ -246,3 +246,23 @@ async def test_nothing_selects_the_payload(
         await watcher.read()
     assert len(recorder.reads()) >= len(INDEXES)
     assert not [text for text in recorder.asked if "payload" in text or "SELECT *" in text]
+
+
+@pytest.mark.parametrize("index", ["I1", "I5"])
+async def test_rows_without_type_or_due_time_are_counted(
+    admin: Admin, watcher: Watcher, index: str
+) -> None:
+    """schema.sql allows NULL nearly everywhere."""
+    run(admin, "SET synchronous_commit = on", *schemas.SCHEMA_SQL, *INDEXES[index])
+    fill(admin, rows=ROWS, live=0.0, seed=0.5)
+    run(
+        admin,
+        """INSERT INTO queue_jobs (type, run_after)
+           SELECT CASE WHEN g <= 30 THEN 'a' END,
+                  CASE WHEN g % 3 = 0 THEN NULL ELSE now() END FROM generate_series(1, 60) g""",
+        "VACUUM ANALYZE queue_jobs",
+    )
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(60)
+    assert seen.types == {"a": Count(30), "": Count(30)}

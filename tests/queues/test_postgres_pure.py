@@ -1,0 +1,205 @@
+"""Words, CHECK constraints, plans and depths without a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from starforge_backlog.api.queue import StatusNames
+from starforge_backlog.queues.postgres.catalog import Column, quoted
+from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
+from starforge_backlog.queues.postgres.ended import parse_ended
+from starforge_backlog.queues.postgres.gate import TimeoutBreaker
+from starforge_backlog.queues.postgres.plan import parse_plan
+from starforge_backlog.queues.postgres.problem import Problem
+from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.words import Group, Words, resolve_words
+from starforge_backlog.snapshot import Confidence, Count, Why
+
+STATUS = Column("status", "text", False, True, None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (
+            "CHECK ((status = ANY (ARRAY['pending'::text, 'it''s'::text])))",
+            ("pending", "it's"),
+        ),
+        (
+            "CHECK (((status)::text = ANY ((ARRAY['pending'::varchar, 'done'::varchar])::text[])))",
+            ("pending", "done"),
+        ),
+        ("CHECK (((status = 'a'::text) OR (status = 'b'::text)))", ("a", "b")),
+        ("CHECK ((status = ANY (ARRAY['a'::text, 'b'::text]))) NOT VALID", ("a", "b")),
+        # These do not list what may occur.
+        ("CHECK ((status <> 'never'::text))", None),
+        ("CHECK ((status ~ '^[a-z]+$'::text))", None),
+        ("CHECK ((NOT (status = 'x'::text)))", None),
+        ("CHECK ((length(status) > 2))", None),
+    ],
+)
+def test_the_words_of_a_check(check: str, words: tuple[str, ...] | None) -> None:
+    assert replace(STATUS, checks=(check,)).allowed == words
+
+
+def words(**given: Any) -> Words:
+    found = resolve_words(
+        given.pop("mapped", StatusNames()),
+        allowed=given.get("allowed"),
+        seen=given.get("seen", ()),
+    )
+    assert isinstance(found, Words), found
+    return found
+
+
+def test_free_text_keeps_the_words_that_were_seen_and_all_of_a_group_without_any() -> None:
+    found = words(seen={"pending", "completed", "whatever"})
+    assert found.of(Group.WAITING) == ("pending",)
+    assert found.of(Group.IN_PROGRESS) == ("running", "processing", "active")
+    assert found.of(Group.FINISHED) == ("completed",)
+
+
+def test_a_mapped_word_is_not_recognised_a_second_time() -> None:
+    found = words(
+        mapped=StatusNames(in_progress=("queued",)), allowed=("pending", "queued", "done")
+    )
+    assert found.of(Group.WAITING) == ("pending",)
+    assert found.of(Group.IN_PROGRESS) == ("queued",)
+
+
+def test_no_word_for_waiting_is_a_problem() -> None:
+    found = resolve_words(StatusNames(), allowed=("new", "old"), seen=())
+    assert isinstance(found, Problem)
+    assert found.why is Why.STATUS_NOT_MAPPED
+
+
+def test_names_are_quoted_where_sql_needs_it() -> None:
+    assert quoted("queue_jobs") == "queue_jobs"
+    assert quoted("QueueJobs") == '"QueueJobs"'
+    assert quoted('odd"name') == '"odd""name"'
+
+
+def plan(*nodes: dict[str, Any]) -> Any:
+    root = {"Node Type": "Aggregate", "Total Cost": 10.0, "Plan Rows": 1, "Plans": list(nodes)}
+    return parse_plan([{"QUERY PLAN": json.dumps([{"Plan": root}])}])
+
+
+SCAN = {
+    "Node Type": "Index Scan",
+    "Index Name": "i",
+    "Relation Name": "j",
+    "Total Cost": 5.0,
+    "Plan Rows": 9,
+}
+
+
+def test_a_sort_below_a_limit_is_unbounded_and_one_above_is_not() -> None:
+    sort = {"Node Type": "Sort", "Total Cost": 9.0, "Plans": [SCAN]}
+    limit = {"Node Type": "Limit", "Total Cost": 9.0}
+    assert plan({**limit, "Plans": [sort]}).sorts
+    assert not plan({**sort, "Plans": [{**limit, "Plans": [SCAN]}]}).sorts
+
+
+def test_a_filter_on_the_table_skips_rows_and_one_on_a_query_does_not() -> None:
+    assert plan({**SCAN, "Filter": "(status = 'pending')"}).skips_rows
+    assert not plan({"Node Type": "CTE Scan", "Total Cost": 1.0, "Filter": "(x)"}).skips_rows
+    assert plan(SCAN, SCAN).indexes == ("i",)
+
+
+def row(part: str, kind: str | None, due: int, **more: Any) -> dict[str, Any]:
+    return {
+        "part": part,
+        "word": "pending",
+        "type": kind,
+        "due": due,
+        "scheduled": 0,
+        "undated": 0,
+        "oldest": 5.0,
+        **more,
+    }
+
+
+def test_a_full_head_bounds_types_from_below_and_keeps_the_age_of_the_first() -> None:
+    depth = head_depth(
+        [row("head", "a", 60, oldest=90.0), row("head", "b", 40), row("total", None, 250)],
+        head=Head.ORDERED,
+        head_limit=100,
+        total_limit=1_000,
+    )
+    assert depth.due == Count(250)
+    assert depth.oldest == 90.0
+    assert depth.by_type["a"].due == Count(60, Confidence.AT_LEAST)
+    assert depth.only(("b",)).due == Count(40, Confidence.AT_LEAST)
+    assert depth.only(("b",)).oldest == 5.0
+    unseen = depth.only(("c",))
+    assert unseen.due == Count(0, Confidence.AT_LEAST)
+    assert unseen.oldest is None
+
+
+def test_any_hundred_rows_tell_no_age() -> None:
+    depth = head_depth(
+        [row("head", "a", 100), row("total", None, 1_000)],
+        head=Head.ANY,
+        head_limit=100,
+        total_limit=1_000,
+    )
+    assert depth.due == Count(1_000, Confidence.AT_LEAST)
+    assert depth.oldest is None
+    assert depth.only(("a",)).oldest is None
+
+
+def test_jobs_without_a_due_time_hide_the_oldest_age() -> None:
+    rows = [row("type", "a", 3, undated=2), row("type", "b", 1)]
+    depth = by_type_depth(rows, limit=100, most_types=10)
+    assert depth.due == Count(6)
+    assert depth.oldest is None
+    assert depth.only(("b",)).oldest == 5.0
+
+
+def test_more_types_than_are_told_apart_make_the_total_a_lower_bound() -> None:
+    rows = [row("type", str(number), 1) for number in range(11)]
+    depth = by_type_depth(rows, limit=100, most_types=10)
+    assert depth.due == Count(11, Confidence.AT_LEAST)
+    assert not depth.all_types
+
+
+def test_ended_jobs_cover_only_what_the_cap_reached() -> None:
+    found = words(seen={"completed"})
+    rows = [
+        {"word": "completed", "type": "a", "slice": n, "jobs": 50, "changed": 50, "oldest": n * 5.0}
+        for n in range(4)
+    ]
+    capped = parse_ended(rows, found, window=300.0, slice_seconds=5, limit=200)
+    assert capped.span == 15.0
+    assert capped.covered(60.0) == 15.0
+    assert capped.jobs(Group.FINISHED, 60.0) == 150  # whole slices only
+    whole = parse_ended(rows, found, window=300.0, slice_seconds=5, limit=201)
+    assert whole.covered(60.0) == 60.0
+    assert whole.jobs(Group.FINISHED, 60.0) == 200
+    assert whole.jobs(Group.FINISHED, 60.0, ("b",)) == 0
+
+
+def test_timeouts_far_apart_lower_nothing() -> None:
+    settings = ObserverSettings()
+    breaker = TimeoutBreaker(settings)
+    apart = (settings.timeouts_within / 2 + timedelta(seconds=1)).total_seconds()
+    for number in range(10):
+        breaker.timed_out(number * apart)
+        assert breaker.lowered(number * apart) == 0
+
+
+def test_timeouts_in_the_lower_tier_lower_further_and_time_heals() -> None:
+    settings = ObserverSettings()
+    breaker = TimeoutBreaker(settings)
+    for now in (0.0, 1.0, 2.0):
+        breaker.timed_out(now)
+    assert breaker.lowered(3.0) == 1
+    for now in (4.0, 5.0, 6.0):
+        breaker.timed_out(now)
+    assert breaker.lowered(7.0) == 2
+    assert breaker.lowered(6.0 + settings.lower_for.total_seconds()) == 0
