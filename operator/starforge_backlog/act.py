@@ -16,7 +16,7 @@ from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.observe import Deadline, open_database
 from starforge_backlog.outcome import Failed, Result, Written, located
 from starforge_backlog.policy import Policy
-from starforge_backlog.producers.protocol import Pausable, Paused, Resumed, ResumeOutcome
+from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.producers.rooms import flag, pausable
 from starforge_backlog.snapshot import Unknown, Why
 
@@ -86,16 +86,8 @@ async def _resume(
     found = await _find(rooms, policy, held.producer, held, deadline)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
-    version, previous = held.version, held.previous
-    if not version:
-        # Killed between intent and result: did the write happen? Its token says so.
-        seen = await deadline.keep(found.read(), _late(rooms))
-        if isinstance(seen, Unknown):
-            return Failed(seen.why, seen.message)
-        if seen.value.token != held.token:
-            return Resumed(ResumeOutcome.NOT_PAUSED, "it had not been paused by us")
-        version = seen.value.version
-    resuming = found.resume(token=held.token, version=version, previous=previous)
+    # Without a version (killed between intent and result) the mark in the row proves the pause.
+    resuming = found.resume(token=held.token, version=held.version, previous=held.previous)
     got = await deadline.keep(resuming, _late(rooms))
     return Failed(got.why, got.message) if isinstance(got, Unknown) else got
 
