@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from starforge_backlog.api.status import ScalingStatus, StepVerdict
 from starforge_backlog.decide.need import TOLERANCE, Load
+from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.plan import Cause, Finding
 from starforge_backlog.snapshot import Known, Reading, Workload
 
@@ -61,7 +62,8 @@ def _producer_storm(
         return None
     return Finding(
         Cause.PRODUCER_STORM,
-        f"{load.arrivals:.2g} jobs/s arrive, {workload.value.ready} replicas finish {capacity:.2g}",
+        f"{about(load.arrivals)} jobs/s arrive, {workload.value.ready} replicas finish"
+        f" {about(capacity)}",
     )
 
 

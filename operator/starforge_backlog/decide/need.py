@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import (
     Confidence,
     Count,
@@ -124,7 +125,7 @@ def measured_per_replica(
         return remembered
     if remembered and abs(measured - remembered) <= TOLERANCE * remembered:
         return remembered
-    return float(f"{measured:.3g}")
+    return digits(measured, 3)
 
 
 def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:

@@ -33,6 +33,7 @@ from starforge_backlog.api.status import (
     PauseState,
     PauseStatus,
 )
+from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
@@ -231,7 +232,7 @@ def _want(
             breaker=breaker.name,
             # Unique without randomness: one policy cannot pause one producer twice at one moment.
             token=f"{owner}/{producer}/{now.isoformat(timespec='milliseconds')}",
-            arrivals_before=None if arrivals is None else float(f"{arrivals:.2g}"),
+            arrivals_before=None if arrivals is None else digits(arrivals, 2),
         )
     if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
         return entry, Pause(producer, breaker.name, entry.token, breaker.why)

@@ -19,6 +19,7 @@ from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, demand, need
+from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.ownership import yield_to_others
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
@@ -147,7 +148,7 @@ def _wish(at: Situation) -> _Wish | None:
         if not enough_waits or wanted <= per_replica * replicas * (1 + TOLERANCE):
             return None
         return _Wish(
-            needed, f"{wanted:.2g} jobs/s needed at {per_replica:.2g} per replica = {needed}"
+            needed, f"{about(wanted)} jobs/s needed at {about(per_replica)} per replica = {needed}"
         )
     if at.missed:
         # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
@@ -199,7 +200,7 @@ def _ceiling(at: Situation) -> tuple[int, str]:
 
 def _limit_text(at: Situation, limit: str) -> str:
     if limit == "BudgetExhausted" and isinstance(at.budget, BudgetStatus):
-        return f"the budget is {at.budget.replicas}: {at.budget.formula}"
+        return f"the budget is {at.budget.replicas}"  # its sum is in DatabaseHeadroom
     return f"maxReplicas is {at.spec.target.max_replicas}"
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import Baseline, Step, StepVerdict
 from starforge_backlog.decide.need import Load
+from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import Workload
 
 # A pod that has not become Ready by then never will by waiting: images are pulled and
@@ -128,4 +129,4 @@ def _by_throughput(step: Step, before: float, after: Baseline, observe_for: time
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.3g}")
+    return None if value is None else digits(value, 3)

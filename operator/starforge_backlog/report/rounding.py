@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from starforge_backlog.api.base import format_duration, parse_duration
+from starforge_backlog.decide.numbers import about, digits
 from starforge_backlog.snapshot import Count, Known, Reading
 
 UNKNOWN = "unknown"
@@ -22,11 +23,6 @@ STEADY_COUNT = 0.1
 STEADY_RATE = 0.25
 
 
-def two_digits(value: float) -> float:
-    """Rounded to two significant digits."""
-    return float(f"{value:.2g}")
-
-
 def count_text(reading: Reading[Count], before: str) -> str:
     """`5200`, `≥100000`, `~5200`, `<10`, or `unknown`."""
     if not isinstance(reading, Known):
@@ -38,7 +34,7 @@ def count_text(reading: Reading[Count], before: str) -> str:
     text = before.removeprefix(prefix) if before.startswith(prefix) else ""
     if text.isdecimal() and abs(int(text) - count.value) <= STEADY_COUNT * int(text):
         return before
-    return f"{prefix}{int(two_digits(count.value))}"
+    return f"{prefix}{int(digits(count.value, 2))}"
 
 
 def rate_text(reading: Reading[float], before: str) -> str:
@@ -51,7 +47,7 @@ def rate_text(reading: Reading[float], before: str) -> str:
         old = None
     if old and abs(old - reading.value) <= STEADY_RATE * old:
         return before
-    return f"{two_digits(reading.value):g}"
+    return about(reading.value)
 
 
 def age_text(reading: Reading[timedelta], before: str) -> str:
@@ -87,4 +83,4 @@ def percent_text(value: float, before: str) -> str:
         old = None
     if old and abs(old - value) <= STEADY_COUNT * old:
         return before
-    return f"{two_digits(value):g}%"
+    return f"{about(value)}%"

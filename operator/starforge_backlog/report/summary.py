@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
@@ -24,7 +25,7 @@ def summary(
     parts = (
         _is_it_bad(status.queues),
         _why(plan),
-        _done(results) or _standing(status),
+        _done(results) or _standing(spec, status),
         _would(plan),
         _next(plan),
         _todo(status),
@@ -58,7 +59,7 @@ def _done(results: tuple[Result, ...]) -> str:
 def done(result: Result) -> str:
     """One action and what became of it, in words."""
     match result:
-        case Result(Pause(producer, _, _, why), Paused(outcome)):
+        case Result(Pause(producer=producer, why=why), Paused(outcome=outcome)):
             match outcome:
                 case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
                     return f"paused {producer} ({why})"
@@ -66,31 +67,39 @@ def done(result: Result) -> str:
                     return f"{producer} was paused already by somebody else"
                 case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
                     return f"could NOT pause {producer}"
-        case Result(Resume(held, why), Resumed(outcome)):
+        case Result(Resume(held=held, why=why), Resumed(outcome=outcome)):
             if outcome is ResumeOutcome.RESUMED:
                 return f"resumed {held.producer} ({why})"
             return f"did not resume {held.producer}: {outcome}"
-        case Result(ScaleTo(kind, from_, to, _, _, why), Failed(_, message)):
-            return f"could not scale {from_} -> {to} ({kind}, {why}): {message}"
-        case Result(ScaleTo(_, from_, to, _, _, why), _):
-            return f"scaled {from_} -> {to} ({why})"
-        case Result(Pause(producer), Failed(_, message)):
+        case Result(ScaleTo() as step, Failed(message=message)):
+            return f"could not scale {step.from_} -> {step.to} ({step.why}): {message}"
+        case Result(ScaleTo() as step, _):
+            return f"scaled {step.from_} -> {step.to} ({step.why})"
+        case Result(Pause(producer=producer), Failed(message=message)):
             return f"could not pause {producer}: {message}"
-        case Result(Resume(held), Failed(_, message)):
+        case Result(Resume(held=held), Failed(message=message)):
             return f"could not resume {held.producer}: {message}"
         case _:
             return ""  # the pairs that `act` never makes
 
 
-def _standing(status: QueueBacklogPolicyStatus) -> str:
-    """What earlier passes did that is still in force."""
+def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus) -> str:
+    """What earlier passes did that is still in force, and what ends it."""
     parts = []
     held = [e.producer for e in status.paused if e.state is PauseState.HELD]
     if held:
         parts.append(f"{', '.join(held)} paused by us")
-    probing = [b.name for b in status.breakers if b.state is BreakerState.HALF_OPEN]
-    if probing:
-        parts.append(f"breaker {', '.join(probing)} half-open")
+    recover = {breaker.name: breaker.recover for breaker in spec.breakers}
+    for breaker in status.breakers:
+        rule = recover.get(breaker.name)
+        if rule is None:
+            continue
+        if breaker.state is BreakerState.OPEN:
+            time = format_duration(rule.for_)
+            parts.append(f"probed once below {rule.below}% of what trips for {time}")
+        if breaker.state is BreakerState.HALF_OPEN and breaker.since is not None:
+            until = breaker.since + rule.probe_for
+            parts.append(f"breaker {breaker.name} half-open until {until:%H:%M:%S} UTC at least")
     return ", ".join(parts)
 
 
