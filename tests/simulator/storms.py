@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from hypothesis import strategies as st
+from tests.simulator.eye import OWN_CONNECTIONS
 from tests.simulator.setup import KILLED, PARTS, Event, Setup, What
 
 # Seconds in which things happen; after them nothing new does.
@@ -18,7 +17,9 @@ def setups(draw: st.DrawFn) -> Setup:
     interval = draw(st.sampled_from((5.0, 15.0, 30.0)))
     observe_for = draw(st.sampled_from((30.0, 60.0, 90.0)))
     pool = draw(st.integers(1, 12))
-    max_connections = draw(st.integers(60, 400))
+    min_replicas = draw(st.integers(1, 3))
+    # Room for the fewest workers below every threshold that is drawn.
+    max_connections = draw(st.integers(max(60, 3 * min_replicas * pool), 400))
     per_pod = draw(st.sampled_from((0.3, 1.0, 3.0)))
     return Setup(
         max_connections=max_connections,
@@ -31,7 +32,7 @@ def setups(draw: st.DrawFn) -> Setup:
         pool=pool,
         surge=draw(st.sampled_from(("0", "1", "3", "25%", "50%", "100%"))),
         start_replicas=draw(st.integers(1, 4)),
-        min_replicas=draw(st.integers(1, 3)),
+        min_replicas=min_replicas,
         max_replicas=draw(st.none() | st.integers(3, 30)),
         per_pod=per_pod,
         start_delay=draw(st.sampled_from((5.0, 20.0, 60.0))),
@@ -108,10 +109,11 @@ def storms(kinds: tuple[What, ...] = EVERYTHING) -> st.SearchStrategy[tuple[Even
 
 def calm(setup: Setup) -> tuple[Event, ...]:
     """What ends a storm: little work, few other clients. What lasts ends by itself."""
-    # Whatever a breaker on utilization needs to recover (half of 85 %) must be reachable with the
-    # fewest workers, or the policy asks for what cannot be.
-    workers = math.ceil(setup.min_replicas * setup.pool)
-    room = int(setup.max_connections * 0.85 / 2) - workers - 2
+    # What a breaker on utilization needs to recover must be reachable with the fewest workers, or
+    # the policy asks for what cannot be.
+    recovers_at = min(setup.pressure_percent - 1, 0.9 * 85) / 100
+    workers = setup.min_replicas * setup.pool
+    room = int(setup.max_connections * recovers_at) - workers - OWN_CONNECTIONS - 1
     return (
         Event(STORM, What.ARRIVALS, 0.3 * setup.per_pod),
         Event(STORM, What.OTHERS, float(max(0, min(room, setup.max_connections // 5)))),

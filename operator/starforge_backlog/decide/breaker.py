@@ -2,8 +2,10 @@
 
 A rule trips when its signal has been at or above its value for its time. An open breaker dares a
 probe (half-open) when every rule has been at or below `recover.below` percent of its value for
-`recover.for`; the probe lets producers run and judges by readings taken since they really run. An
-unknown reading neither trips nor recovers, and the time without a reading counts as nothing (P2).
+`recover.for` - connections in use already when they are below the database's pressure threshold,
+because pools that the budget allows stay open when the work is done. The probe lets producers run
+and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
+and the time without a reading counts as nothing (P2).
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from starforge_backlog.snapshot import (
 
 # The trip value itself, in percent of the trip value.
 TRIPPED = 100
+# No signal recovers closer to its trip value than this, in percent of it, or it would flap.
+NEAR_TRIP = 90
 # An open breaker waits this much longer before each further probe that failed.
 PROBE_BACKOFF = 2
 # ... but never longer: at 3 a.m. a pause must end by itself once the cause is gone.
@@ -70,17 +74,25 @@ def step(
     *,
     held: bool = False,
     released_at: datetime | None = None,
+    pressure_percent: int = 0,
 ) -> BreakerStatus:
     """The breaker's next state. Pure: everything it remembers is in `before`.
 
     `held` says that one of its producers is still paused by us, and `released_at` when we released
-    one last: a probe is none before all of them run.
+    one last: a probe is none before all of them run. `pressure_percent` is the utilization from
+    which on the database counts as under pressure.
     """
     status = before or BreakerStatus(name=breaker.name)
     signals = [signal(trip, breaker, queues, utilization) for trip in breaker.trip]
     remembered = {rule.signal: rule for rule in status.rules}
     rules = tuple(
-        _remember(trip, remembered.get(name(trip)), sig, breaker.recover.below, now)
+        _remember(
+            trip,
+            remembered.get(name(trip)),
+            sig,
+            _recovers_at(trip, breaker.recover.below, pressure_percent),
+            now,
+        )
         for trip, sig in zip(breaker.trip, signals, strict=True)
     )
     status = status.model_copy(update={"rules": rules})
@@ -206,8 +218,20 @@ def _no_queue() -> Unknown:
     return Unknown(Why.NOT_CONFIGURED, "the breaker names no queue of the policy", _LONG_AGO)
 
 
+def _recovers_at(trip: Trip, below: int, pressure_percent: int) -> float:
+    """The level at which a rule has recovered, in percent of its trip value.
+
+    Half of the connections can be other clients' for good, and workers within their budget fill
+    the rest up to the pressure threshold: waiting for less than that is a pause that never ends.
+    """
+    if trip.database_utilization_percent is None:
+        return below
+    calm = 100 * (pressure_percent - 1) / trip.database_utilization_percent
+    return max(below, min(calm, NEAR_TRIP))
+
+
 def _remember(
-    trip: Trip, before: RuleStatus | None, sig: Signal, below: int, now: datetime
+    trip: Trip, before: RuleStatus | None, sig: Signal, below: float, now: datetime
 ) -> RuleStatus:
     """Move a rule's clocks. A gap in the readings shifts them: it counts as nothing."""
     rule = before or RuleStatus(signal=name(trip))

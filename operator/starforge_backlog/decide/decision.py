@@ -161,6 +161,7 @@ def _breakers(
             now,
             held=not held.isdisjoint(rule.pause),
             released_at=before.released_at,
+            pressure_percent=spec.database.pressure.utilization_percent if spec.database else 0,
         )
         for rule in spec.breakers
     )
