@@ -17,7 +17,6 @@ from starforge_backlog.observe import Deadline, open_database
 from starforge_backlog.outcome import Failed, Result, Written, located
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
-from starforge_backlog.producers.rooms import flag, pausable
 from starforge_backlog.snapshot import Unknown, Why
 
 # All effects of one pass together. A write that takes longer is given up; it may have happened,
@@ -105,12 +104,12 @@ async def _find(
     _, database = opened
     place = located(held) if held is not None else None
     if place is not None:
-        return flag(place, database, rooms.clock)
+        return rooms.producers.flag(place, database)
     producer = policy.spec.producer(name)
     if producer is None:
         message = f"neither the policy nor its status says where producer {name} is"
         return Unknown(Why.NOT_CONFIGURED, message, rooms.clock())
-    return pausable(producer, database, rooms.clock)
+    return rooms.producers.pausable(producer, database)
 
 
 def _late(rooms: Rooms) -> Unknown:

@@ -12,6 +12,7 @@ from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
+from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
@@ -30,6 +31,7 @@ class Rooms:
     statuses: StatusWriter
     databases: DatabaseHub
     queues: QueueRooms
+    producers: ProducerRooms
     ledger: Ledger
     events: EventPoster
     metrics: Metrics

@@ -18,7 +18,6 @@ from starforge_backlog.context import Rooms
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.policy import Policy
-from starforge_backlog.producers.rooms import pausable
 from starforge_backlog.snapshot import (
     DatabaseReading,
     Known,
@@ -114,7 +113,7 @@ async def _stored(rooms: Rooms, policy: Policy, deadline: Deadline, late: Unknow
             )
         ),
         asyncio.gather(
-            *(deadline.keep(pausable(p, database, rooms.clock).read(), late) for p in producers)
+            *(deadline.keep(rooms.producers.pausable(p, database).read(), late) for p in producers)
         ),
     )
     if _refused(reading.connections):

@@ -20,6 +20,7 @@ from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
+from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
@@ -83,6 +84,7 @@ class Process:
             statuses=StatusWriter(client),
             databases=DatabaseHub(),
             queues=QueueRooms(utc_now),
+            producers=ProducerRooms(utc_now),
             ledger=Ledger(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,

@@ -1,0 +1,50 @@
+"""One reading of a producer for all policies that name it at the same moment (P7)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
+from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
+
+
+class SharedProducer:
+    """A `Pausable` whose readings are shared while they are young.
+
+    A write of ours makes all earlier readings old, also one that is under way: the pass that
+    follows a pause must not see the time before it and take that for somebody's resume.
+    """
+
+    def __init__(self, producer: Pausable, max_age: timedelta) -> None:
+        self._producer = producer
+        self._max_age = max_age.total_seconds()
+        self._last: asyncio.Task[Reading[ProducerReading]] | None = None
+        self._asked_at = asyncio.get_running_loop().time()
+
+    def idle_since(self) -> float:
+        """Loop time of the last question."""
+        return self._asked_at
+
+    async def read(self) -> Reading[ProducerReading]:
+        """Its state, as read within the last moments."""
+        now = asyncio.get_running_loop().time()
+        if self._last is None or (self._last.done() and now - self._asked_at > self._max_age):
+            self._last = asyncio.create_task(self._producer.read())
+            self._asked_at = now
+        # Shielded: one pass that runs out of time must not cancel what the others wait for.
+        return await asyncio.shield(self._last)
+
+    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
+        """See `Pausable.pause`."""
+        try:
+            return await self._producer.pause(owner=owner, token=token, at=at)
+        finally:
+            self._last = None
+
+    async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
+        """See `Pausable.resume`."""
+        try:
+            return await self._producer.resume(token=token, version=version, previous=previous)
+        finally:
+            self._last = None
