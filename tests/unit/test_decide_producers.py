@@ -1,0 +1,210 @@
+"""Pause and release: each row of the table in `decide/producers.py`, and whose pause it is (P4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
+
+from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
+from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.decide.producers import Producers, decide_producers, release_all
+from starforge_backlog.snapshot import FlagValue, ProducerReading, Reading
+
+PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
+INTENDED, HELD, FOREIGN = PauseState.INTENDED, PauseState.HELD, PauseState.FOREIGN
+CHANGED, OVERRIDDEN, REFUSED = PauseState.CHANGED, PauseState.OVERRIDDEN, PauseState.REFUSED
+TOKEN = f"{OWNER}/ingestion/2026"
+THEIRS = "uid-2/ingestion/2026"
+
+
+def entry(state: PauseState, **changes: Any) -> PauseStatus:
+    """An entry of a minute ago; a pause of ours has version 5."""
+    whole: dict[str, Any] = {
+        "producer": "ingestion",
+        "by": "other" if state in {FOREIGN, OVERRIDDEN} else "us",
+        "state": state,
+        "since": later(-60),
+        "token": TOKEN,
+        "version": "5" if state is not INTENDED else "",
+        "breaker": "ingestion",
+    }
+    return PauseStatus(**{**whole, **changes})
+
+
+def says(
+    value: FlagValue, token: str | None = None, version: str = "5"
+) -> Reading[ProducerReading]:
+    return flag(value, token=token, version=version)
+
+
+def decided(
+    before: PauseStatus | None,
+    reading: Reading[ProducerReading] | None,
+    *,
+    wanted: bool,
+    **more: Any,
+) -> Producers:
+    parts = more.pop("parts", {})
+    state = BreakerState.OPEN if wanted else BreakerState.HALF_OPEN
+    return decide_producers(
+        spec(**parts),
+        (BreakerStatus(name="ingestion", state=state, why="5200 waiting"),),
+        () if before is None else (before,),
+        {} if reading is None else {"ingestion": reading},
+        OWNER,
+        12.3,
+        NOW,
+        **more,
+    )
+
+
+def state(found: Producers) -> PauseState | None:
+    """The one entry's state; None: no entry."""
+    assert len(found.entries) <= 1
+    return found.entries[0].state if found.entries else None
+
+
+NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
+
+
+@pytest.mark.parametrize(
+    ("before", "reading", "when_wanted", "does", "when_not", "does_not"),
+    [
+        (None, says(RUNNING), INTENDED, PAUSES, None, NOTHING),
+        (None, unknown(), INTENDED, PAUSES, None, NOTHING),
+        (None, None, INTENDED, PAUSES, None, NOTHING),
+        (None, says(PAUSED), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        (None, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        (None, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
+        (INTENDED, says(RUNNING), INTENDED, PAUSES, None, NOTHING),
+        (INTENDED, unknown(), INTENDED, PAUSES, INTENDED, NOTHING),
+        (INTENDED, says(PAUSED, TOKEN), INTENDED, PAUSES, HELD, RESUMES),
+        (INTENDED, says(PAUSED), INTENDED, PAUSES, None, NOTHING),
+        (INTENDED, says(PAUSED, THEIRS), INTENDED, PAUSES, None, NOTHING),
+        (HELD, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (HELD, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
+        (HELD, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
+        (HELD, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        # Without a mark (`writeOwner: false`) the version alone tells.
+        (HELD, says(PAUSED, None), HELD, NOTHING, HELD, RESUMES),
+        (HELD, says(PAUSED, None, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
+        # A release is a compare-and-set: it may be tried where the reading is missing.
+        (HELD, unknown(), HELD, NOTHING, HELD, RESUMES),
+        (FOREIGN, says(PAUSED), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        (FOREIGN, unknown(), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        (FOREIGN, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (CHANGED, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
+        (CHANGED, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (OVERRIDDEN, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (OVERRIDDEN, says(PAUSED), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        # Read too early, it looked resumed: forgotten now, it would be paused for ever.
+        (OVERRIDDEN, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
+        (OVERRIDDEN, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
+        (REFUSED, unknown(), REFUSED, PAUSES, None, NOTHING),
+    ],
+)
+def test_the_table(
+    before: PauseState | None,
+    reading: Reading[ProducerReading] | None,
+    when_wanted: PauseState | None,
+    does: tuple[type, ...],
+    when_not: PauseState | None,
+    does_not: tuple[type, ...],
+) -> None:
+    remembered = entry(before) if before is not None else None
+    wanted = decided(remembered, reading, wanted=True)
+    assert (state(wanted), tuple(map(type, wanted.actions))) == (when_wanted, does)
+    unwanted = decided(remembered, reading, wanted=False)
+    assert (state(unwanted), tuple(map(type, unwanted.actions))) == (when_not, does_not)
+
+
+def test_the_intent_names_a_token_before_it_is_written() -> None:
+    found = decided(None, says(RUNNING), wanted=True)
+    (action,) = found.actions
+    (intent,) = found.entries
+    assert isinstance(action, Pause)
+    assert action.token == intent.token == f"{OWNER}/ingestion/2026-01-01T01:00:00.000+00:00"
+    assert action.why == "5200 waiting"
+    assert intent.arrivals_before == 12.0
+
+
+def test_a_pause_is_tried_again_under_the_same_token() -> None:
+    again = decided(entry(INTENDED), unknown(), wanted=True)
+    (action,) = again.actions
+    assert isinstance(action, Pause)
+    assert action.token == TOKEN
+
+
+def test_what_settles_knows_its_version() -> None:
+    found = decided(entry(INTENDED), says(PAUSED, TOKEN, "9"), wanted=False)
+    (action,) = found.actions
+    assert isinstance(action, Resume)
+    assert action.held.version == "9"
+
+
+def test_without_a_mark_a_kill_leaves_the_pause_to_a_person_and_says_so() -> None:
+    unmarked = {"producers": [{"name": "ingestion", "featureFlag": {"writeOwner": False}}]}
+    found = decided(entry(INTENDED), says(PAUSED), wanted=False, parts=unmarked)
+    assert (state(found), found.actions) == (CHANGED, ())
+    assert "by hand" in found.entries[0].message
+
+
+@pytest.mark.parametrize("late", [0, 60])
+def test_a_reading_of_before_our_write_says_nothing_about_it(late: float) -> None:
+    then = later(-60 - late)
+    found = decided(entry(HELD), flag(RUNNING, at=then), wanted=True)
+    assert state(found) is HELD
+    changed = decided(entry(HELD), flag(PAUSED, token=TOKEN, version="4", at=then), wanted=False)
+    assert [type(action) for action in changed.actions] == [Resume]
+
+
+def test_a_reading_of_before_our_release_is_not_somebodys_pause() -> None:
+    old = flag(PAUSED, token=TOKEN, at=later(-30))
+    assert state(decided(None, old, wanted=False, released_at=later(-15))) is None
+    assert state(decided(None, old, wanted=False, released_at=later(-45))) is HELD
+
+
+@pytest.mark.parametrize("before", [HELD, INTENDED])
+def test_nothing_is_released_while_a_signal_cannot_be_read(before: PauseState) -> None:
+    blind = frozenset({"ingestion"})
+    found = decided(entry(before), says(PAUSED, TOKEN), wanted=False, unreadable=blind)
+    assert (state(found), found.actions) == (before, ())
+
+
+def test_one_open_breaker_is_enough_to_keep_a_pause() -> None:
+    two = [{"name": name, "pause": ["ingestion"], "trip": [{"waiting": 9}]} for name in ("a", "b")]
+    found = decide_producers(
+        spec(breakers=two),
+        (
+            BreakerStatus(name="a", state=BreakerState.CLOSED),
+            BreakerStatus(name="b", state=BreakerState.OPEN),
+        ),
+        (entry(HELD),),
+        {"ingestion": says(PAUSED, TOKEN)},
+        OWNER,
+        None,
+        NOW,
+    )
+    assert (state(found), found.actions) == (HELD, ())
+
+
+@pytest.mark.parametrize(
+    ("before", "does"), [(HELD, RESUMES), (INTENDED, RESUMES), (FOREIGN, NOTHING)]
+)
+def test_a_producer_that_the_spec_forgot_is_released(
+    before: PauseState, does: tuple[type, ...]
+) -> None:
+    gone: dict[str, Any] = {"producers": [], "breakers": []}
+    found = decided(entry(before), None, wanted=False, parts=gone)
+    assert tuple(map(type, found.actions)) == does
+
+
+def test_deletion_releases_ours_and_only_ours() -> None:
+    states = (HELD, INTENDED, FOREIGN, CHANGED, OVERRIDDEN, REFUSED)
+    entries = tuple(entry(each, producer=each.value) for each in states)
+    found = release_all(entries, "the policy is deleted")
+    released = [action.held.state for action in found.actions if isinstance(action, Resume)]
+    assert released == [HELD, INTENDED]
+    assert found.entries == entries
