@@ -259,7 +259,5 @@ def test_a_database_without_a_reading_is_not_a_policy_without_one() -> None:
 
 def test_how_a_reading_was_obtained_survives_the_judgement() -> None:
     reading = replace(queue(3), how="index: queue_jobs_claim")
-    found = fresh(
-        seen(queues=reading, state=health(), producers=flag()), timedelta(seconds=15), NOW
-    )
+    found = fresh(seen(queues=reading), seconds(15), NOW)
     assert found.queues["jobs"] == reading
