@@ -26,6 +26,10 @@ class Ledger:
         if policy not in self._claims:
             self._uncounted.add(policy)
 
+    def expect_no_more(self) -> None:
+        """What did not come is gone: everybody else must not wait for it for ever."""
+        self._uncounted.clear()
+
     def count(self, policy: str, target: Target, seen: Snapshot) -> Snapshot:
         """Note what a policy's pods can open, and put the others' claims into its snapshot.
 

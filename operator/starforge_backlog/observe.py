@@ -39,6 +39,19 @@ LONGEST_WAIT = timedelta(seconds=5)
 PART_OF_INTERVAL = 0.8
 # Samples this young are shared by the policies that run at the same moment (see passes.py).
 SHARED_FOR = timedelta(seconds=1)
+# What a new value of the Secret mends: it is read anew for the next pass, so that a rotated
+# password or a corrected URL counts at once. Not an outage: a server that is down has all its
+# policies ask, and their Secrets are as good as before.
+MENDED_BY_SECRET = frozenset(
+    {
+        Why.SECRET_KEY_MISSING,
+        Why.SECRET_MALFORMED,
+        Why.WRONG_PASSWORD,
+        Why.HOST_UNKNOWN,
+        Why.DATABASE_NOT_FOUND,
+        Why.TLS_FAILED,
+    }
+)
 
 
 async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
@@ -94,6 +107,7 @@ async def _stored(rooms: Rooms, policy: Policy, deadline: Deadline, late: Unknow
         return _nothing(policy, Unknown(Why.NOT_CONFIGURED, message, late.at), database=False)
     opened = await open_database(rooms, policy, spec, deadline, late)
     if isinstance(opened, Unknown):
+        _forget_secret(rooms, policy, spec, opened)
         return _nothing(policy, opened, database=True)
     url, database = opened
     headroom = rooms.databases.headroom(url, owner=policy.key)
@@ -116,8 +130,7 @@ async def _stored(rooms: Rooms, policy: Policy, deadline: Deadline, late: Unknow
             *(deadline.keep(rooms.producers.pausable(p, database).read(), late) for p in producers)
         ),
     )
-    if _refused(reading.connections):
-        rooms.secrets.forget(policy.namespace, spec.url.secret_key_ref.name)
+    _forget_secret(rooms, policy, spec, reading.connections)
     return _Stored(
         database=reading,
         queues={q.name: r for q, r in zip(queues, queue_readings, strict=True)},
@@ -149,9 +162,12 @@ def _nothing(policy: Policy, why: Unknown, *, database: bool) -> _Stored:
     )
 
 
-def _refused(reading: Reading[object]) -> bool:
-    """A refused password may be a rotated one: the Secret is read anew for the next pass."""
-    return isinstance(reading, Unknown) and reading.why is Why.WRONG_PASSWORD
+def _forget_secret(
+    rooms: Rooms, policy: Policy, spec: DatabaseSpec, reading: Reading[object]
+) -> None:
+    """After a fault that the Secret may be to blame for."""
+    if isinstance(reading, Unknown) and reading.why in MENDED_BY_SECRET:
+        rooms.secrets.forget(policy.namespace, spec.url.secret_key_ref.name)
 
 
 def _with_role(

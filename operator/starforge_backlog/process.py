@@ -33,8 +33,13 @@ START_RETRY_SECONDS = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 
+# By then every policy had its first pass, or is gone: deleted between our list and the watch's.
+EXPECTED_FOR_SECONDS = 120.0
+
+
 @dataclass(slots=True)
 class _PerPolicy:
+    key: str = ""  # namespace/name, once the watch has shown it
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     last_seen: object = None  # spec and annotations, to tell a change from our own status write
@@ -115,6 +120,8 @@ class Process:
                 break
         self.rooms.health.api_reached()
         self.rooms.health.policies_listed()
+        loop = asyncio.get_running_loop()
+        loop.call_later(EXPECTED_FOR_SECONDS, self.rooms.ledger.expect_no_more)
 
     async def close(self) -> None:
         """Close in reverse."""
@@ -130,14 +137,19 @@ class Process:
 
     def seen(self, uid: str, key: str, event: Mapping[str, Any]) -> None:
         """The watch shows a policy: ring its bell when something a person writes has changed."""
-        if event.get("type") == "DELETED":
-            return
         body = event["object"]
+        if event.get("type") == "DELETED":
+            self.forget(body)  # also one that went before we could put our finalizer on it
+            return
         written = (body.get("spec"), body["metadata"].get("annotations"))
         kept = self._policies.setdefault(uid, _PerPolicy())
-        if kept.last_seen is None:
+        kept.key = key
+        if body["metadata"].get("deletionTimestamp"):
+            # It has no passes any more, so nobody may wait for its first one.
+            self.rooms.ledger.drop(key)
+        elif kept.last_seen is None:
             self.rooms.ledger.expect(key)
-        elif kept.last_seen != written:
+        if kept.last_seen is not None and kept.last_seen != written:
             kept.wake.set()
         kept.last_seen = written
 
@@ -145,10 +157,13 @@ class Process:
         """The policy is gone, and with it everything that was kept of it."""
         meta, rooms = body["metadata"], self.rooms
         uid, namespace, name = meta["uid"], meta["namespace"], meta["name"]
+        key = f"{namespace}/{name}"
         self._policies.pop(uid, None)
-        rooms.ledger.drop(f"{namespace}/{name}")
-        rooms.databases.release(f"{namespace}/{name}")
         rooms.statuses.forget(uid)
         rooms.events.forget(uid)
         rooms.health.policy_gone(uid)
+        if any(kept.key == key for kept in self._policies.values()):
+            return  # created anew meanwhile: what is kept by name is the new one's
+        rooms.ledger.drop(key)
+        rooms.databases.release(key)
         rooms.metrics.forget(PolicyKey(namespace, name))
