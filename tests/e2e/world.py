@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from tests.e2e.audit import Request
 from tests.e2e.place import STARTS_WITHIN, Place
 from tests.e2e.store import Store
 
+from local.errors import LocalError
 from local.postgres import PostgresServer
 from local.waiting import eventually
 
@@ -95,8 +98,14 @@ class World:
         return self.place.api
 
     def until(self, look: Callable[[], T | None], what: str, within: float = WITHIN) -> T:
-        """The first truthy answer."""
-        return eventually(look, within=within, what=what)
+        """The first truthy answer; without one, the error says what the policies said."""
+        try:
+            return eventually(look, within=within, what=what)
+        except LocalError as error:
+            for name in self._policies:
+                with contextlib.suppress(Refused):
+                    error.add_note(f"{name}: {json.dumps(self.status(name), indent=1)}")
+            raise
 
     # --- what people apply ---------------------------------------------------------------------
 
@@ -262,11 +271,7 @@ class World:
             found = self.condition(kind, name)
             return found if found["reason"] == reason else None
 
-        try:
-            return self.until(look, f"{kind} of {name} is {reason}", within)
-        except Exception as error:
-            error.add_note(f"status: {self.status(name)}")
-            raise
+        return self.until(look, f"{kind} of {name} is {reason}", within)
 
     def until_ready(self, name: str = "etl") -> None:
         """Everything the policy names can be read, also by the last pass."""
