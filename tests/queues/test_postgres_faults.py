@@ -171,6 +171,20 @@ async def test_a_migration_in_between_is_noticed_at_once(admin: Admin, watcher: 
     assert isinstance(seen.scheduled, Unknown)
 
 
+async def test_a_table_that_was_replaced_is_found_again(admin: Admin, watcher: Watcher) -> None:
+    run(admin, *schemas.MODEL, "INSERT INTO queue_jobs (type) VALUES ('a')")
+    await watcher.read()
+    run(admin, "DROP TABLE queue_jobs", *schemas.MODEL)
+    rates = (await watcher.read()).arrivals_per_second
+    assert isinstance(rates, Unknown)
+    assert rates.why is Why.TABLE_NOT_FOUND
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value.value == 0
+    assert isinstance(seen.arrivals_per_second, Unknown)
+    assert seen.arrivals_per_second.why is Why.COUNTER_RESET
+
+
 async def test_a_locked_table_is_not_waited_for(admin: Admin, watcher: Watcher) -> None:
     run(admin, *schemas.MODEL)
     await watcher.read()

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from starforge_backlog.api.queue import ColumnNames, PostgresQueue
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.session import Rows
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Known, QueueReading, Unknown, Why
@@ -108,10 +109,12 @@ class Slow:
     async def fetch(
         self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[dict[str, Any]]:
-        if "AS scheduled" in (query if isinstance(query, str) else query.as_string(None)):
-            self.counted.append(self.now)
-            self.now += self.seconds
-        return await self.recorder.fetch(query, params)
+        rows = await self.recorder.fetch(query, params)
+        if "AS scheduled" not in (query if isinstance(query, str) else query.as_string(None)):
+            return rows
+        self.counted.append(self.now)
+        self.now += self.seconds
+        return Rows(rows, self.seconds)
 
 
 async def test_duty_is_bounded_however_often_somebody_asks(
@@ -127,6 +130,31 @@ async def test_duty_is_bounded_however_often_somebody_asks(
     gaps = [b - a for a, b in zip(slow.counted, slow.counted[1:], strict=False)]
     assert len(slow.counted) == 4
     assert min(gaps) >= settings.duty * slow.seconds
+
+
+async def test_waiting_for_the_line_is_no_work(
+    admin: Admin, recorder: Recorder, settings: ObserverSettings
+) -> None:
+    """Thirty tables that share a connection wait for each other: none of them may be read less
+    often for it, or a storm in one is seen late because the others are many."""
+    run(admin, *schemas.MODEL)
+
+    class Queued(Slow):
+        async def fetch(
+            self,
+            query: str | sql.SQL | sql.Composed,
+            params: Sequence[Any] | Mapping[str, Any] = (),
+        ) -> list[dict[str, Any]]:
+            self.now += 1.0
+            return await self.recorder.fetch(query, params)
+
+    queued = Queued(recorder, seconds=0)
+    queues = PostgresQueues(queued, timer=lambda: queued.now, settings=settings)
+    for number in range(3):
+        asked = len(recorder.reads())
+        await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+        assert len(recorder.reads()) > asked, number
+        queued.now += 2.0
 
 
 async def test_a_server_that_is_away_is_asked_again_at_once(

@@ -1,7 +1,7 @@
 -- Promise: one row from memory and file sizes, whatever the table's size (0.1 ms, field/postgres.md
 -- §2.10). All are sums over the partitions of a partitioned table.
 -- `epoch` changes whenever the counters may have started anew: crash, pg_stat_reset, another
--- server, a table that was dropped and made again. Functions instead of the view
+-- server. No row: the table was dropped, perhaps made again under another oid. Functions instead of the view
 -- pg_stat_user_tables: that aggregates over the indexes as well.
 WITH part AS (
   SELECT %(oid)s::bigint::oid AS relid
@@ -21,6 +21,8 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS at,
            + pg_stat_get_analyze_count(relid) + pg_stat_get_autoanalyze_count(relid))::bigint
          AS maintained,
        (sum(pg_relation_size(relid)) / current_setting('block_size')::int)::bigint AS pages
-  FROM part, pg_database d
+  FROM part
+  JOIN pg_class c ON c.oid = part.relid
+ CROSS JOIN pg_database d
  WHERE d.datname = current_database()
  GROUP BY d.oid

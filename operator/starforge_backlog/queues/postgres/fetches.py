@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from psycopg import sql
+
+from starforge_backlog.databases.faults import DatabaseFault, NoTurn
+from starforge_backlog.databases.session import Rows
+from starforge_backlog.snapshot import Why
 
 
 class Fetches(Protocol):
@@ -15,3 +19,27 @@ class Fetches(Protocol):
         self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[dict[str, Any]]:
         """Rows of one statement in a read-only transaction of its own. Raises DatabaseFault."""
+
+
+class Metered:
+    """Passes statements on and adds up what they cost the server, in seconds."""
+
+    def __init__(self, database: Fetches, timer: Callable[[], float]) -> None:
+        self._database = database
+        self._timer = timer
+        self.seconds = 0.0
+
+    async def fetch(
+        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[dict[str, Any]]:
+        """See `Fetches.fetch`."""
+        began = self._timer()
+        try:
+            rows = await self._database.fetch(query, params)
+        except DatabaseFault as fault:
+            # No answer that could say it: the server worked until its limit, or was never asked.
+            if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn):
+                self.seconds += self._timer() - began
+            raise
+        self.seconds += rows.seconds if isinstance(rows, Rows) else self._timer() - began
+        return rows

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock
-from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.faults import DatabaseFault, NoTurn
 from starforge_backlog.queues.postgres import statements
 from starforge_backlog.queues.postgres.activity import Counters, parse_counters
 from starforge_backlog.queues.postgres.catalog import JobTable, read_catalog
 from starforge_backlog.queues.postgres.count import Caps, Looked, read_depths
 from starforge_backlog.queues.postgres.depth import Depths
 from starforge_backlog.queues.postgres.ended import Ended, parse_ended
-from starforge_backlog.queues.postgres.fetches import Fetches
+from starforge_backlog.queues.postgres.fetches import Fetches, Metered
 from starforge_backlog.queues.postgres.gate import Access, Tier, TimeoutBreaker, find_access
 from starforge_backlog.queues.postgres.history import History
 from starforge_backlog.queues.postgres.problem import Problem
@@ -55,7 +55,7 @@ class TableObserver:
         timer: Timer,
         settings: ObserverSettings,
     ) -> None:
-        self._database = database
+        self._database = Metered(database, timer)
         self._spec = spec
         self._clock = clock
         self._timer = timer
@@ -104,7 +104,7 @@ class TableObserver:
         if isinstance(known, Problem):
             return TableReading(at, problem=known)
         table, access = known.table, known.access
-        started = self._timer()
+        started, spent = self._timer(), self._database.seconds
         tier = access.tier(self._breaker.lowered(started))
         depths: Depths | None = None
         ended: Ended | None = None
@@ -121,7 +121,7 @@ class TableObserver:
             counters = await self._read_counters(table)
         except DatabaseFault as caught:
             fault = fault or caught
-        self._pace(started, fault)
+        self._pace(started, self._database.seconds - spent, fault)
         if counters is not None:
             self._remember(counters, depths)
         return TableReading(
@@ -135,15 +135,15 @@ class TableObserver:
             ended=ended,
         )
 
-    def _pace(self, started: float, fault: DatabaseFault | None) -> None:
-        """When the next reading may be, and in which tier, after one that began at `started`."""
-        now = self._timer()
+    def _pace(self, started: float, seconds: float, fault: DatabaseFault | None) -> None:
+        """When the next reading may be, and in which tier, after one that began at `started` and
+        cost the server so many `seconds`."""
         if fault is not None:
             self._known = None  # whatever was known may have caused it: look again
-            if fault.why is not Why.TIMEOUT:
+            if fault.why is not Why.TIMEOUT or isinstance(fault, NoTurn):
                 return  # a server that is away is not burdened by us; `Database` paces that
-            self._breaker.timed_out(now)
-        pause = (now - started) * self._settings.duty
+            self._breaker.timed_out(self._timer())
+        pause = seconds * self._settings.duty
         self._not_before = started + min(pause, self._settings.longest_pause.total_seconds())
 
     async def _look(self) -> Looked | Problem:
@@ -176,6 +176,11 @@ class TableObserver:
     async def _read_counters(self, table: JobTable) -> Counters:
         query, params = statements.counters(table)
         rows = await self._database.fetch(query, params)
+        if not rows:
+            raise DatabaseFault(
+                Why.TABLE_NOT_FOUND,
+                f"Table {self._spec.table} was dropped or replaced; looked up with the next pass.",
+            )
         return parse_counters(rows[0])
 
     async def _read_ended(self, table: JobTable) -> Ended | None:
