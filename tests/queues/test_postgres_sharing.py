@@ -109,12 +109,11 @@ class Slow:
     async def fetch(
         self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[dict[str, Any]]:
-        rows = await self.recorder.fetch(query, params)
         if "AS scheduled" not in (query if isinstance(query, str) else query.as_string(None)):
-            return rows
+            return await self.recorder.fetch(query, params)
         self.counted.append(self.now)
         self.now += self.seconds
-        return Rows(rows, self.seconds)
+        return Rows(await self.recorder.fetch(query, params), self.seconds)
 
 
 async def test_duty_is_bounded_however_often_somebody_asks(

@@ -13,15 +13,15 @@ from datetime import timedelta
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import DictRow
 
 from starforge_backlog.databases.faults import (
     DatabaseFault,
+    NoTurn,
     connect_fault,
     lost_fault,
     statement_fault,
 )
-from starforge_backlog.databases.session import Session, open_session
+from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.snapshot import Why
@@ -77,7 +77,7 @@ class Database:
         self._url = url
         self._pacing = pacing or Pacing()
         self._turn = asyncio.Lock()
-        self._running: asyncio.Task[list[DictRow]] | None = None  # asyncio keeps weak references
+        self._running: asyncio.Task[Rows] | None = None  # asyncio keeps weak references
         self._session: Session | None = None
         self._session_url: ServerUrl | None = None  # what the session was opened with
         self._fault: DatabaseFault | None = None  # why there is no session
@@ -111,7 +111,7 @@ class Database:
         params: Params = (),
         *,
         timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - the server's limit, not ours
-    ) -> list[DictRow]:
+    ) -> Rows:
         """Rows of one read-only statement in a transaction of its own.
 
         `timeout` is the server's statement_timeout. A `%` is literal when there are no `params`.
@@ -125,7 +125,7 @@ class Database:
         params: Params = (),
         *,
         timeout: timedelta = WRITE_LIMIT,  # noqa: ASYNC109 - the server's limit, not ours
-    ) -> list[DictRow]:
+    ) -> Rows:
         """Rows that one writing statement returns, committed and on disk.
 
         Raises DatabaseFault; after TIMEOUT or UNREACHABLE it may have happened all the same, so
@@ -138,7 +138,7 @@ class Database:
         async with self._turn:
             await self._drop()
 
-    async def _run(self, transaction: _Transaction, query: Query, params: Params) -> list[DictRow]:
+    async def _run(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
         await self._take_turn()
         # Shielded: a pass that runs out of time must not cost everybody the connection, which a
         # full database would not give back. The statement ends at its own limit.
@@ -147,9 +147,7 @@ class Database:
         running.add_done_callback(_retrieve)
         return await asyncio.shield(running)
 
-    async def _in_turn(
-        self, transaction: _Transaction, query: Query, params: Params
-    ) -> list[DictRow]:
+    async def _in_turn(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
         try:
             session = await self._connected()
             return await self._transact(session, transaction, query, params)
@@ -167,15 +165,11 @@ class Database:
             async with asyncio.timeout(self._pacing.turn_within.total_seconds()):
                 await self._turn.acquire()
         except TimeoutError:
-            raise DatabaseFault(
-                Why.TIMEOUT,
-                "The operator's other statements kept the connection busy; tried again with the"
-                " next pass.",
-            ) from None
+            raise NoTurn from None
 
     async def _transact(
         self, session: Session, transaction: _Transaction, query: Query, params: Params
-    ) -> list[DictRow]:
+    ) -> Rows:
         settings = {
             "statement_timeout": _milliseconds(transaction.limit),
             "lock_timeout": _milliseconds(LOCK_LIMIT),
@@ -190,7 +184,6 @@ class Database:
                     (transaction.begin, None),
                     (limits, settings),
                     (statement, params or None),
-                    (b"COMMIT", None),
                 )
         except TimeoutError:
             seconds = answer_within.total_seconds()
@@ -264,7 +257,7 @@ class Database:
             await session.close()
 
 
-def _retrieve(running: asyncio.Task[list[DictRow]]) -> None:
+def _retrieve(running: asyncio.Task[Rows]) -> None:
     """Look at a fault whose caller has left, or asyncio logs that nobody did."""
     if not running.cancelled():
         running.exception()

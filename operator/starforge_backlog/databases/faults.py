@@ -32,6 +32,17 @@ class DatabaseFault(Exception):
         return Unknown(self.why, self.message, at)
 
 
+class NoTurn(DatabaseFault):
+    """Other statements of ours kept the connection busy: the server was not even asked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Why.TIMEOUT,
+            "The operator's other statements kept the connection busy; tried again with the next"
+            " pass.",
+        )
+
+
 _FULL = (
     Why.DATABASE_FULL,
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -29,6 +30,21 @@ _KEEPALIVE = {
 }
 _POLL = 0.1  # seconds between psycopg's own looks at a socket that says nothing
 
+# transaction_timestamp() is the moment of BEGIN.
+_COST = b"SELECT extract(epoch FROM clock_timestamp() - transaction_timestamp())::float8 AS seconds"
+
+
+class Rows(list[DictRow]):
+    """Rows of a statement, and the seconds that the server was busy with its transaction.
+
+    By the server's clock: the network, other statements' turns and a busy event loop are no work
+    for the database, and a rest that was measured by them would make us blind.
+    """
+
+    def __init__(self, rows: Iterable[DictRow], seconds: float) -> None:
+        super().__init__(rows)
+        self.seconds = seconds
+
 
 class Session(psycopg.AsyncConnection[DictRow]):
     """A connection that is closed, not rescued, when waiting for it is cancelled.
@@ -49,10 +65,8 @@ class Session(psycopg.AsyncConnection[DictRow]):
             self.pgconn.finish()
             raise
 
-    async def run(
-        self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]
-    ) -> list[DictRow]:
-        """Send all statements in one round trip; the rows of the last but one, BEGIN … COMMIT.
+    async def run(self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]) -> Rows:
+        """Send BEGIN …, a look at the clock, and COMMIT in one round trip; the rows of the last.
 
         One round trip, so no snapshot is held while our packets travel (field/postgres.md §2.9).
         Raises the first psycopg.Error; the transaction is then failed, and open.
@@ -62,7 +76,7 @@ class Session(psycopg.AsyncConnection[DictRow]):
         try:
             async with self.pipeline():  # leaving it waits for the answers
                 try:
-                    for statement, params in statements:
+                    for statement, params in (*statements, (_COST, None), (b"COMMIT", None)):
                         cursors.append(await self.execute(statement, params))
                 except psycopg.Error as error:
                     # Kept, not raised: psycopg would log a warning of its own for the rest that
@@ -72,8 +86,8 @@ class Session(psycopg.AsyncConnection[DictRow]):
             first = first or error
         if first is not None:
             raise first
-        answer = cursors[-2]
-        return await answer.fetchall() if answer.description else []
+        answer, cost = cursors[-3], await cursors[-2].fetchall()
+        return Rows(await answer.fetchall() if answer.description else [], cost[0]["seconds"])
 
 
 async def open_session(url: ServerUrl, within: timedelta) -> Session:

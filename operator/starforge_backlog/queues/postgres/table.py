@@ -138,9 +138,11 @@ class TableObserver:
     def _pace(self, started: float, seconds: float, fault: DatabaseFault | None) -> None:
         """When the next reading may be, and in which tier, after one that began at `started` and
         cost the server so many `seconds`."""
+        if isinstance(fault, NoTurn):
+            return
         if fault is not None:
             self._known = None  # whatever was known may have caused it: look again
-            if fault.why is not Why.TIMEOUT or isinstance(fault, NoTurn):
+            if fault.why is not Why.TIMEOUT:
                 return  # a server that is away is not burdened by us; `Database` paces that
             self._breaker.timed_out(self._timer())
         pause = seconds * self._settings.duty
