@@ -79,8 +79,9 @@ def steps(samples: Sequence[Sample]) -> list[Act]:
             why = _step_why(samples, sample.t, f"{last} → {now}")
             if now > last:
                 found.append(Act(sample.t, Kind.UP, f"steps up, {last} → {now}", why))
-            elif last_up and _failed(samples, sample.t):
-                found.append(Act(sample.t, Kind.REVERT, f"reverts the step, {last} → {now}", why))
+            elif last_up and (failed := _failed(samples, sample.t)) is not None:
+                text = f"reverts the step, {last} → {now}"
+                found.append(Act(sample.t, Kind.REVERT, text, why or failed))
             else:
                 found.append(Act(sample.t, Kind.DOWN, f"steps down, {last} → {now}", why))
             last_up = now > last
@@ -88,10 +89,10 @@ def steps(samples: Sequence[Sample]) -> list[Act]:
     return found
 
 
-def _failed(samples: Sequence[Sample], t: float) -> bool:
-    """Whether the step before that moment was judged as failed, around that moment."""
+def _failed(samples: Sequence[Sample], t: float) -> str | None:
+    """Why the step before that moment was judged as failed; None: it was not."""
     near = [s.operator for s in samples if t - 3 <= s.t <= t + 4 and s.operator is not None]
-    return any(operator.verdict == "Failed" for operator in near)
+    return next((o.verdict_why for o in near if o.verdict == "Failed"), None)
 
 
 def _step_why(samples: Sequence[Sample], t: float, step: str) -> str:
@@ -141,10 +142,11 @@ def _breaker(samples: Sequence[Sample]) -> list[Act]:
 
 def _disturbance(about: About) -> list[Act]:
     found: list[Act] = []
-    if about.disturbed_from is not None:
-        found.append(Act(about.disturbed_from, Kind.DISTURBANCE, about.disturbance))
-    if about.disturbed_until is not None:
-        found.append(Act(about.disturbed_until, Kind.CALM, "it is over"))
+    for start, end in about.disturbed:
+        found += [
+            Act(start, Kind.DISTURBANCE, about.disturbance),
+            Act(end, Kind.CALM, about.relief),
+        ]
     return found
 
 

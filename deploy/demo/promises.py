@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,12 @@ from demo.summary import Summary
 
 REACTION_SECONDS = 15.0
 """One interval of 2 s, the time a stranger needs to open its connections, and the write."""
+
+
+SEEN_SECONDS = 2.0
+"""From a write of the operator to the sample that shows it; until then it is of the time before."""
+
+NEVER = (float("inf"), float("-inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ def _main(recording: Recording, s: Summary) -> Iterator[Promise]:
 
 
 def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
-    start, end = _disturbed(recording)
+    start, end = next(iter(recording.about.disturbed), NEVER)
     down = [a for a in s.acts if a.kind in (Kind.REVERT, Kind.DOWN) and start <= a.t <= end]
     soon = [a for a in down if a.t <= start + REACTION_SECONDS]
     before = [a for a in s.acts if a.kind is Kind.UP and a.t <= start]
@@ -86,56 +93,59 @@ def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
     yield Promise(
         "the step was reverted",
         bool(soon),
-        f"{soon[0].text} {soon[0].t - start:.0f} s after the stranger came"
-        if soon
-        else "it stayed",
+        f"{soon[0].text} {soon[0].t - start:.0f} s after it came" if soon else "it stayed",
     )
-    ups = [a for a in s.acts if a.kind is Kind.UP and start + 2 <= a.t <= end]
+    ups = [a for a in s.acts if a.kind is Kind.UP and start + SEEN_SECONDS <= a.t <= end]
     yield Promise("no step up while the stranger is there", not ups, f"{len(ups)} up-steps")
 
 
 def _blind(recording: Recording, s: Summary) -> Iterator[Promise]:
-    start, end = _disturbed(recording)
-    silent = [x for x in recording.samples if start <= x.t <= end and x.jobs is None]
+    dark = recording.about.disturbed
+    silent = [x for x in recording.samples if _within(x.t, dark) and x.jobs is None]
+    seconds = sum(end - start for start, end in dark)
     yield Promise(
-        "the database was really silent", len(silent) >= 5, f"{len(silent)} samples without answer"
+        "the database was silent in the storm and in the pause",
+        len(dark) == 2 and len(silent) >= seconds / 2,
+        f"{len(dark)} times, {seconds:.0f} s, {len(silent)} samples without an answer",
     )
     # A write that left just before the silence may show in the sample after it.
-    ups = [a for a in s.acts if a.kind is Kind.UP and start + 1 <= a.t <= end]
+    ups = [a for a in s.acts if a.kind is Kind.UP and _within(a.t - SEEN_SECONDS, dark)]
     yield Promise("nothing was scaled up in the dark", not ups, f"{len(ups)} up-steps")
-    before, after = _flag(recording.samples, start, last=True), _flag(recording.samples, end)
-    resumed = before is True and after is False
-    yield Promise("nothing was resumed in the dark", not resumed, f"paused before: {before}")
-    told = any(
-        start + 2 <= x.t <= end + 2 and x.operator and "nknown" in _words(x)
-        for x in recording.samples
+    paused = [_flag(recording.samples, start, end) for start, end in dark]
+    yield Promise(
+        "nothing was resumed in the dark",
+        (True, False) not in paused and any(before is True for before, _ in paused),
+        "; ".join(f"paused before: {_yes(b)}, after: {_yes(a)}" for b, a in paused),
     )
-    yield Promise("the operator said that it could not see", told, _sentence(recording, end))
+    words = [_sentence(recording, start, end) for start, end in dark]
+    yield Promise(
+        "the operator said that it could not see",
+        bool(words) and all("nknown" in w or "nswer" in w for w in words),
+        "; ".join(f"“{textwrap.shorten(w, 90, placeholder=' …')}”" for w in words),
+    )
 
 
-def _words(sample: Sample) -> str:
-    operator = sample.operator
-    return f"{operator.summary} {operator.cause} {operator.verdict}" if operator else ""
+def _within(t: float, spans: tuple[tuple[float, float], ...]) -> bool:
+    return any(start <= t <= end for start, end in spans)
 
 
-def _sentence(recording: Recording, end: float) -> str:
-    said = [s.operator.summary for s in recording.samples if s.t <= end and s.operator]
-    return f"“{said[-1]}”" if said else "no sentence"
+def _sentence(recording: Recording, start: float, end: float) -> str:
+    """What the operator said last in the dark."""
+    samples = recording.samples
+    said = [s.operator.summary for s in samples if start <= s.t <= end and s.operator]
+    return said[-1] if said else ""
 
 
-def _flag(samples: tuple[Sample, ...], at: float, *, last: bool = False) -> bool | None:
-    if last:
-        known = [s.flag_paused for s in samples if s.t <= at and s.flag_paused is not None]
-        return known[-1] if known else None
-    known = [s.flag_paused for s in samples if s.t >= at and s.flag_paused is not None]
-    return known[0] if known else None
+def _flag(samples: tuple[Sample, ...], start: float, end: float) -> tuple[bool | None, bool | None]:
+    """The flag as last seen before and first seen after."""
+    known = [(s.t, s.flag_paused) for s in samples if s.flag_paused is not None]
+    before = [flag for t, flag in known if t <= start]
+    after = [flag for t, flag in known if t >= end]
+    return (before[-1] if before else None, after[0] if after else None)
 
 
-def _disturbed(recording: Recording) -> tuple[float, float]:
-    about = recording.about
-    if about.disturbed_from is None or about.disturbed_until is None:
-        return (float("inf"), float("-inf"))
-    return (about.disturbed_from, about.disturbed_until)
+def _yes(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "?"}[value]
 
 
 _SCENARIOS: dict[str, Callable[[Recording, Summary], Iterator[Promise]]] = {

@@ -121,8 +121,8 @@ class About(_Part):
     trip_waiting: int
     started: AwareDatetime
     disturbance: str = ""  # "a stranger takes 60 connections"
-    disturbed_from: float | None = None
-    disturbed_until: float | None = None
+    relief: str = ""  # "the stranger leaves"
+    disturbed: tuple[tuple[float, float], ...] = ()  # from, until
 
 
 class Recording(_Part):

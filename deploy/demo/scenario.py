@@ -28,7 +28,7 @@ class Trouble(StrEnum):
 
     NONE = "none"
     STRANGER = "stranger"
-    FREEZE = "freeze"
+    FREEZE = "freeze"  # twice: while a step is tempting, and while a resume is
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Scenario:
     trip_waiting: int
     trouble: Trouble = Trouble.NONE
     trouble_seconds: float = 20.0
-    steps_before_trouble: int = 1
-    """Trouble comes a moment after the operator has written this many up-steps."""
+    ends_at_smallest: bool = False
+    """Whether to wait until the operator has stepped down again, or only for an empty queue."""
     job_ms: int = JOB_MS
     most_seconds: float = 240.0
     """The story ends by then, whatever has happened; a promise that was not kept is said."""
@@ -64,11 +64,12 @@ SCENARIOS = {
             # 100 − 3 reserved − 49 others − 20 headroom = 28: 7 pods, so 6 replicas and a surge.
             web_connections=43,
             trip_waiting=2000,
+            ends_at_smallest=True,
         ),
         Scenario(
             name="pressure",
             title="A stranger takes 60 % of the connections while a step is being observed",
-            schedule=Schedule.parse("10s@12,75s@60,60s@10"),
+            schedule=Schedule.parse("10s@12,30s@50,80s@5"),
             # Room for the stranger beside 4 replicas: what is shown is pressure, not refusals.
             web_connections=10,
             trip_waiting=4000,
@@ -77,12 +78,12 @@ SCENARIOS = {
         ),
         Scenario(
             name="blind",
-            title="PostgreSQL stops answering in the middle of a storm",
-            schedule=Schedule.parse("10s@12,70s@80,60s@10"),
+            title="PostgreSQL stops answering, in the storm and in the pause",
+            schedule=Schedule.parse("10s@12,75s@110,60s@12"),
             web_connections=43,
-            trip_waiting=4000,
+            trip_waiting=2000,
             trouble=Trouble.FREEZE,
-            trouble_seconds=20.0,
+            trouble_seconds=15.0,
         ),
     )
 }

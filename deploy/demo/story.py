@@ -134,7 +134,7 @@ def _tell(story: Story) -> None:
         _every_second(story, lambda sample: _go_on(story, trouble, sample))
     finally:
         trouble.end()
-    if trouble.began_at is not None:
+    if trouble.spans:
         story.about = trouble.describe(story.about)
         story.recorder.write(story.about)
     _drain(story)
@@ -154,15 +154,16 @@ def _storm_over(scenario: Scenario) -> float:
 
 
 def _calm(story: Story, now: Sample) -> bool:
-    """Back at the smallest size, nothing paused, next to nothing waiting, for a while."""
+    """Nothing paused, next to nothing waiting, and the workers where they began, for a while."""
     recent = [s for s in story.recorder.samples if s.t >= now.t - CALM_SECONDS]
     smallest = min(s.workload.replicas for s in story.recorder.samples if s.workload)
+    most = smallest if story.scenario.ends_at_smallest else sys.maxsize
     return all(
         s.jobs is not None
         and s.jobs.waiting < story.scenario.trip_waiting / 50
         and s.flag_paused is False
         and s.workload is not None
-        and s.workload.replicas == smallest
+        and s.workload.replicas <= most
         for s in recent
     )
 

@@ -7,6 +7,7 @@ actions as numbers on top with a legend below: labels beside the curves collide,
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ COLOURS = {
     Kind.CALM: TROUBLE,
 }
 WIDTH_INCHES, PANEL_INCHES = 12.0, 8.2
+MARKER_SHARE = 0.018
+"""Width of a number's circle as a share of the time axis."""
 LINE_INCHES = 0.235
 """Height of one line of the legend."""
 
@@ -55,7 +58,7 @@ def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
     happened = grouped(acts(recording.about, recording.samples))
     rows = (len(happened) + 1) // 2
     legend = 0.35 + LINE_INCHES * rows
-    head = 1.0
+    head = 1.3
     height = head + PANEL_INCHES + legend
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -74,7 +77,8 @@ def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
         draw_connections(axes[3], recording)
         _time_axis(axes, recording)
         _bands(axes, recording)
-        _markers(axes, happened)
+        samples = recording.samples
+        _markers(axes, happened, samples[-1].t - samples[0].t)
         _head(figure, recording, subtitle, height)
         _legend(figure, happened, legend / height, height)
         for path in paths:
@@ -95,24 +99,12 @@ def _bands(axes: Sequence[Any], recording: Recording) -> None:
     for start, end in pauses(recording.samples):
         for axis in axes:
             axis.axvspan(start, end, color=PAUSE, alpha=0.2, linewidth=0, zorder=0)
-        axes[0].text(
-            (start + end) / 2,
-            0.9,
-            f"ingestion paused, {end - start:.0f} s",
-            transform=axes[0].get_xaxis_transform(),
-            ha="center",
-            va="top",
-            fontsize=9,
-            fontweight="bold",
-            color="#8a5a00",
-            zorder=6,
-        )
-    about = recording.about
-    if about.disturbed_from is not None and about.disturbed_until is not None:
+        _name_band(axes[0], start, end, f"ingestion paused, {end - start:.0f} s", "#8a5a00", 0.93)
+    for start, end in recording.about.disturbed:
         for axis in axes:
             axis.axvspan(
-                about.disturbed_from,
-                about.disturbed_until,
+                start,
+                end,
                 facecolor="none",
                 edgecolor=TROUBLE,
                 alpha=0.28,
@@ -120,31 +112,51 @@ def _bands(axes: Sequence[Any], recording: Recording) -> None:
                 linewidth=0,
                 zorder=0,
             )
-        axes[0].text(
-            (about.disturbed_from + about.disturbed_until) / 2,
-            0.9,
-            about.disturbance,
-            transform=axes[0].get_xaxis_transform(),
-            ha="center",
-            va="top",
-            fontsize=9,
-            fontweight="bold",
-            color=TROUBLE,
-            zorder=6,
-        )
+        # In another panel than the pause's name: both bands may cover the same time.
+        words = textwrap.fill(recording.about.disturbance, 18)
+        _name_band(axes[1], start, end, words, TROUBLE, 0.7)
 
 
-def _markers(axes: Sequence[Any], happened: Sequence[Act]) -> None:
+def _name_band(axis: Any, start: float, end: float, text: str, colour: str, y: float) -> None:
+    axis.text(
+        (start + end) / 2,
+        y,
+        text,
+        transform=axis.get_xaxis_transform(),
+        ha="center",
+        va="top",
+        fontsize=8.5,
+        fontweight="bold",
+        color=colour,
+        zorder=6,
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75},
+    )
+
+
+def _markers(axes: Sequence[Any], happened: Sequence[Act], seconds: float) -> None:
+    apart = seconds * MARKER_SHARE
+    free_from = float("-inf")
     for number, act in enumerate(happened, start=1):
         t, colour = act.t, COLOURS[act.kind]
         for axis in axes:
             axis.axvline(t, color=colour, linewidth=0.9, linestyle=(0, (3, 2.5)), zorder=1.5)
+        # Beside its line where another number is in the way; a slanted stroke leads to the line.
+        at = max(t, free_from)
+        free_from = at + apart
+        across = axes[0].get_xaxis_transform()
+        axes[0].annotate(
+            "",
+            xy=(t, 1.0),
+            xycoords=across,
+            xytext=(at, 1.24),
+            textcoords=across,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.9, "shrinkA": 0},
+            annotation_clip=False,
+        )
         axes[0].annotate(
             str(number),
-            xy=(t, 1.0),
-            xycoords=axes[0].get_xaxis_transform(),
-            xytext=(0, 11),
-            textcoords="offset points",
+            xy=(at, 1.28),
+            xycoords=across,
             ha="center",
             va="center",
             fontsize=8,
