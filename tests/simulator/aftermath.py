@@ -46,4 +46,5 @@ class Aftermath:
             self.silent_since = None
         elif self.silent_since is None:
             self.silent_since = world.now
-        return self.silent_since is not None and world.now - self.silent_since > self.patience
+        silent = self.silent_since is not None and world.now - self.silent_since > self.patience
+        return silent and self.drained_at is not None

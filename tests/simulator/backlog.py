@@ -58,6 +58,15 @@ class Backlog:
         self.finished += done - bad
         return done
 
+    def purge(self, keep: int) -> None:
+        """Forget the newest jobs, all but `keep`."""
+        while self.waiting > keep:
+            since, count = self._cohorts.pop()
+            left = max(0, keep - (self.waiting - count))
+            self.waiting -= count - left
+            if left:
+                self._cohorts.append((since, left))
+
     def oldest(self, now: float) -> float:
         """Age of the oldest job in seconds; 0 when none waits."""
         return now - self._cohorts[0][0] if self._cohorts else 0.0

@@ -81,6 +81,7 @@ class What(StrEnum):
     LOSE_STATUS = "lose status"  # the final write of status of the next pass is lost
     CONFLICT = "conflict"  # the next write of replicas meets a conflict
     UNSURE = "unsure"  # the next write of replicas happens, but its answer is lost
+    PURGE = "purge"  # a person deletes the newest waiting jobs, all but `amount`
     CLOCK = "clock"  # the operator's clock is off by `amount` seconds for `lasts`
 
 

@@ -8,6 +8,8 @@ from tests.simulator.setup import KILLED, PARTS, Event, Setup, What
 
 # Seconds in which things happen; after them nothing new does.
 STORM = 3600
+# The fewest workers drain what is left after a storm within this time, in seconds.
+LONGEST_DRAIN = 4 * 3600
 _SIGNALS = ("waiting", "oldestAge", "failedPercent", "databaseUtilizationPercent")
 
 
@@ -81,6 +83,7 @@ _AMOUNTS: dict[What, st.SearchStrategy[float]] = {
     What.REPLICAS: st.integers(1, 20).map(float),
     What.FAILING: st.integers(1, 60).map(float),
     What.SLOW: st.floats(1, 5),
+    What.PURGE: st.integers(0, 5000).map(float),
     What.KILL: st.integers(0, len(KILLED) - 1).map(float),
 }
 _NOTHING = st.just(0.0)
@@ -116,5 +119,7 @@ def calm(setup: Setup) -> tuple[Event, ...]:
     room = int(setup.max_connections * recovers_at) - workers - OWN_CONNECTIONS - 1
     return (
         Event(STORM, What.ARRIVALS, 0.3 * setup.per_pod),
+        # What even the fewest workers finish in this time.
+        Event(STORM, What.PURGE, 0.5 * setup.per_pod * setup.min_replicas * LONGEST_DRAIN),
         Event(STORM, What.OTHERS, float(max(0, min(room, setup.max_connections // 5)))),
     )

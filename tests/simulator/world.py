@@ -19,7 +19,15 @@ SPEED_UNDER_LOCKS = 0.5
 class World:
     """Advances in ticks; events change it."""
 
-    def __init__(self, setup: Setup, events: tuple[Event, ...] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        events: tuple[Event, ...] = (),
+        seed: int = 0,
+        script: tuple[int, ...] | None = None,
+    ) -> None:
+        """`script` replaces the producers: the jobs that arrive in each tick, as another run
+        recorded them in `came`."""
         self.setup = setup
         self.now = 0.0
         self.queue = Backlog(setup.observe_for)
@@ -36,6 +44,8 @@ class World:
         self.arrivals = setup.arrivals
         self.pending: list[Event] = []  # events for the operator, until its next pass
         self._until: dict[What, float] = {}
+        self.came: list[int] = []
+        self._script = script
         self._events = sorted(events, key=lambda event: event.at)
         self._next = 0
         self._honoured = False  # whether producers have noticed the flag
@@ -69,6 +79,11 @@ class World:
         return rate
 
     @property
+    def waiting(self) -> int:
+        """Jobs that wait, in all queues."""
+        return self.queue.waiting + self.other_queue.waiting
+
+    @property
     def usable(self) -> int:
         """Connections that anybody but a superuser can have."""
         return self.setup.max_connections - self.setup.superuser_reserved
@@ -83,6 +98,10 @@ class World:
         self._arriving += self._scatter(arriving * step)
         self._arriving_background += self._scatter(self.setup.background * step)
         jobs, self._arriving = divmod(self._arriving, 1)
+        if self._script is not None:
+            tick = len(self.came)
+            jobs = self._script[tick] if tick < len(self._script) else 0
+        self.came.append(int(jobs))
         self.queue.add(self.now, int(jobs))
         jobs, self._arriving_background = divmod(self._arriving_background, 1)
         self.other_queue.add(self.now, int(jobs))
@@ -157,6 +176,8 @@ class World:
                 self.pods.roll_out()
             case What.REPLICAS:
                 self.pods.scale(int(amount), self.now, "somebody")
+            case What.PURGE:
+                self.queue.purge(int(amount))
             case What.PAUSE:
                 self.flag.person_pauses()
             case What.RESUME:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.simulator.aftermath import LAST_TROUBLE, Aftermath
 from tests.simulator.play import Run, play
 from tests.simulator.setup import Event, Setup, What
-from tests.simulator.storms import EVERYTHING, calm, setups, storms
+from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, calm, setups, storms
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
@@ -26,8 +26,8 @@ from starforge_backlog.decide.breaker import LONGEST_OPEN
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 HOUR = 3600.0
 # A steady world is watched until it is silent, a noisy one (which never is) for this long.
-NOISY_FOR = 3 * HOUR
-LONGEST_RUN = LAST_TROUBLE + 12 * HOUR
+NOISY_FOR = LONGEST_DRAIN + 2 * HOUR
+LONGEST_RUN = LAST_TROUBLE + LONGEST_DRAIN + 8 * HOUR
 # Found by measuring: thousands of random storms stay below 6 and 8 for two breakers.
 MOST_TURNS_PER_HOUR = 12  # steps up after down, and down after up
 MOST_OPENINGS_PER_HOUR = 8  # per breaker
@@ -64,6 +64,7 @@ def test_no_storm_breaks_a_promise(setup: Setup, events: tuple[Event, ...]) -> N
 
     # A pause that never ends is a broken promise as well (P4).
     assert aftermath.drained_at is not None
+    assert aftermath.drained_at <= LAST_TROUBLE + LONGEST_DRAIN
     assert aftermath.released_at is not None
     assert run.world.flag.by != "us"
     assert {b.state for b in run.last.after.breakers} == {BreakerState.CLOSED}
