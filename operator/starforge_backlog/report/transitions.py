@@ -12,6 +12,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.outcome import Failed, Result
+from starforge_backlog.producers.protocol import Paused
 from starforge_backlog.report.summary import done
 
 
@@ -69,7 +70,8 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
             case _:
                 producer = ""
                 reason, verb = ("ScaleFailed" if failed else f"Scaled{action.kind}"), "Scale"
-        if isinstance(result.got, Failed) and told.get(producer) == result.got.message:
+        got = result.got
+        if failed and isinstance(got, Failed | Paused) and told.get(producer) == got.message:
             continue
         notes.append(Note(failed, reason, verb, done(result)))
     return notes
