@@ -54,8 +54,10 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     with contextlib.ExitStack() as stack:
 
         def make(connections: int) -> PostgresServer:
+            folder = tmp_path / f"server-{connections}"
+            folder.mkdir()
             server = PostgresServer.start(
-                tmp_path / f"server-{connections}",
+                folder,
                 max_connections=connections,
                 settings={"max_wal_senders": 0},
             )

@@ -1,0 +1,165 @@
+"""A flag that people write as well: what is theirs stays theirs, and nothing is silent (P4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from tests.e2e.place import Place
+from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
+from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.world import TRIPS, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def begin(world: World) -> None:
+    world.deploy()
+    world.apply_breaker()
+    world.until_ready()
+
+
+def trip(world: World) -> None:
+    """Until the breaker is open."""
+    world.store.enqueue(TRIPS)
+    world.until(lambda: world.breaker() == "Open", "the breaker opens")
+
+
+def paused_by_us(world: World) -> None:
+    begin(world)
+    trip(world)
+    world.until(lambda: world.pause()["state"] == "Held", "a pause of ours")
+    assert world.store.paused
+
+
+def recover(world: World) -> None:
+    """Until the breaker is closed again."""
+    world.store.clear()
+    world.until(lambda: world.breaker() == "Closed", "the breaker closes")
+
+
+def our_own_pause_is_released_to_the_letter(world: World) -> None:
+    paused_by_us(world)
+    flag = world.store.flag()
+    assert flag["ingest_paused_by"]["token"] == world.pause()["token"]
+    assert flag["note"] == "kept"
+    assert world.condition("ProducersRunning")["reason"] == "PausedByBreaker"
+    recover(world)
+    assert world.store.flag() == RUNNING
+    assert world.status()["paused"] == []
+    assert world.condition("ProducersRunning")["status"] == "True"
+    told_of = world.reasons()
+    assert [told_of.count(r) for r in ("BreakerOpen", "Paused", "Resumed", "BreakerClosed")] == [
+        1
+    ] * 4
+
+
+def a_person_paused_before_us(world: World) -> None:
+    begin(world)
+    world.store.run(RUNBOOKS_PAUSE)
+    theirs = world.store.flag()
+    trip(world)
+    found = world.until_condition("ProducersRunning", "PausedByOthers")
+    assert found["status"] == "False"
+    assert world.pause()["by"] == "other"
+    recover(world)
+    world.until_passes(2)
+    assert world.store.flag() == theirs
+    assert "PausedByOthers" in world.reasons()
+    assert "Paused" not in world.reasons()
+
+    world.store.people_resume()
+    world.until_condition("ProducersRunning", "Running")
+
+
+def a_person_resumes_while_it_is_open(world: World) -> None:
+    paused_by_us(world)
+    world.store.people_resume()
+    world.until_condition("ProducersRunning", "Overridden")
+    world.until_passes(3)
+    assert not world.store.paused
+    assert world.breaker() == "Open"
+    assert world.reasons().count("Paused") == 1
+    assert world.reasons().count("ResumedByOthers") == 1
+    recover(world)
+    world.until_condition("ProducersRunning", "Running")
+
+
+def the_runbooks_update_over_our_pause(world: World) -> None:
+    paused_by_us(world)
+    world.store.run(RUNBOOKS_PAUSE)
+    found = world.until_condition("ProducersRunning", "ChangedByOthers")
+    assert "by hand" in found["message"]
+    recover(world)
+    world.until_passes(2)
+    assert world.store.paused, "it may be the person's by now"
+    assert world.condition("ProducersRunning")["reason"] == "ChangedByOthers"
+    assert "TO DO" in world.status()["summary"]
+    assert "PauseChangedByOthers" in world.reasons()
+
+    world.store.people_resume()
+    world.until_condition("ProducersRunning", "Running")
+
+
+def the_row_vanishes_before_the_pause(world: World) -> None:
+    begin(world)
+    world.store.run("DELETE FROM feature_flags")
+    trip(world)
+    found = world.until_condition("ProducersRunning", "PauseFailed")
+    assert "NOT paused" in found["message"]
+    assert world.condition("Ready")["reason"] == "RowMissing"
+    assert "PauseFailed" in world.reasons()
+    world.until_passes(2)
+    assert world.reasons().count("PauseFailed") == 1, "said once, not with every pass"
+
+    world.store.run(
+        """INSERT INTO feature_flags (name, data) VALUES ('ingest_control', '{"note": "kept"}')"""
+    )
+    world.until(lambda: world.store.paused, "the pause, once there is a row")
+    recover(world)
+    assert world.store.flag() == {"note": "kept"}, "the key was absent"
+
+
+def the_flag_has_a_bad_shape(world: World) -> None:
+    begin(world)
+    world.store.run("UPDATE feature_flags SET data = '[1]'")
+    trip(world)
+    found = world.until_condition("ProducersRunning", "PauseFailed")
+    assert "array" in found["message"]
+    world.until_passes(2)
+    ((data,),) = world.store.rows("SELECT data FROM feature_flags")
+    assert data == [1]
+
+
+def a_locked_row_is_not_waited_for(world: World) -> None:
+    begin(world)
+    with world.store.connect() as person, person.transaction():
+        person.execute("SELECT 1 FROM feature_flags FOR UPDATE")
+        trip(world)
+        passes = world.until_passes(2)
+        assert not world.store.paused
+        assert any("holds a lock" in line["event"] for line in passes)
+    world.until(lambda: world.store.paused, "the pause, once the row is free")
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    our_own_pause_is_released_to_the_letter,
+    a_person_paused_before_us,
+    a_person_resumes_while_it_is_open,
+    the_runbooks_update_over_our_pause,
+    the_row_vanishes_before_the_pause,
+    the_flag_has_a_bad_shape,
+    a_locked_row_is_not_waited_for,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    with told(place, STORIES) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_pauses(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()
