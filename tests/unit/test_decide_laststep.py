@@ -1,0 +1,167 @@
+"""The last step: observed, judged, taken back, held down (P3, P6)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.simulator.given import (
+    NOW,
+    later,
+    queue,
+    workload,
+)
+from tests.simulator.situations import (
+    FAILED,
+    INCONCLUSIVE,
+    PASSED,
+    WINDOW,
+    judged,
+    other_clients,
+    step,
+    wrote,
+)
+
+from starforge_backlog.api.status import (
+    Baseline,
+    ScalingStatus,
+)
+from starforge_backlog.decide.laststep import LONGEST_HOLD_DOWN, hold_down, settled
+from starforge_backlog.decide.plan import StepKind
+
+
+def test_a_passed_step_is_followed_by_the_next_and_remembered() -> None:
+    outcome = judged(step(), queue(5000, oldest=300, arrivals=20.0, throughput=6.0))
+    assert wrote(outcome) == 8
+    assert outcome.status.last_judged is not None
+    assert outcome.status.last_judged.verdict is PASSED
+    assert outcome.status.last_judged.after is not None
+
+
+@pytest.mark.parametrize(
+    ("growth", "last", "size"),
+    [
+        ("Fixed", (4, 6), 2),
+        ("SlowStart", (4, 6), 4),
+        ("SlowStart", (4, 5), 2),
+        ("SlowStart", (2, 10), 16),
+    ],
+)
+def test_growth(growth: str, last: tuple[int, int], size: int) -> None:
+    one = step(*last, before=Baseline(throughput_per_second=float(last[0])))
+    reading = queue(5000, oldest=300, arrivals=40.0, throughput=float(last[1]))
+    outcome = judged(one, reading, spec={"scaling": {"growth": growth}})
+    assert outcome.status.step_size == size
+
+
+def test_a_failed_step_is_taken_back_and_held_down() -> None:
+    outcome = judged(
+        step(), queue(5000, oldest=300, arrivals=20.0, throughput=2.0), memory={"step_size": 8}
+    )
+    assert outcome.step is not None
+    assert (outcome.step.kind, outcome.step.to, outcome.reason) == (StepKind.REVERT, 4, "HoldDown")
+    assert outcome.status.hold_down_until == NOW + 2 * WINDOW
+    assert (outcome.status.failed_steps, outcome.status.step_size) == (1, 2)
+    assert outcome.status.last_step is not None
+    assert outcome.status.last_step.reverted
+    # Killed before the result is stored, the write is still known as ours.
+    assert outcome.status.applied_replicas == 4
+
+
+def test_hold_downs_double_and_end() -> None:
+    waits = [hold_down(failed, WINDOW) for failed in range(1, 9)]
+    assert waits[:3] == [2 * WINDOW, 4 * WINDOW, 8 * WINDOW]
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_HOLD_DOWN
+    assert hold_down(1, timedelta(hours=1)) == timedelta(hours=2)
+
+
+def test_a_revert_that_was_not_carried_out_is_tried_again() -> None:
+    done = step(verdict=FAILED, verdict_why="it fell", reverted=True)
+    outcome = judged(done, memory={"hold_down_until": later(180), "failed_steps": 1})
+    assert (wrote(outcome), outcome.status.failed_steps) == (4, 1)
+
+
+def test_a_revert_goes_as_low_as_the_budget_asks_but_not_below_the_minimum() -> None:
+    pods = workload(6, max_surge="0")
+    slow = queue(5000, oldest=300, arrivals=20.0, throughput=2.0)
+    assert wrote(judged(step(), slow, budget=other_clients(150, pods))) == 2
+    two = {"target": {"name": "w", "minReplicas": 3}}
+    assert wrote(judged(step(), slow, budget=other_clients(150, pods), spec=two)) == 3
+
+
+def test_a_budget_that_falls_under_a_step_takes_it_back() -> None:
+    pods = workload(6, max_surge="0")
+    outcome = judged(step(ready_at=later(-5)), budget=other_clients(130, pods))
+    assert wrote(outcome) == 4
+    assert "budget fell to 4" in outcome.message
+
+
+def test_pods_about_to_end_are_no_reason_to_take_a_step_back() -> None:
+    pods = workload(11, max_surge="0", terminating=2)
+    outcome = judged(step(9, 11, ready_at=later(-5)), pods=pods)
+    assert (wrote(outcome), outcome.reason) == (None, "Observing")
+
+
+def test_a_step_that_never_landed_is_forgotten_at_once() -> None:
+    lost = step(4, 6, at=later(-15), ready_at=None)
+    memory = {"next_step_not_before": later(75)}
+    outcome = judged(lost, pods=workload(4, max_surge="0"), memory=memory)
+    assert wrote(outcome) == 6
+    assert outcome.status.last_step is not None
+    assert outcome.status.last_step.at == NOW
+
+
+def test_the_window_begins_when_all_pods_are_ready() -> None:
+    starting = workload(6, max_surge="0", ready=5, pending=1)
+    waits = judged(step(ready_at=None), pods=starting)
+    assert waits.status.last_step is not None
+    assert waits.status.last_step.ready_at is None
+    there = judged(step(ready_at=None))
+    assert there.status.last_step is not None
+    assert there.status.last_step.ready_at == NOW
+
+
+def test_a_rollout_under_a_step_starts_its_window_anew() -> None:
+    outcome = judged(step(), pods=workload(6, max_surge="0", rolling_out=True))
+    assert (wrote(outcome), outcome.reason) == (None, "Observing")
+    assert outcome.status.last_step is not None
+    assert outcome.status.last_step.ready_at is None
+
+
+def test_no_verdict_is_written_once() -> None:
+    first = judged(step(), pressure=None)
+    assert first.status.last_step is not None
+    assert first.status.last_step.verdict is INCONCLUSIVE
+    again = judged(first.status.last_step, pressure=None)
+    assert again.status.last_step == first.status.last_step
+
+
+def test_a_down_step_needs_only_its_window() -> None:
+    fresh = judged(step(8, 7, at=later(-89)), pods=workload(7, max_surge="0"))
+    assert (wrote(fresh), fresh.reason) == (None, "Observing")
+    over = judged(step(8, 7, at=later(-90)), pods=workload(7, max_surge="0"))
+    assert over.status.last_judged is not None
+    assert over.status.last_judged.verdict is PASSED
+
+
+@pytest.mark.parametrize(
+    ("memory", "pods", "is_settled"),
+    [
+        ({}, {}, True),
+        ({}, {"pending": 1}, False),
+        ({}, {"terminating": 1}, False),
+        ({}, {"ready": 3}, False),
+        ({}, {"rolling_out": True}, False),
+        ({"next_step_not_before": later(1)}, {}, False),
+        ({"applied_replicas": 6}, {}, False),
+        ({"last_step": step(2, 4, ready_at=None)}, {}, False),
+        ({"last_step": step(2, 4, ready_at=later(-89))}, {}, False),
+        ({"last_step": step(2, 4, ready_at=later(-90))}, {}, True),
+    ],
+)
+def test_rates_belong_to_the_replicas_that_run(
+    memory: dict[str, Any], pods: dict[str, Any], is_settled: bool
+) -> None:
+    assert settled(ScalingStatus(**memory), workload(4, **pods), WINDOW, NOW) is is_settled

@@ -1,0 +1,108 @@
+"""Whose replicas are they? Another writer is noticed, named and respected (P9)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from tests.simulator.given import (
+    NOW,
+    later,
+    workload,
+)
+from tests.simulator.situations import (
+    HPA,
+    US,
+    situation,
+    step,
+    wrote,
+)
+
+from starforge_backlog.decide.scaling import scale
+from starforge_backlog.decide.situation import Situation
+from starforge_backlog.snapshot import ScaleWriter
+
+
+def theirs(replicas: int = 9, writer: ScaleWriter | None = HPA, **changes: Any) -> Situation:
+    """Somebody else's replicas, where we had written four."""
+    memory = {"applied_replicas": 4, **changes.pop("memory", {})}
+    pods = workload(replicas, max_surge="0", writer=writer)
+    return situation(pods=pods, memory=memory, **changes)
+
+
+def noticed(at: datetime, replicas: int = 9) -> dict[str, Any]:
+    """The memory of a conflict."""
+    outcome = scale(theirs(replicas, now=at))
+    return {"external": outcome.status.external}
+
+
+def test_another_writer_is_named_and_respected() -> None:
+    outcome = scale(theirs())
+    assert (wrote(outcome), outcome.reason) == (None, "ReplicaConflict")
+    assert "kube-controller-manager set replicas to 9" in outcome.message
+    assert outcome.status.external is not None
+    assert outcome.status.last_step is None
+
+
+def test_a_respected_writer_costs_one_write_of_status() -> None:
+    first = scale(theirs())
+    again = scale(theirs(memory={"external": first.status.external}, now=later(15)))
+    assert again.status == first.status
+
+
+def test_quiet_for_long_enough_they_are_ours_again() -> None:
+    memory = noticed(later(-299))
+    assert wrote(scale(theirs(memory=memory))) is None
+    memory = noticed(later(-300))
+    outcome = scale(theirs(memory=memory))
+    assert wrote(outcome) == 11
+    assert outcome.status.external is None
+
+
+def test_each_further_write_of_theirs_starts_the_time_anew() -> None:
+    memory = noticed(later(-299), replicas=8)
+    outcome = scale(theirs(9, memory=memory))
+    assert outcome.status.external is not None
+    assert outcome.status.external.since == NOW
+    wrote_again = ScaleWriter("kube-controller-manager", later(-10))
+    same = scale(theirs(9, writer=wrote_again, memory=noticed(later(-299))))
+    assert same.status.external is not None
+    assert same.status.external.since == NOW
+
+
+@pytest.mark.parametrize("writer", [US, None])
+@pytest.mark.parametrize("replicas", [4, 6])
+def test_a_write_of_ours_whose_answer_was_lost_is_still_ours(
+    replicas: int, writer: ScaleWriter | None
+) -> None:
+    pending = step(4, 6, ready_at=later(-5))
+    outcome = scale(theirs(replicas, writer=writer, memory={"last_step": pending}))
+    assert outcome.reason != "ReplicaConflict"
+
+
+def test_a_person_who_undoes_our_step_is_respected() -> None:
+    pending = step(4, 6, ready_at=later(-5))
+    memory = {"last_step": pending, "applied_replicas": 6}
+    person = ScaleWriter("kubectl-scale", None)
+    assert scale(theirs(4, writer=person, memory=memory)).reason == "ReplicaConflict"
+
+
+def test_scaled_to_zero_stays_so() -> None:
+    outcome = scale(theirs(0, writer=ScaleWriter("kubectl-scale", None)))
+    assert (wrote(outcome), outcome.reason) == (None, "ScaledToZero")
+    assert "kubectl-scale" in outcome.message
+
+
+def test_another_object_under_the_same_name_is_a_new_one() -> None:
+    memory = {
+        "target_uid": "workload-0",
+        "hold_down_until": later(900),
+        "failed_steps": 3,
+        "last_step": step(),
+        "need": 12,
+    }
+    outcome = scale(theirs(4, memory=memory))
+    assert wrote(outcome) == 6
+    assert outcome.status.failed_steps == 0
+    assert outcome.status.need == 12

@@ -1,0 +1,127 @@
+"""Was a step good? Each rule of `decide/verdict.py`, in both directions (P3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.simulator.given import (
+    NOW,
+    later,
+    queue,
+    seconds,
+    unknown,
+    workload,
+)
+from tests.simulator.situations import (
+    FAILED,
+    INCONCLUSIVE,
+    OBSERVING,
+    PASSED,
+    WINDOW,
+    step,
+)
+
+from starforge_backlog.api.status import (
+    Baseline,
+    Step,
+    StepVerdict,
+)
+from starforge_backlog.decide.need import load
+from starforge_backlog.decide.verdict import READY_WITHIN, baseline, judge
+from starforge_backlog.snapshot import QueueReading, Why, Workload
+
+
+def verdict(
+    one: Step,
+    reading: QueueReading,
+    *,
+    pods: Workload | None = None,
+    pressure: tuple[str, ...] | None = (),
+    objective: int = 1,
+) -> StepVerdict:
+    found = load([("jobs", reading)])
+    pods = pods or workload(one.to)
+    after = baseline(found, pods, 50.0)
+    result = judge(one, after, pods, pressure, found.missing, WINDOW, objective, NOW)
+    assert result.why
+    return result.verdict
+
+
+@pytest.mark.parametrize(
+    ("one", "reading", "more", "expected"),
+    [
+        # Throughput: 4 → 6 replicas should bring 4 → 6 jobs/s.
+        (step(), queue(5000, throughput=6.0), {}, PASSED),
+        (step(), queue(9000, throughput=6.0), {}, PASSED),  # a growing backlog is not its fault
+        (step(), queue(5000, throughput=4.5), {}, PASSED),
+        (step(), queue(5000, throughput=3.0), {}, FAILED),  # it fell
+        (step(), queue(5000, throughput=0.0), {}, FAILED),
+        (
+            step(10, 20, before=Baseline(throughput_per_second=40.0)),
+            queue(5000, throughput=41.0),
+            {},
+            FAILED,
+        ),  # it added nothing
+        (
+            step(10, 20, before=Baseline(throughput_per_second=40.0)),
+            queue(5000, throughput=60.0),
+            {},
+            PASSED,
+        ),
+        # Nothing left to do is no failure of the step.
+        (step(), queue(6, throughput=0.5), {}, PASSED),
+        (step(), queue(7, throughput=0.5), {}, FAILED),
+        # Nothing ended, before or after: jobs may be longer than the window.
+        (
+            step(before=Baseline(throughput_per_second=0.0)),
+            queue(5000, throughput=0.0),
+            {},
+            INCONCLUSIVE,
+        ),
+        # The table cannot tell throughput: the runbook's words, if nothing else is wrong.
+        (step(), queue(5000, throughput=unknown(Why.NOT_IN_TABLE)), {}, PASSED),
+        # Pressure and crashes decide at once, before any window is over.
+        (step(ready_at=None), queue(5000), {"pressure": ("5 wait",)}, FAILED),
+        (step(ready_at=None), queue(5000), {"pods": workload(6, crash_looping=1)}, FAILED),
+        # Too early.
+        (step(ready_at=None), queue(5000), {}, OBSERVING),
+        (step(ready_at=later(-89)), queue(5000, throughput=0.0), {}, OBSERVING),
+        (step(ready_at=later(-90)), queue(5000, throughput=0.0), {}, FAILED),
+        (step(), queue(5000, throughput=0.0), {"pods": workload(6, rolling_out=True)}, OBSERVING),
+        # Pods that never become Ready.
+        (step(ready_at=None, at=NOW - READY_WITHIN - WINDOW), queue(5000), {}, OBSERVING),
+        (step(ready_at=None, at=NOW - READY_WITHIN - WINDOW - seconds(1)), queue(5000), {}, FAILED),
+        # A missing reading is no verdict.
+        (step(), queue(unknown()), {}, INCONCLUSIVE),
+        (step(), queue(5000, oldest=unknown(), throughput=6.0), {}, INCONCLUSIVE),
+        (step(), queue(5000, throughput=unknown()), {}, INCONCLUSIVE),
+        (step(), queue(5000, throughput=6.0), {"pressure": None}, INCONCLUSIVE),
+        # More failures.
+        (step(), queue(5000, throughput=6.0, failed=3, finished=97), {}, FAILED),
+        (step(), queue(5000, throughput=6.0, failed=1, finished=99), {}, PASSED),
+        (
+            step(before=Baseline(throughput_per_second=4.0, failed_percent=2.0)),
+            queue(5000, throughput=6.0, failed=4, finished=96),
+            {},
+            PASSED,
+        ),
+        (
+            step(before=Baseline(throughput_per_second=4.0, failed_percent=2.0)),
+            queue(5000, throughput=6.0, failed=5, finished=95),
+            {},
+            FAILED,
+        ),
+    ],
+)
+def test_verdicts(
+    one: Step, reading: QueueReading, more: dict[str, Any], expected: StepVerdict
+) -> None:
+    assert verdict(one, reading, **more) is expected
+
+
+def test_chance_is_no_verdict() -> None:
+    """A few slow jobs: 40 in a window before, 37 after, of 48 expected."""
+    few = step(10, 12, before=Baseline(throughput_per_second=40 / 90))
+    assert verdict(few, queue(5000, throughput=37 / 90)) is PASSED
+    assert verdict(few, queue(5000, throughput=25 / 90)) is FAILED
