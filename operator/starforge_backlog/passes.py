@@ -19,6 +19,7 @@ import structlog
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.ripe import next_trip
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
@@ -30,6 +31,9 @@ _log = structlog.stdlib.get_logger(__name__)
 # Policies of one database start within this time of each other; shorter than the time for which
 # readings are shared.
 SPREAD_SECONDS = 0.5
+# The event loop's clock may be ahead of the wall clock by a little; a look that comes a moment too
+# early would have to come again.
+CLOCKS_APART_SECONDS = 0.01
 # A spec that cannot be read changes only by an edit, which starts a pass at once.
 UNREADABLE_INTERVAL = timedelta(minutes=5)
 
@@ -47,23 +51,27 @@ class Runner:
     async def run(self) -> None:
         """Run passes until the policy is gone or the process stops."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due, woken = loop.time(), False
         while not self.stopped():
             self.wake.clear()
-            interval = await self._one(max(0.0, loop.time() - due))
-            due = self._next(loop.time(), interval)
+            interval, look_again_in = await self._one(max(0.0, loop.time() - due))
+            due = self._next(loop.time(), interval, woken=woken)
+            if look_again_in is not None:
+                due = min(due, loop.time() + look_again_in)
+            woken = False
             try:
                 async with asyncio.timeout_at(due):
                     await self.wake.wait()
-                    due = loop.time()
+                    woken, due = True, loop.time()
             except TimeoutError:
                 pass  # the interval is over: the ordinary case
 
-    async def _one(self, lateness: float) -> timedelta:
-        """One pass; returns the interval until the next."""
+    async def _one(self, lateness: float) -> tuple[timedelta, float | None]:
+        """One pass; returns the interval until the next, and the seconds until a look that
+        cannot wait for it."""
         async with self.turn:
             if self.stopped():
-                return timedelta(0)
+                return timedelta(0), None
             loop = asyncio.get_running_loop()
             began = loop.time()
             body = self.body()
@@ -71,20 +79,26 @@ class Runner:
                 policy = Policy.parse(body)
             except SpecNotUnderstood as wrong:
                 await self._refuse(body, str(wrong))
-                return UNREADABLE_INTERVAL
+                return UNREADABLE_INTERVAL, None
             self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
             done = await reconcile(self.rooms, policy)
             self._measure(policy, done, loop.time() - began, lateness)
-            return policy.spec.interval
+            return policy.spec.interval, self._look_again_in(policy, done)
 
-    def _next(self, now: float, interval: timedelta) -> float:
+    def _look_again_in(self, policy: Policy, done: Pass) -> float | None:
+        """Seconds until a breaker would open, if readings stay as they are."""
+        now = self.rooms.clock()
+        moment = next_trip(policy.spec, done.status, now)
+        return None if moment is None else (moment - now).total_seconds() + CLOCKS_APART_SECONDS
+
+    def _next(self, now: float, interval: timedelta, *, woken: bool) -> float:
         """The next moment of this policy's phase (loop time)."""
         seconds = interval.total_seconds()
         offset = self._phase() % seconds if seconds else 0.0
         periods = (now - offset) // seconds + 1 if seconds else 0
         due = offset + periods * seconds
         # A wake-up in the middle of an interval must not be followed by a pass right behind it.
-        return due if due - now > seconds / 4 else due + seconds
+        return due + seconds if woken and due - now < seconds / 4 else due
 
     def _phase(self) -> float:
         """Seconds; the same for policies with the same database, but for the spread."""
