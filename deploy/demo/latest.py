@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+STOP_SECONDS = 2.0
+"""A reading that takes longer hangs."""
+
 
 class Latest(Generic[T]):
     """Calls `read` every `every` seconds; `value` is the last answer while it is fresh."""
@@ -23,11 +26,13 @@ class Latest(Generic[T]):
         read: Callable[[], T],
         *,
         expected: tuple[type[Exception], ...],
+        close: Callable[[], None] = lambda: None,
         every: float = 1.0,
         fresh: float = 2.0,
     ) -> None:
         self._read = read
         self._expected = expected
+        self._close = close
         self._every = every
         self._fresh = fresh
         self._stop = threading.Event()
@@ -41,8 +46,10 @@ class Latest(Generic[T]):
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more. Does not wait for a reading under way."""
+        """Read no more; waits a moment for a reading under way, but not for one that hangs."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
 
     @property
     def value(self) -> T | None:
@@ -64,3 +71,5 @@ class Latest(Generic[T]):
                 self.problem = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
             due = max(due + self._every, time.monotonic())
             self._stop.wait(due - time.monotonic())
+        # In the thread that used it: nothing else may touch a connection in use.
+        self._close()

@@ -22,6 +22,9 @@ HISTORY = 40
 WORDS = 60
 """Sentences that are kept; how many fit is the terminal's business."""
 
+LITTLE = 50
+"""A queue this short is drawn small, however long it was before."""
+
 BARS = " ▁▂▃▄▅▆▇█"
 CELLS = 40
 """Width of the connections' bar; 100 connections then are 2.5 to a cell."""
@@ -175,7 +178,7 @@ def _silent() -> Text:
 
 
 def _spark(values: list[int]) -> str:
-    top = max([*values, 1])
+    top = max([*values, LITTLE])
     return "".join(BARS[min(8, -(-8 * value // top))] for value in values)
 
 

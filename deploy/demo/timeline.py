@@ -217,7 +217,7 @@ def _legend(figure: Any, happened: Sequence[Act], top: float, height: float) -> 
         )
 
 
-def _shortened(text: str, most: int = 84) -> str:
+def _shortened(text: str, most: int = 76) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

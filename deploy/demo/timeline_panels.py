@@ -38,6 +38,8 @@ STYLE = {
     "hatch.linewidth": 0.7,
 }
 NAN = float("nan")
+FAR_AWAY = 2.0
+"""A limit above this many times the peak played no part, and would flatten the curve."""
 
 
 def _title(axis: Any, text: str, unit: str) -> None:
@@ -82,7 +84,9 @@ def draw_clients(axis: Any, recording: Recording) -> None:
     axis.set_ylim(0, top * 1.3)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     _title(axis, "Clients", "requests / s")
-    answers = [(0.25, "202 accepted", ACCEPTED), (0.75, "503, come later", "#b97a10")]
+    answers = [(0.25, "202 accepted", ACCEPTED)]
+    if any(value > 1 for value in turned):
+        answers.append((0.75, "503, come later", "#b97a10"))
     _spread(axis, [(top * at, text, colour) for at, text, colour in answers], 0.2)
 
 
@@ -94,12 +98,14 @@ def draw_queue(axis: Any, recording: Recording) -> None:
     axis.plot(ts, waiting, color=QUEUE, linewidth=2, zorder=3, solid_joinstyle="round")
     limit = recording.about.trip_waiting
     top = max([w for w in waiting if w == w], default=1)  # noqa: PLR0124 - not NaN
-    axis.set_ylim(0, max(top, limit) * 1.16)
-    axis.axhline(limit, color="#c27c00", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
+    near = limit < top * FAR_AWAY
+    axis.set_ylim(0, (max(top, limit) if near else top) * 1.16)
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     _title(axis, "Queue", "jobs waiting")
-    _label(axis, limit, "breaker trips", "#c27c00")
+    if near:
+        axis.axhline(limit, color="#c27c00", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
+        _label(axis, limit, "breaker trips", "#c27c00")
     peak = max((w, t) for w, t in zip(waiting, ts, strict=True) if w == w)  # noqa: PLR0124
     axis.annotate(
         f"{peak[0]:,} waiting",
@@ -209,6 +215,7 @@ def _middles(
     darker = {WEB: "#6b839c", REST: "#8a97a5"}
     for name, colour, values in shown:
         last = next((v for v in reversed(values) if v == v), 0.0)  # noqa: PLR0124 - not NaN
-        found.append((below + last / 2, name, darker.get(colour, colour)))
+        if last > 0:
+            found.append((below + last / 2, name, darker.get(colour, colour)))
         below += last
     return found

@@ -67,6 +67,11 @@ class DatabaseEye:
             flag_paused=bool(flag and flag[0]),
         )
 
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._connection.close()
+
 
 class ClusterEye:
     """Reads the Deployment, its pods and the policy's status."""
@@ -142,9 +147,8 @@ class Watch:
 
     def __init__(self, database_url: str, kubeconfig: Path) -> None:
         self.cluster_eye = ClusterEye(kubeconfig)
-        self._database = Latest(
-            "database", DatabaseEye(database_url).look, expected=(psycopg.Error,)
-        )
+        eye = DatabaseEye(database_url)
+        self._database = Latest("database", eye.look, expected=(psycopg.Error,), close=eye.close)
         self._cluster = Latest(
             "cluster",
             self.cluster_eye.look,
