@@ -109,6 +109,15 @@ async def test_small_tables_are_counted_in_full(admin: Admin, recorder: Recorder
         check(seen, truth(admin, *types), "none")
 
 
+async def test_a_sample_of_every_block_is_a_full_count(admin: Admin, recorder: Recorder) -> None:
+    make(admin, "none")
+    fill(admin, rows=ROWS, live=0.5, seed=0.3)
+    watcher = Watcher(recorder, replace(ObserverSettings(), small_pages=8))
+    seen = await watcher.read()
+    assert seen.how.startswith("counted in full")
+    check(seen, truth(admin), "none")
+
+
 async def test_a_storm_that_no_statistics_know(admin: Admin, watcher: Watcher) -> None:
     """ANALYZE has last seen an idle queue; estimates would still say so (−91 % measured)."""
     make(admin, "I5")

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from psycopg import sql
 
-from starforge_backlog.databases.faults import DatabaseFault, NoTurn
+from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.snapshot import Why
 
@@ -38,7 +38,7 @@ class Metered:
             rows = await self._database.fetch(query, params)
         except DatabaseFault as fault:
             # No answer that could say it: the server worked until its limit, or was never asked.
-            if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn):
+            if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn | NoAnswer):
                 self.seconds += self._timer() - began
             raise
         self.seconds += rows.seconds if isinstance(rows, Rows) else self._timer() - began

@@ -45,17 +45,14 @@ class GroupPlan:
     capped: bool = False
     indexes: tuple[str, ...] = ()
 
-    @property
-    def possible(self) -> bool:
-        """Whether any cheap way exists."""
-        return self.by_type or self.head is not None or self.capped
-
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """What the planner allows for one table: tiers, best first, and how each group is read."""
 
     tiers: tuple[Tier, ...]
+    # Pages up to which `Tier.ALL` holds; 0 where it is no tier.
+    all_up_to: int
     groups: Mapping[Group, GroupPlan] = field(default_factory=dict)
     ended_lately: bool = False
 
@@ -77,18 +74,22 @@ async def find_access(
     """
     ended = await _bounded(database, _ended(table, settings), settings)
     if pages <= settings.small_pages:
-        return Access((Tier.ALL, Tier.SAMPLE, Tier.STATISTICS), ended_lately=ended is not None)
+        return Access(
+            (Tier.ALL, Tier.STATISTICS), settings.small_pages, ended_lately=ended is not None
+        )
     naive = await _explain(database, statements.count_all(table))
     most = max(naive.cost * settings.cost_share, settings.cheap_cost)
     groups = {group: await _group_plan(database, table, group, most, settings) for group in COUNTED}
     waiting = groups[Group.WAITING]
-    tiers = [
-        *([Tier.BY_TYPE] if waiting.by_type else []),
-        *([Tier.HEAD] if waiting.head is not None or waiting.capped else []),
-        Tier.SAMPLE,
+    # A sample that would take every block anyway is better counted in full.
+    all_up_to = settings.sample_pages if pages <= settings.sample_pages else 0
+    tiers = (
+        *((Tier.BY_TYPE,) if waiting.by_type else ()),
+        *((Tier.HEAD,) if waiting.head is not None or waiting.capped else ()),
+        Tier.ALL if all_up_to else Tier.SAMPLE,
         Tier.STATISTICS,
-    ]
-    return Access(tuple(tiers), groups, ended_lately=ended is not None)
+    )
+    return Access(tiers, all_up_to, groups, ended_lately=ended is not None)
 
 
 async def _group_plan(

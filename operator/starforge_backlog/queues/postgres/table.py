@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock
-from starforge_backlog.databases.faults import DatabaseFault, NoTurn
+from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.queues.postgres import statements
 from starforge_backlog.queues.postgres.activity import Counters, parse_counters
 from starforge_backlog.queues.postgres.catalog import JobTable, read_catalog
@@ -142,7 +142,7 @@ class TableObserver:
             return
         if fault is not None:
             self._known = None  # whatever was known may have caused it: look again
-            if fault.why is not Why.TIMEOUT:
+            if fault.why is not Why.TIMEOUT or isinstance(fault, NoAnswer):
                 return  # a server that is away is not burdened by us; `Database` paces that
             self._breaker.timed_out(self._timer())
         pause = seconds * self._settings.duty
@@ -167,8 +167,8 @@ class TableObserver:
         return self._known
 
     def _remember(self, counters: Counters, depths: Depths | None) -> None:
-        small = self._known is not None and Tier.ALL in self._known.access.tiers
-        if small and counters.pages > self._settings.small_pages:
+        most = self._known.access.all_up_to if self._known is not None else 0
+        if most and counters.pages > most:
             self._known = None  # it outgrew counting in full; a storm does not wait five minutes
         self.history.add(counters, depths)
         self.updates_per_job = learn_updates_per_job(
