@@ -6,9 +6,11 @@ python -m tests.bench.policies [--seconds 180] [--only NAME]
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,9 +91,12 @@ def run(place: Place, case: Case, seconds: float) -> Cost:
     say(f"{case.name}: all Ready; settling for {SETTLE_SECONDS:g} s")
     time.sleep(SETTLE_SECONDS)
     say(f"{case.name}: watching for {seconds:g} s")
+    before = stage.policies(place, namespace)
     watching = Watching(place, databases, INTERVAL_SECONDS).start()
     time.sleep(seconds)
     cost = watching.stop()
+    if cost.writes:
+        say(f"written: {_counts(changed(before, stage.policies(place, namespace)))}")
     say(f"{case.name}: {cost.passes} passes, {cost.lateness.above(LATEST_SECONDS)} late")
     _clear(place, namespace)
     return cost
@@ -104,6 +109,21 @@ def _clear(place: Place, namespace: str) -> None:
         lambda: not stage.policies(place, namespace), within=300, what="policies are gone", every=1
     )
     place.api.delete(f"{CORE}/namespaces/{namespace}")
+
+
+def changed(before: Sequence[Json], after: Sequence[Json]) -> Counter[str]:
+    """What is another value now than before, in how many policies: why a status was written."""
+    old = {policy["metadata"]["name"]: policy.get("status") or {} for policy in before}
+    found: Counter[str] = Counter()
+    for policy in after:
+        earlier = old[policy["metadata"]["name"]]
+        now = policy.get("status") or {}
+        found.update(
+            f"{part}: {json.dumps(earlier.get(part))} → {json.dumps(now.get(part))}"
+            for part in earlier.keys() | now.keys()
+            if earlier.get(part) != now.get(part)
+        )
+    return found
 
 
 def judge(result: Result, case: Case, cost: Cost) -> None:
@@ -161,7 +181,7 @@ COLUMNS: Final = (
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} × {what}" for what, count in counter.most_common())
+    return ", ".join(f"{count} × {what}" for what, count in counter.most_common(10))
 
 
 def main() -> int:
