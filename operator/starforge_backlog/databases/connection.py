@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from starforge_backlog.databases.faults import (
     DatabaseFault,
+    NoAnswer,
     NoTurn,
     connect_fault,
     lost_fault,
@@ -186,12 +187,7 @@ class Database:
                     (statement, params or None),
                 )
         except TimeoutError:
-            seconds = answer_within.total_seconds()
-            raise DatabaseFault(
-                Why.TIMEOUT,
-                f"The database did not answer within {seconds:g} s; look at its load, its disk and"
-                " the network. The connection is opened again with the next pass.",
-            ) from None
+            raise NoAnswer(answer_within.total_seconds()) from None
         except psycopg.Error as error:
             # From None: the server's message may repeat values of the row.
             raise statement_fault(error, user=self.key.user) from None

@@ -43,6 +43,18 @@ class NoTurn(DatabaseFault):
         )
 
 
+class NoAnswer(DatabaseFault):
+    """The server did not even say that its time limit was over: frozen, or cut off. That is no
+    sign of work that we gave it, so nobody has to spare it: `Database` paces the way back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            Why.TIMEOUT,
+            f"The database did not answer within {seconds:g} s; look at its load, its disk and"
+            " the network. The connection is opened again with the next pass.",
+        )
+
+
 _FULL = (
     Why.DATABASE_FULL,
     (

@@ -13,7 +13,7 @@ from typing import Any
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import READ_LIMIT, Database
-from starforge_backlog.databases.faults import DatabaseFault, NoTurn
+from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.snapshot import (
@@ -150,7 +150,7 @@ class HeadroomReader:
 
     def _tire(self, fault: DatabaseFault) -> None:
         """A statement that ran into its limit was work; a server that is not there has none."""
-        if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn):
+        if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn | NoAnswer):
             self._work += READ_LIMIT.total_seconds()
 
     async def _blocker(self) -> str:
