@@ -250,6 +250,10 @@ class World:
             if str(line.get("policy", "")).startswith(f"{self.namespace}/")
         ]
 
+    def tracebacks(self) -> list[Json]:
+        """Lines that say that the operator itself failed."""
+        return [line for line in self.log() if "exception" in line]
+
     def passes(self, name: str = "etl") -> list[Json]:
         """The log lines of a policy's passes, one for each."""
         key = f"{self.namespace}/{name}"
