@@ -20,7 +20,6 @@ from starforge_backlog.snapshot import (
     Known,
     Outcomes,
     PerReplica,
-    ProducerReading,
     QueueReading,
     Reading,
     Snapshot,
@@ -101,7 +100,7 @@ class Eye:
             longest_idle_in_transaction=timedelta(0),
             pinned_xids=0,
         )
-        flag: Reading[ProducerReading] = Known(world.flag.read(), at)
+        flag = world.flag.read(at)
         snapshot = Snapshot(
             taken_at=at,
             workload=gone if hidden == "workload" else workload,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
-from starforge_backlog.snapshot import FlagValue, ProducerReading
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 
 class Flag:
@@ -14,18 +16,23 @@ class Flag:
         self.by = ""  # "us" or "person": who wants it paused
         self.stolen = 0  # how often somebody else's pause was resumed by us: must stay 0
         self.pauses = 0
+        self.missing = False
         self._write_owner = write_owner
         self._token: str | None = None
         self._marked_version = 0
         self._version = 1
 
-    def read(self) -> ProducerReading:
+    def read(self, at: datetime) -> Reading[ProducerReading]:
         """As the operator sees it."""
+        if self.missing:
+            return Unknown(Why.ROW_MISSING, "there is no such row", at)
         value = FlagValue.PAUSED if self.paused else FlagValue.RUNNING
-        return ProducerReading(value, self._token, str(self._version))
+        return Known(ProducerReading(value, self._token, str(self._version)), at)
 
     def pause(self, token: str) -> Paused:
         """The operator pauses."""
+        if self.missing:
+            return Paused(PauseOutcome.ROW_MISSING, message="there is no such row")
         if self.paused:
             if self._token == token:
                 return Paused(PauseOutcome.ALREADY_OURS, str(self._marked_version))
@@ -38,6 +45,8 @@ class Flag:
 
     def resume(self, token: str, version: str) -> Resumed:
         """The operator resumes what it paused."""
+        if self.missing:
+            return Resumed(ResumeOutcome.ROW_MISSING, "there is no such row")
         if not self.paused:
             return Resumed(ResumeOutcome.NOT_PAUSED)
         now = str(self._version)
@@ -60,6 +69,10 @@ class Flag:
         """A person sets the row back, mark and all."""
         self._write(paused=False, by="")
         self._token = None
+
+    def deleted(self) -> None:
+        """A person deletes the row; it comes back as it was made first."""
+        self.person_resumes()
 
     def _resumed(self) -> Resumed:
         if self.by != "us":

@@ -74,6 +74,7 @@ class What(StrEnum):
     ROLLOUT = "rollout"  # somebody restarts the workload
     REPLICAS = "replicas"  # another writer sets replicas to `amount`
     PAUSE = "pause"  # a person pauses (or writes over our pause)
+    ROW_GONE = "row gone"  # the flag's row is missing for `lasts`
     RESUME = "resume"  # a person resumes
     FAILING = "failing"  # amount: percent of jobs that fail, for `lasts`
     SLOW = "slow"  # jobs take `amount` times as long, for `lasts`

@@ -142,6 +142,7 @@ class World:
         while self._next < len(self._events) and self._events[self._next].at <= self.now:
             self._start(self._events[self._next])
             self._next += 1
+        self.flag.missing = self.lasts(What.ROW_GONE)
         if self.lock_waiters and not self.lasts(What.LOCKS):
             self.lock_waiters = 0
         if self.failing and not self.lasts(What.FAILING):
@@ -180,6 +181,8 @@ class World:
                 self.queue.purge(int(amount))
             case What.PAUSE:
                 self.flag.person_pauses()
+            case What.ROW_GONE:
+                self.flag.deleted()
             case What.RESUME:
                 self.flag.person_resumes()
             case _:

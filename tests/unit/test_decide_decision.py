@@ -70,6 +70,27 @@ def test_a_step_down_comes_before_a_release_that_may_fail() -> None:
     assert kinds(plan) == ["Revert", "Resume"]
 
 
+def test_a_pause_that_cannot_be_done_does_not_stop_the_workers() -> None:
+    """The first action that fails ends a pass, so what failed before is tried last."""
+    missing = held(state=PauseState.REFUSED, message="there is no such row")
+    policy = remembering(fresh_policy(), breaker=BreakerState.OPEN, paused=(missing,))
+    assert kinds(policy.decide(storm(producers=unknown(Why.ROW_MISSING)))) == ["Up", "Pause"]
+
+
+def test_a_producer_that_cannot_be_released_does_not_keep_the_next_one_waiting() -> None:
+    names = ["a", "b"]
+    policy = fresh_policy(
+        producers=[{"name": n, "featureFlag": {"name": n}} for n in names],
+        breakers=[{"name": "both", "pause": names, "trip": [{"waiting": 5000, "for": "1m"}]}],
+    )
+    stuck = held(producer="a", message="permission denied for table feature_flags")
+    policy.status = QueueBacklogPolicyStatus(paused=(stuck, held(producer="b")))
+    flags = dict.fromkeys(names, PAUSED_BY_US)
+    (action,) = policy.decide(calm(producers=flags)).actions
+    assert isinstance(action, Resume)
+    assert action.held.producer == "b"
+
+
 def test_a_release_is_all_that_happens_in_its_window() -> None:
     policy = remembering(
         fresh_policy(), breaker=BreakerState.OPEN, recovering_since=-120, paused=(held(),)

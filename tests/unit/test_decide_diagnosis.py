@@ -22,6 +22,7 @@ from starforge_backlog.api.status import ScalingStatus, Step, StepVerdict
 from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.freshness import fresh, judged
 from starforge_backlog.decide.need import (
+    chance,
     demand,
     load,
     measured_per_replica,
@@ -173,13 +174,30 @@ def test_need(wanted: float | None, each: float | None, replicas: int | None) ->
 
 
 @pytest.mark.parametrize(
-    ("wanted", "before", "shown"),
-    [(4.0, None, 4), (4.3, 4, 4), (4.5, 4, 5), (2.8, 4, 4), (2.6, 4, 3), (None, 4, None)],
+    ("wanted", "before", "wobble", "shown"),
+    [
+        (4.0, None, 0, 4),
+        (4.3, 4, 0, 4),
+        (4.5, 4, 0, 5),
+        (4.5, 4, 0.2, 4),
+        (2.8, 4, 0, 4),
+        (2.6, 4, 0, 3),
+        (2.6, 4, 0.2, 4),
+        (None, 4, 0, None),
+    ],
 )
 def test_the_need_that_is_shown_does_not_flicker(
-    wanted: float | None, before: int | None, shown: int | None
+    wanted: float | None, before: int | None, wobble: float, shown: int | None
 ) -> None:
-    assert steady_need(wanted, 1.0, before) == shown
+    assert steady_need(wanted, 1.0, before, wobble) == shown
+
+
+@pytest.mark.parametrize(
+    ("rate", "window", "off"),
+    [(1.0, 225, 0.1), (100.0, 225, 1.0), (0.0, 50, 0.02), (0.01, 50, pytest.approx(0.0212, 0.01))],
+)
+def test_what_a_rate_is_off_by_chance(rate: float, window: float, off: float) -> None:
+    assert chance(rate, seconds(window)) == off
 
 
 @pytest.mark.parametrize(
@@ -191,6 +209,9 @@ def test_the_need_that_is_shown_does_not_flicker(
         (queue(100, throughput=8.0, oldest=90), 4, 1.9, 1.9),
         # Idle workers measure arrivals, not themselves.
         (queue(7, throughput=8.0, oldest=90), 4, 5.0, 5.0),
+        # ... but what they do finish, they can finish.
+        (queue(7, throughput=28.0, oldest=90), 4, 5.0, 7.0),
+        (queue(7, throughput=28.0, oldest=90), 4, None, None),
         # Idle for a part of the window: a smaller number proves nothing ...
         (queue(100, throughput=8.0, oldest=89), 4, 5.0, 5.0),
         # ... a larger one does, and any is better than none.

@@ -208,3 +208,10 @@ def test_deletion_releases_ours_and_only_ours() -> None:
     released = [action.held.state for action in found.actions if isinstance(action, Resume)]
     assert released == [HELD, INTENDED]
     assert found.entries == entries
+
+
+def test_what_could_not_be_released_before_comes_last() -> None:
+    stuck = entry(HELD, producer="stuck", message="permission denied")
+    found = release_all((stuck, entry(HELD)), "the policy is deleted")
+    released = [a.held.producer for a in found.actions if isinstance(a, Resume)]
+    assert released == ["ingestion", "stuck"]

@@ -195,7 +195,7 @@ def test_a_step_down_comes_after_its_time() -> None:
     "changes",
     [
         {"missed": True},
-        {"reading": queue(0, arrivals=3.1, throughput=3.1)},  # three could not do it
+        {"reading": queue(0, arrivals=3.4, throughput=3.4)},  # three could not do it
         {"reading": queue(unknown(), arrivals=1.0, throughput=1.0)},
         {"pressure": None},
         {"pods": workload(1, max_surge="0")},
@@ -216,7 +216,7 @@ def test_idle_pods_go_while_a_breaker_is_open_and_nothing_waits() -> None:
 
 
 def test_idling_has_a_hysteresis() -> None:
-    near = queue(0, arrivals=2.9, throughput=2.9)
+    near = queue(0, arrivals=3.2, throughput=3.2)  # by chance: three could do three
     assert scale(quiet(reading=near, memory={"idle_since": None})).status.idle_since is None
     assert wrote(scale(quiet(reading=near))) == 3
 

@@ -21,26 +21,18 @@ from starforge_backlog.api.status import (
     ScalingStatus,
 )
 from starforge_backlog.decide import breaker as breakers
-from starforge_backlog.decide.budget import budget, free_replicas
 from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
+from starforge_backlog.decide.facts import Facts, free_steps, gather, measured
 from starforge_backlog.decide.freshness import judged
-from starforge_backlog.decide.laststep import longest_hold_down, settled
-from starforge_backlog.decide.need import (
-    Load,
-    demand,
-    load,
-    measured_per_replica,
-    steady_need,
-)
-from starforge_backlog.decide.objectives import missed
-from starforge_backlog.decide.plan import Action, Assessment, Pause, Plan, Resume
-from starforge_backlog.decide.pressure import pressure, utilization_percent
-from starforge_backlog.decide.producers import Producers, decide_producers, release_all
+from starforge_backlog.decide.laststep import longest_hold_down
+from starforge_backlog.decide.order import in_order, one_release_per_window
+from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
+from starforge_backlog.decide.producers import OURS, decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.verdict import baseline
-from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why
+from starforge_backlog.snapshot import Known, Snapshot, Unknown
 
 
 def decide(
@@ -64,26 +56,20 @@ def decide(
         longest_hold_down=longest_hold_down(spec.scaling.observe_for),
     )
     seen = judged(spec, seen, now)
-    work = load(seen.queues.items())
-    used = _utilization(spec, seen)
-    signs = _pressure(spec, seen)
-    limit = _budget(spec, before, seen)
-    misses = {queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues}
+    facts = gather(spec, before, seen)
     status = before.model_copy(
         update={
-            "scaling": _measured(spec, before.scaling, seen, work, limit, now),
+            "scaling": measured(spec, before.scaling, seen, facts, now),
             # The last known terms stay: they hold the peak of other clients over a restart (P6).
-            "budget": limit if isinstance(limit, BudgetStatus) else before.budget,
+            "budget": facts.budget if isinstance(facts.budget, BudgetStatus) else before.budget,
         }
     )
     stopped = _stopped(spec, hold)
     if stopped is not None:
-        reason, message = stopped
-        findings = diagnose(work, seen.workload, status.scaling, signs)
-        facts = Assessment(findings, misses, signs, used, limit, reason, message)
-        return Plan((), (), _nobody_looks(status, now), seen, facts)
+        said = _assess(seen, facts, status.scaling, *stopped)
+        return Plan((), (), _nobody_looks(status, now), seen, said)
 
-    states = _breakers(spec, before, seen, used, now)
+    states = _breakers(spec, before, seen, facts, now)
     observing = spec.mode is Mode.OBSERVE
     pauses = decide_producers(
         spec,
@@ -91,37 +77,47 @@ def decide(
         before.paused,
         seen.producers,
         owner,
-        work.arrivals,
+        facts.load.arrivals,
         now,
-        unreadable=frozenset(
-            rule.name for rule in spec.breakers if not breakers.readable(rule, seen.queues, used)
-        ),
+        unreadable=_unreadable(spec, seen, facts),
         released_at=before.released_at,
     )
-    pauses = _one_release_per_window(pauses, spec, before, now)
-    released = [action for action in pauses.actions if isinstance(action, Resume)]
-    opens = before.released_at + spec.scaling.observe_for if before.released_at else None
+    pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)
+    releasing = any(isinstance(action, Resume) for action in pauses.actions)
+    released_at = now if releasing else before.released_at
     outcome = _scale(
         spec,
         _watched_only(status.scaling, seen) if observing else status.scaling,
         seen,
-        work,
-        limit,
-        signs,
-        any(misses.values()),
+        facts,
         _pausing(states, pauses.entries),
-        now + spec.scaling.observe_for if released else opens,
+        released_at + spec.scaling.observe_for if released_at is not None else None,
         now,
     )
-    findings = diagnose(work, seen.workload, outcome.status, signs)
-    facts = Assessment(findings, misses, signs, used, limit, outcome.reason, outcome.message)
-    actions = _in_order(pauses, outcome)
+    said = _assess(seen, facts, outcome.status, outcome.reason, outcome.message)
+    actions = in_order(pauses, outcome.step)
     status = status.model_copy(
         update={"breakers": states, "paused": pauses.entries, "scaling": outcome.status}
     )
     if observing:
-        return _observe_only(actions, before, status, seen, facts)
-    return Plan(actions, (), status, seen, facts)
+        return _observe_only(actions, before, status, seen, said)
+    return Plan(actions, (), status, seen, said)
+
+
+def _assess(
+    seen: Snapshot, facts: Facts, scaling: ScalingStatus, reason: str, message: str
+) -> Assessment:
+    """What the report quotes."""
+    findings = diagnose(facts.load, seen.workload, scaling, facts.pressure)
+    return Assessment(
+        findings=findings,
+        missed=facts.missed,
+        pressure=facts.pressure,
+        utilization=facts.utilization,
+        budget=facts.budget,
+        scaling_reason=reason,
+        scaling_message=message,
+    )
 
 
 def _stopped(spec: QueueBacklogPolicySpec, hold: str | None) -> tuple[str, str] | None:
@@ -146,18 +142,18 @@ def _breakers(
     spec: QueueBacklogPolicySpec,
     before: QueueBacklogPolicyStatus,
     seen: Snapshot,
-    used: Reading[float],
+    facts: Facts,
     now: datetime,
 ) -> tuple[BreakerStatus, ...]:
     """Each breaker's next state."""
     remembered = {state.name: state for state in before.breakers}
-    held = {entry.producer for entry in before.paused if entry.state in _OURS}
+    held = {entry.producer for entry in before.paused if entry.state in OURS}
     return tuple(
         breakers.step(
             rule,
             remembered.get(rule.name),
             seen.queues,
-            used,
+            facts.utilization,
             now,
             held=not held.isdisjoint(rule.pause),
             released_at=before.released_at,
@@ -167,130 +163,19 @@ def _breakers(
     )
 
 
-def _in_order(pauses: Producers, outcome: Outcome) -> tuple[Action, ...]:
-    """Mitigation before recovery: pauses, a step down, releases, and a step up at the very end.
-
-    The first action that fails ends the pass, so a release that cannot be carried out must not
-    keep the database from being spared.
-    """
-    paused = [action for action in pauses.actions if isinstance(action, Pause)]
-    resumed = [action for action in pauses.actions if isinstance(action, Resume)]
-    step = outcome.step
-    if step is None:
-        return (*paused, *resumed)
-    if step.to < step.from_:
-        return (*paused, step, *resumed)
-    return (*paused, *resumed, step)
-
-
-def _utilization(spec: QueueBacklogPolicySpec, seen: Snapshot) -> Reading[float]:
-    if spec.database is None or seen.database is None:
-        return Unknown(Why.NOT_CONFIGURED, "the policy names no database", seen.taken_at)
-    match seen.database.connections:
-        case Known(connections, at):
-            return Known(utilization_percent(spec.database, connections), at)
-        case Unknown() as unknown:
-            return unknown
-
-
-def _pressure(spec: QueueBacklogPolicySpec, seen: Snapshot) -> tuple[str, ...] | None:
-    """Signs of pressure; None when they cannot be read. No database, no pressure."""
-    if spec.database is None or seen.database is None:
-        return ()  # both or neither, see `judged`
-    connections, health = seen.database.connections, seen.database.health
-    if not isinstance(connections, Known) or not isinstance(health, Known):
-        return None
-    return pressure(spec.database, connections.value, health.value)
-
-
-def _budget(
-    spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot
-) -> BudgetStatus | Unknown | None:
-    if spec.database is None or seen.database is None:
-        return None
-    connections, workload, each = seen.database.connections, seen.workload, seen.per_replica
-    for part in (connections, workload, each):
-        if isinstance(part, Unknown):
-            return part
-    assert isinstance(connections, Known)
-    assert isinstance(workload, Known)
-    assert isinstance(each, Known)
-    if connections.value.read_only:
-        return Unknown(
-            Why.READ_ONLY,
-            "the server is a read-only standby; point spec.database.url at the primary",
-            connections.at,
-        )
-    if not seen.claims_complete:
-        return Unknown(
-            Why.NOT_YET, "not every policy of this database was read yet", connections.at
-        )
-    if not each.value.role:
-        return Unknown(
-            Why.NOT_CONFIGURED,
-            "nothing tells which role the workers log in as; set spec.database.workerRole",
-            each.at,
-        )
-    remembered = before.budget.others if before.budget is not None else None
-    return budget(
-        spec.database, connections.value, workload.value, each.value, seen.claims, remembered
+def _unreadable(spec: QueueBacklogPolicySpec, seen: Snapshot, facts: Facts) -> frozenset[str]:
+    """Breakers of which a signal cannot be read now."""
+    return frozenset(
+        rule.name
+        for rule in spec.breakers
+        if not breakers.readable(rule, seen.queues, facts.utilization)
     )
-
-
-def _measured(
-    spec: QueueBacklogPolicySpec,
-    before: ScalingStatus,
-    seen: Snapshot,
-    work: Load,
-    limit: BudgetStatus | Unknown | None,
-    now: datetime,
-) -> ScalingStatus:
-    """What this pass measured, whatever is decided from it."""
-    if not isinstance(seen.workload, Known):
-        return before
-    workload, window = seen.workload.value, spec.scaling.observe_for
-    per_replica = before.throughput_per_replica
-    if settled(before, workload, window, now):
-        per_replica = measured_per_replica(work, workload.ready, per_replica, window)
-    wanted = demand(work, spec.scaling.drain_within)
-    return before.model_copy(
-        update={
-            "replicas": workload.replicas,
-            "budget": limit.replicas if isinstance(limit, BudgetStatus) else None,
-            "need": steady_need(wanted, per_replica, before.need),
-            "throughput_per_replica": per_replica,
-        }
-    )
-
-
-_OURS = frozenset({PauseState.INTENDED, PauseState.HELD})
 
 
 def _pausing(states: tuple[BreakerStatus, ...], entries: tuple[PauseStatus, ...]) -> bool:
     return any(state.state is not BreakerState.CLOSED for state in states) or any(
-        entry.state in _OURS for entry in entries
+        entry.state in OURS for entry in entries
     )
-
-
-def _one_release_per_window(
-    pauses: Producers,
-    spec: QueueBacklogPolicySpec,
-    before: QueueBacklogPolicyStatus,
-    now: datetime,
-) -> Producers:
-    """Recovery runs backwards, one thing per observation window: keep at most one release, and
-    none while a step or another release is younger than a window."""
-    step = before.scaling.last_step
-    done = [m for m in (before.released_at, step.at if step else None) if m is not None]
-    open_window = all(now - moment >= spec.scaling.observe_for for moment in done)
-    kept: list[Pause | Resume] = []
-    for action in pauses.actions:
-        if isinstance(action, Resume):
-            if not open_window:
-                continue
-            open_window = False
-        kept.append(action)
-    return Producers(tuple(kept), pauses.entries)
 
 
 def _watched_only(before: ScalingStatus, seen: Snapshot) -> ScalingStatus:
@@ -311,10 +196,7 @@ def _scale(
     spec: QueueBacklogPolicySpec,
     before: ScalingStatus,
     seen: Snapshot,
-    work: Load,
-    limit: BudgetStatus | Unknown | None,
-    signs: tuple[str, ...] | None,
-    any_missed: bool,
+    facts: Facts,
     pausing: bool,
     window_opens: datetime | None,
     now: datetime,
@@ -327,24 +209,19 @@ def _scale(
             pass
     if isinstance(seen.per_replica, Unknown) and spec.database is not None:
         return Outcome(None, before, seen.per_replica.why, seen.per_replica.message)
-    used = _utilization(spec, seen)
-    free = None
-    if spec.database is not None and seen.database is not None:
-        connections, each = seen.database.connections, seen.per_replica
-        if isinstance(connections, Known) and isinstance(each, Known):
-            free = free_replicas(spec.database, connections.value, each.value)
+    used = facts.utilization.value if isinstance(facts.utilization, Known) else None
     return scale(
         Situation(
             spec=spec,
             workload=workload,
             before=before,
-            load=work,
-            budget=limit,
-            free_steps=free,
-            pressure=signs,
-            missed=any_missed,
+            load=facts.load,
+            budget=facts.budget,
+            free_steps=free_steps(spec, seen),
+            pressure=facts.pressure,
+            missed=any(facts.missed.values()),
             pausing=pausing,
-            now_reading=baseline(work, workload, used.value if isinstance(used, Known) else None),
+            now_reading=baseline(facts.load, workload, used),
             window_opens=window_opens,
             now=now,
         )
@@ -356,11 +233,11 @@ def _observe_only(
     before: QueueBacklogPolicyStatus,
     status: QueueBacklogPolicyStatus,
     seen: Snapshot,
-    facts: Assessment,
+    said: Assessment,
 ) -> Plan:
     """`Observe`: release what is ours, say the rest (P4)."""
     release = release_all(before.paused, "the policy was switched to Observe")
-    would = tuple(_words(action) for action in actions if not isinstance(action, Resume))
+    would = tuple(words(action) for action in actions if not isinstance(action, Resume))
     kept = tuple(
         entry
         for entry in status.paused
@@ -369,14 +246,4 @@ def _observe_only(
     )
     scaling = status.scaling.model_copy(update={"last_step": None, "next_step_not_before": None})
     status = status.model_copy(update={"paused": kept, "scaling": scaling})
-    return Plan(release.actions, would, status, seen, facts)
-
-
-def _words(action: Action) -> str:
-    match action:
-        case Pause():
-            return f"pause {action.producer}: {action.why}"
-        case Resume():
-            return f"resume {action.held.producer}: {action.why}"
-        case _:
-            return f"scale {action.from_} -> {action.to}: {action.why}"
+    return Plan(release.actions, would, status, seen, said)

@@ -24,6 +24,8 @@ TOLERANCE = 0.1
 # A replica counts as busy while this many jobs wait for each: with an idle worker, throughput
 # measures arrivals and not what the worker can do.
 BUSY_JOBS_PER_REPLICA = 2
+# How far a measured rate may lie off by chance, in standard deviations of a count.
+NOISE_SIGMAS = 1.5
 # Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
 # small steps are taken without them; every other reason is a missing reading (P2).
 NEVER_TOLD = frozenset(
@@ -94,14 +96,23 @@ def need(demand: float | None, per_replica: float | None) -> int | None:
     return math.ceil(demand / per_replica)
 
 
-def steady_need(demand: float | None, per_replica: float | None, before: int | None) -> int | None:
+def chance(rate: float, window: timedelta) -> float:
+    """How far a rate measured over `window` may be off by chance, and by one job at least: three
+    jobs in one window and two in the next are the same rate."""
+    seconds = max(1.0, window.total_seconds())
+    return max(1 / seconds, NOISE_SIGMAS * math.sqrt(rate / seconds))
+
+
+def steady_need(
+    demand: float | None, per_replica: float | None, before: int | None, wobble: float
+) -> int | None:
     """The need as status shows it: a demand near the border of two numbers must not be a write to
-    the API server with every pass (P7)."""
+    the API server with every pass (P7). `wobble` is what the demand is off by chance."""
     exact = need(demand, per_replica)
     if exact is None or before is None or demand is None or not per_replica:
         return exact
     least, most = per_replica * (before - 1), per_replica * before
-    fits = least * (1 - TOLERANCE) <= demand <= most * (1 + TOLERANCE)
+    fits = least * (1 - TOLERANCE) - wobble <= demand <= most * (1 + TOLERANCE) + wobble
     return before if fits else exact
 
 
@@ -110,20 +121,20 @@ def measured_per_replica(
 ) -> float | None:
     """Jobs per second of one busy replica, from rates that are averages over `window`.
 
-    Measured while enough work waits; remembered otherwise. A smaller number than remembered counts
-    only when the oldest job has waited for the whole window, or idle time would be taken for slow
-    work. Replaced only when it moved by more than the tolerance, so that a steady queue writes
-    nothing (P7).
+    Measured while enough work waits; remembered otherwise. Idle workers, or the oldest job waiting
+    for less than the window, make the measured number a lower bound: it can raise the remembered
+    one, but not lower it, or idle time would be taken for slow work. Replaced only when it moved
+    by more than the tolerance, so that a steady queue writes nothing (P7).
     """
-    if load.throughput is None or load.waiting is None or ready < 1:
-        return remembered
-    if load.waiting < ready * BUSY_JOBS_PER_REPLICA or load.throughput <= 0:
+    if load.throughput is None or load.waiting is None or ready < 1 or load.throughput <= 0:
         return remembered
     measured = load.throughput / ready
-    busy_throughout = load.oldest is not None and load.oldest >= window
-    if remembered and measured < remembered and not busy_throughout:
-        return remembered
-    if remembered and abs(measured - remembered) <= TOLERANCE * remembered:
+    busy = load.waiting >= ready * BUSY_JOBS_PER_REPLICA
+    if not remembered:
+        return digits(measured, 3) if busy else remembered
+    busy_throughout = busy and load.oldest is not None and load.oldest >= window
+    moved = abs(measured - remembered) > TOLERANCE * remembered
+    if not moved or (measured < remembered and not busy_throughout):
         return remembered
     return digits(measured, 3)
 

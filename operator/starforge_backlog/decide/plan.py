@@ -54,6 +54,17 @@ class ScaleTo:
 Action = Pause | Resume | ScaleTo
 
 
+def words(action: Action) -> str:
+    """The action in a sentence."""
+    match action:
+        case Pause(producer, _, _, why):
+            return f"pause {producer}: {why}"
+        case Resume(held, why):
+            return f"resume {held.producer}: {why}"
+        case ScaleTo():
+            return f"scale {action.from_} -> {action.to}: {action.why}"
+
+
 class Cause(StrEnum):
     """The runbook's root causes that this version can tell apart."""
 

@@ -37,6 +37,9 @@ from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
+# A pause of ours is in force, or may be.
+OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
+
 
 @dataclass(frozen=True, slots=True)
 class Producers:
@@ -87,7 +90,7 @@ def decide_producers(
             kept.append(entry)
     for entry in remembered.values():
         # Taken out of the spec while paused: the entry says where it is.
-        if entry.state in {PauseState.HELD, PauseState.INTENDED}:
+        if entry.state in OURS:
             actions.append(Resume(entry, "the policy names this producer no more"))
             kept.append(entry)
     return Producers(tuple(actions), tuple(kept))
@@ -109,9 +112,11 @@ def _after_our_write(
 def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
     """Release whatever we paused: the policy is deleted or switched to `Observe` (P4).
 
-    Does not wait for readings: the release itself is a compare-and-set.
+    Does not wait for readings: the release itself is a compare-and-set. What could not be released
+    before comes last, because the first failure keeps those after it waiting.
     """
-    ours = [e for e in entries if e.state in {PauseState.HELD, PauseState.INTENDED}]
+    ours = [e for e in entries if e.state in OURS]
+    ours.sort(key=lambda entry: bool(entry.message))
     return Producers(tuple(Resume(entry, why) for entry in ours), entries)
 
 

@@ -18,7 +18,7 @@ from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.laststep import judge_last_step
-from starforge_backlog.decide.need import TOLERANCE, demand, need
+from starforge_backlog.decide.need import TOLERANCE, chance, demand, need
 from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.ownership import yield_to_others
 from starforge_backlog.decide.plan import StepKind
@@ -232,9 +232,11 @@ def _idle_at(at: Situation, replicas: int) -> bool:
         # idle pods help nobody - and their pools may be what keeps a breaker open.
         return False
     if per_replica and wanted is not None:
-        # Once idle, a demand that wobbles within the tolerance does not start the time anew.
-        spare = TOLERANCE if at.before.idle_since is None else 0
-        return wanted <= per_replica * replicas * (1 - spare)
+        capacity = per_replica * replicas
+        if at.before.idle_since is None:
+            return wanted <= capacity * (1 - TOLERANCE)
+        # Once idle, a demand that wobbles by chance does not start the time anew.
+        return wanted <= capacity + chance(at.load.arrivals or 0.0, at.spec.scaling.observe_for)
     # Never seen under load: with fewer jobs waiting than workers, nobody is late.
     return at.load.waiting < at.workload.replicas
 

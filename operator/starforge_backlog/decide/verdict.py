@@ -8,13 +8,12 @@ inconclusive  a reading is missing; wait, and judge when it is back
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import Baseline, Step, StepVerdict
-from starforge_backlog.decide.need import Load
+from starforge_backlog.decide.need import Load, chance
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import Workload
 
@@ -24,8 +23,6 @@ READY_WITHIN = timedelta(minutes=3)
 # Of the throughput that the added replicas should bring, this share must arrive. Less means that
 # something else (the database, a lock, one hot row) is the limit.
 USEFUL_SHARE = 0.25
-# How far a measured rate may lie off by chance, in standard deviations of a count.
-NOISE_SIGMAS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ def _by_backlog(before: Baseline, after: Baseline) -> Judgement:
 def _by_throughput(step: Step, before: float, after: Baseline, observe_for: timedelta) -> Judgement:
     now = after.throughput_per_second or 0.0
     expected = before * (step.to - step.from_) / max(1, step.from_)
-    noise = NOISE_SIGMAS * math.sqrt(before / max(1.0, observe_for.total_seconds()))
+    noise = chance(before, observe_for)
     change = f"throughput {before:g} -> {now:g} jobs/s with {step.from_} -> {step.to} replicas"
     if before <= 0 and now <= 0:
         # Jobs that take longer than the window look the same as workers that do nothing.
@@ -123,7 +120,10 @@ def _by_throughput(step: Step, before: float, after: Baseline, observe_for: time
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if now < before - noise:
         return Judgement(StepVerdict.FAILED, f"{change}: it fell")
-    if now < before + USEFUL_SHARE * expected - noise:
+    # Chance is allowed for, but not until a step passes that brought less than nothing: where jobs
+    # are few, such steps would climb past the point where workers help, one by one.
+    least = USEFUL_SHARE * expected
+    if now < before + least - min(noise, least):
         return Judgement(StepVerdict.FAILED, f"{change}: the step added nothing")
     return Judgement(StepVerdict.PASSED, change)
 

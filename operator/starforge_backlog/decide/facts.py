@@ -1,0 +1,135 @@
+"""What this pass' readings say, before anything is decided: load, pressure, budget, objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import BudgetStatus, QueueBacklogPolicyStatus, ScalingStatus
+from starforge_backlog.decide.budget import budget, free_replicas
+from starforge_backlog.decide.laststep import settled
+from starforge_backlog.decide.need import (
+    Load,
+    chance,
+    demand,
+    load,
+    measured_per_replica,
+    steady_need,
+)
+from starforge_backlog.decide.objectives import missed
+from starforge_backlog.decide.pressure import pressure, utilization_percent
+from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Readings put together."""
+
+    load: Load
+    utilization: Reading[float]  # percent of the connection limit
+    pressure: tuple[str, ...] | None  # None: cannot be read
+    budget: BudgetStatus | Unknown | None  # None: the policy names no database
+    missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
+
+
+def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot) -> Facts:
+    """The facts of one pass. `before` holds the peak of other clients over a restart."""
+    return Facts(
+        load=load(seen.queues.items()),
+        utilization=_utilization(spec, seen),
+        pressure=_pressure(spec, seen),
+        budget=_budget(spec, before, seen),
+        missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
+    )
+
+
+def free_steps(spec: QueueBacklogPolicySpec, seen: Snapshot) -> int | None:
+    """Replicas that the connections free right now would serve; None when that is unknown."""
+    if spec.database is None or seen.database is None:
+        return None
+    connections, each = seen.database.connections, seen.per_replica
+    if not isinstance(connections, Known) or not isinstance(each, Known):
+        return None
+    return free_replicas(spec.database, connections.value, each.value)
+
+
+def measured(
+    spec: QueueBacklogPolicySpec,
+    before: ScalingStatus,
+    seen: Snapshot,
+    facts: Facts,
+    now: datetime,
+) -> ScalingStatus:
+    """What this pass measured, whatever is decided from it."""
+    if not isinstance(seen.workload, Known):
+        return before
+    workload, window = seen.workload.value, spec.scaling.observe_for
+    per_replica = before.throughput_per_replica
+    if settled(before, workload, window, now):
+        per_replica = measured_per_replica(facts.load, workload.ready, per_replica, window)
+    wanted = demand(facts.load, spec.scaling.drain_within)
+    wobble = chance(facts.load.arrivals or 0.0, window)
+    return before.model_copy(
+        update={
+            "replicas": workload.replicas,
+            "budget": (facts.budget.replicas if isinstance(facts.budget, BudgetStatus) else None),
+            "need": steady_need(wanted, per_replica, before.need, wobble),
+            "throughput_per_replica": per_replica,
+        }
+    )
+
+
+def _utilization(spec: QueueBacklogPolicySpec, seen: Snapshot) -> Reading[float]:
+    if spec.database is None or seen.database is None:
+        return Unknown(Why.NOT_CONFIGURED, "the policy names no database", seen.taken_at)
+    match seen.database.connections:
+        case Known(connections, at):
+            return Known(utilization_percent(spec.database, connections), at)
+        case Unknown() as unknown:
+            return unknown
+
+
+def _pressure(spec: QueueBacklogPolicySpec, seen: Snapshot) -> tuple[str, ...] | None:
+    """Signs of pressure; None when they cannot be read. No database, no pressure."""
+    if spec.database is None or seen.database is None:
+        return ()  # both or neither, see `judged`
+    connections, health = seen.database.connections, seen.database.health
+    if not isinstance(connections, Known) or not isinstance(health, Known):
+        return None
+    return pressure(spec.database, connections.value, health.value)
+
+
+def _budget(
+    spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot
+) -> BudgetStatus | Unknown | None:
+    if spec.database is None or seen.database is None:
+        return None
+    connections, workload, each = seen.database.connections, seen.workload, seen.per_replica
+    for part in (connections, workload, each):
+        if isinstance(part, Unknown):
+            return part
+    assert isinstance(connections, Known)
+    assert isinstance(workload, Known)
+    assert isinstance(each, Known)
+    if connections.value.read_only:
+        return Unknown(
+            Why.READ_ONLY,
+            "the server is a read-only standby; point spec.database.url at the primary",
+            connections.at,
+        )
+    if not seen.claims_complete:
+        return Unknown(
+            Why.NOT_YET, "not every policy of this database was read yet", connections.at
+        )
+    if not each.value.role:
+        return Unknown(
+            Why.NOT_CONFIGURED,
+            "nothing tells which role the workers log in as; set spec.database.workerRole",
+            each.at,
+        )
+    remembered = before.budget.others if before.budget is not None else None
+    return budget(
+        spec.database, connections.value, workload.value, each.value, seen.claims, remembered
+    )
