@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 
-from starforge_backlog.api.queue import StatusNames
+from starforge_backlog.api.queue import PostgresQueue, Queue, StatusNames
+from starforge_backlog.clock import utc_now
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.url import parse_url
 from starforge_backlog.queues.postgres.catalog import Column, quoted
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
 from starforge_backlog.queues.postgres.ended import parse_ended
 from starforge_backlog.queues.postgres.gate import TimeoutBreaker
+from starforge_backlog.queues.postgres.observer import PostgresQueueSource
 from starforge_backlog.queues.postgres.plan import parse_plan
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.words import Group, Words, resolve_words
+from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.snapshot import Confidence, Count, Why
 
 STATUS = Column("status", "text", False, True, None, (), ())
@@ -36,6 +41,7 @@ STATUS = Column("status", "text", False, True, None, (), ())
         ),
         ("CHECK (((status = 'a'::text) OR (status = 'b'::text)))", ("a", "b")),
         ("CHECK ((status = ANY (ARRAY['a'::text, 'b'::text]))) NOT VALID", ("a", "b")),
+        ("CHECK (((s IS NOT NULL) AND (s = ANY (ARRAY['a'::text, 'b'::text]))))", ("a", "b")),
         # These do not list what may occur.
         ("CHECK ((status <> 'never'::text))", None),
         ("CHECK ((status ~ '^[a-z]+$'::text))", None),
@@ -76,6 +82,20 @@ def test_no_word_for_waiting_is_a_problem() -> None:
     found = resolve_words(StatusNames(), allowed=("new", "old"), seen=())
     assert isinstance(found, Problem)
     assert found.why is Why.STATUS_NOT_MAPPED
+
+
+def test_readers_are_shared_as_long_as_the_connection_is_the_same() -> None:
+    rooms = QueueRooms(utc_now)
+    url = parse_url("postgresql://u@localhost/d")
+    queue = Queue(name="jobs", postgres=PostgresQueue())
+    database = Database(url)
+    one, other = rooms.source(queue, database), rooms.source(queue, database)
+    assert isinstance(one, PostgresQueueSource)
+    assert isinstance(other, PostgresQueueSource)
+    assert one.queues is other.queues
+    reopened = rooms.source(queue, Database(url))
+    assert isinstance(reopened, PostgresQueueSource)
+    assert reopened.queues is not one.queues
 
 
 def test_names_are_quoted_where_sql_needs_it() -> None:

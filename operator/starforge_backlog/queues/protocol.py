@@ -18,7 +18,8 @@ class QueueSource(Protocol):
     async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:
         """What the queue holds and how it flows.
 
-        Rates are averaged over `rate_window` (`scaling.observeFor`). A reading that somebody else
+        Rates are averaged over `rate_window` (`scaling.observeFor`), or the nearest that the
+        source can do. A reading that somebody else
         caused is shared when it is not older than `max_age`; each value carries the time at which
         it was read. Expected faults (unreachable, no permission, wrong name) are `Unknown`
         readings, never exceptions.

@@ -56,7 +56,8 @@ class Column:
         """The words that an enum or a CHECK constraint permits; None for free text."""
         if self.labels:
             return self.labels
-        lists = [literals(check) for check in self.checks if _LIST_OF_WORDS.match(check)]
+        checks = [check.replace("IS NOT NULL", "") for check in self.checks]
+        lists = [literals(check) for check in checks if _LIST_OF_WORDS.match(check)]
         return next((words for words in lists if words), None)
 
 

@@ -43,7 +43,9 @@ class GroupPlan:
     by_type: bool = False
     head: Head | None = None
     capped: bool = False
-    indexes: tuple[str, ...] = ()
+    # Names of the indexes that lead to the types, and to the line.
+    type_indexes: tuple[str, ...] = ()
+    line_indexes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +97,15 @@ async def find_access(
 async def _group_plan(
     database: Fetches, table: JobTable, group: Group, most: float, settings: ObserverSettings
 ) -> GroupPlan:
-    indexes: list[str] = []
+    type_indexes: tuple[str, ...] = ()
+    line_indexes: list[str] = []
     by_type = False
     narrow = statements.by_type(table, group, settings.least_counted)
     plan = None if narrow is None else await _explain(database, narrow)
     if plan is not None and _fits(plan, settings, strict=True):
         types = _TYPES_USUAL * len(table.words.of(group))
         by_type = plan.cost * min(1.0, types / max(plan.rounds, 1.0)) < most
-        if by_type:
-            indexes += plan.indexes
+        type_indexes = plan.indexes
     # The order matters only for a line.
     head: Head | None = None
     for choice in (Head.ORDERED, Head.ANY) if group is Group.WAITING else (Head.ANY,):
@@ -113,14 +115,14 @@ async def _group_plan(
         plan = None if statement is None else await _explain(database, statement)
         if plan and plan.cost < most and _fits(plan, settings, strict=choice is Head.ORDERED):
             head = choice
-            indexes += plan.indexes
+            line_indexes += plan.indexes
             break
     statement = statements.capped(table, group, settings.most_counted)
     plan = None if statement is None else await _explain(database, statement)
     capped = plan is not None and plan.cost < most and _fits(plan, settings, strict=True)
     if capped and plan is not None:
-        indexes += plan.indexes
-    return GroupPlan(by_type, head, capped, tuple(dict.fromkeys(indexes)))
+        line_indexes += plan.indexes
+    return GroupPlan(by_type, head, capped, type_indexes, tuple(dict.fromkeys(line_indexes)))
 
 
 def _fits(plan: Plan, settings: ObserverSettings, *, strict: bool) -> bool:

@@ -194,10 +194,16 @@ def _oldest(
 
 
 def _indexes(seen: TableReading) -> tuple[str, ...]:
-    if seen.access is None or seen.tier not in (Tier.BY_TYPE, Tier.HEAD):
+    plan = None if seen.access is None else seen.access.groups.get(Group.WAITING)
+    if plan is None:
         return ()
-    plan = seen.access.groups.get(Group.WAITING)
-    return () if plan is None else plan.indexes
+    match seen.tier:
+        case Tier.BY_TYPE:
+            return plan.type_indexes
+        case Tier.HEAD:
+            return plan.line_indexes
+        case _:
+            return ()
 
 
 def _named(queue: str, reading: Reading[T]) -> Reading[T]:
