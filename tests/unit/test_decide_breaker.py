@@ -14,13 +14,10 @@ from starforge_backlog.api.status import BreakerState, BreakerStatus, QueueBackl
 from starforge_backlog.decide.breaker import (
     CALM,
     LONGEST_OPEN,
-    Level,
-    name,
-    readable,
-    signal,
     step,
     stop_clocks,
 )
+from starforge_backlog.decide.signals import Level, name, readable, signal
 from starforge_backlog.snapshot import Known, Outcomes, QueueReading, Reading, Unknown, Why
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED

@@ -20,7 +20,7 @@ from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, calm, setups, stor
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
-from starforge_backlog.decide import breaker, budget, scaling
+from starforge_backlog.decide import breaker, budget, decision, scaling
 from starforge_backlog.decide.breaker import LONGEST_OPEN
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
@@ -148,6 +148,6 @@ def test_the_watch_sees_a_release_taken_blind(monkeypatch: pytest.MonkeyPatch) -
     ) -> BreakerStatus:
         return status.model_copy(update={"state": BreakerState.HALF_OPEN, "since": now})
 
-    monkeypatch.setattr(breaker, "readable", lambda *_: True)
+    monkeypatch.setattr(decision, "readable", lambda *_: True)
     monkeypatch.setattr(breaker, "_open", half_open_at_once)
     assert "P2" in broken_by(setup, blind)

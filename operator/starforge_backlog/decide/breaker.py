@@ -11,24 +11,18 @@ and the time without a reading counts as nothing (P2).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
+from starforge_backlog.decide.signals import LONG_AGO, Level, Signal, name, signal
 from starforge_backlog.snapshot import (
-    Confidence,
-    Known,
-    Outcomes,
     QueueReading,
     Reading,
     Unknown,
-    Why,
 )
 
-# The trip value itself, in percent of the trip value.
-TRIPPED = 100
 # No signal recovers closer to its trip value than this, in percent of it, or it would flap.
 NEAR_TRIP = 90
 # An open breaker waits this much longer before each further probe that failed.
@@ -37,32 +31,6 @@ PROBE_BACKOFF = 2
 LONGEST_OPEN = timedelta(minutes=30)
 # A breaker that stayed closed for this long has had its calm: the next opening counts as first.
 CALM = timedelta(minutes=30)
-# Before every moment that a status can hold; earlier than any comparison needs.
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Where a rule's signal stands. `percent_of_trip` is 100 at the trip value.
-
-    `enough` is false for a ratio of too few samples: that neither trips nor holds a breaker open,
-    or a paused queue, where nothing ends, could never be probed.
-    """
-
-    percent_of_trip: float
-    text: str
-    at: datetime  # when it was read
-    covers_since: datetime  # a ratio covers the time from here to `at`; others only `at`
-    at_least: bool = False
-    enough: bool = True
-
-    @property
-    def exceeds(self) -> bool:
-        """At or above the trip value, by enough samples."""
-        return self.enough and self.percent_of_trip >= TRIPPED
-
-
-Signal = Level | Unknown
 
 
 def step(
@@ -102,7 +70,7 @@ def step(
         case BreakerState.OPEN:
             return _open(breaker, status, signals, now)
         case BreakerState.HALF_OPEN:
-            began = max(m for m in (status.since, released_at, _LONG_AGO) if m is not None)
+            began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
             return _half_open(breaker, status, signals, now, began=began, held=held)
 
 
@@ -110,112 +78,6 @@ def stop_clocks(status: BreakerStatus, now: datetime) -> BreakerStatus:
     """Nobody looks (suspended, held by annotation): time that passes is a gap, as if unknown."""
     rules = tuple(_gap(rule, now) for rule in status.rules)
     return status if rules == status.rules else status.model_copy(update={"rules": rules})
-
-
-def readable(
-    breaker: Breaker, queues: Mapping[str, QueueReading], utilization: Reading[float]
-) -> bool:
-    """Whether every signal is known now: nothing is resumed while one is not (P2)."""
-    return not any(
-        isinstance(signal(trip, breaker, queues, utilization), Unknown) for trip in breaker.trip
-    )
-
-
-def name(trip: Trip) -> str:
-    """The signal a rule looks at, with its value: the key under which its memory is kept."""
-    if trip.waiting is not None:
-        return f"waiting>={trip.waiting}"
-    if trip.oldest_age is not None:
-        return f"oldestAge>={format_duration(trip.oldest_age)}"
-    if trip.failed_percent is not None:
-        return f"failedPercent>={trip.failed_percent}"
-    return f"databaseUtilizationPercent>={trip.database_utilization_percent}"
-
-
-def signal(
-    trip: Trip,
-    breaker: Breaker,
-    queues: Mapping[str, QueueReading],
-    utilization: Reading[float],
-) -> Signal:
-    """The rule's signal over the queues of the breaker (all, when it names none)."""
-    chosen = [q for n, q in queues.items() if not breaker.queues or n in breaker.queues]
-    if trip.waiting is not None:
-        return _waiting(trip.waiting, chosen)
-    if trip.oldest_age is not None:
-        return _oldest(trip.oldest_age, chosen)
-    if trip.failed_percent is not None:
-        return _failed(trip.failed_percent, trip.min_samples, chosen)
-    value = trip.database_utilization_percent or 0
-    match utilization:
-        case Known(used, at):
-            text = f"database connections {used:.0f}% (trips at {value}%)"
-            return Level(100 * used / value, text, at=at, covers_since=at)
-        case Unknown() as unknown:
-            return unknown
-
-
-def _waiting(value: int, queues: list[QueueReading]) -> Signal:
-    total, at_least, oldest_reading = 0, False, None
-    for queue in queues:
-        match queue.waiting:
-            case Known(count, at):
-                total += count.value
-                at_least = at_least or count.confidence is Confidence.AT_LEAST
-                oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
-            case Unknown() as unknown:
-                return unknown
-    if oldest_reading is None:
-        return _no_queue()
-    text = f"{total} waiting (trips at {value})"
-    return Level(
-        100 * total / value, text, at=oldest_reading, covers_since=oldest_reading, at_least=at_least
-    )
-
-
-def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
-    worst, oldest_reading = timedelta(0), None
-    for queue in queues:
-        match queue.oldest_due_age:
-            case Known(age, at):
-                worst = max(worst, age)
-                oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
-            case Unknown() as unknown:
-                return unknown
-    if oldest_reading is None:
-        return _no_queue()
-    text = f"oldest job {format_duration(worst)} (trips at {format_duration(value)})"
-    return Level(100 * (worst / value), text, at=oldest_reading, covers_since=oldest_reading)
-
-
-def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
-    ended: list[tuple[Outcomes, datetime]] = []
-    for queue in queues:
-        match queue.outcomes:
-            case Known(outcomes, at):
-                ended.append((outcomes, at))
-            case Unknown(Why.NO_SAMPLES, _, at):
-                # Nothing ended: a fact, not a gap. A drained queue under a pause has no outcomes,
-                # and waiting for some would be a pause that never ends.
-                ended.append((Outcomes(0, 0, timedelta(0)), at))
-            case Unknown() as unknown:
-                return unknown
-    if not ended:
-        return _no_queue()
-    samples = sum(outcomes.samples for outcomes, _ in ended)
-    percent = 100 * sum(outcomes.failed for outcomes, _ in ended) / samples if samples else 0.0
-    return Level(
-        100 * percent / value,
-        f"{percent:.1f}% of {samples} jobs failed (trips at {value}%)",
-        at=min(at for _, at in ended),
-        covers_since=min(at - outcomes.window for outcomes, at in ended),
-        enough=samples >= min_samples,
-    )
-
-
-def _no_queue() -> Unknown:
-    """The rules of the CRD forbid a breaker over a queue that the policy has not got."""
-    return Unknown(Why.NOT_CONFIGURED, "the breaker names no queue of the policy", _LONG_AGO)
 
 
 def _recovers_at(trip: Trip, below: int, pressure_percent: int) -> float:

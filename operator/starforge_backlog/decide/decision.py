@@ -30,6 +30,7 @@ from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
 from starforge_backlog.decide.producers import OURS, decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
+from starforge_backlog.decide.signals import readable
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.verdict import baseline
 from starforge_backlog.snapshot import Known, Snapshot, Unknown
@@ -166,9 +167,7 @@ def _breakers(
 def _unreadable(spec: QueueBacklogPolicySpec, seen: Snapshot, facts: Facts) -> frozenset[str]:
     """Breakers of which a signal cannot be read now."""
     return frozenset(
-        rule.name
-        for rule in spec.breakers
-        if not breakers.readable(rule, seen.queues, facts.utilization)
+        rule.name for rule in spec.breakers if not readable(rule, seen.queues, facts.utilization)
     )
 
 
