@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.simulator.backlog import Backlog
 from tests.simulator.setup import PARTS, Setup, What, moment
-from tests.simulator.spec import BACKGROUND, PRODUCER, QUEUE, ROLE
+from tests.simulator.spec import BACKGROUND, PRODUCER, QUEUE
 from tests.simulator.world import World
 
 from starforge_backlog.snapshot import (
@@ -69,7 +69,7 @@ class Eye:
     def look(self, world: World, at: datetime) -> tuple[Snapshot, Facts]:
         """One snapshot; `at` is the operator's own clock."""
         per_replica = Known(
-            PerReplica(self._setup.pool, self._setup.pool, "env PG_POOL_MAX", ROLE), at
+            PerReplica(self._setup.pool, self._setup.pool, "env PG_POOL_MAX", self._setup.role), at
         )
         workload, blind = self._look_at_workload(world, at)
         if world.lasts(What.STALE) and self._last is not None:
@@ -137,8 +137,12 @@ class Eye:
         others.append((now, world.others))
         while others[0][0] < now - PEAK_WINDOW:
             others.popleft()
-        workers = int(world.opened) + world.pods.terminating * self._setup.pool
-        present = {ROLE: workers, "web": world.others, "operator": OWN_CONNECTIONS}
+        workers = world.worker_connections
+        role = self._setup.role
+        own_role = role if self._setup.shared_role else "operator"
+        present = {"web": world.others, **world.neighbours}
+        present[role] = present.get(role, 0) + workers
+        present[own_role] = present.get(own_role, 0) + OWN_CONNECTIONS
         peak = max(count for _, count in others)
         return Connections(
             server="db",
@@ -148,12 +152,12 @@ class Eye:
             provider_reserved=0,
             database_limit=None,
             role_limits={},
-            clients=workers + world.others + OWN_CONNECTIONS,
+            clients=sum(present.values()),
             by_role=present,
             peak_by_role={**present, "web": peak},
             window=timedelta(seconds=min(PEAK_WINDOW, now - self._began)),
             own=OWN_CONNECTIONS,
-            own_role="operator",
+            own_role=own_role,
         )
 
     def _queue(self, queue: Backlog, now: float, at: datetime, hidden: str) -> QueueReading:

@@ -19,6 +19,7 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo
+from starforge_backlog.ledger import Ledger
 from starforge_backlog.outcome import Failed, Result, Written, merge
 
 
@@ -39,7 +40,17 @@ class Turn:
 class Operator:
     """Passes over one policy, with the faults that `World.pending` asks for."""
 
-    def __init__(self, world: World, spec: QueueBacklogPolicySpec) -> None:
+    def __init__(
+        self,
+        world: World,
+        spec: QueueBacklogPolicySpec,
+        *,
+        name: str = "policy",
+        ledger: Ledger | None = None,
+    ) -> None:
+        """`ledger` is shared by the policies of one operator (P1)."""
+        self.name = name
+        self.ledger = ledger or Ledger()
         self.world = world
         self.spec = spec
         self.eye = Eye(world.setup)
@@ -59,7 +70,11 @@ class Operator:
         now = self._clock()
         before = self._status
         snapshot, facts = self.eye.look(world, now)
+        snapshot = self.ledger.count(self.name, self.spec.target, snapshot)
         plan = decide(self.spec, before, snapshot, now, owner=OWNER)
+        for action in plan.actions:
+            if isinstance(action, ScaleTo):
+                self.ledger.raise_to(self.name, action.connections)
         killed = faults.get(What.KILL)
         done: list[Action] = []
         status = self._carry_out(plan, before, now, faults, done)

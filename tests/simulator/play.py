@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,8 +39,10 @@ def play(
     watch = Watch(setup, world, clock_is_true=all(e.what is not What.CLOCK for e in events))
     others = sorted((e for e in events if e.what is What.REPLICAS), key=lambda e: e.at)
     last: Turn | None = None
+    scatter = random.Random(seed)
     while world.now < until:
-        world.advance(world.now + setup.interval)
+        wait = setup.interval * (1 + setup.jitter * scatter.uniform(-1, 1))
+        world.advance(world.now + wait)
         while others and others[0].at <= world.now:
             watch.others(others.pop(0))
         turn = operator.turn()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tests.simulator.eye import OWN_CONNECTIONS
 from tests.simulator.operator import Turn, known
 from tests.simulator.setup import Event, Setup, What
 from tests.simulator.world import World
@@ -126,7 +127,7 @@ class Watch:
     def _raised(self, turn: Turn, step: ScaleTo) -> None:
         setup, facts = self.setup, turn.facts
         pods = step.to + surge(step.to, setup.surge) + facts.terminating
-        most = pods * setup.pool + facts.others + setup.headroom
+        most = pods * setup.pool + facts.others + OWN_CONNECTIONS + setup.headroom
         if most > self.world.usable:
             self._break(turn, "P1", f"{step.to} replicas can mean {most} > {self.world.usable}")
         if setup.max_replicas is not None and step.to > setup.max_replicas:

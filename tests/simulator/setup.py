@@ -28,7 +28,9 @@ class Setup:
     # Worker connections beyond which the database gets slower for everybody; None: never.
     knee: int | None = None
     knee_power: float = 1.5  # above 1: more workers than the knee finish less in total
+    shared_role: bool = False  # the operator logs in as the workers do
     # workers
+    role: str = "worker"  # the database user of the pods
     pool: int = 4
     surge: str = "25%"
     start_replicas: int = 2
@@ -47,6 +49,7 @@ class Setup:
     write_owner: bool = True
     # policy
     interval: float = 15.0
+    jitter: float = 0.0  # share of the interval by which a pass comes early or late
     observe_for: float = 90.0
     step_up: int = 2
     step_down: int = 1

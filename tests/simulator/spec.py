@@ -14,7 +14,6 @@ OWNER = "policy-uid"
 PRODUCER = "ingestion"
 QUEUE = "jobs"
 BACKGROUND = "background"
-ROLE = "worker"
 
 
 def policy(setup: Setup) -> QueueBacklogPolicySpec:

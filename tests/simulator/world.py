@@ -45,6 +45,7 @@ class World:
         self.pending: list[Event] = []  # events for the operator, until its next pass
         self._until: dict[What, float] = {}
         self.came: list[int] = []
+        self.neighbours: dict[str, int] = {}  # other policies' workers: role, connections open
         self._script = script
         self._events = sorted(events, key=lambda event: event.at)
         self._next = 0
@@ -82,6 +83,11 @@ class World:
     def waiting(self) -> int:
         """Jobs that wait, in all queues."""
         return self.queue.waiting + self.other_queue.waiting
+
+    @property
+    def worker_connections(self) -> int:
+        """Connections that the workers have open, those about to end included."""
+        return int(self.opened) + self.pods.terminating * self.setup.pool
 
     @property
     def usable(self) -> int:
@@ -160,7 +166,7 @@ class World:
                 self.arrivals = amount
             case What.OTHERS:
                 # Other clients cannot have what the workers hold already.
-                held = int(self.opened) + self.pods.terminating * self.setup.pool
+                held = self.worker_connections + sum(self.neighbours.values())
                 self.others = max(0, min(int(amount), self.usable - held - 1))
             case What.LOCKS:
                 self.lock_waiters = int(amount)

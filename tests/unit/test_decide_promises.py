@@ -14,14 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.simulator.aftermath import LAST_TROUBLE, Aftermath
+from tests.simulator.neighbours import Neighbours
 from tests.simulator.play import Run, play
 from tests.simulator.setup import Event, Setup, What
-from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, calm, setups, storms
+from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, STORM, calm, setups, storms
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
 from starforge_backlog.decide import breaker, budget, decision, scaling
 from starforge_backlog.decide.breaker import LONGEST_OPEN
+from starforge_backlog.ledger import Ledger
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 HOUR = 3600.0
@@ -90,6 +92,61 @@ def test_a_clock_that_jumps_breaks_no_promise_but_times(
     assert aftermath.released_at is not None
     if not setup.noisy:
         assert aftermath.silent_since is not None
+
+
+# What happens to neighbours. Not another writer of replicas: what it adds between two passes is
+# known to nobody, and no write of ours.
+AMONG_NEIGHBOURS = tuple(
+    what for what in EVERYTHING if what not in {What.REPLICAS, What.KILL, What.BLIND, What.STALE}
+)
+
+
+@st.composite
+def neighbourhoods(
+    draw: st.DrawFn,
+) -> tuple[tuple[Setup, ...], tuple[tuple[Event, ...], ...]]:
+    """Two or three policies on one database, with roles of their own or one for all."""
+    first = draw(setups())
+    same_role = draw(st.booleans())
+    others = [
+        replace(
+            draw(setups()),
+            max_connections=first.max_connections,
+            superuser_reserved=first.superuser_reserved,
+            others=first.others,
+            role="worker" if same_role else f"worker-{n}",
+        )
+        for n in range(draw(st.integers(1, 2)))
+    ]
+    everybody = (first, *others)
+    return everybody, tuple(draw(storms(AMONG_NEIGHBOURS)) for _ in everybody)
+
+
+@long_enough
+@search
+@given(neighbourhoods())
+def test_policies_on_one_database_share_one_budget(
+    drawn: tuple[tuple[Setup, ...], tuple[tuple[Event, ...], ...]],
+) -> None:
+    neighbours = Neighbours(*drawn)
+    neighbours.play(STORM, drawn[0][0].interval)
+    assert neighbours.broken == []
+
+
+def test_the_check_of_neighbours_sees_a_claim_that_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Setup(backlog=9000, arrivals=30, others=20, pressure_percent=100, pool_fills_in=9000)
+    two = replace(one, role="worker-2")
+    neighbours = Neighbours((one, two), ((), ()))
+    neighbours.play(HOUR, one.interval)
+    assert neighbours.broken == []
+    assert min(neighbours.raised) > 1
+
+    monkeypatch.setattr(Ledger, "others", lambda *_: ())
+    careless = Neighbours((one, two), ((), ()))
+    careless.play(HOUR, one.interval)
+    assert careless.broken != []
 
 
 # --- the watch itself can fail --------------------------------------------------------------------

@@ -1,0 +1,72 @@
+"""Several policies on one database, under one operator: their connections are one sum (P1)."""
+
+from __future__ import annotations
+
+from tests.simulator.eye import OWN_CONNECTIONS
+from tests.simulator.operator import Operator, Turn
+from tests.simulator.promises import STEP_NEEDS
+from tests.simulator.setup import Event, Setup
+from tests.simulator.spec import policy
+from tests.simulator.world import World
+
+from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.plan import ScaleTo
+from starforge_backlog.ledger import Ledger
+
+
+class Neighbours:
+    """Worlds that share a database: what one opens, the others see."""
+
+    def __init__(self, setups: tuple[Setup, ...], storms: tuple[tuple[Event, ...], ...]) -> None:
+        self.broken: list[str] = []
+        self.raised = [0 for _ in setups]  # steps up of each policy
+        ledger = Ledger()
+        self._operators = [
+            Operator(World(setup, events), policy(setup), name=f"ns/{n}", ledger=ledger)
+            for n, (setup, events) in enumerate(zip(setups, storms, strict=True))
+        ]
+        for operator in self._operators:
+            ledger.expect(operator.name)
+
+    def play(self, until: float, interval: float) -> None:
+        """Pass after pass; the policies take turns within each interval."""
+        now = 0.0
+        while now < until:
+            now += interval
+            for number, operator in enumerate(self._operators):
+                self._share(operator)
+                operator.world.advance(now)
+                turn = operator.turn()
+                if turn is not None:
+                    self._check(number, turn)
+
+    def _share(self, operator: Operator) -> None:
+        """Other clients are everybody's; workers of other policies are strangers with a claim."""
+        first, world = self._operators[0].world, operator.world
+        if world is not first:
+            world.others = first.others
+        world.neighbours = {}
+        for other in self._operators:
+            if other is not operator:
+                role, count = other.world.setup.role, other.world.worker_connections
+                world.neighbours[role] = world.neighbours.get(role, 0) + count
+
+    def _check(self, number: int, turn: Turn) -> None:
+        for action in turn.done:
+            if not isinstance(action, ScaleTo) or action.to <= action.from_:
+                continue
+            self.raised[number] += 1
+            world = self._operators[number].world
+            most = sum(_potential(operator.world) for operator in self._operators)
+            most += turn.facts.others + OWN_CONNECTIONS + world.setup.headroom
+            if most > world.usable:
+                self.broken.append(f"{turn.at:.0f} s: all together can mean {most} connections")
+            if not turn.facts.blind.isdisjoint(STEP_NEEDS):
+                self.broken.append(f"{turn.at:.0f} s: a step up without {turn.facts.blind}")
+
+
+def _potential(world: World) -> int:
+    """Connections that the pods of one policy can open, during a rollout as well."""
+    pods = world.pods
+    living = max(pods.replicas + surge(pods.replicas, world.setup.surge), pods.living)
+    return (living + pods.terminating) * world.setup.pool
