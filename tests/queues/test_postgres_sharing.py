@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from starforge_backlog.api.queue import ColumnNames, PostgresQueue
-from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.queues.postgres.settings import ObserverSettings
@@ -156,17 +156,38 @@ async def test_waiting_for_the_line_is_no_work(
         queued.now += 2.0
 
 
+@pytest.mark.parametrize(
+    "fault", [DatabaseFault(Why.UNREACHABLE, "Nothing answers."), NoAnswer(1.8), NoTurn()]
+)
 async def test_a_server_that_is_away_is_asked_again_at_once(
-    admin: Admin, recorder: Recorder, settings: ObserverSettings
+    admin: Admin, recorder: Recorder, settings: ObserverSettings, fault: DatabaseFault
 ) -> None:
     """Its connection paces itself; a pause of ours on top would only keep us blind."""
     run(admin, *schemas.MODEL)
     slow = Slow(recorder, seconds=3.0)
     queues = PostgresQueues(slow, timer=lambda: slow.now, settings=settings)
     recorder.fails_on = "AS scheduled"
-    recorder.fault = DatabaseFault(Why.UNREACHABLE, "Nothing answers.")
-    seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
-    assert isinstance(seen.waiting, Unknown)
+    recorder.fault = fault
+    for _ in range(settings.most_timeouts + 1):
+        seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+        assert isinstance(seen.waiting, Unknown)
+        assert "FROM part" not in recorder.asked[-1]  # no second wait for the counters
     recorder.fault = None
     seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
     assert isinstance(seen.waiting, Known)
+    assert seen.how.startswith("counted in full")  # it is not the table's fault
+
+
+async def test_a_statement_that_hits_its_limit_is_paid_for(
+    admin: Admin, recorder: Recorder, settings: ObserverSettings
+) -> None:
+    run(admin, *schemas.MODEL)
+    slow = Slow(recorder, seconds=0.8)
+    queues = PostgresQueues(slow, timer=lambda: slow.now, settings=settings)
+    recorder.fails_on = "AS scheduled"
+    recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its limit.", sqlstate="57014")
+    for _ in range(100):
+        seen = await queues.read("jobs", PostgresQueue(), rate_window=WINDOW, max_age=timedelta(0))
+        assert isinstance(seen.waiting, Unknown)
+        slow.now += 1.0
+    assert len(slow.counted) == 3  # 0.8 s, then 40 s without a word

@@ -212,7 +212,7 @@ async def test_three_timeouts_lower_the_tier_for_a_while(
 ) -> None:
     make(admin, "I5")
     fill(admin, rows=ROWS, live=0.5, seed=0.2)
-    recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its time limit.")
+    recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its limit.", sqlstate="57014")
     recorder.fails_on = "RECURSIVE"
     for _ in range(settings.most_timeouts):
         seen = await watcher.read()
@@ -234,7 +234,7 @@ async def test_statistics_are_left_when_all_else_is_slow(
     make(admin, "none")
     fill(admin, rows=ROWS, live=0.5, seed=0.2)
     recorder.fails_on = "TABLESAMPLE"
-    recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its time limit.")
+    recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its limit.", sqlstate="57014")
     for _ in range(settings.most_timeouts):
         assert isinstance((await watcher.read()).waiting, Unknown)
     seen = await watcher.read()

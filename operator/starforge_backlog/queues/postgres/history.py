@@ -6,8 +6,7 @@ window are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from starforge_backlog.queues.postgres.activity import Counters
@@ -26,18 +25,27 @@ class Sample:
     counters: Counters
     depths: Depths | None
     arrived: int = 0
+    # Each sample is looked at as long as it is in a window, by every queue on the table.
+    _memo: dict[tuple[tuple[Group, ...], tuple[str, ...]], int | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def at(self) -> float:
         """Server time in seconds."""
         return self.counters.at
 
-    def exact(self, groups: Iterable[Group], types: Iterable[str] = ()) -> int | None:
+    def exact(self, groups: tuple[Group, ...], types: tuple[str, ...] = ()) -> int | None:
         """Jobs in these groups together, None unless each is exact."""
+        key = (groups, types)
+        if key not in self._memo:
+            self._memo[key] = self._exact(groups, types)
+        return self._memo[key]
+
+    def _exact(self, groups: tuple[Group, ...], types: tuple[str, ...]) -> int | None:
         if self.depths is None:
             return None
-        wanted = tuple(types)
-        depths = [self.depths.of(group, wanted) for group in groups]
+        depths = [self.depths.of(group, types) for group in groups]
         counts = [None if depth is None else depth.exact for depth in depths]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None

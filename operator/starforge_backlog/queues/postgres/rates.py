@@ -31,6 +31,7 @@ _RATIOS = (0.5, 20.0)  # updates per job that are believed
 _DELETES_LIKE_CLAIMS = 0.8
 
 _LIVE = (Group.WAITING, Group.IN_PROGRESS)
+_EVERYTHING = tuple(Group)
 _SET_ASIDE = (Group.FAILED, Group.QUARANTINED)
 INDEX_ON_END = "create an index on the column of spec.queues[].postgres.columns.updatedAt"
 
@@ -199,7 +200,7 @@ def _arrived(view: View, first: Sample, last: Sample) -> int | None:
     and are a second late, but see rows that came and went.
     """
     if last.counters.deleted == first.counters.deleted:
-        rows = _growth(first, last, tuple(Group), view.types)
+        rows = _growth(first, last, _EVERYTHING, view.types)
         if rows is not None and rows >= 0:
             return rows
     return None if view.types else last.arrived - first.arrived

@@ -116,11 +116,12 @@ class TableObserver:
                 ended = await self._read_ended(table)
         except DatabaseFault as caught:
             fault = caught
-        try:
-            # After the counts, because the server publishes the counters with a delay.
-            counters = await self._read_counters(table)
-        except DatabaseFault as caught:
-            fault = fault or caught
+        if fault is None or fault.sqlstate:  # a server that does not answer is not asked again
+            try:
+                # After the counts, because the server publishes the counters with a delay.
+                counters = await self._read_counters(table)
+            except DatabaseFault as caught:
+                fault = fault or caught
         self._pace(started, self._database.seconds - spent, fault)
         if counters is not None:
             self._remember(counters, depths)
