@@ -1,7 +1,7 @@
 """When passes run: one per policy and interval, and one at once when the spec was changed.
 
 Policies that share a database run at the same moment (give or take a moment, so that a hundred
-of them do not start in one tick), because then they share its readings: one set of statements
+of them do not start in one tick), because then they share its readings: a few sets of statements
 per interval, however many policies (P7).
 """
 
@@ -28,9 +28,17 @@ from starforge_backlog.report.metrics import ActionResult, PassResult, PolicyKey
 
 _log = structlog.stdlib.get_logger(__name__)
 
-# Policies of one database start within this time of each other; shorter than the time for which
-# readings are shared.
+# Policies of one database start within this time of each other: shorter than the time for which
+# readings are shared, so that they share them.
 SPREAD_SECONDS = 0.5
+# ... unless they are so many that they would wait for the one core that we run on, and for the API
+# server: a pass costs both about this much. Then some more sets of readings are the smaller evil.
+SECONDS_PER_PASS = 0.01
+# The spread is doubled rather than grown, so that a new policy moves the phases of the others only
+# when their number has doubled.
+SPREAD_STEP = 2
+# Of the interval; a policy that is always late by half of it is not on time any more.
+WIDEST_SPREAD = 0.5
 # The event loop's clock may be ahead of the wall clock by a little; a look that comes a moment too
 # early would have to come again.
 CLOCKS_APART_SECONDS = 0.01
@@ -51,7 +59,7 @@ class Runner:
     async def run(self) -> None:
         """Run passes until the policy is gone or the process stops."""
         loop = asyncio.get_running_loop()
-        due, woken = loop.time(), False
+        due, woken = loop.time(), True  # the first pass is as one that a change started
         while not self.stopped():
             self.wake.clear()
             interval, look_again_in = await self._one(max(0.0, loop.time() - due))
@@ -94,18 +102,18 @@ class Runner:
     def _next(self, now: float, interval: timedelta, *, woken: bool) -> float:
         """The next moment of this policy's phase (loop time)."""
         seconds = interval.total_seconds()
-        offset = self._phase() % seconds if seconds else 0.0
+        offset = self._phase(seconds) % seconds if seconds else 0.0
         periods = (now - offset) // seconds + 1 if seconds else 0
         due = offset + periods * seconds
         # A wake-up in the middle of an interval must not be followed by a pass right behind it.
         return due + seconds if woken and due - now < seconds / 4 else due
 
-    def _phase(self) -> float:
+    def _phase(self, interval: float) -> float:
         """Seconds; the same for policies with the same database, but for the spread."""
         meta, spec = self.body()["metadata"], self.body()["spec"]
         reference = (spec.get("database") or {}).get("url") or {"uid": meta["uid"]}
         shared = _hash(f"{meta['namespace']}/{dict(reference)}") * 3600
-        return shared + _hash(meta["uid"]) * SPREAD_SECONDS
+        return shared + _hash(meta["uid"]) * spread(self.rooms.health.policies, interval)
 
     async def _refuse(self, body: Mapping[str, Any], why: str) -> None:
         meta = body["metadata"]
@@ -141,6 +149,14 @@ class Runner:
         for result in done.results:
             metrics.action(key, result.action, _action_result(result))
         self.rooms.health.pass_finished()
+
+
+def spread(policies: int, interval: float) -> float:
+    """Seconds over which the policies of a database start, where the process runs so many."""
+    seconds = SPREAD_SECONDS
+    while seconds < policies * SECONDS_PER_PASS:
+        seconds *= SPREAD_STEP
+    return min(seconds, interval * WIDEST_SPREAD)
 
 
 def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:

@@ -46,6 +46,11 @@ class Health:
             self._last_sign = self._monotonic()  # there was nothing to do until now
         self._intervals[uid] = interval.total_seconds()
 
+    @property
+    def policies(self) -> int:
+        """How many are ours to run."""
+        return len(self._intervals)
+
     def policy_gone(self, uid: str) -> None:
         """A policy was deleted, or is somebody else's to run."""
         self._intervals.pop(uid, None)
