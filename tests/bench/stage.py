@@ -80,7 +80,7 @@ def make_secret(place: Place, namespace: str, name: str, url: str) -> None:
 
 
 def make_deployments(place: Place, namespace: str, names: list[str]) -> None:
-    """Targets of one replica, Ready without a process."""
+    """Targets of one replica with one connection, Ready without a process."""
     path = f"{APPS}/namespaces/{namespace}/deployments"
     _all(lambda name: place.api.create(path, _deployment(name)), names)
 
@@ -136,7 +136,7 @@ def _deployment(name: str) -> Json:
     container = {
         "name": "worker",
         "image": "none",
-        "env": [{"name": "PG_POOL_MAX", "value": "4"}],
+        "env": [{"name": "PG_POOL_MAX", "value": "1"}],
     }
     return {
         "metadata": {"name": name},

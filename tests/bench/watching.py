@@ -80,6 +80,8 @@ class Watching:
     def __init__(self, place: Place, databases: Sequence[JobDatabase], interval: float) -> None:
         self._place, self._databases, self._interval = place, databases, interval
         self._pid = place.pid()
+        # Opened before anything settles, and only one: it is a client that the budget counts.
+        self._admin = psycopg.connect(place.cluster.postgres.url(), autocommit=True)
         self._over = threading.Event()
         self._connections: list[int] = []
         self._rss: list[int] = []
@@ -102,6 +104,7 @@ class Watching:
         after = self._place.metrics()
         asked = self._place.audit.since(self._audit)
         commits = self._transactions() - self._commits
+        self._admin.close()
         lateness = Quantiles.between(self._before, after, "pass_lateness_seconds")
         return Cost(
             seconds=seconds,
@@ -119,25 +122,22 @@ class Watching:
 
     def _look_on(self) -> None:
         names = [database.name for database in self._databases]
-        with psycopg.connect(self._place.cluster.postgres.url(), autocommit=True) as admin:
-            while not self._over.wait(EVERY_SECONDS):
-                rows = admin.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-                    " AND datname = ANY(%s) GROUP BY datname",
-                    (OPERATOR, names),
-                ).fetchall()
-                self._connections.append(max((int(n) for (n,) in rows), default=0))
-                self._rss.append(resident_bytes(self._pid))
+        while not self._over.wait(EVERY_SECONDS):
+            rows = self._admin.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+                " AND datname = ANY(%s) GROUP BY datname",
+                (OPERATOR, names),
+            ).fetchall()
+            self._connections.append(max((int(n) for (n,) in rows), default=0))
+            self._rss.append(resident_bytes(self._pid))
 
     def _transactions(self) -> int:
         """Nobody but the operator works in these databases meanwhile."""
         names = [database.name for database in self._databases]
-        with psycopg.connect(self._place.cluster.postgres.url(), autocommit=True) as admin:
-            row = admin.execute(
-                "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database"
-                " WHERE datname = ANY(%s)",
-                (names,),
-            ).fetchone()
+        row = self._admin.execute(
+            "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname = ANY(%s)",
+            (names,),
+        ).fetchone()
         return int(row[0]) if row else 0
 
     def _worst_gap(self) -> float:
