@@ -17,22 +17,38 @@ from starforge_backlog.ledger import Ledger
 class Neighbours:
     """Worlds that share a database: what one opens, the others see."""
 
-    def __init__(self, setups: tuple[Setup, ...], storms: tuple[tuple[Event, ...], ...]) -> None:
+    def __init__(
+        self,
+        setups: tuple[Setup, ...],
+        storms: tuple[tuple[Event, ...], ...],
+        restarts: tuple[float, ...] = (),
+    ) -> None:
+        """At each of `restarts` the operator starts anew: only statuses are left."""
         self.broken: list[str] = []
         self.raised = [0 for _ in setups]  # steps up of each policy
-        ledger = Ledger()
+        self._now = 0.0
+        self._restarts = sorted(restarts)
         self._operators = [
-            Operator(World(setup, events), policy(setup), name=f"ns/{n}", ledger=ledger)
+            Operator(World(setup, events), policy(setup), name=f"ns/{n}")
             for n, (setup, events) in enumerate(zip(setups, storms, strict=True))
         ]
+        self._start()
+
+    def _start(self) -> None:
+        ledger = Ledger(lambda: self._now)
         for operator in self._operators:
+            operator.ledger = ledger
+            operator.eye.forget()
             ledger.expect(operator.name)
 
     def play(self, until: float, interval: float) -> None:
         """Pass after pass; the policies take turns within each interval."""
-        now = 0.0
-        while now < until:
-            now += interval
+        while self._now < until:
+            self._now += interval
+            now = self._now
+            if self._restarts and self._restarts[0] <= now:
+                self._restarts.pop(0)
+                self._start()
             for number, operator in enumerate(self._operators):
                 self._share(operator)
                 operator.world.advance(now)

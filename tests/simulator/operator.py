@@ -50,7 +50,7 @@ class Operator:
     ) -> None:
         """`ledger` is shared by the policies of one operator (P1)."""
         self.name = name
-        self.ledger = ledger or Ledger()
+        self.ledger = ledger or Ledger(lambda: world.now)
         self.world = world
         self.spec = spec
         self.eye = Eye(world.setup)
@@ -70,7 +70,7 @@ class Operator:
         now = self._clock()
         before = self._status
         snapshot, facts = self.eye.look(world, now)
-        snapshot = self.ledger.count(self.name, self.spec.target, snapshot)
+        snapshot = self.ledger.count(self.name, self.spec, before, snapshot)
         plan = decide(self.spec, before, snapshot, now, owner=OWNER)
         for action in plan.actions:
             if isinstance(action, ScaleTo):

@@ -46,8 +46,8 @@ class Tally:
 @dataclass(slots=True)
 class _LastUp:
     at: float
+    to: int
     ready_at: float | None = None  # when the truth had all its pods Ready
-    seen_since: bool = False  # an observed pass came after the window
 
 
 @dataclass(slots=True)
@@ -136,21 +136,21 @@ class Watch:
             self._break(turn, "P2", f"a step up without {sorted(facts.blind)}")
         last = self._last_up
         if last is not None:
-            passed = turn.plan.status.scaling.last_step
-            if last.ready_at is None or not last.seen_since:
-                self._break(turn, "P3", f"a step up, the one at {last.at:.0f} s not observed")
+            # The pass that takes a step is itself the one that has seen what the last one did.
+            judged = turn.plan.status.scaling.last_judged
+            if judged is None or judged.to != last.to or judged.verdict is not StepVerdict.PASSED:
+                self._break(turn, "P3", f"a step up, the one at {last.at:.0f} s has not passed")
+            if last.ready_at is None:
+                self._break(turn, "P3", f"a step up, the one at {last.at:.0f} s not ready")
             elif self.clock_is_true and turn.at - last.ready_at < setup.observe_for:
                 self._break(turn, "P3", f"a step up {turn.at - last.ready_at:.0f} s after the last")
-            before = turn.before.scaling.last_step
-            if passed is not None and before is not None and before.verdict is StepVerdict.FAILED:
-                self._break(turn, "P3", "a step up after a failed one that was not taken back")
         held = turn.before.scaling.hold_down_until
         if held is not None and turn.now < held:
             self._break(turn, "P3", "a step up within a hold-down")
-        self._last_up = _LastUp(turn.at)
+        self._last_up = _LastUp(turn.at, step.to)
 
     def _observe_last_up(self, turn: Turn) -> None:
-        """Follow the truth about the last step: its pods, and whether somebody looked."""
+        """Follow the truth about the last step: hold-downs, and whether its pods are there."""
         scaling, before = turn.after.scaling, turn.before.scaling
         if scaling.failed_steps > before.failed_steps and scaling.hold_down_until is not None:
             held = (scaling.hold_down_until - turn.now).total_seconds()
@@ -165,8 +165,6 @@ class Watch:
         pods = self.world.pods
         if last.ready_at is None and pods.ready >= pods.replicas and turn.at > last.at:
             last.ready_at = turn.at
-        if last.ready_at is not None and known(turn, *STEP_NEEDS):
-            last.seen_since = last.seen_since or turn.at > last.at
 
     # --- P2 and P4 for producers ---------------------------------------------------------------
 

@@ -124,11 +124,11 @@ def neighbourhoods(
 
 @long_enough
 @search
-@given(neighbourhoods())
+@given(neighbourhoods(), st.lists(st.floats(0, STORM), max_size=3).map(tuple))
 def test_policies_on_one_database_share_one_budget(
-    drawn: tuple[tuple[Setup, ...], tuple[tuple[Event, ...], ...]],
+    drawn: tuple[tuple[Setup, ...], tuple[tuple[Event, ...], ...]], restarts: tuple[float, ...]
 ) -> None:
-    neighbours = Neighbours(*drawn)
+    neighbours = Neighbours(*drawn, restarts)
     neighbours.play(STORM, drawn[0][0].interval)
     assert neighbours.broken == []
 
