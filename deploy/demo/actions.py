@@ -54,16 +54,17 @@ def grouped(happened: Sequence[Act]) -> tuple[Act, ...]:
     for act in happened:
         last = groups[-1] if groups else None
         if last is not None and act.t - last.t <= TOGETHER_SECONDS and _related(last, act):
-            whys = [why for why in (last.why, act.why) if why]
-            groups[-1] = Act(last.t, act.kind, f"{last.text}, {act.text}", "; ".join(whys[:1]))
+            # The breaker's act first, with its reason: the pause follows from it.
+            first, then = (last, act) if last.kind in (Kind.TRIP, Kind.PROBE) else (act, last)
+            text = f"{first.text}, {then.text}"
+            groups[-1] = Act(last.t, then.kind, text, first.why or then.why)
         else:
             groups.append(act)
     return tuple(groups)
 
 
 def _related(first: Act, second: Act) -> bool:
-    breaker = {Kind.TRIP, Kind.PAUSE, Kind.PROBE, Kind.RESUME}
-    return {first.kind, second.kind} <= breaker
+    return {first.kind, second.kind} in ({Kind.TRIP, Kind.PAUSE}, {Kind.PROBE, Kind.RESUME})
 
 
 def steps(samples: Sequence[Sample]) -> list[Act]:

@@ -99,7 +99,7 @@ def draw_queue(axis: Any, recording: Recording) -> None:
     limit = recording.about.trip_waiting
     top = max([w for w in waiting if w == w], default=1)  # noqa: PLR0124 - not NaN
     near = limit < top * FAR_AWAY
-    axis.set_ylim(0, (max(top, limit) if near else top) * 1.16)
+    axis.set_ylim(0, max(limit if near else top, top, 1) * 1.16)
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     _title(axis, "Queue", "jobs waiting")
@@ -117,6 +117,7 @@ def draw_queue(axis: Any, recording: Recording) -> None:
         fontweight="bold",
         color=QUEUE,
         zorder=6,
+        bbox={"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.6},
     )
     _draw_age(axis, recording, ts)
 
