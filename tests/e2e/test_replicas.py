@@ -1,0 +1,184 @@
+"""Replicas: within the budget, one step at a time, never against another writer (P1, P3, P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+import pytest
+from tests.e2e.audit import Request
+from tests.e2e.place import Place
+from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.trouble import waiting_for_locks, workers
+from tests.e2e.world import SPEC, TARGET, TRIPS, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+QUIET: Final = 4.0  # seconds; `yieldFor` of the policies
+# Where steps are to be judged by their throughput: rates need five seconds at least.
+OBSERVED: Final = 6.0
+JUDGED: Final = {**SPEC["scaling"], "observeFor": "6s"}
+STORM: Final = 8000  # jobs; more than the workers of a story can do
+
+
+def time_of(write: Request) -> datetime:
+    return datetime.fromisoformat(write.at)
+
+
+def up_to_the_budget_and_not_beyond(world: World) -> None:
+    """The sum is in status, and an admin can check it by hand."""
+    world.deploy(env={"PG_POOL_MAX": "15"})
+    world.apply(scaling=JUDGED)
+    world.until_ready()
+    world.store.enqueue(STORM)
+    with workers(world):
+        found = world.until_condition("Scaling", "BudgetExhausted", within=90)
+        world.until_passes(2)
+    terms = world.status()["budget"]
+    cap = min(terms["usable"] - terms["others"] - terms["otherPolicies"] - 20, terms["pressureCap"])
+    assert terms["workerCap"] == cap
+    assert terms["slots"] == cap // 15
+    assert terms["replicas"] == min(terms["slots"] - 1, terms["seedCap"]), "one is for the surge"
+    assert "the budget is" in found["message"]
+    steps = [write.replicas for write in world.scale_writes()]
+    assert steps == list(range(2, terms["replicas"] + 1)), "one at a time, and then no more"
+    times = [time_of(write) for write in world.scale_writes()]
+    for before, after in pairwise(times):
+        assert after - before >= timedelta(seconds=OBSERVED), "the one before was observed"
+    assert world.reasons().count("StepPassed") == len(steps)
+
+
+def two_policies_share_one_budget(world: World) -> None:
+    """P1 counts all policies of a database together, whatever their targets are."""
+    names = ("one", "two")
+    world.store.enqueue(STORM)
+    for name in names:
+        world.deploy(name, env={"PG_POOL_MAX": "12"})
+        world.apply(name, target={"name": name}, scaling=JUDGED)
+    with workers(world, *names):
+        for name in names:
+            world.until_condition("Scaling", "BudgetExhausted", name=name, within=90)
+    together = sum(world.replicas(name) for name in names)
+    terms = world.status("one")["budget"]
+    most = terms["usable"] - terms["others"] - 20
+    assert together > len(names)
+    assert (together + 2) * 12 <= most, "and a pod of surge for each of them"
+    assert terms["otherPolicies"] == (world.replicas("two") + 1) * 12
+
+
+def a_minimum_above_the_budget(world: World) -> None:
+    """Told in a condition; nothing is scaled up to it."""
+    world.deploy(env={"PG_POOL_MAX": "40"})
+    world.apply(target={"name": TARGET, "minReplicas": 5})
+    found = world.until_condition("DatabaseHeadroom", "MinimumAboveBudget")
+    assert "lower it" in found["message"]
+    world.until_passes(2)
+    assert world.scale_writes() == []
+
+
+def a_person_scales(world: World) -> None:
+    world.deploy(env={"PG_POOL_MAX": "1"})
+    world.apply()
+    world.until_ready()
+    world.store.enqueue(TRIPS)
+    world.until(world.scale_writes, "a step of ours")
+
+    world.scale(7)
+    when = datetime.now(UTC)
+    found = world.until_condition("Scaling", "ReplicaConflict")
+    assert found["status"] == "False"
+    assert "kubectl set replicas to 7" in found["message"]
+    assert "ReplicaConflict" in world.status()["summary"]
+    ours = len(world.scale_writes())
+
+    (after,) = world.until(lambda: world.scale_writes()[ours:], "a step after the quiet time")
+    assert time_of(after) - when >= timedelta(seconds=QUIET)
+    assert after.replicas == 8, "from where the person left it"
+
+
+def another_controller_insists(world: World) -> None:
+    """It writes every other second: as long as it does, we do not write at all."""
+    world.deploy(env={"PG_POOL_MAX": "1"})
+    world.apply(scaling={**SPEC["scaling"], "yieldFor": "8s"})
+    world.until_ready()
+    world.store.enqueue(TRIPS)
+    world.until(world.scale_writes, "a step of ours")
+    ours = len(world.scale_writes())
+    for number in range(4):
+        world.scale(4 + number % 2)
+        world.until_condition("Scaling", "ReplicaConflict")
+        world.until_passes(1)
+    written = world.scale_writes()[ours:]
+    assert len(written) <= 1, "at most the one that was under way"
+
+
+def scaled_down_when_the_work_is_done(world: World) -> None:
+    world.deploy(replicas=3)
+    world.apply(scaling={**SPEC["scaling"], "scaleDownAfter": "4s"})
+    world.until(lambda: world.replicas() == 1, "the minimum")
+    world.until_passes(2)
+    assert [write.replicas for write in world.scale_writes()] == [2, 1]
+    first, second = map(time_of, world.scale_writes())
+    assert second - first >= timedelta(seconds=2), "observed in between"
+
+
+def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
+    """And held down: longer than the observation, although work still waits."""
+    world.deploy(env={"PG_POOL_MAX": "1"})
+    pressure = {**SPEC["database"], "pressure": {"lockWaiters": 2}}
+    world.apply(scaling=JUDGED, database=pressure)
+    world.until_ready()
+    world.store.enqueue(TRIPS)
+    world.until(world.scale_writes, "a step")
+    with waiting_for_locks(world, 2):
+        world.until(lambda: len(world.scale_writes()) == 2, "the revert")
+    assert [write.replicas for write in world.scale_writes()] == [2, 1]
+    step = world.status()["scaling"]["lastStep"]
+    assert (step["verdict"], step["reverted"]) == ("Failed", True)
+    assert "sessions wait for locks" in step["verdictWhy"]
+    assert {"StepFailed", "ScaledRevert"} <= set(world.reasons())
+
+    world.until_condition("Scaling", "HoldDown")
+    until = datetime.fromisoformat(world.status()["scaling"]["holdDownUntil"])
+    world.until(lambda: len(world.scale_writes()) == 3, "the next step")
+    assert time_of(world.scale_writes()[2]) >= until
+
+
+def the_target_is_made_anew(world: World) -> None:
+    """Under the same name: nothing that is remembered of the old one is held against it."""
+    world.deploy(env={"PG_POOL_MAX": "1"})
+    world.apply()
+    world.until_ready()
+    path = f"/apis/apps/v1/namespaces/{world.namespace}/deployments/{TARGET}"
+    world.api.delete(path)
+    world.until_condition("Ready", "TargetNotFound")
+    world.deploy(replicas=2, env={"PG_POOL_MAX": "1"})
+    world.until_ready()
+    world.store.enqueue(TRIPS)
+    world.until(lambda: world.replicas() == 3, "a step from where the new one is")
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    up_to_the_budget_and_not_beyond,
+    two_policies_share_one_budget,
+    a_minimum_above_the_budget,
+    a_person_scales,
+    another_controller_insists,
+    scaled_down_when_the_work_is_done,
+    a_step_that_brings_pressure_is_taken_back,
+    the_target_is_made_anew,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    # Servers of their own: what one story takes is not another's budget or pressure.
+    with told(place, STORIES, connections=100) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_replicas(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()
