@@ -33,10 +33,6 @@ START_RETRY_SECONDS = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 
-# By then every policy had its first pass, or is gone: deleted between our list and the watch's.
-EXPECTED_FOR_SECONDS = 120.0
-
-
 @dataclass(slots=True)
 class _PerPolicy:
     key: str = ""  # namespace/name, once the watch has shown it
@@ -79,7 +75,7 @@ class Process:
         """Open the port and the client, and count the policies that exist (P1)."""
         metrics, health = Metrics(), Health()
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
-        store = KeyValueStore(client)
+        store, databases = KeyValueStore(client), DatabaseHub()
         self._rooms = Rooms(
             clock=utc_now,
             client=client,
@@ -87,9 +83,9 @@ class Process:
             workloads=WorkloadReader(client, store),
             replicas=ReplicaWriter(client),
             statuses=StatusWriter(client),
-            databases=DatabaseHub(),
-            queues=QueueRooms(utc_now),
-            producers=ProducerRooms(utc_now),
+            databases=databases,
+            queues=QueueRooms(databases, utc_now),
+            producers=ProducerRooms(databases, utc_now),
             ledger=Ledger(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,
@@ -120,8 +116,6 @@ class Process:
                 break
         self.rooms.health.api_reached()
         self.rooms.health.policies_listed()
-        loop = asyncio.get_running_loop()
-        loop.call_later(EXPECTED_FOR_SECONDS, self.rooms.ledger.expect_no_more)
 
     async def close(self) -> None:
         """Close in reverse."""

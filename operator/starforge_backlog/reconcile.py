@@ -41,7 +41,7 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
 
     # Observe: every reading under one deadline; what the other policies hold on this database.
     seen = await observe(rooms, policy)
-    seen = rooms.ledger.count(policy.key, policy.spec.target, seen)
+    seen = rooms.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.
     plan = decide(policy.spec, before, seen, rooms.clock(), owner=policy.uid, hold=policy.hold)

@@ -144,7 +144,9 @@ def unread(why: Unknown) -> QueueReading:
 class Connections:
     """Connection slots of one database server, as `pg_stat_activity` and the settings tell."""
 
-    server: str  # identity of server and database, the same however a URL is spelt
+    # Identity of the server, the same however a URL is spelt. Not of the database: the limit is
+    # the server's, and so is the ledger's sum (P1).
+    server: str
     max_connections: int
     superuser_reserved: int
     reserved: int  # PostgreSQL 16+: reserved_connections

@@ -11,8 +11,7 @@ import pytest
 
 from starforge_backlog.api.queue import PostgresQueue, Queue, StatusNames
 from starforge_backlog.clock import utc_now
-from starforge_backlog.databases.connection import Database
-from starforge_backlog.databases.url import parse_url
+from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.queues.postgres.catalog import Column, quoted
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
 from starforge_backlog.queues.postgres.ended import parse_ended
@@ -84,18 +83,23 @@ def test_no_word_for_waiting_is_a_problem() -> None:
     assert found.why is Why.STATUS_NOT_MAPPED
 
 
-def test_readers_are_shared_as_long_as_the_connection_is_the_same() -> None:
-    rooms = QueueRooms(utc_now)
-    url = parse_url("postgresql://u@localhost/d")
+async def test_readers_are_shared_as_long_as_the_connection_is_the_same() -> None:
+    hub = DatabaseHub()
+    rooms = QueueRooms(hub, utc_now)
     queue = Queue(name="jobs", postgres=PostgresQueue())
-    database = Database(url)
+    database = hub.get("postgresql://u@localhost/d", owner="a")
+    other_spelling = hub.get("postgresql://u@localhost/d?sslmode=require", owner="b")
     one, other = rooms.source(queue, database), rooms.source(queue, database)
     assert isinstance(one, PostgresQueueSource)
     assert isinstance(other, PostgresQueueSource)
     assert one.queues is other.queues
-    reopened = rooms.source(queue, Database(url))
-    assert isinstance(reopened, PostgresQueueSource)
-    assert reopened.queues is not one.queues
+    apart = rooms.source(queue, other_spelling)
+    again = rooms.source(queue, database)
+    assert isinstance(apart, PostgresQueueSource)
+    assert isinstance(again, PostgresQueueSource)
+    assert apart.queues is not one.queues
+    assert again.queues is one.queues, "a second spelling must not throw away the samples"
+    await hub.close()
 
 
 def test_names_are_quoted_where_sql_needs_it() -> None:

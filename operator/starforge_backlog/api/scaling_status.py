@@ -12,6 +12,9 @@ from starforge_backlog.api.base import StatusModel
 class BudgetStatus(StatusModel):
     """Every term of the budget, so that an admin can check the sum by hand (DESIGN §5)."""
 
+    server: str = ""
+    """The server that the connections belong to; policies that show the same one share it."""
+
     max_connections: int
     """The server's limit of connections, or the policy's where that is lower."""
 

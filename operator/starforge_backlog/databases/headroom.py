@@ -92,7 +92,7 @@ class HeadroomReader:
             self._tire(fault)
             return DatabaseReading(fault.unknown(at), fault.unknown(at))
         self._work += row["seconds"]
-        connections = self._connections(row, f"{server}/{row['database_oid']}", at)
+        connections = self._connections(row, server, at)
         return DatabaseReading(Known(connections, at), await self._health())
 
     def _connections(self, row: Mapping[str, Any], server: str, at: datetime) -> Connections:

@@ -32,6 +32,5 @@ SELECT current_setting('max_connections')::int AS max_connections,
        quote_ident(current_user) AS quoted_role,
        pg_is_in_recovery() AS in_recovery,
        pg_backend_pid() AS pid,
-       (SELECT oid::text FROM pg_database WHERE datname = current_database()) AS database_oid,
        -- Last, so that it is taken when all else has been: what this statement cost, in seconds.
        extract(epoch FROM clock_timestamp() - statement_timestamp())::float8 AS seconds

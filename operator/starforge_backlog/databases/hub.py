@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.url import ServerUrl, parse_url
+
+T = TypeVar("T")
 
 # A policy asks at least once per interval, and no sensible interval is longer than this.
 IDLE_AFTER = timedelta(minutes=10)
@@ -20,6 +24,7 @@ class _Entry:
     url: ServerUrl
     database: Database
     headroom: HeadroomReader
+    attached: dict[type, object] = field(default_factory=dict)
     asked: dict[str, float] = field(default_factory=dict)  # owner → loop time of the last question
 
 
@@ -58,6 +63,17 @@ class DatabaseHub:
         Raises DatabaseFault(SECRET_MALFORMED).
         """
         return self._entry(url, owner).headroom
+
+    def attached(self, database: Database, kind: type[T], make: Callable[[], T]) -> T:
+        """What somebody keeps beside a connection (readers with their samples): made once, and
+        gone with the connection."""
+        entry = next((e for e in self._entries if e.database is database), None)
+        if entry is None:
+            return make()  # closed meanwhile: of use for this pass, and kept for none
+        kept = entry.attached.get(kind)
+        if not isinstance(kept, kind):
+            kept = entry.attached[kind] = make()
+        return kept
 
     def release(self, owner: str) -> None:
         """`owner` is gone (its policy was deleted): close what only it used."""

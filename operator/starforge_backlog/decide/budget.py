@@ -91,7 +91,7 @@ def budget(
     threshold = math.ceil(maximum * database.pressure.utilization_percent / 100) - 1
     pressure_cap = threshold - other_clients - other_policies
     worker_cap = min(usable - other_clients - database.headroom - other_policies, pressure_cap)
-    role_limit = connections.role_limits.get(per_replica.role or "")
+    role_limit = _role_limit(connections, per_replica, workers, claims)
     if role_limit is not None:
         worker_cap = min(worker_cap, role_limit)
 
@@ -100,6 +100,7 @@ def budget(
     room = slots - workload.terminating
     replicas = min(seed_cap, _largest(room, workload.max_surge))
     return BudgetStatus(
+        server=connections.server,
         max_connections=maximum,
         reserved=reserved,
         usable=usable,
@@ -145,6 +146,24 @@ def free_replicas(database: Database, connections: Connections, per_replica: Per
     reserved = connections.superuser_reserved + connections.reserved + connections.provider_reserved
     free = maximum - reserved - connections.clients - database.headroom
     return max(0, free // max(1, per_replica.connections))
+
+
+def _role_limit(
+    connections: Connections,
+    per_replica: PerReplica,
+    workers: dict[str, int],
+    claims: tuple[Claim, ...],
+) -> int | None:
+    """What the CONNECTION LIMIT of the workers' role leaves for this policy's pods: others who
+    log in as the same role, other policies among them, use it up as well. None: no limit."""
+    role = per_replica.role or ""
+    limit = connections.role_limits.get(role)
+    if limit is None:
+        return None
+    others_claims = sum(claim.connections for claim in claims if claim.role == role)
+    surplus = max(0, connections.by_role.get(role, 0) - workers.get(role, 0))
+    own = connections.own if connections.own_role == role else 0
+    return max(0, limit - others_claims - surplus - own)
 
 
 def _worker_roles(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from starforge_backlog.api.policy import FeatureFlag, Producer
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
-from starforge_backlog.databases.url import ServerKey
+from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.shared import SharedProducer
 
@@ -20,12 +21,11 @@ FORGET_AFTER = timedelta(minutes=30)
 
 
 class ProducerRooms:
-    """What is shared between policies: one reading per flag and connection."""
+    """What is shared between policies: one reading per flag and connection, gone with it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, databases: DatabaseHub, clock: Clock) -> None:
+        self._databases = databases
         self._clock = clock
-        # By what the connection leads to, as in `QueueRooms`: the readers hold the connection.
-        self._flags: dict[ServerKey, tuple[Database, dict[FeatureFlag, SharedProducer]]] = {}
 
     def pausable(self, producer: Producer, database: Database) -> SharedProducer:
         """The one way that the spec names; the schema has seen to it that there is exactly one."""
@@ -34,20 +34,22 @@ class ProducerRooms:
 
     def flag(self, place: FeatureFlag, database: Database) -> SharedProducer:
         """A row of a flag table."""
-        known = self._flags.get(database.key)
-        # The hub closes a connection that no policy asks for, and may open another later.
-        if known is None or known[0] is not database:
-            known = (database, {})
-            self._flags[database.key] = known
-        flags = known[1]
-        if place not in flags:
-            self._forget_idle(flags)
-            flag = FeatureFlagProducer(database, place, self._clock)
-            flags[place] = SharedProducer(flag, SHARED_FOR)
-        return flags[place]
+        return self._databases.attached(database, _Flags, _Flags).get(
+            place, lambda: FeatureFlagProducer(database, place, self._clock)
+        )
 
-    @staticmethod
-    def _forget_idle(flags: dict[FeatureFlag, SharedProducer]) -> None:
-        oldest = asyncio.get_running_loop().time() - FORGET_AFTER.total_seconds()
-        for place in [p for p, flag in flags.items() if flag.idle_since() < oldest]:
-            del flags[place]
+
+class _Flags:
+    """The flags of one connection."""
+
+    def __init__(self) -> None:
+        self._flags: dict[FeatureFlag, SharedProducer] = {}
+
+    def get(self, place: FeatureFlag, make: Callable[[], FeatureFlagProducer]) -> SharedProducer:
+        """The shared reading of a flag."""
+        if place not in self._flags:
+            oldest = asyncio.get_running_loop().time() - FORGET_AFTER.total_seconds()
+            for idle in [p for p, flag in self._flags.items() if flag.idle_since() < oldest]:
+                del self._flags[idle]
+            self._flags[place] = SharedProducer(make(), SHARED_FOR)
+        return self._flags[place]
