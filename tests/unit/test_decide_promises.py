@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.simulator.aftermath import LAST_TROUBLE, Aftermath
 from tests.simulator.neighbours import Neighbours
+from tests.simulator.operator import Turn
 from tests.simulator.play import Run, play
 from tests.simulator.setup import Event, Setup, What
 from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, STORM, calm, setups, storms
+from tests.simulator.world import World
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
@@ -92,6 +94,24 @@ def test_a_clock_that_jumps_breaks_no_promise_but_times(
     assert aftermath.released_at is not None
     if not setup.noisy:
         assert aftermath.silent_since is not None
+
+
+@pytest.mark.parametrize("arrivals", [0.02, 0.5, 2.0, 7.3])
+def test_chance_moves_no_replicas_and_hardly_writes(arrivals: float) -> None:
+    """Independent clients scatter; 2 jobs/s are exactly what two replicas of three finish."""
+    setup = Setup(arrivals=arrivals, noisy=True, start_replicas=int(arrivals / 0.8) + 1)
+    settled, changes, deeds = 2 * HOUR, 0, 0
+
+    def look(world: World, turn: Turn) -> bool:
+        nonlocal changes, deeds
+        if world.now > settled:
+            changes += turn.status_changed
+            deeds += len(turn.done)
+        return False
+
+    play(setup, until=settled + 4 * HOUR, done=look)
+    assert deeds == 0
+    assert changes <= 8  # of 960 passes
 
 
 # What happens to neighbours. Not another writer of replicas: what it adds between two passes is

@@ -233,10 +233,12 @@ def _idle_at(at: Situation, replicas: int) -> bool:
         return False
     if per_replica and wanted is not None:
         capacity = per_replica * replicas
+        window = at.spec.scaling.observe_for
         if at.before.idle_since is None:
-            return wanted <= capacity * (1 - TOLERANCE)
-        # Once idle, a demand that wobbles by chance does not start the time anew.
-        return wanted <= capacity + chance(at.load.arrivals or 0.0, at.spec.scaling.observe_for)
+            # Idle by more than chance, or replicas would go and come back with every quiet minute.
+            return wanted + chance(at.load.arrivals or 0.0, window) <= capacity * (1 - TOLERANCE)
+        # Once idle, one job more in a window does not start the time anew.
+        return wanted <= capacity + chance(0.0, window)
     # Never seen under load: with fewer jobs waiting than workers, nobody is late.
     return at.load.waiting < at.workload.replicas
 
