@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from starforge_backlog.api.policy import FeatureFlag, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+
+
+# Reasons of a failed write that leave open whether it happened, or that pass by themselves.
+MAYBE = frozenset({"Conflict", "Timeout", "Unreachable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,12 @@ def merge(
                     update={"applied_replicas": replicas, "replicas": replicas}
                 )
                 status = status.model_copy(update={"scaling": scaling})
+            case Result(ScaleTo(), Failed(reason)) if reason not in MAYBE:
+                # Refused for good: asked again after a window, not with every pass.
+                scaling = status.scaling.model_copy(update={"last_step": None})
+                status = status.model_copy(update={"scaling": scaling})
             case _:
-                pass  # a scale that failed: the next pass sees that the step never happened
+                pass  # a scale that may have happened: the next pass sees whether it did
     return status
 
 
@@ -85,7 +95,12 @@ def locate(
 def located(entry: PauseStatus) -> FeatureFlag | None:
     """Where `locate` said that the producer is; None for an entry without a place."""
     text = entry.locator.get("featureFlag")
-    return None if text is None else FeatureFlag.model_validate_json(text)
+    if text is None:
+        return None
+    try:
+        return FeatureFlag.model_validate_json(text)
+    except ValidationError:
+        return None  # edited by hand; the spec may still know
 
 
 def _paused_entry(

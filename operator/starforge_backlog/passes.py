@@ -20,11 +20,11 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.ripe import next_trip
-from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
+from starforge_backlog.report.announce import count_actions
 from starforge_backlog.report.conditions import broken_readings, not_understood
-from starforge_backlog.report.metrics import ActionResult, PassResult, PolicyKey
+from starforge_backlog.report.metrics import PassResult, PolicyKey
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -122,6 +122,7 @@ class Runner:
         before = self.rooms.statuses.current(body)
         status = not_understood(before, why, int(meta.get("generation") or 0), self.rooms.clock())
         await self.rooms.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
+        self.rooms.health.policy_seen(meta["uid"], UNREADABLE_INTERVAL)
         _log.warning("the spec cannot be read", policy=f"{meta['namespace']}/{meta['name']}")
         key = PolicyKey(meta["namespace"], meta["name"])
         self.rooms.metrics.observe_pass(
@@ -146,8 +147,7 @@ class Runner:
         )
         for source, reason in _faults(policy.spec, done.plan):
             metrics.error(source, reason)
-        for result in done.results:
-            metrics.action(key, result.action, _action_result(result))
+        count_actions(metrics, key, done.results)
         self.rooms.health.pass_finished()
 
 
@@ -177,13 +177,3 @@ def _result(policy: Policy, done: Pass) -> PassResult:
     if policy.hold is not None or policy.spec.suspend:
         return PassResult.HELD
     return PassResult.COMPLETE if all(r.ok for r in done.results) else PassResult.FAILED
-
-
-def _action_result(result: Result) -> ActionResult:
-    match result.got:
-        case Failed("Conflict" | "BudgetTaken"):
-            return ActionResult.CONFLICT
-        case Failed():
-            return ActionResult.FAILED
-        case _:
-            return ActionResult.DONE if result.ok else ActionResult.REFUSED

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.cluster.annotations import abandons_pauses, hold_reason
+from starforge_backlog.cluster.status import Edition
 
 
 class SpecNotUnderstood(Exception):
@@ -27,6 +28,7 @@ class Policy:
     spec: QueueBacklogPolicySpec
     hold: str | None  # a person's reason to stop every action
     abandon: bool  # let go of pauses that cannot be released
+    edition: Edition  # what people had written when this was read; `body` is a live view
     body: Mapping[str, Any]
 
     @property
@@ -55,5 +57,6 @@ class Policy:
             spec=spec,
             hold=hold_reason(annotations),
             abandon=abandons_pauses(annotations),
+            edition=Edition.of(meta),
             body=body,
         )

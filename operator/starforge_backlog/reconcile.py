@@ -11,7 +11,7 @@ import structlog
 
 from starforge_backlog.act import act
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.cluster.status import StatusWrite
+from starforge_backlog.cluster.status import Edition, StatusWrite
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Plan, ScaleTo
@@ -57,8 +57,13 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     if plan.actions:
         intent = locate(plan.status, policy.spec)
         plan = plan.with_status(intent)
-        written = await _write(rooms, policy, intent)
+        written = await _write(rooms, policy, intent, only_for=policy.edition)
         if not written.stands:
+            _log.warning(
+                "nothing was done: what was intended could not be stored first",
+                policy=policy.key,
+                reason=written.message,
+            )
             return Pass(plan, (), before, before, written)
         results = await act(rooms, policy, plan.actions)
 
@@ -66,13 +71,20 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     status = report(policy.spec, before, plan, results, policy.generation, rooms.clock())
     written = await _write(rooms, policy, status)
     done = Pass(plan, results, before, status, written)
-    if written.stands:
-        await announce(rooms.events, policy, before, status, results)
+    # What was done is told even where its status could not be stored (P8).
+    await announce(rooms.events, policy, before, status if written.stands else before, results)
     _log.info(status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
     return done
 
 
-async def _write(rooms: Rooms, policy: Policy, status: QueueBacklogPolicyStatus) -> StatusWrite:
-    written = await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+async def _write(
+    rooms: Rooms,
+    policy: Policy,
+    status: QueueBacklogPolicyStatus,
+    only_for: Edition | None = None,
+) -> StatusWrite:
+    written = await rooms.statuses.write(
+        policy.namespace, policy.name, policy.uid, status, only_for=only_for
+    )
     rooms.metrics.status_write(written.outcome)
     return written

@@ -11,7 +11,9 @@ from starforge_backlog.context import Rooms
 from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, merge
 from starforge_backlog.policy import Policy
+from starforge_backlog.report.announce import announce, count_actions
 from starforge_backlog.report.conditions import waiting_for_release
+from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.report.summary import done
 
 
@@ -35,8 +37,13 @@ async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
     """
     before = rooms.statuses.current(policy.body)
     plan = release_all(before.paused, "the policy is deleted")
-    results = await act(rooms, policy, plan.actions)
+    # Each on its own: one that is stuck must not keep the others paused.
+    results = tuple(
+        [result for action in plan.actions for result in await act(rooms, policy, (action,))]
+    )
     status = merge(before, results, rooms.clock())
+    count_actions(rooms.metrics, PolicyKey(policy.namespace, policy.name), results)
+    await announce(rooms.events, policy, before, status, results)
     stuck = [result.got.message for result in results if isinstance(result.got, Failed)]
     if stuck and not policy.abandon:
         message = (
@@ -47,6 +54,5 @@ async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
         status = waiting_for_release(status, message, policy.generation, rooms.clock())
         await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
         raise NotReleased(message)
-    if stuck:
-        return tuple(f"abandoned by annotation: {message}" for message in stuck)
-    return tuple(done(result) for result in results)
+    words = tuple(done(result) for result in results)
+    return (*words, "let go by annotation") if stuck else words

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.rows import DictRow
 from tests.databases.conftest import Open, Role
 
 from local.postgres import PostgresServer
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import READ_LIMIT, Database, Pacing
 from starforge_backlog.databases.headroom import HeadroomReader
+from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Params, Query
 from starforge_backlog.databases.url import parse_url
 from starforge_backlog.snapshot import (
@@ -73,7 +73,7 @@ class Counting(Database):
         params: Params = (),
         *,
         timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - as in Database
-    ) -> list[DictRow]:
+    ) -> Rows:
         self.sent += 1
         await asyncio.sleep(0.001)  # time enough for others to ask the same
         return await super().fetch(query, params, timeout=timeout)

@@ -69,7 +69,7 @@ async def test_a_pause_and_its_mark(human: Human, operator: Operator) -> None:
         {"ingest_paused": False},
         {"ingest_paused": None},
         {"ingest_paused": "true"},  # text, so not paused for anybody who reads JSON
-        {"ingest_paused": {"deep": [1, "ü", None]}, "other": 1.5},
+        {"ingest_paused": False, "other": {"deep": [1, "ü", None]}},
         {"ingest_paused": False, "ingest_paused_by": "alice"},  # the application's own key
         {"ingest_paused": False, "ingest_paused_by": {"name": "alice"}},
         {"ingest_paused": False, "ingest_paused_by": None},
@@ -223,8 +223,8 @@ async def test_no_row_is_loud_and_the_mend_runs_as_printed(
         ("'[\"planted\"]'", ("ingest_paused",), "JSON array"),
         ("'\"planted\"'", ("ingest_paused",), "JSON string"),
         ("'true'", ("ingest_paused",), "JSON boolean"),
-        ("'{}'", ("ingest", "paused"), "no JSON object at ingest"),
-        ("'{\"ingest\": 1}'", ("ingest", "paused"), "no JSON object at ingest"),
+        ("'{}'", ("ingest", "paused"), "no place for true or false at ingest.paused"),
+        ("'{\"ingest\": 1}'", ("ingest", "paused"), "no place for true or false at ingest.paused"),
     ],
 )
 async def test_a_bad_shape_is_loud_and_left_alone(
@@ -244,6 +244,22 @@ async def test_a_bad_shape_is_loud_and_left_alone(
     if "run: " in reading.message:
         human.run(reading.message.split("run: ")[1])
         assert (await paused(producer)).outcome is PauseOutcome.PAUSED
+
+
+@pytest.mark.parametrize("value", ['{"token": "planted"}', '["planted"]'])
+async def test_what_is_no_flag_is_not_overwritten(
+    human: Human, operator: Operator, value: str
+) -> None:
+    human.run(f"UPDATE feature_flags SET data = '{{\"ingest_paused\": {value}}}'")
+    before = human.version()
+    producer = operator()
+    reading = await producer.read()
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.BAD_SHAPE
+    got = await paused(producer)
+    assert (got.outcome, got.previous) == (PauseOutcome.BAD_SHAPE, None)
+    assert "planted" not in got.message
+    assert human.version() == before
 
 
 async def test_two_rows_of_one_name_are_a_bad_shape(human: Human, operator: Operator) -> None:

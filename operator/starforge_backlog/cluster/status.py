@@ -51,10 +51,28 @@ class StatusWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Edition:
+    """What people wrote of a policy: its spec, its annotations, its deletion."""
+
+    generation: int
+    annotations: str
+    deleted: bool
+
+    @classmethod
+    def of(cls, meta: Json) -> Edition:
+        """From the metadata of a policy."""
+        annotations = sorted((meta.get("annotations") or {}).items())
+        return cls(
+            int(meta.get("generation") or 0), repr(annotations), bool(meta.get("deletionTimestamp"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """The newest state of one policy. Statuses are kept as bytes: a model is ten times as large."""
 
     version: str
+    edition: Edition  # what people wrote, at that version
     server: bytes  # the status as the API server has it
     wanted: bytes | None  # what we sent that became `server` (the CRD may prune or default)
     doubtful: bytes | None = None  # sent, but no answer came: it may be on the server
@@ -85,12 +103,23 @@ class StatusWriter:
         return status
 
     async def write(
-        self, namespace: str, name: str, uid: str, status: QueueBacklogPolicyStatus
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        status: QueueBacklogPolicyStatus,
+        *,
+        only_for: Edition | None = None,
     ) -> StatusWrite:
-        """Make this the status, if nobody else wrote one since `current`."""
+        """Make this the status, if nobody else wrote one since `current`.
+
+        `only_for`: an intent counts only for what it was decided from. Where a person has edited
+        the policy meanwhile (held it, suspended it, pointed it elsewhere, deleted it), it is a
+        conflict, and the next pass decides anew.
+        """
         wanted = _canonical(_dump(status))
         try:
-            return await self._write(namespace, name, uid, wanted)
+            return await self._write(namespace, name, uid, wanted, only_for)
         except ClusterFault as fault:
             if fault.kind is FaultKind.NOT_FOUND:
                 self.forget(uid)
@@ -107,11 +136,16 @@ class StatusWriter:
         self._known.pop(uid, None)
         self._complained.pop(uid, None)
 
-    async def _write(self, namespace: str, name: str, uid: str, wanted: bytes) -> StatusWrite:
+    async def _write(
+        self, namespace: str, name: str, uid: str, wanted: bytes, only_for: Edition | None
+    ) -> StatusWrite:
         for _ in range(CONFLICT_RETRIES):
             known = self._known.get(uid) or await self._reread(namespace, name, uid)
             if known is None:
                 return self._replaced(namespace, name, uid)
+            if only_for is not None and known.edition != only_for:
+                message = "the policy was edited during the pass; the next one decides anew"
+                return StatusWrite(WriteOutcome.CONFLICT, message)
             if known.doubtful is None and wanted in {known.server, known.wanted}:
                 return StatusWrite(WriteOutcome.UNCHANGED)
             try:
@@ -122,9 +156,7 @@ class StatusWriter:
                 if fault.kind is not FaultKind.CONFLICT:
                     raise
             else:
-                self._known[uid] = _Known(
-                    answer["metadata"]["resourceVersion"], _canonical(answer.get("status")), wanted
-                )
+                self._known[uid] = _known(answer, wanted)
                 return StatusWrite(WriteOutcome.WRITTEN)
             there = await self._reread(namespace, name, uid)
             if there is None:
@@ -141,7 +173,7 @@ class StatusWriter:
         meta: Json = found["metadata"]
         if meta["uid"] != uid:
             return None
-        self._known[uid] = _Known(meta["resourceVersion"], _canonical(found.get("status")), None)
+        self._known[uid] = _known(found, None)
         return self._known[uid]
 
     def _doubt(self, uid: str, wanted: bytes) -> None:
@@ -163,7 +195,14 @@ class StatusWriter:
         server = _canonical(body.get("status"))
         # Where only spec or annotations moved, what we wrote still stands as we wrote it.
         wanted = known.wanted if known is not None and server == known.server else None
-        self._known[uid] = _Known(version, server, wanted)
+        self._known[uid] = _Known(version, Edition.of(body["metadata"]), server, wanted)
+
+
+def _known(found: Json, wanted: bytes | None) -> _Known:
+    """What an answer of the API server tells."""
+    meta: Json = found["metadata"]
+    status = _canonical(found.get("status"))
+    return _Known(meta["resourceVersion"], Edition.of(meta), status, wanted)
 
 
 def _operations(version: str, wanted: bytes) -> Operations:

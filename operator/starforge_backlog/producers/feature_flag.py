@@ -182,10 +182,10 @@ class FeatureFlagProducer:
                 f" paused; give {self._flag.name_column} a unique constraint."
             )
         if kind == "object":
-            parent = ".".join(self._flag.path[:-1])
+            path = ".".join(self._flag.path)
             return (
-                f"{column} of the {self._place} has no JSON object at {parent}, so nothing was"
-                " paused; correct the path in the policy, or add the object."
+                f"{column} of the {self._place} has no place for true or false at {path}, so"
+                " nothing was paused; correct the path in the policy, or mend the value there."
             )
         if kind == "NULL":
             mend = sql.SQL("run: UPDATE {} SET {} = '{{}}' WHERE {} = {} AND {} IS NULL;").format(

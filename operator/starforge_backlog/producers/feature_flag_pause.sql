@@ -16,7 +16,11 @@ WITH seen AS MATERIALIZED (
     SELECT version, data,
            data #> %(path)s::text[] AS value,
            data #> %(owner_path)s::text[] AS mark,
-           jsonb_typeof(data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object' AS has_place
+           -- A flag is a scalar or absent; an object there is the application's data, and
+           -- would be copied whole into the policy's status.
+           jsonb_typeof(data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object'
+           AND coalesce(jsonb_typeof(data #> %(path)s::text[]), 'null') NOT IN ('object', 'array')
+               AS has_place
       FROM seen
 ), judged AS MATERIALIZED (
     SELECT *,

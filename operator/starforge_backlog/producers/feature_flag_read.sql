@@ -3,7 +3,9 @@
 SELECT count(*) OVER () AS rows_found,
        flag.version,
        coalesce(jsonb_typeof(flag.data), 'NULL') AS data_kind,
-       jsonb_typeof(flag.data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object' AS has_place,
+       jsonb_typeof(flag.data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object'
+       AND coalesce(jsonb_typeof(flag.data #> %(path)s::text[]), 'null') NOT IN ('object', 'array')
+           AS has_place,
        flag.data #> %(path)s::text[] IS NOT DISTINCT FROM 'true'::jsonb AS paused,
        flag.data #> %(owner_path)s::text[] ->> 'token' AS token
   FROM (SELECT xmin::text AS version, {data}::jsonb AS data

@@ -1,12 +1,13 @@
-"""Posts the Events of a pass."""
+"""Tells what was done: Events for people, counters for machines."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.outcome import Result
+from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.report.events import EventPoster, EventType, Regarding
+from starforge_backlog.report.metrics import ActionResult, Metrics, PolicyKey
 from starforge_backlog.report.transitions import transitions
 
 
@@ -33,3 +34,19 @@ async def announce(
     for note in transitions(before, after, results):
         kind = EventType.WARNING if note.warning else EventType.NORMAL
         await events.post(regarding, kind, reason=note.reason, action=note.action, note=note.text)
+
+
+def count_actions(metrics: Metrics, key: PolicyKey, results: tuple[Result, ...]) -> None:
+    """Every action and what became of it."""
+    for result in results:
+        metrics.action(key, result.action, _counted_as(result))
+
+
+def _counted_as(result: Result) -> ActionResult:
+    match result.got:
+        case Failed("Conflict" | "BudgetTaken"):
+            return ActionResult.CONFLICT
+        case Failed():
+            return ActionResult.FAILED
+        case _:
+            return ActionResult.DONE if result.ok else ActionResult.REFUSED

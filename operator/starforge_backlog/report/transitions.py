@@ -58,6 +58,8 @@ def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus)
 def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> list[Note]:
     """Every action. A pause that fails again for the same reason was told already."""
     told = {entry.producer: entry.message for entry in before.paused}
+    ready = before.condition("Ready")
+    told[""] = ready.message if ready is not None else ""
     notes = []
     for result in results:
         action, failed = result.action, isinstance(result.got, Failed) or not result.ok
