@@ -22,7 +22,7 @@ from starforge_backlog.api.status import (
     Step,
 )
 from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json
-from starforge_backlog.cluster.status import StatusWriter, WriteOutcome
+from starforge_backlog.cluster.status import Edition, StatusWriter, WriteOutcome
 
 pytestmark = pytest.mark.cluster
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -131,6 +131,32 @@ async def test_an_edit_of_the_spec_in_between_is_no_conflict(
     body = await room.body()
     assert body["spec"]["suspend"] is True
     assert body["status"]["summary"] == "waiting: 5,200"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ["annotate", "qbp/etl", "backlog.starforge.dev/hold=wait"],
+        ["patch", "qbp/etl", "--type=merge", "-p", '{"spec": {"suspend": true}}'],
+    ],
+    ids=["held", "suspended"],
+)
+@pytest.mark.parametrize("seen_by_us", [False, True])
+async def test_an_intent_is_void_once_the_policy_was_edited(
+    room: Room, cluster: LocalCluster, edit: list[str], seen_by_us: bool
+) -> None:
+    decided_from = await room.body()
+    room.writer.current(decided_from)
+    cluster.kubectl("-n", room.namespace, *edit)
+    if seen_by_us:  # an earlier write of ours moved on to the edited version already
+        await room.write(QueueBacklogPolicyStatus(summary="of the pass before"))
+    meta = decided_from["metadata"]
+    written = await room.writer.write(
+        room.namespace, "etl", meta["uid"], everything(), only_for=Edition.of(meta)
+    )
+    assert written.outcome is WriteOutcome.CONFLICT
+    assert "edited during the pass" in written.message
+    assert (await room.look()).paused == ()
 
 
 async def test_another_leader_wins_once(room: Room) -> None:
