@@ -310,7 +310,7 @@ async def test_a_custom_kind_with_a_scale_is_a_target(
 
     await until(taken, "the Widget")
     before = await seen(reader, namespace, target)
-    assert (before.replicas, before.max_surge) == (2, "25%")
+    assert (before.replicas, before.max_surge) == (2, "100%")
     after = await step(writer, reader, namespace, 3, target)
     assert after.replicas == 3
     # written under spec.size, and still known to be ours

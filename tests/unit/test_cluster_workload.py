@@ -26,7 +26,9 @@ from starforge_backlog.snapshot import Known, Unknown, Why
         ("Deployment", {"type": "Recreate"}, "0"),
         ("StatefulSet", None, "0"),
         ("ReplicaSet", None, "0"),
-        ("Rollout", None, "25%"),  # unknown controllers: as if they surged (P1)
+        ("Rollout", {"canary": {"maxSurge": 1}}, "1"),
+        ("Rollout", {"blueGreen": {}}, "100%"),  # unknown controllers: as if they doubled (P1)
+        ("Widget", None, "100%"),
     ],
 )
 def test_surge(kind: str, strategy: Json | None, surge: str) -> None:

@@ -12,7 +12,11 @@ from starforge_backlog.cluster.client import Json
 CRASH_LOOP = "CrashLoopBackOff"
 OOM_KILLED = "OOMKilled"
 # Labels by which the controllers mark the revision of a pod.
-REVISION_LABELS = ("pod-template-hash", "controller-revision-hash")
+REVISION_LABELS = (
+    "pod-template-hash",
+    "controller-revision-hash",
+    "rollouts-pod-template-hash",
+)
 # Waiting reasons whose message names what is missing; other messages may quote anything.
 _TELLING = frozenset({"CreateContainerConfigError", "Unschedulable"})
 # A message of the scheduler lists every node; the first words carry the reason.

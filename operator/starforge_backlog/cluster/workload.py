@@ -23,9 +23,11 @@ from starforge_backlog.cluster.scale import ScaleView, look
 from starforge_backlog.cluster.secrets import KeyValueStore
 from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why, Workload
 
-# What Kubernetes writes into a Deployment that says nothing; also assumed for kinds whose
-# controllers we do not know, because an unseen surge would break the budget (P1).
+# What Kubernetes writes into a Deployment that says nothing.
 DEFAULT_SURGE = "25%"
+# Of a kind whose rollouts we do not know: a blue-green one doubles its pods, and an unseen surge
+# would break the budget (P1).
+UNKNOWN_SURGE = "100%"
 NO_SURGE = "0"
 
 
@@ -121,8 +123,11 @@ def max_surge(spec: Mapping[str, Any], kind: str) -> str:
     strategy = spec.get("strategy") or {}
     if strategy.get("type") == "Recreate":
         return NO_SURGE
-    surge = (strategy.get("rollingUpdate") or {}).get("maxSurge")
-    return DEFAULT_SURGE if surge is None else str(surge)
+    rolling = strategy.get("rollingUpdate") or strategy.get("canary") or {}
+    surge = rolling.get("maxSurge")
+    if surge is None:
+        return DEFAULT_SURGE if kind == "Deployment" else UNKNOWN_SURGE
+    return str(surge)
 
 
 def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
