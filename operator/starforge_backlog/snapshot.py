@@ -49,6 +49,7 @@ class Why(StrEnum):
     LOCK_BUSY = "LockBusy"  # somebody holds the lock that we do not wait for
     NO_INDEX = "NoIndex"
     NO_SAMPLES = "NoSamples"  # nothing finished in the window, so no ratio exists
+    CAPPED = "Capped"  # counting stopped below the number that it is held against
     COUNTER_RESET = "CounterReset"
     NOT_CONFIGURED = "NotConfigured"
     TARGET_NOT_FOUND = "TargetNotFound"

@@ -13,6 +13,7 @@ from tests.simulator.spec import BACKGROUND, PRODUCER, QUEUE
 from tests.simulator.world import World
 
 from starforge_backlog.snapshot import (
+    Confidence,
     Connections,
     Count,
     DatabaseHealth,
@@ -170,7 +171,7 @@ class Eye:
             outcomes = Unknown(Why.NO_SAMPLES, "nothing ended in the window", at)
         rates = hidden == "rates"
         return QueueReading(
-            waiting=gone if hidden == "waiting" else Known(Count(queue.waiting), at),
+            waiting=gone if hidden == "waiting" else Known(self._count(queue), at),
             scheduled=Known(Count(0), at),
             in_progress=Known(Count(0), at),
             failed=Known(Count(queue.failed), at),
@@ -181,6 +182,12 @@ class Eye:
             throughput_per_second=gone if rates else Known(ended / flow.seconds, at),
             outcomes=gone if hidden == "outcomes" else outcomes,
         )
+
+    def _count(self, queue: Backlog) -> Count:
+        most = self._setup.counted_to
+        if most is None or queue.waiting <= most:
+            return Count(queue.waiting)
+        return Count(most, Confidence.AT_LEAST)
 
     def _stale(
         self, workload: Reading[Workload], blind: frozenset[str], world: World

@@ -174,6 +174,13 @@ class Watch:
         # No outcome at all is a fact about a drained queue, which only `outcomes` can be.
         if not known(turn, *needs):
             self._break(turn, "P2", f"a resume without {sorted(turn.facts.blind)}")
+        most = self.setup.counted_to
+        hidden = most is not None and max(self._waiting()) > most
+        if hidden and any(signal == "waiting" for signal, _, _ in trips):
+            self._break(turn, "P2", f"a resume on a count that stopped at {most}")
+
+    def _waiting(self) -> tuple[int, int]:
+        return self.world.queue.waiting, self.world.other_queue.waiting
 
     def _openings(self, turn: Turn) -> None:
         was = {b.name: b.state for b in turn.before.breakers}

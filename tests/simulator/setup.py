@@ -44,6 +44,7 @@ class Setup:
     arrivals: float = 1.0
     backlog: int = 0
     background: float = 0.0  # arrivals of a queue of its own, that no flag pauses
+    counted_to: int | None = None  # more waiting jobs than this are "at least so many"
     noisy: bool = False  # arrivals scatter like independent clients (Poisson), or not at all
     honour_delay: float = 5.0  # producers notice the flag this late
     write_owner: bool = True

@@ -17,7 +17,7 @@ from starforge_backlog.decide.breaker import (
     step,
     stop_clocks,
 )
-from starforge_backlog.decide.signals import Level, name, readable, signal
+from starforge_backlog.decide.signals import Level, name, signal
 from starforge_backlog.snapshot import Known, Outcomes, QueueReading, Reading, Unknown, Why
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED
@@ -137,7 +137,6 @@ def test_an_unknown_reading_is_an_unknown_signal(
 ) -> None:
     one = breaker(trip)
     assert isinstance(signal(one.trip[0], one, {"jobs": reading}, unknown()), Unknown)
-    assert not readable(one, {"jobs": reading}, unknown())
 
 
 def test_waiting_is_the_sum_of_the_breakers_queues() -> None:

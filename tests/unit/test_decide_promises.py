@@ -225,6 +225,21 @@ def test_the_watch_sees_a_release_taken_blind(monkeypatch: pytest.MonkeyPatch) -
     ) -> BreakerStatus:
         return status.model_copy(update={"state": BreakerState.HALF_OPEN, "since": now})
 
-    monkeypatch.setattr(decision, "readable", lambda *_: True)
+    monkeypatch.setattr(decision, "decisive", lambda *_: True)
     monkeypatch.setattr(breaker, "_open", half_open_at_once)
     assert "P2" in broken_by(setup, blind)
+
+
+def test_the_watch_sees_a_release_on_a_count_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(
+        backlog=1500, arrivals=9, counted_to=400, trips=(("waiting", 300, 15.0),), min_replicas=4
+    )
+    assert broken_by(setup) == ""
+
+    def half_open_at_once(
+        _: Breaker, status: BreakerStatus, signals: object, now: datetime
+    ) -> BreakerStatus:
+        return status.model_copy(update={"state": BreakerState.HALF_OPEN, "since": now})
+
+    monkeypatch.setattr(breaker, "_open", half_open_at_once)
+    assert "P2" in broken_by(setup)

@@ -5,7 +5,7 @@ probe (half-open) when every rule has been at or below `recover.below` percent o
 `recover.for` - connections in use already when they are below the database's pressure threshold,
 because pools that the budget allows stay open when the work is done. The probe lets producers run
 and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
-and the time without a reading counts as nothing (P2).
+and the time without a reading counts as nothing (P2). What can never be told is in `blind.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
-from starforge_backlog.decide.signals import LONG_AGO, Level, Signal, name, signal
+from starforge_backlog.decide.blind import Rules, decisive
+from starforge_backlog.decide.signals import LONG_AGO, Level, Signal, name, signals
 from starforge_backlog.snapshot import (
     QueueReading,
     Reading,
@@ -51,7 +52,7 @@ def step(
     which on the database counts as under pressure.
     """
     status = before or BreakerStatus(name=breaker.name)
-    signals = [signal(trip, breaker, queues, utilization) for trip in breaker.trip]
+    found = signals(breaker, queues, utilization)
     remembered = {rule.signal: rule for rule in status.rules}
     rules = tuple(
         _remember(
@@ -61,17 +62,17 @@ def step(
             _recovers_at(trip, breaker.recover.below, pressure_percent),
             now,
         )
-        for trip, sig in zip(breaker.trip, signals, strict=True)
+        for trip, sig in found
     )
     status = status.model_copy(update={"rules": rules})
     match status.state:
         case BreakerState.CLOSED:
-            return _closed(breaker, status, signals, now)
+            return _closed(breaker, status, found, now)
         case BreakerState.OPEN:
-            return _open(breaker, status, signals, now)
+            return _open(breaker, status, found, now)
         case BreakerState.HALF_OPEN:
             began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
-            return _half_open(breaker, status, signals, now, began=began, held=held)
+            return _half_open(breaker, status, found, now, began=began, held=held)
 
 
 def stop_clocks(status: BreakerStatus, now: datetime) -> BreakerStatus:
@@ -100,7 +101,7 @@ def _remember(
     if isinstance(sig, Unknown):
         return _gap(rule, now)
     gap_length = now - rule.unknown_since if rule.unknown_since else timedelta(0)
-    recovered = not sig.enough or (sig.percent_of_trip <= below and not sig.at_least)
+    recovered = not sig.enough or sig.percent_of_trip <= below
     return RuleStatus(
         signal=rule.signal,
         exceeded_since=_since(rule.exceeded_since, sig.exceeds, gap_length, now),
@@ -123,10 +124,8 @@ def _since(since: datetime | None, holds: bool, gap: timedelta, now: datetime) -
     return now if since is None else min(now, since + gap)
 
 
-def _closed(
-    breaker: Breaker, status: BreakerStatus, signals: list[Signal], now: datetime
-) -> BreakerStatus:
-    for trip, rule, sig in zip(breaker.trip, status.rules, signals, strict=True):
+def _closed(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
+    for rule, (trip, sig) in zip(status.rules, found, strict=True):
         if isinstance(sig, Unknown) or rule.exceeded_since is None:
             continue
         if now - rule.exceeded_since >= trip.for_:
@@ -143,12 +142,14 @@ def _closed(
     )
 
 
-def _open(
-    breaker: Breaker, status: BreakerStatus, signals: list[Signal], now: datetime
-) -> BreakerStatus:
-    if any(isinstance(sig, Unknown) for sig in signals):
+def _open(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
+    if not decisive(found):
         return status
-    since = [rule.recovered_since for rule in status.rules]
+    since = [
+        rule.recovered_since
+        for rule, (_, sig) in zip(status.rules, found, strict=True)
+        if isinstance(sig, Level)
+    ]
     if any(moment is None for moment in since):
         return status
     calm_since = max(moment for moment in since if moment is not None)
@@ -164,13 +165,14 @@ def _open(
 def _half_open(
     breaker: Breaker,
     status: BreakerStatus,
-    signals: list[Signal],
+    found: Rules,
     now: datetime,
     *,
     began: datetime,
     held: bool,
 ) -> BreakerStatus:
-    levels = [sig for sig in signals if isinstance(sig, Level) and sig.at > began]
+    known = [sig for _, sig in found if isinstance(sig, Level)]
+    levels = [sig for sig in known if sig.at > began]
     # A window that began before the probe still holds the failures that opened the breaker: it
     # cannot condemn the probe, but while it is bad it cannot acquit it either.
     bad = [level for level in levels if level.exceeds]
@@ -180,7 +182,7 @@ def _half_open(
             return _to(status, BreakerState.OPEN, why, now, status.trips + 1)
     if held or now - began < breaker.recover.probe_for:
         return status
-    if bad or len(levels) < len(signals):
+    if bad or len(levels) < len(known) or not decisive(found):
         return status  # not judged yet: unknown never closes a breaker
     why = f"the probe of {format_duration(breaker.recover.probe_for)} passed"
     return _to(status, BreakerState.CLOSED, why, now, status.trips)

@@ -21,6 +21,7 @@ from starforge_backlog.api.status import (
     ScalingStatus,
 )
 from starforge_backlog.decide import breaker as breakers
+from starforge_backlog.decide.blind import decisive, unreadable
 from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured
@@ -30,7 +31,7 @@ from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
 from starforge_backlog.decide.producers import OURS, decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
-from starforge_backlog.decide.signals import readable
+from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.verdict import baseline
 from starforge_backlog.snapshot import Known, Snapshot, Unknown
@@ -67,7 +68,7 @@ def decide(
     )
     stopped = _stopped(spec, hold)
     if stopped is not None:
-        said = _assess(seen, facts, status.scaling, *stopped)
+        said = _assess(spec, status, seen, facts, *stopped)
         return Plan((), (), _nobody_looks(status, now), seen, said)
 
     states = _breakers(spec, before, seen, facts, now)
@@ -95,27 +96,41 @@ def decide(
         released_at + spec.scaling.observe_for if released_at is not None else None,
         now,
     )
-    said = _assess(seen, facts, outcome.status, outcome.reason, outcome.message)
     actions = in_order(pauses, outcome.step)
     status = status.model_copy(
         update={"breakers": states, "paused": pauses.entries, "scaling": outcome.status}
     )
+    said = _assess(spec, status, seen, facts, outcome.reason, outcome.message)
     if observing:
         return _observe_only(actions, before, status, seen, said)
     return Plan(actions, (), status, seen, said)
 
 
 def _assess(
-    seen: Snapshot, facts: Facts, scaling: ScalingStatus, reason: str, message: str
+    spec: QueueBacklogPolicySpec,
+    status: QueueBacklogPolicyStatus,
+    seen: Snapshot,
+    facts: Facts,
+    reason: str,
+    message: str,
 ) -> Assessment:
     """What the report quotes."""
-    findings = diagnose(facts.load, seen.workload, scaling, facts.pressure)
+    states = {breaker.name: breaker.state for breaker in status.breakers}
+    blind = {
+        rule.name: unreadable(
+            rule.name,
+            states.get(rule.name, BreakerState.CLOSED),
+            signals(rule, seen.queues, facts.utilization),
+        )
+        for rule in spec.breakers
+    }
     return Assessment(
-        findings=findings,
+        findings=diagnose(facts.load, seen.workload, status.scaling, facts.pressure),
         missed=facts.missed,
         pressure=facts.pressure,
         utilization=facts.utilization,
         budget=facts.budget,
+        blind={breaker: why for breaker, why in blind.items() if why},
         scaling_reason=reason,
         scaling_message=message,
     )
@@ -165,9 +180,11 @@ def _breakers(
 
 
 def _unreadable(spec: QueueBacklogPolicySpec, seen: Snapshot, facts: Facts) -> frozenset[str]:
-    """Breakers of which a signal cannot be read now."""
+    """Breakers of which too little is known now to resume anything."""
     return frozenset(
-        rule.name for rule in spec.breakers if not readable(rule, seen.queues, facts.utilization)
+        rule.name
+        for rule in spec.breakers
+        if not decisive(signals(rule, seen.queues, facts.utilization))
     )
 
 

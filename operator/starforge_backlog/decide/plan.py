@@ -91,6 +91,7 @@ class Assessment:
     pressure: tuple[str, ...] | None  # None: unknown, or the policy names no database
     utilization: Reading[float]  # percent of the connection limit
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
+    blind: Mapping[str, str]  # per breaker, why it cannot trip or recover now
     scaling_reason: str
     scaling_message: str
 

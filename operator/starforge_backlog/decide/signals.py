@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
+from starforge_backlog.decide.need import NEVER_TOLD
 from starforge_backlog.snapshot import (
     Confidence,
     Known,
@@ -29,14 +30,15 @@ class Level:
     """Where a rule's signal stands. `percent_of_trip` is 100 at the trip value.
 
     `enough` is false for a ratio of too few samples: that neither trips nor holds a breaker open,
-    or a paused queue, where nothing ends, could never be probed.
+    or a paused queue, where nothing ends, could never be probed. `estimated` says that it was not
+    counted: it may trip, and hold open, but alone it resumes nothing (P2).
     """
 
     percent_of_trip: float
     text: str
     at: datetime  # when it was read
     covers_since: datetime  # a ratio covers the time from here to `at`; others only `at`
-    at_least: bool = False
+    estimated: bool = False
     enough: bool = True
 
     @property
@@ -57,6 +59,13 @@ def name(trip: Trip) -> str:
     if trip.failed_percent is not None:
         return f"failedPercent>={trip.failed_percent}"
     return f"databaseUtilizationPercent>={trip.database_utilization_percent}"
+
+
+def signals(
+    breaker: Breaker, queues: Mapping[str, QueueReading], utilization: Reading[float]
+) -> tuple[tuple[Trip, Signal], ...]:
+    """Each rule of a breaker with what it sees."""
+    return tuple((trip, signal(trip, breaker, queues, utilization)) for trip in breaker.trip)
 
 
 def signal(
@@ -83,20 +92,26 @@ def signal(
 
 
 def _waiting(value: int, queues: list[QueueReading]) -> Signal:
-    total, at_least, oldest_reading = 0, False, None
+    total, found, oldest_reading = 0, set[Confidence](), None
     for queue in queues:
         match queue.waiting:
             case Known(count, at):
                 total += count.value
-                at_least = at_least or count.confidence is Confidence.AT_LEAST
+                found.add(count.confidence)
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
                 return unknown
     if oldest_reading is None:
         return _no_queue()
-    text = f"{total} waiting (trips at {value})"
+    if Confidence.AT_LEAST in found and total < value:
+        message = f"jobs are not counted as far as {value}; lower waiting to what is counted"
+        return Unknown(Why.CAPPED, message, oldest_reading)
     return Level(
-        100 * total / value, text, at=oldest_reading, covers_since=oldest_reading, at_least=at_least
+        100 * total / value,
+        f"{total} waiting (trips at {value})",
+        at=oldest_reading,
+        covers_since=oldest_reading,
+        estimated=Confidence.ESTIMATED in found,
     )
 
 
@@ -117,6 +132,7 @@ def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
 
 def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
     ended: list[tuple[Outcomes, datetime]] = []
+    missing: list[Unknown] = []
     for queue in queues:
         match queue.outcomes:
             case Known(outcomes, at):
@@ -126,7 +142,10 @@ def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
                 # and waiting for some would be a pause that never ends.
                 ended.append((Outcomes(0, 0, timedelta(0)), at))
             case Unknown() as unknown:
-                return unknown
+                missing.append(unknown)
+    if missing:
+        # The one that may come back first: it counts as unknown, see `blind.py`.
+        return min(missing, key=lambda unknown: unknown.why in NEVER_TOLD)
     if not ended:
         return _no_queue()
     samples = sum(outcomes.samples for outcomes, _ in ended)
@@ -137,15 +156,6 @@ def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
         at=min(at for _, at in ended),
         covers_since=min(at - outcomes.window for outcomes, at in ended),
         enough=samples >= min_samples,
-    )
-
-
-def readable(
-    breaker: Breaker, queues: Mapping[str, QueueReading], utilization: Reading[float]
-) -> bool:
-    """Whether every signal is known now: nothing is resumed while one is not (P2)."""
-    return not any(
-        isinstance(signal(trip, breaker, queues, utilization), Unknown) for trip in breaker.trip
     )
 
 

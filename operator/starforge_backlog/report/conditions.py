@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
@@ -55,7 +55,7 @@ def conditions(
         _backlog(spec, plan, status.queues, now),
         _headroom(spec, plan.assessment),
         _consumers(plan, status.scaling.last_step),
-        _producers(spec, plan, status, now),
+        _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan.assessment),
     )
     return tuple(_dated(finding, status, generation, now) for finding in found)
@@ -246,6 +246,12 @@ def _producers(
     if not spec.producers:
         return Finding(kind, TRUE, "NoProducers", "the policy names no producers")
     return Finding(kind, TRUE, "Running", "no producer is paused")
+
+
+def _with_blind_rules(finding: Finding, facts: Assessment) -> Finding:
+    """What no breaker can see: the reason why none opens, or why a pause does not end."""
+    message = "; ".join((finding.message, *facts.blind.values()))
+    return replace(finding, message=message[:MESSAGE_LIMIT])
 
 
 def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: datetime) -> bool:

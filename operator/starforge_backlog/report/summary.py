@@ -26,6 +26,7 @@ def summary(
         _is_it_bad(status.queues),
         _why(plan),
         _done(results) or _standing(spec, status),
+        _blind(plan, status),
         _would(plan),
         _next(plan),
         _todo(status),
@@ -101,6 +102,16 @@ def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus) ->
             until = breaker.since + rule.probe_for
             parts.append(f"breaker {breaker.name} half-open until {until:%H:%M:%S} UTC at least")
     return ", ".join(parts)
+
+
+def _blind(plan: Plan, status: QueueBacklogPolicyStatus) -> str:
+    """Why no probe comes, or none ends. What a closed breaker cannot see is in a condition."""
+    blind = plan.assessment.blind
+    return ", ".join(
+        blind[breaker.name]
+        for breaker in status.breakers
+        if breaker.state is not BreakerState.CLOSED and breaker.name in blind
+    )
 
 
 def _would(plan: Plan) -> str:

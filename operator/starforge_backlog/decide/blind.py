@@ -1,0 +1,77 @@
+"""What a breaker does with rules that cannot be judged, and how that is said (P2, P4, P8).
+
+| the rule's signal                | closed            | open or half-open                        |
+|----------------------------------|-------------------|------------------------------------------|
+| known                            | trips             | must have recovered                      |
+| estimated                        | trips             | the same, but an exact one must as well  |
+| unknown: this table never tells  | cannot trip: said | neither recovers nor holds the pause     |
+| unknown: counting stops below it | cannot trip: said | no probe, no verdict: said               |
+| unknown: any other reason        | does not trip     | no probe, no verdict: said               |
+
+A rule that no reading will ever answer must not hold a pause for ever (P4). That is so for what
+the table does not hold, and for failed jobs that nothing leads to. Waiting jobs and their age are
+another matter: an observer that spares its database leaves them out for a while, and a breaker
+that opened because of them must not take that for recovery (P2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from starforge_backlog.api.policy import Trip
+from starforge_backlog.api.status import BreakerState
+from starforge_backlog.decide.need import NEVER_TOLD
+from starforge_backlog.decide.signals import Level, Signal, name
+from starforge_backlog.snapshot import Unknown, Why
+
+Rules = Sequence[tuple[Trip, Signal]]
+
+
+def never_told(trip: Trip, found: Signal) -> bool:
+    """Whether no later reading of this table will tell the signal either."""
+    if not isinstance(found, Unknown):
+        return False
+    return found.why is Why.NOT_IN_TABLE or (
+        trip.failed_percent is not None and found.why in NEVER_TOLD
+    )
+
+
+def decisive(rules: Rules) -> bool:
+    """Whether what is known is enough to resume a producer or to acquit a probe: nothing that
+    counts is unknown, and not everything is estimated."""
+    exact = [found for _, found in rules if isinstance(found, Level) and not found.estimated]
+    return bool(exact) and not any(_blocks(trip, found) for trip, found in rules)
+
+
+def unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
+    """The sentence that a person needs to know why it does not trip, or does not recover."""
+    if state is BreakerState.CLOSED:
+        what = "cannot trip"
+        why = [
+            _unknown(trip, found)
+            for trip, found in rules
+            if isinstance(found, Unknown) and (never_told(trip, found) or found.why is Why.CAPPED)
+        ]
+    elif decisive(rules):
+        return ""
+    else:
+        what = "cannot probe" if state is BreakerState.OPEN else "the probe cannot be judged"
+        why = (
+            [_unknown(trip, found) for trip, found in rules if _blocks(trip, found)]
+            or [f"{name(trip)} is only estimated" for trip, _ in _estimates(rules)]
+            or [_unknown(trip, found) for trip, found in rules]
+        )
+    return f"breaker {breaker}: {what}: {', '.join(why)}" if why else ""
+
+
+def _blocks(trip: Trip, found: Signal) -> bool:
+    return isinstance(found, Unknown) and not never_told(trip, found)
+
+
+def _estimates(rules: Rules) -> Iterable[tuple[Trip, Level]]:
+    return ((trip, found) for trip, found in rules if isinstance(found, Level) and found.estimated)
+
+
+def _unknown(trip: Trip, found: Signal) -> str:
+    message = found.message if isinstance(found, Unknown) else ""
+    return f"{name(trip)} unknown: {message}"
