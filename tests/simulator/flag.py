@@ -70,6 +70,10 @@ class Flag:
         self._write(paused=False, by="")
         self._token = None
 
+    def runbook_resumes(self) -> None:
+        """The runbook's UPDATE again: the mark stays."""
+        self._write(paused=False, by="")
+
     def deleted(self) -> None:
         """A person deletes the row; it comes back as it was made first."""
         self.person_resumes()

@@ -232,11 +232,12 @@ class Policy:
     spec: QueueBacklogPolicySpec
     status: QueueBacklogPolicyStatus
     hold: str | None = None
+    owner: str = OWNER
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """One decision at the snapshot's moment; its status is stored, nothing is carried out."""
         plan = decide(
-            self.spec, self.status, snapshot, snapshot.taken_at, owner=OWNER, hold=self.hold
+            self.spec, self.status, snapshot, snapshot.taken_at, owner=self.owner, hold=self.hold
         )
         self.status = through_json(plan.status)
         return plan

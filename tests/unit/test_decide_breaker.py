@@ -41,6 +41,7 @@ class Story:
     breaker: Breaker
     status: BreakerStatus | None = None
     held: bool = False
+    freed: bool = False
     released_at: datetime | None = None
     pressure_percent: int = 0
     clock: float = 0.0
@@ -60,6 +61,7 @@ class Story:
             level,
             now,
             held=self.held,
+            freed=self.freed,
             released_at=self.released_at,
             pressure_percent=self.pressure_percent,
         )
@@ -357,6 +359,18 @@ def test_a_probe_begins_when_producers_really_run() -> None:
     story.see(queue(10), after=600)
     assert story.states[-1] is HALF_OPEN  # nothing was probed yet
     story.held, story.released_at = False, later(story.clock)
+    story.see(queue(10), after=299)
+    assert story.states[-1] is HALF_OPEN
+    assert story.see(queue(10), after=1).state is CLOSED
+
+
+def test_a_probe_begins_when_others_let_go() -> None:
+    story = half_open()
+    story.held = True
+    story.see(queue(10), after=600)
+    story.held, story.freed = False, True
+    assert story.see(queue(10), after=15).state is HALF_OPEN
+    story.freed = False
     story.see(queue(10), after=299)
     assert story.states[-1] is HALF_OPEN
     assert story.see(queue(10), after=1).state is CLOSED

@@ -9,7 +9,12 @@ from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 
 from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.producers import Producers, decide_producers, release_all
+from starforge_backlog.decide.producers import (
+    Producers,
+    decide_producers,
+    release_all,
+    stopped,
+)
 from starforge_backlog.snapshot import FlagValue, ProducerReading, Reading
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
@@ -199,6 +204,86 @@ def test_a_producer_that_the_spec_forgot_is_released(
     gone: dict[str, Any] = {"producers": [], "breakers": []}
     found = decided(entry(before), None, wanted=False, parts=gone)
     assert tuple(map(type, found.actions)) == does
+
+
+ALICE = "alice, see ticket 7"
+
+
+@pytest.mark.parametrize(
+    ("stood_there", "reading", "expected"),
+    [
+        (THEIRS, says(RUNNING), INTENDED),  # another policy let go: nobody's decision
+        (TOKEN, says(RUNNING), INTENDED),
+        (THEIRS, says(RUNNING, "uid-3/ingestion/2026"), INTENDED),
+        # The runbook's UPDATE leaves the mark where it stands: a person lifted that pause.
+        (THEIRS, says(RUNNING, THEIRS), OVERRIDDEN),
+        ("", says(RUNNING), OVERRIDDEN),
+        (ALICE, says(RUNNING), OVERRIDDEN),
+    ],
+)
+def test_who_let_go_of_somebody_elses_pause(
+    stood_there: str, reading: Reading[ProducerReading], expected: PauseState
+) -> None:
+    theirs = entry(FOREIGN, theirs=stood_there, token="")
+    found = decided(theirs, reading, wanted=True)
+    assert state(found) is expected
+    if expected is INTENDED:
+        (action,) = found.actions
+        assert isinstance(action, Pause)
+        assert action.token == found.entries[0].token != stood_there
+    assert decided(theirs, reading, wanted=False).entries == ()
+
+
+@pytest.mark.parametrize(
+    "before", [None, entry(HELD), entry(OVERRIDDEN), entry(FOREIGN), entry(FOREIGN, theirs=ALICE)]
+)
+def test_whose_pause_it_is_is_remembered(before: PauseStatus | None) -> None:
+    found = decided(before, says(PAUSED, THEIRS), wanted=True)
+    assert (state(found), found.entries[0].theirs) == (FOREIGN, THEIRS)
+    again = decided(found.entries[0], says(PAUSED, THEIRS), wanted=True)
+    assert again.entries == found.entries  # nothing to write twice
+    older = found.entries[0].model_copy(update={"since": later(-60)})
+    by_hand = decided(older, says(PAUSED, None, "6"), wanted=True)
+    assert by_hand.entries[0].theirs == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "reading", "paused", "freed"),
+    [
+        (None, says(RUNNING), False, False),
+        (None, None, False, False),
+        (None, unknown(), False, False),
+        (None, says(PAUSED, THEIRS), True, False),
+        (HELD, says(RUNNING), True, False),
+        (INTENDED, unknown(), True, False),
+        (FOREIGN, says(PAUSED), True, False),
+        (FOREIGN, unknown(), True, False),
+        (FOREIGN, says(RUNNING), False, True),
+        (CHANGED, says(RUNNING), False, True),
+        (CHANGED, None, True, False),
+        (OVERRIDDEN, says(RUNNING), False, False),
+        (OVERRIDDEN, says(PAUSED), True, False),
+        (REFUSED, unknown(), False, False),
+    ],
+)
+def test_what_does_not_run(
+    before: PauseState | None,
+    reading: Reading[ProducerReading] | None,
+    paused: bool,
+    freed: bool,
+) -> None:
+    entries = () if before is None else (entry(before),)
+    readings = {} if reading is None else {"ingestion": reading}
+    found = stopped(entries, readings, None)
+    assert (found.paused, found.freed) == (
+        frozenset({"ingestion"} if paused else ()),
+        frozenset({"ingestion"} if freed else ()),
+    )
+
+
+def test_what_we_released_just_now_is_not_paused_by_an_older_reading() -> None:
+    old = flag(PAUSED, token=TOKEN, at=later(-30))
+    assert stopped((), {"ingestion": old}, later(-15)).paused == frozenset()
 
 
 def test_deletion_releases_ours_and_only_ours() -> None:

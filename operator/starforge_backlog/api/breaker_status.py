@@ -92,6 +92,10 @@ class PauseStatus(StatusModel):
     token: str = ""
     """Proves that the pause is ours; stored here before it is written there."""
 
+    theirs: str = ""
+    """Foreign: the ownership token that stands there. Where it is another policy's and it goes, a
+    pause that is still wanted becomes ours to set."""
+
     version: str = ""
     """The flag's row version right after our write."""
 

@@ -42,14 +42,16 @@ def step(
     now: datetime,
     *,
     held: bool = False,
+    freed: bool = False,
     released_at: datetime | None = None,
     pressure_percent: int = 0,
 ) -> BreakerStatus:
     """The breaker's next state. Pure: everything it remembers is in `before`.
 
-    `held` says that one of its producers is still paused by us, and `released_at` when we released
-    one last: a probe is none before all of them run. `pressure_percent` is the utilization from
-    which on the database counts as under pressure.
+    `held` says that one of its producers is still paused, by whomever; `released_at` is when we
+    released one last, and `freed` says that others did just now: a probe is none before all of
+    them run. `pressure_percent` is the utilization from which on the database counts as under
+    pressure.
     """
     status = before or BreakerStatus(name=breaker.name)
     found = signals(breaker, queues, utilization)
@@ -71,6 +73,8 @@ def step(
         case BreakerState.OPEN:
             return _open(breaker, status, found, now)
         case BreakerState.HALF_OPEN:
+            if freed:
+                status = status.model_copy(update={"since": now})
             began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
             return _half_open(breaker, status, found, now, began=began, held=held)
 

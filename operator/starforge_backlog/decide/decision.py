@@ -29,7 +29,7 @@ from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.laststep import longest_hold_down
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
-from starforge_backlog.decide.producers import OURS, decide_producers, release_all
+from starforge_backlog.decide.producers import OURS, decide_producers, release_all, stopped
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
@@ -163,7 +163,7 @@ def _breakers(
 ) -> tuple[BreakerStatus, ...]:
     """Each breaker's next state."""
     remembered = {state.name: state for state in before.breakers}
-    held = {entry.producer for entry in before.paused if entry.state in OURS}
+    standing = stopped(before.paused, seen.producers, before.released_at)
     return tuple(
         breakers.step(
             rule,
@@ -171,7 +171,8 @@ def _breakers(
             seen.queues,
             facts.utilization,
             now,
-            held=not held.isdisjoint(rule.pause),
+            held=not standing.paused.isdisjoint(rule.pause),
+            freed=not standing.freed.isdisjoint(rule.pause),
             released_at=before.released_at,
             pressure_percent=spec.database.pressure.utilization_percent if spec.database else 0,
         )

@@ -10,6 +10,7 @@
 | Held            | paused, our token and version| -                     | release              |
 | Held            | paused, other version        | Changed               | Changed              |
 | Held            | paused, other token          | Foreign               | Foreign              |
+| Foreign         | running, their token is gone | pause (Intended)      | forget               |
 | Foreign, Changed| running                      | Overridden            | forget               |
 | Overridden      | running                      | -                     | forget               |
 | Overridden      | paused, our token            | Held or Changed       | the same             |
@@ -18,10 +19,14 @@
 
 A reading taken before our own last write says nothing about it and counts as none. Nothing is
 released while a signal of a breaker that pauses the producer cannot be read (P2).
+
+Several policies may pause one producer. The first one holds it, under its token; when it lets go,
+the next one that still wants it paused must not take that for a person's decision.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +44,8 @@ from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Readin
 
 # A pause of ours is in force, or may be.
 OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
+# The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing.
+_POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,35 @@ def decide_producers(
             actions.append(Resume(entry, "the policy names this producer no more"))
             kept.append(entry)
     return Producers(tuple(actions), tuple(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Producers that do not run, whoever paused them; and those that others let go just now."""
+
+    paused: frozenset[str]
+    freed: frozenset[str]
+
+
+def stopped(
+    entries: tuple[PauseStatus, ...],
+    readings: Mapping[str, Reading[ProducerReading]],
+    released_at: datetime | None,
+) -> Stopped:
+    """A breaker's probe is none while one of its producers is paused by anybody."""
+    remembered = {entry.producer: entry for entry in entries}
+    paused, freed = set[str](), set[str]()
+    for name in remembered.keys() | readings.keys():
+        entry = remembered.get(name)
+        reading = _after_our_write(readings.get(name), entry, released_at)
+        says = reading.value.value if isinstance(reading, Known) else None
+        theirs = entry is not None and entry.state in {PauseState.FOREIGN, PauseState.CHANGED}
+        ours = entry is not None and entry.state in OURS
+        if ours or says is FlagValue.PAUSED or (theirs and says is None):
+            paused.add(name)
+        elif theirs:
+            freed.add(name)
+    return Stopped(frozenset(paused), frozenset(freed))
 
 
 def _after_our_write(
@@ -153,7 +189,7 @@ def _observe(
     if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
         return entry
     if seen.value is FlagValue.RUNNING:
-        return _found_running(entry, wanted, now)
+        return _found_running(entry, seen, wanted, now)
     if entry.state is PauseState.HELD:
         return _still_ours(entry, seen)
     if entry.state is PauseState.OVERRIDDEN:
@@ -162,7 +198,9 @@ def _observe(
             return _still_ours(
                 entry.model_copy(update={"by": "us", "state": PauseState.HELD}), seen
             )
-        return _foreign(entry, "paused by somebody else after our pause was lifted")
+        return _foreign(entry, seen, "paused by somebody else after our pause was lifted")
+    if entry.state is PauseState.FOREIGN and entry.theirs != (seen.token or ""):
+        return entry.model_copy(update={"theirs": seen.token or ""})
     return entry
 
 
@@ -183,13 +221,23 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
         by="other",
         state=PauseState.FOREIGN,
         since=now,
+        theirs=seen.token or "",
         message="paused by somebody else; it stays paused until they resume it",
     )
 
 
-def _found_running(entry: PauseStatus, wanted: bool, now: datetime) -> PauseStatus | None:
+def _found_running(
+    entry: PauseStatus, seen: ProducerReading, wanted: bool, now: datetime
+) -> PauseStatus | None:
     if not wanted:
         return None
+    # A policy takes its token along; one that stays behind is left by a person's own UPDATE.
+    if (
+        entry.state is PauseState.FOREIGN
+        and _POLICYS_TOKEN.fullmatch(entry.theirs)
+        and seen.token != entry.theirs
+    ):
+        return None  # nobody holds it any more: paused anew, under a token of ours
     if entry.state is PauseState.OVERRIDDEN:
         return entry
     return entry.model_copy(
@@ -204,7 +252,7 @@ def _found_running(entry: PauseStatus, wanted: bool, now: datetime) -> PauseStat
 
 def _still_ours(entry: PauseStatus, seen: ProducerReading) -> PauseStatus:
     if seen.token is not None and seen.token != entry.token:
-        return _foreign(entry, "another owner's token stands there now")
+        return _foreign(entry, seen, "another owner's token stands there now")
     if seen.version != entry.version:
         return entry.model_copy(
             update={
@@ -215,8 +263,15 @@ def _still_ours(entry: PauseStatus, seen: ProducerReading) -> PauseStatus:
     return entry
 
 
-def _foreign(entry: PauseStatus, message: str) -> PauseStatus:
-    return entry.model_copy(update={"by": "other", "state": PauseState.FOREIGN, "message": message})
+def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseStatus:
+    return entry.model_copy(
+        update={
+            "by": "other",
+            "state": PauseState.FOREIGN,
+            "theirs": seen.token or "",
+            "message": message,
+        }
+    )
 
 
 def _want(
