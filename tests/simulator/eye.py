@@ -201,7 +201,7 @@ class Eye:
         if age > limit:
             blind |= frozenset(PARTS) - {"workload"}
         else:
-            blind |= facts.blind
+            blind |= facts.blind - {"workload"}  # which is looked at anew
         snapshot = Snapshot(
             taken_at=seen.taken_at,
             workload=workload,
