@@ -18,9 +18,10 @@ from tests.bench.database import JobDatabase
 from tests.bench.result import Result, Table
 from tests.bench.stage import say
 from tests.bench.watching import Cost, Watching
-from tests.e2e.api import CORE, POLICIES, Json
+from tests.e2e.api import CORE, Json
 from tests.e2e.place import Place
 
+from local.errors import LocalError
 from local.waiting import eventually
 
 INTERVAL_SECONDS: Final = 15.0
@@ -29,6 +30,7 @@ SETTLE_SECONDS: Final = 60.0
 LATEST_SECONDS: Final = 1.0
 # Room in the budget for 200 targets of one connection each, their surge and the headroom.
 MAX_CONNECTIONS: Final = 500
+CLEAR_SECONDS: Final = 300.0
 # Types of jobs that share the table among the policies.
 TYPES: Final = 20
 
@@ -106,9 +108,14 @@ def run(place: Place, case: Case, seconds: float) -> Cost:
 
 def _clear(place: Place, namespace: str) -> None:
     """Policies first: their finalizers need the operator. kubectl would wait for one by one."""
-    place.api.delete(f"{POLICIES}/namespaces/{namespace}/queuebacklogpolicies")
+    place.cluster.kubectl(
+        *("delete", "qbp", "--all", "-n", namespace, "--wait=false"), timeout=CLEAR_SECONDS
+    )
     eventually(
-        lambda: not stage.policies(place, namespace), within=300, what="policies are gone", every=1
+        lambda: not stage.policies(place, namespace),
+        within=CLEAR_SECONDS,
+        what="policies are gone",
+        every=1,
     )
     place.api.delete(f"{CORE}/namespaces/{namespace}")
 
@@ -150,6 +157,14 @@ def judge(result: Result, case: Case, cost: Cost) -> None:
     result.bar(f"{case.name}: API writes while nothing changes", "0", str(writes), writes == 0)
     most = cost.most_connections
     result.bar(f"{case.name}: connections to each database", "1", str(most), most == 1)
+
+
+def fail(result: Result, case: Case, why: str) -> None:
+    """A case that never came to rest is a result as well."""
+    say(f"{case.name}: {why}")
+    result.notes.append(f"{case.name}: **did not come to rest**: {why[:300]}")
+    if case.bars:
+        result.bar(f"{case.name}: all Ready", "yes", "no", ok=False)
 
 
 def row(case: Case, cost: Cost) -> list[str]:
@@ -205,7 +220,11 @@ def main() -> int:
         for case in CASES:
             if chosen.only and chosen.only not in case.name:
                 continue
-            cost = run(place, case, chosen.seconds * case.seconds_share)
+            try:
+                cost = run(place, case, chosen.seconds * case.seconds_share)
+            except LocalError as error:
+                fail(result, case, str(error))
+                continue
             rows.append(row(case, cost))
             if case.bars:
                 judge(result, case, cost)
