@@ -56,12 +56,14 @@ class Eye:
         self._began: float | None = None
         self._last: tuple[Snapshot, Facts] | None = None
         self._blind = ""
+        self._rested: tuple[float, DatabaseReading, int] | None = None
 
     def forget(self) -> None:
         """A new process."""
         self._others.clear()
         self._began = None
         self._last = None
+        self._rested = None
 
     def blind(self, part: int) -> None:
         """Which part `BLIND` hides."""
@@ -101,19 +103,26 @@ class Eye:
             longest_idle_in_transaction=timedelta(0),
             pinned_xids=0,
         )
+        database = DatabaseReading(
+            connections=gone if hidden == "connections" else Known(stored, at),
+            health=gone if hidden == "health" else Known(health, at),
+        )
+        others = world.others
+        rested = self._rested
+        if not hidden and rested is not None and world.now - rested[0] < self._setup.rest:
+            _, database, others = rested
+        elif not hidden:
+            self._rested = (world.now, database, others)
         flag = world.flag.read(at)
         snapshot = Snapshot(
             taken_at=at,
             workload=gone if hidden == "workload" else workload,
             per_replica=per_replica,
-            database=DatabaseReading(
-                connections=gone if hidden == "connections" else Known(stored, at),
-                health=gone if hidden == "health" else Known(health, at),
-            ),
+            database=database,
             queues=queues,
             producers={PRODUCER: gone if hidden == "flag" else flag},
         )
-        facts = Facts(world.others, world.pods.terminating, blind)
+        facts = Facts(others, world.pods.terminating, blind)
         self._last = (snapshot, facts)
         return snapshot, facts
 

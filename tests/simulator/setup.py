@@ -39,6 +39,7 @@ class Setup:
     per_pod: float = 1.0  # what one busy pod finishes
     start_delay: float = 10.0  # from creation to Ready
     grace: float = 20.0  # from deletion to gone; connections are held meanwhile
+    rest: float = 0.0  # the database's sample is used again until it is this old
     pool_fills_in: float = 60.0  # time constant: pools open connections as work arrives
     # queue and producers
     arrivals: float = 1.0

@@ -76,6 +76,8 @@ def situation(**changes: Any) -> Situation:
         "missed": True,
         "pausing": False,
         "now_reading": baseline(found, pods, 30.0),
+        "read_at": changes.get("now", NOW),
+        "sample_is_old": False,
         "window_opens": None,
         "now": NOW,
     }

@@ -42,6 +42,7 @@ def setups(draw: st.DrawFn) -> Setup:
         arrivals=draw(st.floats(0, 20)),
         backlog=draw(st.integers(0, 5000)),
         background=draw(st.sampled_from((0.0, 0.0, 0.2 * per_pod))),
+        rest=draw(st.sampled_from((0.0, 0.0, 14.0))),
         counted_to=draw(st.sampled_from((None, None, 400))),
         noisy=draw(st.booleans()),
         honour_delay=draw(st.sampled_from((0.0, 10.0, 40.0))),

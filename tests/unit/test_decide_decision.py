@@ -341,6 +341,44 @@ def test_under_pressure_and_over_budget_to_the_safe_size_at_once() -> None:
     assert (step.kind, step.to) == (StepKind.SAFE, 2)
 
 
+@pytest.mark.parametrize(("sampled", "kind"), [(0, None), (14, "Safe")])
+def test_a_sample_of_before_our_write_does_not_cut_twice(sampled: float, kind: str | None) -> None:
+    """The connections of pods that are gone by now look like a stranger's under their role."""
+    roles = {"web": 60, "worker": 400}
+    full = connections(max_connections=500, by_role=roles, peak_by_role={"web": 200}, clients=460)
+    policy = remembering(fresh_policy(breakers=[]), applied_replicas=40)
+    waits = health(lock_waiters=9)
+    first = policy.decide(storm(target=workload(40, max_surge="0"), open_now=full, state=waits))
+    (step,) = first.actions
+    assert isinstance(step, ScaleTo)
+    assert step.kind is StepKind.SAFE
+    policy.happened([Result(step, Written(step.to))])
+    after = storm(15, target=workload(step.to, max_surge="0"))
+    assert after.database is not None
+    reused = replace(
+        after.database,
+        connections=Known(full, later(sampled)),
+        health=Known(waits, later(sampled)),
+    )
+    plan = policy.decide(replace(after, database=reused))
+    assert kinds(plan) == ([] if kind is None else [kind])
+    if kind is None:
+        assert reason(plan) == "Observing"
+
+
+def test_a_verdict_waits_for_readings_of_after_the_window() -> None:
+    policy = remembering(fresh_policy(breakers=[]))
+    policy.decide(storm())
+    landed = workload(6, max_surge="0")
+    policy.decide(storm(15, target=landed))
+    reused = replace(storm(106, target=landed), queues=storm(104).queues)
+    assert reason(policy.decide(reused)) == "Observing"
+    policy.decide(storm(107, target=landed))
+    step = policy.status.scaling.last_step
+    assert step is not None
+    assert step.verdict is StepVerdict.FAILED  # the storm's throughput never changed
+
+
 def test_known_and_unknown_are_all_there_is() -> None:
     plan = fresh_policy().decide(storm(state=unknown()))
     assert isinstance(plan.assessment.utilization, Known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +27,12 @@ from starforge_backlog.api.status import (
     Baseline,
     ScalingStatus,
 )
-from starforge_backlog.decide.laststep import LONGEST_HOLD_DOWN, hold_down, settled
+from starforge_backlog.decide.laststep import (
+    LONGEST_HOLD_DOWN,
+    hold_down,
+    last_write,
+    settled,
+)
 from starforge_backlog.decide.plan import StepKind
 
 
@@ -144,6 +149,20 @@ def test_a_down_step_needs_only_its_window() -> None:
     over = judged(step(8, 7, at=later(-90)), pods=workload(7, max_surge="0"))
     assert over.status.last_judged is not None
     assert over.status.last_judged.verdict is PASSED
+
+
+@pytest.mark.parametrize(
+    ("memory", "wrote_at"),
+    [
+        ({}, None),
+        ({"last_step": step()}, later(-120)),
+        ({"last_step": step(), "next_step_not_before": later(-30)}, later(-120)),
+        # A revert is no step of its own.
+        ({"last_step": step(), "next_step_not_before": later(60)}, later(-30)),
+    ],
+)
+def test_when_we_wrote_last(memory: dict[str, Any], wrote_at: datetime | None) -> None:
+    assert last_write(ScalingStatus(**memory), WINDOW) == wrote_at
 
 
 @pytest.mark.parametrize(

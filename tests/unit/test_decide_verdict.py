@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -39,11 +40,14 @@ def verdict(
     pods: Workload | None = None,
     pressure: tuple[str, ...] | None = (),
     objective: int = 1,
+    read_at: datetime = NOW,
 ) -> StepVerdict:
     found = load([("jobs", reading)])
     pods = pods or workload(one.to)
     after = baseline(found, pods, 50.0)
-    result = judge(one, after, pods, pressure, found.missing, WINDOW, objective, NOW)
+    result = judge(
+        one, after, pods, pressure, found.missing, WINDOW, objective, NOW, read_at=read_at
+    )
     assert result.why
     return result.verdict
 
@@ -89,6 +93,10 @@ def verdict(
         (step(ready_at=later(-89)), queue(5000, throughput=0.0), {}, OBSERVING),
         (step(ready_at=later(-90)), queue(5000, throughput=0.0), {}, FAILED),
         (step(), queue(5000, throughput=0.0), {"pods": workload(6, rolling_out=True)}, OBSERVING),
+        # A reading that is used again: of the window's last seconds it knows nothing.
+        (step(ready_at=later(-90)), queue(5000), {"read_at": later(-1)}, OBSERVING),
+        (step(ready_at=later(-91)), queue(5000), {"read_at": later(-1)}, FAILED),
+        (step(ready_at=later(-5)), queue(5000), {"read_at": later(60)}, OBSERVING),
         # Pods that never become Ready.
         (step(ready_at=None, at=NOW - READY_WITHIN - WINDOW), queue(5000), {}, OBSERVING),
         (step(ready_at=None, at=NOW - READY_WITHIN - WINDOW - seconds(1)), queue(5000), {}, FAILED),

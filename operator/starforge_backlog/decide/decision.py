@@ -26,7 +26,7 @@ from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured
 from starforge_backlog.decide.freshness import judged
-from starforge_backlog.decide.laststep import longest_hold_down
+from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
 from starforge_backlog.decide.producers import OURS, decide_producers, release_all, stopped
@@ -34,7 +34,7 @@ from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.verdict import baseline
-from starforge_backlog.snapshot import Known, Snapshot, Unknown
+from starforge_backlog.snapshot import Known, Snapshot, Unknown, Why
 
 
 def decide(
@@ -227,18 +227,24 @@ def _scale(
     if isinstance(seen.per_replica, Unknown) and spec.database is not None:
         return Outcome(None, before, seen.per_replica.why, seen.per_replica.message)
     used = facts.utilization.value if isinstance(facts.utilization, Known) else None
+    wrote_at = last_write(before, spec.scaling.observe_for)
+    old = wrote_at is not None and facts.sampled_at is not None and facts.sampled_at <= wrote_at
     return scale(
         Situation(
             spec=spec,
             workload=workload,
             before=before,
             load=facts.load,
-            budget=facts.budget,
-            free_steps=free_steps(spec, seen),
-            pressure=facts.pressure,
+            # A sample of before our write, held against the pods of after it, would call their
+            # connections strangers' and cut a second time.
+            budget=Unknown(Why.STALE, "sampled before the last step", now) if old else facts.budget,
+            free_steps=None if old else free_steps(spec, seen),
+            pressure=None if old else facts.pressure,
             missed=any(facts.missed.values()),
             pausing=pausing,
             now_reading=baseline(facts.load, workload, used),
+            read_at=facts.read_at(now),
+            sample_is_old=old,
             window_opens=window_opens,
             now=now,
         )

@@ -32,6 +32,11 @@ class Facts:
     pressure: tuple[str, ...] | None  # None: cannot be read
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
     missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
+    sampled_at: datetime | None  # the older of the database's two readings
+
+    def read_at(self, now: datetime) -> datetime:
+        """The oldest reading of all: what a verdict knows, it knows of this moment."""
+        return min(m for m in (self.load.read_at, self.sampled_at, now) if m is not None)
 
 
 def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot) -> Facts:
@@ -42,6 +47,7 @@ def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen:
         pressure=_pressure(spec, seen),
         budget=_budget(spec, before, seen),
         missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
+        sampled_at=_sampled_at(seen),
     )
 
 
@@ -67,7 +73,7 @@ def measured(
         return before
     workload, window = seen.workload.value, spec.scaling.observe_for
     per_replica = before.throughput_per_replica
-    if settled(before, workload, window, now):
+    if settled(before, workload, window, min(now, facts.load.read_at or now)):
         per_replica = measured_per_replica(facts.load, workload.ready, per_replica, window)
     wanted = demand(facts.load, spec.scaling.drain_within)
     wobble = chance(facts.load.arrivals or 0.0, window)
@@ -79,6 +85,13 @@ def measured(
             "throughput_per_replica": per_replica,
         }
     )
+
+
+def _sampled_at(seen: Snapshot) -> datetime | None:
+    if seen.database is None:
+        return None
+    parts: tuple[Reading[object], ...] = (seen.database.connections, seen.database.health)
+    return min((part.at for part in parts if isinstance(part, Known)), default=None)
 
 
 def _utilization(spec: QueueBacklogPolicySpec, seen: Snapshot) -> Reading[float]:

@@ -48,6 +48,15 @@ def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: d
     return opens is None or now >= opens
 
 
+def last_write(before: ScalingStatus, observe_for: timedelta) -> datetime | None:
+    """When we wrote `replicas` last. A revert is no step of its own: its window tells."""
+    step, opens = before.last_step, before.next_step_not_before
+    moments = [step.at] if step is not None else []
+    if opens is not None:
+        moments.append(opens - observe_for)
+    return max(moments, default=None)
+
+
 def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
     """Judge the last step. Returns an outcome while it decides what happens now."""
     step = at.before.last_step
@@ -94,6 +103,7 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         scaling.observe_for,
         max(queue.objectives.failed_percent for queue in at.spec.queues),
         at.now,
+        read_at=at.read_at,
     )
     verdict, why = judgement.verdict, judgement.why
     budget = at.budget

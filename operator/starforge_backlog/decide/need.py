@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import (
@@ -44,6 +44,7 @@ class Load:
     failed_percent: float | None
     oldest: timedelta | None  # the oldest due job of all queues
     missing: tuple[str, ...]  # "queue jobs: waiting: <why>"
+    read_at: datetime | None  # the oldest of these readings; None: there is none
 
     def drains_within(self, span: timedelta) -> bool:
         """More leaves than comes, and fast enough. Merely falling is not enough: the producers
@@ -76,6 +77,7 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
         failed_percent=100 * sum(o.failed for o in ended) / samples if samples else None,
         oldest=_oldest([q.oldest_due_age for _, q in items]),
         missing=missing,
+        read_at=min((at for _, queue in items for at in _moments(queue)), default=None),
     )
 
 
@@ -154,6 +156,17 @@ def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
             if not (isinstance(reading, Unknown) and reading.why in NEVER_TOLD)
         ),
     )
+
+
+def _moments(queue: QueueReading) -> list[datetime]:
+    readings: tuple[Reading[object], ...] = (
+        queue.waiting,
+        queue.oldest_due_age,
+        queue.arrivals_per_second,
+        queue.throughput_per_second,
+        queue.outcomes,
+    )
+    return [reading.at for reading in readings if isinstance(reading, Known)]
 
 
 def _oldest(ages: list[Reading[timedelta]]) -> timedelta | None:

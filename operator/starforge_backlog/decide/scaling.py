@@ -78,6 +78,8 @@ def _blocked(at: Situation) -> Outcome | None:
         return hold(at, "RolloutPaused", "the rollout is paused: `kubectl rollout resume` it")
     if workload.rolling_out:
         return hold(at, "RolloutInProgress", "a rollout is under way; no step until it is done")
+    if at.sample_is_old:
+        return hold(at, "Observing", "the database was not sampled since the last step")
     if isinstance(at.budget, Unknown):
         return hold(_busy(at), "Unknown", f"no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:

@@ -28,6 +28,9 @@ class Situation:
     missed: bool  # an objective is missed now
     pausing: bool  # a breaker is not closed, or a pause of ours is in force
     now_reading: Baseline  # today's side of a verdict
+    read_at: datetime  # the oldest of the readings
+    # The database was not sampled since our last write: what it says is of the time before.
+    sample_is_old: bool
     window_opens: datetime | None  # a resume was the last thing done: one thing per window
     now: datetime
 

@@ -55,9 +55,12 @@ def judge(
     observe_for: timedelta,
     failed_objective: int,
     now: datetime,
+    *,
+    read_at: datetime,
 ) -> Judgement:
     """Judge an up-step. `pressure` is None when the database could not be read, `missing` names
-    the queues' readings that could not.
+    the queues' readings that could not; `read_at` is the oldest of those that could. A sample that
+    is used again is of before the window's end, whatever the time is now.
 
     Rules in order; the first that applies decides.
     """
@@ -76,7 +79,7 @@ def judge(
                 f"{workload.not_ready_why or f'{workload.ready} of {step.to}'}",
             )
         return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
-    if now - step.ready_at < observe_for:
+    if min(now, read_at) - step.ready_at < observe_for:
         until = f"observed until {step.ready_at + observe_for:%H:%M:%S} UTC"
         return Judgement(StepVerdict.OBSERVING, until)
     if pressure is None:
