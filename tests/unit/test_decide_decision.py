@@ -26,6 +26,7 @@ from tests.simulator.pasts import TOKEN, calm, held, kinds, reason, remembering,
 
 from starforge_backlog.api.status import (
     BreakerState,
+    ExternalWriter,
     PauseState,
     QueueBacklogPolicyStatus,
     Step,
@@ -235,6 +236,55 @@ def test_a_switch_to_observe_releases_ours_whatever_is_unknown() -> None:
     assert kinds(plan) == ["Resume"]
     policy.happened([Result(plan.actions[0], Resumed(ResumeOutcome.RESUMED))])
     assert kinds(policy.decide(storm(15))) == []
+
+
+def step_of(age: float, **changes: Any) -> Step:
+    """A step up of that many seconds ago."""
+    return Step(**{"from_": 2, "to": 4, "why": "", "at": later(-age), **changes})
+
+
+FAILED_ONCE = {"hold_down_until": later(120), "failed_steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("memory", "first_step_at"),
+    [
+        ({}, 2),
+        ({"last_step": step_of(600, verdict=StepVerdict.PASSED)}, 2),
+        # Not judged yet, or judged and not yet taken back: a window from the switch on.
+        ({"last_step": step_of(10), "next_step_not_before": later(80)}, 90),
+        ({"last_step": step_of(300, verdict=StepVerdict.INCONCLUSIVE)}, 90),
+        ({"last_step": step_of(100, verdict=StepVerdict.FAILED)}, 90),
+        # Taken back: the hold-down holds, and the next one is longer.
+        (
+            {
+                "last_step": step_of(100, verdict=StepVerdict.FAILED, reverted=True),
+                "next_step_not_before": later(60),
+                **FAILED_ONCE,
+            },
+            120,
+        ),
+        # Somebody else's replicas of a moment ago.
+        ({"external": ExternalWriter(manager="hpa", replicas=4, since=later(-5))}, 90),
+    ],
+)
+def test_a_switch_to_observe_and_back_is_no_way_around_a_verdict(
+    memory: dict[str, Any], first_step_at: int
+) -> None:
+    policy = remembering(fresh_policy(mode="Observe", breakers=[]), **memory)
+    policy.decide(storm(0))
+    policy.spec = fresh_policy(breakers=[]).spec
+    steps = {at: kinds(policy.decide(storm(at))) for at in range(2, first_step_at + 1)}
+    assert [at for at, does in steps.items() if does] == [first_step_at]
+    assert policy.status.scaling.failed_steps == memory.get("failed_steps", 0)
+
+
+def test_a_watched_policy_writes_its_window_once() -> None:
+    policy = remembering(fresh_policy(mode="Observe", breakers=[]), last_step=step_of(10))
+    policy.decide(storm(0))
+    before = policy.status
+    policy.decide(storm(15))
+    assert policy.status == before
 
 
 def test_observe_does_not_quarrel_about_replicas() -> None:

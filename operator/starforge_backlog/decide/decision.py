@@ -19,6 +19,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
     ScalingStatus,
+    StepVerdict,
 )
 from starforge_backlog.decide import breaker as breakers
 from starforge_backlog.decide.blind import decisive, unreadable
@@ -87,9 +88,10 @@ def decide(
     pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)
     releasing = any(isinstance(action, Resume) for action in pauses.actions)
     released_at = now if releasing else before.released_at
+    watched = _watched_only(status.scaling, seen, now + spec.scaling.observe_for)
     outcome = _scale(
         spec,
-        _watched_only(status.scaling, seen) if observing else status.scaling,
+        watched if observing else status.scaling,
         seen,
         facts,
         _pausing(states, pauses.entries),
@@ -102,7 +104,7 @@ def decide(
     )
     said = _assess(spec, status, seen, facts, outcome.reason, outcome.message)
     if observing:
-        return _observe_only(actions, before, status, seen, said)
+        return _observe_only(actions, before, status, watched, seen, said)
     return Plan(actions, (), status, seen, said)
 
 
@@ -195,16 +197,21 @@ def _pausing(states: tuple[BreakerStatus, ...], entries: tuple[PauseStatus, ...]
     )
 
 
-def _watched_only(before: ScalingStatus, seen: Snapshot) -> ScalingStatus:
-    """`Observe`: replicas are nobody's business of ours, and no step of ours is pending."""
+def _watched_only(before: ScalingStatus, seen: Snapshot, window_ends: datetime) -> ScalingStatus:
+    """`Observe`: replicas are nobody's business of ours, and no step of ours is pending.
+
+    The lessons of steps that failed stay, and whatever was not yet understood at the switch gets a
+    window: a switch to `Observe` and back is no way around P3.
+    """
     replicas = seen.workload.value.replicas if isinstance(seen.workload, Known) else None
+    step, opens = before.last_step, before.next_step_not_before
+    judged = step is None or step.reverted or step.verdict is StepVerdict.PASSED
     return before.model_copy(
         update={
             "applied_replicas": replicas,
             "external": None,
             "last_step": None,
-            "next_step_not_before": None,
-            "hold_down_until": None,
+            "next_step_not_before": (opens if judged and before.external is None else window_ends),
         }
     )
 
@@ -255,6 +262,7 @@ def _observe_only(
     actions: tuple[Action, ...],
     before: QueueBacklogPolicyStatus,
     status: QueueBacklogPolicyStatus,
+    watched: ScalingStatus,
     seen: Snapshot,
     said: Assessment,
 ) -> Plan:
@@ -267,6 +275,9 @@ def _observe_only(
         if entry.state is not PauseState.INTENDED
         or any(e.producer == entry.producer for e in before.paused)
     )
-    scaling = status.scaling.model_copy(update={"last_step": None, "next_step_not_before": None})
+    # A step that would have been taken is none to observe.
+    scaling = status.scaling.model_copy(
+        update={"last_step": None, "next_step_not_before": watched.next_step_not_before}
+    )
     status = status.model_copy(update={"paused": kept, "scaling": scaling})
     return Plan(release.actions, would, status, seen, said)
