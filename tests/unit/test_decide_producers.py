@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 
+from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.producers import (
     Producers,
     decide_producers,
     release_all,
-    stopped,
 )
+from starforge_backlog.decide.standing import stopped
 from starforge_backlog.snapshot import FlagValue, ProducerReading, Reading
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
@@ -204,6 +205,45 @@ def test_a_producer_that_the_spec_forgot_is_released(
     gone: dict[str, Any] = {"producers": [], "breakers": []}
     found = decided(entry(before), None, wanted=False, parts=gone)
     assert tuple(map(type, found.actions)) == does
+
+
+RENAMED: dict[str, Any] = {
+    "producers": [{"name": "intake", "featureFlag": {}}],
+    "breakers": [{"name": "ingestion", "pause": ["intake"], "trip": [{"waiting": 9}]}],
+}
+PLACE = {"featureFlag": FeatureFlag().model_dump_json(by_alias=True)}
+
+
+@pytest.mark.parametrize(
+    ("before", "reading"),
+    [
+        (entry(HELD, previous="false"), says(PAUSED, TOKEN)),
+        (entry(HELD, previous="false", locator=PLACE), unknown()),
+        (entry(HELD, previous="false", locator=PLACE), says(PAUSED, None)),  # no mark is written
+    ],
+)
+def test_a_producer_that_is_renamed_under_its_pause_stays_paused(
+    before: PauseStatus, reading: Reading[ProducerReading]
+) -> None:
+    open_ = (BreakerStatus(name="ingestion", state=BreakerState.OPEN),)
+    readings = {"intake": reading}
+    found = decide_producers(spec(**RENAMED), open_, (before,), readings, OWNER, None, NOW)
+    assert found.actions == ()
+    assert found.entries == (before.model_copy(update={"producer": "intake"}),)
+    # ... and is released once, under its new name, with the value of before.
+    let_go = decide_producers(spec(**RENAMED), (), found.entries, readings, OWNER, None, NOW)
+    (action,) = let_go.actions
+    assert isinstance(action, Resume)
+    assert (action.held.producer, action.held.previous) == ("intake", "false")
+
+
+def test_two_entries_of_one_pause_release_nothing_while_it_is_wanted() -> None:
+    """As older versions left them in status."""
+    open_ = (BreakerStatus(name="ingestion", state=BreakerState.OPEN),)
+    both = (entry(HELD), entry(HELD, producer="intake"))
+    readings = {"intake": says(PAUSED, TOKEN)}
+    found = decide_producers(spec(**RENAMED), open_, both, readings, OWNER, None, NOW)
+    assert (found.actions, found.entries) == ((), both[1:])
 
 
 ALICE = "alice, see ticket 7"

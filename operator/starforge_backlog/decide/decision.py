@@ -30,10 +30,11 @@ from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
-from starforge_backlog.decide.producers import OURS, decide_producers, release_all, stopped
+from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
+from starforge_backlog.decide.standing import OURS, stopped
 from starforge_backlog.decide.verdict import baseline
 from starforge_backlog.snapshot import Known, Snapshot, Unknown, Why
 

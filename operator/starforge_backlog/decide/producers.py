@@ -40,10 +40,9 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.decide.standing import OURS, after_our_write, renamed
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
-# A pause of ours is in force, or may be.
-OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
 # The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing.
 _POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}\S*")
 
@@ -75,13 +74,19 @@ def decide_producers(
     """
     wanted = _wanted(spec, breakers)
     waiting = {name for b in spec.breakers if b.name in unreadable for name in b.pause}
-    remembered = {entry.producer: entry for entry in entries}
+    names = {producer.name for producer in spec.producers}
+    remembered = {entry.producer: entry for entry in entries if entry.producer in names}
+    forgotten = {entry.producer: entry for entry in entries if entry.producer not in names}
     actions: list[Pause | Resume] = []
     kept: list[PauseStatus] = []
     for producer in spec.producers:
         breaker = wanted.get(producer.name)
-        entry = remembered.pop(producer.name, None)
-        reading = _after_our_write(readings.get(producer.name), entry, released_at)
+        entry = remembered.get(producer.name)
+        former = renamed(producer, readings.get(producer.name), forgotten)
+        if entry is None and former is not None:
+            entry = former.model_copy(update={"producer": producer.name})
+            del forgotten[former.producer]
+        reading = after_our_write(readings.get(producer.name), entry, released_at)
         entry = _observe(entry, producer.name, reading, owner, breaker is not None, now)
         if breaker is not None:
             entry, pause = _want(entry, producer.name, breaker, owner, arrivals, now)
@@ -95,54 +100,13 @@ def decide_producers(
                 actions.append(resume)
         if entry is not None:
             kept.append(entry)
-    for entry in remembered.values():
+    tokens = {entry.token for entry in kept}
+    for entry in forgotten.values():
         # Taken out of the spec while paused: the entry says where it is.
-        if entry.state in OURS:
+        if entry.state in OURS and entry.token not in tokens:
             actions.append(Resume(entry, "the policy names this producer no more"))
             kept.append(entry)
     return Producers(tuple(actions), tuple(kept))
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Producers that do not run, whoever paused them; and those that others let go just now."""
-
-    paused: frozenset[str]
-    freed: frozenset[str]
-
-
-def stopped(
-    entries: tuple[PauseStatus, ...],
-    readings: Mapping[str, Reading[ProducerReading]],
-    released_at: datetime | None,
-) -> Stopped:
-    """A breaker's probe is none while one of its producers is paused by anybody."""
-    remembered = {entry.producer: entry for entry in entries}
-    paused, freed = set[str](), set[str]()
-    for name in remembered.keys() | readings.keys():
-        entry = remembered.get(name)
-        reading = _after_our_write(readings.get(name), entry, released_at)
-        says = reading.value.value if isinstance(reading, Known) else None
-        theirs = entry is not None and entry.state in {PauseState.FOREIGN, PauseState.CHANGED}
-        ours = entry is not None and entry.state in OURS
-        if ours or says is FlagValue.PAUSED or (theirs and says is None):
-            paused.add(name)
-        elif theirs:
-            freed.add(name)
-    return Stopped(frozenset(paused), frozenset(freed))
-
-
-def _after_our_write(
-    reading: Reading[ProducerReading] | None,
-    entry: PauseStatus | None,
-    released_at: datetime | None,
-) -> Reading[ProducerReading] | None:
-    """The reading, unless it is older than what we wrote last: a shared or slow one would call our
-    own pause somebody's override, and our own release somebody's pause."""
-    wrote_at = entry.since if entry is not None else released_at
-    if isinstance(reading, Known) and wrote_at is not None and reading.at <= wrote_at:
-        return None
-    return reading
 
 
 def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:

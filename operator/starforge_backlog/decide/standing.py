@@ -1,0 +1,76 @@
+"""Which producers stand still, whoever paused them, and which entry is about which producer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from starforge_backlog.api.policy import Producer
+from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
+
+# A pause of ours is in force, or may be.
+OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Producers that do not run, whoever paused them; and those that others let go just now."""
+
+    paused: frozenset[str]
+    freed: frozenset[str]
+
+
+def stopped(
+    entries: tuple[PauseStatus, ...],
+    readings: Mapping[str, Reading[ProducerReading]],
+    released_at: datetime | None,
+) -> Stopped:
+    """A breaker's probe is none while one of its producers is paused by anybody."""
+    remembered = {entry.producer: entry for entry in entries}
+    paused, freed = set[str](), set[str]()
+    for name in remembered.keys() | readings.keys():
+        entry = remembered.get(name)
+        reading = after_our_write(readings.get(name), entry, released_at)
+        says = reading.value.value if isinstance(reading, Known) else None
+        theirs = entry is not None and entry.state in {PauseState.FOREIGN, PauseState.CHANGED}
+        ours = entry is not None and entry.state in OURS
+        if ours or says is FlagValue.PAUSED or (theirs and says is None):
+            paused.add(name)
+        elif theirs:
+            freed.add(name)
+    return Stopped(frozenset(paused), frozenset(freed))
+
+
+def after_our_write(
+    reading: Reading[ProducerReading] | None,
+    entry: PauseStatus | None,
+    released_at: datetime | None,
+) -> Reading[ProducerReading] | None:
+    """The reading, unless it is older than what we wrote last: a shared or slow one would call our
+    own pause somebody's override, and our own release somebody's pause."""
+    wrote_at = entry.since if entry is not None else released_at
+    if isinstance(reading, Known) and wrote_at is not None and reading.at <= wrote_at:
+        return None
+    return reading
+
+
+def renamed(
+    producer: Producer,
+    reading: Reading[ProducerReading] | None,
+    forgotten: Mapping[str, PauseStatus],
+) -> PauseStatus | None:
+    """The entry of a producer that has another name now: what is at the same place, or is paused
+    under the entry's token. Released under the old name, it would run in the middle of the storm.
+
+    `forgotten` holds the entries whose producers the spec does not name.
+    """
+    flag = producer.feature_flag
+    place = None if flag is None else flag.model_dump_json(by_alias=True)
+    token = reading.value.token if isinstance(reading, Known) else None
+    for entry in forgotten.values():
+        same_place = place is not None and entry.locator.get("featureFlag") == place
+        if same_place or (token and token == entry.token and entry.state in OURS):
+            return entry
+    return None
