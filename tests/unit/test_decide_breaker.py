@@ -45,6 +45,7 @@ class Story:
     released_at: datetime | None = None
     pressure_percent: int = 0
     clock: float = 0.0
+    interval: timedelta = timedelta(minutes=1)
     states: list[BreakerState] = field(default_factory=list)
 
     def see(
@@ -60,6 +61,7 @@ class Story:
             {"jobs": moved(reading, now)},
             level,
             now,
+            interval=self.interval,
             held=self.held,
             freed=self.freed,
             released_at=self.released_at,
@@ -380,7 +382,8 @@ def test_a_reading_of_before_the_probe_is_not_fresh() -> None:
     story = half_open()
     assert story.status is not None
     old = {"jobs": moved(queue(5000), story.status.since or NOW)}
-    found = step(story.breaker, story.status, old, Known(0.0, NOW), later(story.clock + 15))
+    now, interval = later(story.clock + 15), story.interval
+    found = step(story.breaker, story.status, old, Known(0.0, NOW), now, interval=interval)
     assert found.state is HALF_OPEN
 
 
@@ -423,11 +426,77 @@ def test_stopped_clocks_are_a_gap() -> None:
     story = Story(breaker({"waiting": 1000, "for": "1m"}))
     story.see(queue(1000))
     status = story.see(queue(1000), after=30)
-    stopped = stop_clocks(status, later(story.clock + 15))
-    assert stop_clocks(stopped, later(story.clock + 30)) == stopped  # nothing to write twice
+    stopped = stop_clocks(status, story.interval, later(story.clock + 15))
+    again = stop_clocks(stopped, story.interval, later(story.clock + 30))
+    assert again == stopped  # nothing to write twice
     story.status = stopped
     assert story.see(queue(1000), after=3600).state is CLOSED
     assert story.see(queue(1000), after=30).state is OPEN
+
+
+# --- nobody looked ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", [15, 60])
+def test_hours_without_the_operator_are_not_sustained(interval: float) -> None:
+    """One reading on either side of two hours is no evidence for two hours."""
+    story = Story(breaker({"waiting": 1000, "for": "2h"}), interval=seconds(interval))
+    for _ in range(10):
+        story.see(queue(1000), after=interval)
+    began = interval
+    assert story.see(queue(1000), after=7200).state is CLOSED
+    while story.see(queue(1000), after=interval).state is CLOSED:
+        pass
+    watched = story.clock - began - 7200
+    assert 7200 <= watched <= 7200 + 30 + interval
+
+
+def test_hours_before_an_unknown_reading_are_not_sustained_either() -> None:
+    story = Story(breaker({"waiting": 1000, "for": "1m"}), interval=seconds(15))
+    story.see(queue(1000))
+    story.see(queue(unknown()), after=7200)
+    story.see(queue(1000), after=15)
+    assert story.see(queue(1000), after=30).state is CLOSED
+    assert story.see(queue(1000), after=30).state is OPEN
+
+
+def test_a_restart_or_a_slow_pass_costs_no_time() -> None:
+    story = Story(breaker({"waiting": 1000, "for": "3m"}), interval=seconds(15))
+    for after in (0, 15, 45, 30, 45, 30):
+        story.see(queue(1000), after=after)
+    assert story.see(queue(1000), after=15).state is OPEN
+
+
+def test_hours_without_the_operator_do_not_recover() -> None:
+    story = opened()
+    story.interval = seconds(15)
+    story.see(queue(10), after=15)
+    assert story.see(queue(10), after=7200).state is OPEN
+    for _ in range(7):
+        assert story.see(queue(10), after=15).state is OPEN
+    assert story.see(queue(10), after=15).state is HALF_OPEN
+
+
+def test_what_is_noted_while_a_time_runs() -> None:
+    """Twice a minute and no more; and nothing while no time runs."""
+    story = Story(breaker({"waiting": 1000, "for": "1h"}, {"oldestAge": "5m", "for": "1h"}))
+    noted = [story.see(queue(1000), after=5).seen_at for _ in range(24)]
+    assert len(set(noted)) == 4
+    assert story.see(queue(10), after=5).seen_at is None
+    late = opened({"waiting": 1000, "for": "1m"}, {"oldestAge": "5m", "for": "1m"})
+    # One of two has recovered: nothing happens, however long that lasts.
+    looks = [late.see(queue(10, oldest=400), after=15) for _ in range(20)]
+    assert {look.seen_at for look in looks} == {None}
+    assert late.see(queue(10), after=15).seen_at is not None
+    late.see(queue(10), after=60)
+    assert late.see(queue(10), after=60).seen_at is None  # half-open
+
+
+def test_stopped_clocks_do_not_count_hours_before_they_were_stopped() -> None:
+    story = Story(breaker({"waiting": 1000, "for": "1m"}), interval=seconds(15))
+    status = story.see(queue(1000))
+    story.status = stop_clocks(status, story.interval, later(7200))
+    assert story.see(queue(1000), after=7215).state is CLOSED
 
 
 def test_outcomes_are_summed_before_the_ratio() -> None:

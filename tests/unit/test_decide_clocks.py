@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.simulator.given import (
@@ -40,6 +40,7 @@ def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
             BreakerStatus(
                 name="ingestion",
                 since=then,
+                seen_at=then,
                 rules=(
                     RuleStatus(
                         signal="waiting>=5000",
@@ -81,6 +82,11 @@ def test_every_moment_of_memory_is_looked_at() -> None:
         QueueBacklogPolicyStatus(released_at=whole.released_at),
         QueueBacklogPolicyStatus(paused=whole.paused),
         *(
+            QueueBacklogPolicyStatus(breakers=(BreakerStatus.model_validate({"name": "b", n: at}),))
+            for n, at in dict(whole.breakers[0]).items()
+            if isinstance(at, datetime)
+        ),
+        *(
             QueueBacklogPolicyStatus(scaling=ScalingStatus(**{name: value}))
             for name, value in dict(whole.scaling).items()
             if name not in {"target_uid", "applied_replicas"} and value not in (None, 0, "")
@@ -94,7 +100,7 @@ def test_every_moment_of_memory_is_looked_at() -> None:
             )
         ),
     ]
-    assert len(changes) == 10
+    assert len(changes) == 12
     for status in changes:
         found = not_from_the_future(
             status, NOW, longest_window=WINDOW, longest_hold_down=timedelta(minutes=30)

@@ -48,13 +48,18 @@ from starforge_backlog.snapshot import (
 PAUSED_BY_US = flag(FlagValue.PAUSED, token=TOKEN, version="5")
 
 
+SOON = [
+    {"name": "ingestion", "pause": ["ingestion"], "trip": [{"waiting": 5000, "for": "1m"}]},
+]
+
+
 # --- order -----------------------------------------------------------------------------------
 
 
 def test_producers_are_paused_before_replicas_change() -> None:
-    policy = remembering(fresh_policy())
+    policy = remembering(fresh_policy(breakers=SOON))
     policy.decide(storm(0))
-    plan = policy.decide(storm(600))
+    plan = policy.decide(storm(60))
     assert kinds(plan) == ["Pause", "Up"]
     (entry,) = plan.status.paused
     assert entry.state is PauseState.INTENDED
@@ -218,9 +223,9 @@ def test_other_policies_on_the_database_are_counted() -> None:
 
 
 def test_observe_says_what_it_would_do_and_does_nothing() -> None:
-    policy = remembering(fresh_policy(mode="Observe"))
+    policy = remembering(fresh_policy(mode="Observe", breakers=SOON))
     policy.decide(storm(0))
-    for at in (600, 615):
+    for at in (60, 75):
         plan = policy.decide(storm(at))
         assert kinds(plan) == []
         assert len(plan.would) == 2
@@ -312,32 +317,32 @@ def test_suspended_or_held_nothing_is_done_and_nothing_lost(
 
 
 def test_time_under_hold_is_not_sustained() -> None:
-    policy = remembering(fresh_policy())
+    policy = remembering(fresh_policy(breakers=SOON))
     policy.decide(storm(0))
     policy.hold = "lunch"
     policy.decide(storm(15))
     policy.hold = None
     assert "Pause" not in kinds(policy.decide(storm(3600)))
-    assert "Pause" in kinds(policy.decide(storm(3600 + 585)))
+    assert "Pause" in kinds(policy.decide(storm(3600 + 45)))
 
 
 # --- memory ----------------------------------------------------------------------------------
 
 
 def test_killed_after_the_intent_the_pause_goes_on() -> None:
-    policy = remembering(fresh_policy())
+    policy = remembering(fresh_policy(breakers=SOON))
     policy.decide(storm(0))
-    first = policy.decide(storm(600))  # killed here: nothing was carried out
-    again = policy.decide(storm(615))
+    first = policy.decide(storm(60))  # killed here: nothing was carried out
+    again = policy.decide(storm(75))
     assert isinstance(first.actions[0], Pause)
     assert isinstance(again.actions[0], Pause)
     assert first.actions[0].token == again.actions[0].token
     ours = Paused(PauseOutcome.ALREADY_OURS, version="9")
-    policy.happened([Result(again.actions[0], ours)], later(615))
+    policy.happened([Result(again.actions[0], ours)], later(75))
     assert policy.status.paused[0].state is PauseState.HELD
     token, version = first.actions[0].token, "9"
-    said = flag(FlagValue.PAUSED, token=token, version=version, at=later(630))
-    assert "Pause" not in kinds(policy.decide(storm(630, producers=said)))
+    said = flag(FlagValue.PAUSED, token=token, version=version, at=later(90))
+    assert "Pause" not in kinds(policy.decide(storm(90, producers=said)))
 
 
 @pytest.mark.parametrize("answer", [True, False])

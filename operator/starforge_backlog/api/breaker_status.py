@@ -53,6 +53,10 @@ class BreakerStatus(StatusModel):
     trips: int = 0
     """Openings without a calm time between them; the next probe waits longer."""
 
+    seen_at: AwareDatetime | None = None
+    """While a time runs that opens it or lets it probe: when its rules were looked at last, to
+    half a minute. Time in which nobody looked counts as nothing."""
+
     rules: tuple[RuleStatus, ...] = ()
     """Memory of each trip rule, in the order of the spec."""
 

@@ -5,7 +5,8 @@ probe (half-open) when every rule has been at or below `recover.below` percent o
 `recover.for` - connections in use already when they are below the database's pressure threshold,
 because pools that the budget allows stay open when the work is done. The probe lets producers run
 and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
-and the time without a reading counts as nothing (P2). What can never be told is in `blind.py`.
+and the time without a reading, or without an operator that looks, counts as nothing (P2). What can
+never be told is in `blind.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ NEAR_TRIP = 90
 PROBE_BACKOFF = 2
 # ... but never longer: at 3 a.m. a pause must end by itself once the cause is gone.
 LONGEST_OPEN = timedelta(minutes=30)
+# While a rule's time runs, status says this often that somebody looks: a write to the API server
+# each time, but only then (P7).
+SEEN_EVERY = timedelta(seconds=30)
+# Longer than that and this many intervals without a look is a gap: the operator was down, or the
+# clock jumped. A restart or a slow pass is none.
+GAP_INTERVALS = 3
 # A breaker that stayed closed for this long has had its calm: the next opening counts as first.
 CALM = timedelta(minutes=30)
 
@@ -41,6 +48,7 @@ def step(
     utilization: Reading[float],
     now: datetime,
     *,
+    interval: timedelta,
     held: bool = False,
     freed: bool = False,
     released_at: datetime | None = None,
@@ -48,12 +56,13 @@ def step(
 ) -> BreakerStatus:
     """The breaker's next state. Pure: everything it remembers is in `before`.
 
+    `interval` is the time between two looks.
     `held` says that one of its producers is still paused, by whomever; `released_at` is when we
     released one last, and `freed` says that others did just now: a probe is none before all of
     them run. `pressure_percent` is the utilization from which on the database counts as under
     pressure.
     """
-    status = before or BreakerStatus(name=breaker.name)
+    status = _after_a_gap(before or BreakerStatus(name=breaker.name), interval, now)
     found = signals(breaker, queues, utilization)
     remembered = {rule.signal: rule for rule in status.rules}
     rules = tuple(
@@ -69,18 +78,49 @@ def step(
     status = status.model_copy(update={"rules": rules})
     match status.state:
         case BreakerState.CLOSED:
-            return _closed(breaker, status, found, now)
+            after = _closed(breaker, status, found, now)
         case BreakerState.OPEN:
-            return _open(breaker, status, found, now)
+            after = _open(breaker, status, found, now)
         case BreakerState.HALF_OPEN:
             if freed:
                 status = status.model_copy(update={"since": now})
             began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
-            return _half_open(breaker, status, found, now, began=began, held=held)
+            after = _half_open(breaker, status, found, now, began=began, held=held)
+    return _seen(after, found, now)
 
 
-def stop_clocks(status: BreakerStatus, now: datetime) -> BreakerStatus:
+def _after_a_gap(status: BreakerStatus, interval: timedelta, now: datetime) -> BreakerStatus:
+    """If nobody looked for longer than between two passes, that time is one without a reading."""
+    seen_at = status.seen_at
+    if seen_at is None or now - seen_at <= SEEN_EVERY + GAP_INTERVALS * interval:
+        return status
+    rules = tuple(_gap(rule, seen_at) for rule in status.rules)
+    return status.model_copy(update={"rules": rules, "seen_at": None})
+
+
+def _seen(status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
+    """Note the look, while a time runs that would end without one."""
+    runs = {
+        BreakerState.CLOSED: any(
+            rule.exceeded_since is not None and rule.unknown_since is None for rule in status.rules
+        ),
+        BreakerState.OPEN: all(
+            rule.recovered_since is not None
+            for rule, (_, sig) in zip(status.rules, found, strict=True)
+            if isinstance(sig, Level)
+        )
+        and decisive(found),
+        BreakerState.HALF_OPEN: False,  # judged by fresh readings, not by how long they lasted
+    }[status.state]
+    seen_at = status.seen_at if runs else None
+    if runs and (seen_at is None or now - seen_at >= SEEN_EVERY):
+        seen_at = now
+    return status if seen_at == status.seen_at else status.model_copy(update={"seen_at": seen_at})
+
+
+def stop_clocks(status: BreakerStatus, interval: timedelta, now: datetime) -> BreakerStatus:
     """Nobody looks (suspended, held by annotation): time that passes is a gap, as if unknown."""
+    status = _after_a_gap(status, interval, now)
     rules = tuple(_gap(rule, now) for rule in status.rules)
     return status if rules == status.rules else status.model_copy(update={"rules": rules})
 

@@ -73,7 +73,7 @@ def _ahead(
     """Whether any moment lies further ahead than it may."""
     moments = [status.released_at, *_scaling_moments(status.scaling)]
     for breaker in status.breakers:
-        moments.append(breaker.since)
+        moments += [breaker.since, breaker.seen_at]
         for rule in breaker.rules:
             moments += [rule.exceeded_since, rule.unknown_since, rule.recovered_since]
     moments += [entry.since for entry in status.paused]
@@ -104,7 +104,13 @@ def _breaker(breaker: BreakerStatus, now: datetime) -> BreakerStatus:
         )
         for rule in breaker.rules
     )
-    return breaker.model_copy(update={"since": _past(breaker.since, now), "rules": rules})
+    return breaker.model_copy(
+        update={
+            "since": _past(breaker.since, now),
+            "seen_at": _past(breaker.seen_at, now),
+            "rules": rules,
+        }
+    )
 
 
 def _pause(entry: PauseStatus, now: datetime) -> PauseStatus:

@@ -8,7 +8,7 @@ Recovery runs backwards, one thing per observation window.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -71,7 +71,7 @@ def decide(
     stopped = _stopped(spec, hold)
     if stopped is not None:
         said = _assess(spec, status, seen, facts, *stopped)
-        return Plan((), (), _nobody_looks(status, now), seen, said)
+        return Plan((), (), _nobody_looks(status, spec.interval, now), seen, said)
 
     states = _breakers(spec, before, seen, facts, now)
     observing = spec.mode is Mode.OBSERVE
@@ -147,11 +147,15 @@ def _stopped(spec: QueueBacklogPolicySpec, hold: str | None) -> tuple[str, str] 
     return None
 
 
-def _nobody_looks(status: QueueBacklogPolicyStatus, now: datetime) -> QueueBacklogPolicyStatus:
+def _nobody_looks(
+    status: QueueBacklogPolicyStatus, interval: timedelta, now: datetime
+) -> QueueBacklogPolicyStatus:
     """While nothing is decided nothing is sustained: the clocks of rules and of idling stop."""
     return status.model_copy(
         update={
-            "breakers": tuple(breakers.stop_clocks(state, now) for state in status.breakers),
+            "breakers": tuple(
+                breakers.stop_clocks(state, interval, now) for state in status.breakers
+            ),
             "scaling": status.scaling.model_copy(update={"idle_since": None}),
         }
     )
@@ -174,6 +178,7 @@ def _breakers(
             seen.queues,
             facts.utilization,
             now,
+            interval=spec.interval,
             held=not standing.paused.isdisjoint(rule.pause),
             freed=not standing.freed.isdisjoint(rule.pause),
             released_at=before.released_at,
