@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+ARRIVED: Final = "RequestReceived"  # the stage before anything is done about a request
 WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
@@ -25,9 +26,10 @@ class Request:
     resource: str  # with its subresource: deployments/scale
     namespace: str
     name: str
-    code: int
+    code: int  # 0: not answered yet
     path: str
     replicas: int | None  # of a write of the scale subresource
+    text: str  # of writes of a scale or a status
     at: str  # when it came
 
     @property
@@ -41,15 +43,17 @@ class Request:
 
 
 def policy(user: str) -> str:
-    """Only this user, and of writes of `replicas` the number as well."""
+    """Only this user; of writes of `replicas` the number as well, and when they arrive."""
     scales = {"group": "apps", "resources": ["deployments/scale", "statefulsets/scale"]}
+    statuses = {"group": "backlog.starforge.dev", "resources": ["queuebacklogpolicies/status"]}
+    answered = {"omitStages": [ARRIVED]}
     rules: list[dict[str, Any]] = [
         {"level": "Request", "users": [user], "resources": [scales]},
-        {"level": "Metadata", "users": [user]},
+        {"level": "Request", "users": [user], "resources": [statuses], **answered},
+        {"level": "Metadata", "users": [user], **answered},
         {"level": "None"},
     ]
-    document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
-    return yaml.safe_dump({**document, "omitStages": ["RequestReceived"]})
+    return yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,14 @@ class AuditLog:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def since(self, mark: int = 0, *, namespace: str | None = None) -> list[Request]:
-        """All requests after a mark, of one namespace if given."""
+        """All requests that were answered after a mark, of one namespace if given."""
         found = self._requests(mark)
-        return [r for r in found if namespace is None or r.namespace == namespace]
+        return [r for r in found if r.code and namespace in {None, r.namespace}]
+
+    def arrived(self, mark: int, *, namespace: str) -> list[Request]:
+        """Writes of replicas that reached the API server after a mark, answered or not."""
+        found = self._requests(mark)
+        return [r for r in found if r.namespace == namespace and r.resource.endswith("/scale")]
 
     def _requests(self, mark: int) -> Iterator[Request]:
         with self.file.open("rb") as lines:
@@ -84,14 +93,16 @@ class AuditLog:
                 what = event.get("objectRef") or {}
                 sub = what.get("subresource")
                 body = event.get("requestObject") or {}
+                scale = body if isinstance(body, dict) else {}
                 yield Request(
                     verb=event["verb"],
                     group=what.get("apiGroup", ""),
                     resource=what.get("resource", "") + (f"/{sub}" if sub else ""),
                     namespace=what.get("namespace", ""),
                     name=what.get("name", ""),
-                    code=event["responseStatus"]["code"],
+                    code=0 if event["stage"] == ARRIVED else event["responseStatus"]["code"],
                     path=event["requestURI"],
-                    replicas=(body.get("spec") or {}).get("replicas"),
+                    replicas=(scale.get("spec") or {}).get("replicas"),
+                    text=json.dumps(body) if body else "",
                     at=event["requestReceivedTimestamp"],
                 )

@@ -22,7 +22,6 @@ from tests.e2e.world import KEY, TARGET, TRIPS, World
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 CONNECTIONS: Final = 30  # of each server, 3 of them for superusers
-ROOMY: Final = {"url": {"secretKeyRef": {"name": "starforge-db", "key": KEY}}, "headroom": 2}
 # The target's spec while nothing but an outage is under test.
 FIXED: Final = {"name": TARGET, "maxReplicas": 1}
 
@@ -30,7 +29,7 @@ FIXED: Final = {"name": TARGET, "maxReplicas": 1}
 def paused(world: World) -> None:
     """A breaker is open and its pause is ours; replicas are at their maximum."""
     world.deploy()
-    world.apply_breaker(target=FIXED, database=ROOMY)
+    world.apply_breaker(target=FIXED, database=world.roomy())
     world.until_ready()
     world.store.enqueue(TRIPS)
     world.until(lambda: world.pause()["state"] == "Held", "a pause of ours")
@@ -82,7 +81,7 @@ def full(world: World) -> Iterator[int]:
 
 def full_it_is_still_read_and_spared(world: World) -> None:
     world.deploy(replicas=4, env={"PG_POOL_MAX": "2"})
-    world.apply(database=ROOMY)
+    world.apply(database=world.roomy())
     world.until_ready()
     before = backends(world)
     with full(world) as taken:
@@ -100,7 +99,7 @@ def full_no_step_up_although_work_waits(world: World) -> None:
     world.deploy(env={"PG_POOL_MAX": "2"})
     world.store.enqueue(TRIPS)
     with full(world):
-        world.apply(database=ROOMY)
+        world.apply(database=world.roomy())
         world.until_condition("Ready", "DatabaseFull")
         world.until_passes(2)
     world.until_ready()
@@ -135,7 +134,7 @@ def frozen(world: World) -> None:
 
 def frozen_while_work_waits(world: World) -> None:
     world.deploy(env={"PG_POOL_MAX": "1"})
-    world.apply(database=ROOMY)
+    world.apply(database=world.roomy())
     world.until_ready()
     world.store.server.freeze()
     try:

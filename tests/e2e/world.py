@@ -97,10 +97,17 @@ class World:
     def api(self) -> Api:
         return self.place.api
 
-    def until(self, look: Callable[[], T | None], what: str, within: float = WITHIN) -> T:
+    def until(
+        self,
+        look: Callable[[], T | None],
+        what: str,
+        within: float = WITHIN,
+        *,
+        every: float = 0.1,
+    ) -> T:
         """The first truthy answer; without one, the error says what the policies said."""
         try:
-            return eventually(look, within=within, what=what)
+            return eventually(look, within=within, what=what, every=every)
         except LocalError as error:
             for name in self._policies:
                 with contextlib.suppress(Refused):
@@ -200,6 +207,10 @@ class World:
         self.place.cluster.kubectl(
             *("scale", f"deployment/{name}", f"--replicas={replicas}", "-n", self.namespace)
         )
+
+    def roomy(self) -> Json:
+        """`spec.database` for a small server: little headroom."""
+        return {**SPEC["database"], "headroom": 2}
 
     # --- what people look at -------------------------------------------------------------------
 

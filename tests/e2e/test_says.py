@@ -1,0 +1,98 @@
+"""What the operator says of itself and of a policy: columns, Events, conditions, probes, metrics."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.e2e.place import PREFIX, Place
+from tests.e2e.test_pauses import paused_by_us, recover
+from tests.e2e.world import World
+
+from starforge_backlog.report.metrics_catalogue import CATALOGUE
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+CONDITIONS = {
+    "Ready",
+    "BacklogHealthy",
+    "DatabaseHeadroom",
+    "ConsumersHealthy",
+    "ProducersRunning",
+    "Scaling",
+}
+
+
+def columns(text: str) -> list[str]:
+    """Cells of a line of `kubectl get`."""
+    return re.split(r"\s{2,}", text.strip())
+
+
+def test_a_storm_is_told(place: Place, world: World) -> None:
+    paused_by_us(world)
+    world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is bad")
+
+    wide = place.cluster.kubectl("get", "qbp", "-n", world.namespace, "-o", "wide").splitlines()
+    assert columns(wide[0]) == [
+        *("NAME", "TARGET", "REPLICAS", "BUDGET", "WAITING", "OLDEST"),
+        *("CAUSE", "HEALTHY", "PAUSED", "AGE", "SUMMARY"),
+    ]
+    for words in ("etl-worker", "60", "False", "ingestion", "jobs 60 waiting"):
+        assert words in wide[1]
+    narrow = place.cluster.kubectl("get", "qbp", "-n", world.namespace)
+    assert "SUMMARY" not in narrow
+
+    status = world.status()
+    assert status["observedGeneration"] == world.policy()["metadata"]["generation"]
+    assert {c["type"] for c in status["conditions"]} == CONDITIONS
+    for condition in status["conditions"]:
+        assert condition["reason"], condition
+        assert condition["message"], condition
+        assert condition["lastTransitionTime"], condition
+        assert condition["observedGeneration"] == status["observedGeneration"]
+
+    recover(world)
+    world.until(lambda: "BreakerClosed" in world.reasons(), "the last Event")
+    events = world.events()
+    told = [event["reason"] for event in events]
+    order = ["BreakerOpen", "Paused", "BreakerHalfOpen", "Resumed", "BreakerClosed"]
+    assert [reason for reason in told if reason in order] == order
+    (paused,) = (event for event in events if event["reason"] == "Paused")
+    assert "60 waiting (trips at 50)" in paused["note"], "with the numbers that led to it"
+    described = place.cluster.kubectl("describe", "qbp", "etl", "-n", world.namespace)
+    assert "BreakerOpen" in described
+
+    for line in world.passes():
+        assert line["event"].startswith("etl-worker: "), "every pass ends in one sentence"
+        assert line["level"] == "info"
+    assert len({line["timestamp"] for line in world.passes()}) == len(world.passes())
+
+
+def test_probes_and_metrics(place: Place, world: World) -> None:
+    paused_by_us(world)
+    world.until(lambda: world.replicas() > 1, "a step")
+    assert place.probe("healthz") == (200, "ok\n")
+    assert place.probe("readyz") == (200, "ok\n")
+
+    here = {"namespace": world.namespace, "policy": "etl"}
+    read = place.metric
+    assert read("queue_waiting_jobs", queue="jobs", **here) == 60
+    assert read("breaker_state", breaker="ingestion", state="Open", **here) == 1
+    assert read("breaker_state", breaker="ingestion", state="Closed", **here) == 0
+    assert read("producer_paused", producer="ingestion", **here) == 1
+    assert read("pause", by="us", state="Held", **here) == 1
+    assert read("replicas", **here) >= 1
+    assert read("database_max_connections", **here) == 100
+    assert read("condition", type="Ready", status="True", **here) == 1
+    assert read("actions_total", result="done", **here) >= 2
+    assert read("passes_total") > 0
+
+    served = {name for name, _ in place.metrics() if not name.startswith(("process_", "python_"))}
+    known = {family.full_name.removeprefix(PREFIX) for family in CATALOGUE}
+    strangers = {re.sub("_(bucket|count|sum|created)$", "", name) for name in served} - known
+    assert strangers == set(), "documented nowhere"
+
+    world.delete()
+    world.until_gone()
+    gone = [labels for _, labels in place.metrics() if here.items() <= dict(labels).items()]
+    assert gone == [], "series end with their policy"
