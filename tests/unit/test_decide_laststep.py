@@ -10,6 +10,7 @@ from tests.simulator.given import (
     NOW,
     later,
     queue,
+    unknown,
     workload,
 )
 from tests.simulator.situations import (
@@ -34,6 +35,7 @@ from starforge_backlog.decide.laststep import (
     settled,
 )
 from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.snapshot import Why
 
 
 def test_a_passed_step_is_followed_by_the_next_and_remembered() -> None:
@@ -58,6 +60,31 @@ def test_growth(growth: str, last: tuple[int, int], size: int) -> None:
     reading = queue(5000, oldest=300, arrivals=40.0, throughput=float(last[1]))
     outcome = judged(one, reading, spec={"scaling": {"growth": growth}})
     assert outcome.status.step_size == size
+
+
+RISING = queue(9000, oldest=300, arrivals=20.0, throughput=unknown(Why.NO_INDEX))
+
+
+@pytest.mark.parametrize(("ready_for", "to"), [(100, None), (359, None), (360, 7)])
+def test_a_rising_backlog_alone_lets_steps_go_on_slowly_and_small(
+    ready_for: float, to: int | None
+) -> None:
+    """Throughput can never be told here: neither a pass that doubles, nor a wait without end."""
+    one = step(at=later(-ready_for - 20), ready_at=later(-ready_for))
+    slow_start = {"scaling": {"growth": "SlowStart", "stepUp": 2}}
+    memory = {"step_size": 8, "throughput_per_replica": None}
+    outcome = judged(one, RISING, spec=slow_start, memory=memory)
+    assert wrote(outcome) == to
+    last = outcome.status.last_step if to is None else outcome.status.last_judged
+    assert last is not None
+    assert last.verdict is INCONCLUSIVE
+    assert outcome.status.step_size == (8 if to is None else 1)
+
+
+def test_a_step_that_was_let_go_is_not_judged_again() -> None:
+    one = step(verdict=INCONCLUSIVE, verdict_at=later(-5), ready_at=later(-400))
+    falls = queue(5000, oldest=300, arrivals=20.0, throughput=1.0)
+    assert wrote(judged(one, falls)) == 8
 
 
 def test_a_failed_step_is_taken_back_and_held_down() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.simulator.given import (
     NOW,
+    at_least,
     later,
     queue,
     seconds,
@@ -30,7 +31,9 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.need import load
 from starforge_backlog.decide.verdict import READY_WITHIN, baseline, judge
-from starforge_backlog.snapshot import QueueReading, Why, Workload
+from starforge_backlog.snapshot import Confidence, Count, QueueReading, Why, Workload
+
+NEVER = unknown(Why.NOT_IN_TABLE)
 
 
 def verdict(
@@ -46,7 +49,16 @@ def verdict(
     pods = pods or workload(one.to)
     after = baseline(found, pods, 50.0)
     result = judge(
-        one, after, pods, pressure, found.missing, WINDOW, objective, NOW, read_at=read_at
+        one,
+        after,
+        pods,
+        pressure,
+        found.missing,
+        WINDOW,
+        objective,
+        NOW,
+        read_at=read_at,
+        counted=found.waiting_exact,
     )
     assert result.why
     return result.verdict
@@ -84,7 +96,13 @@ def verdict(
             INCONCLUSIVE,
         ),
         # The table cannot tell throughput: the runbook's words, if nothing else is wrong.
-        (step(), queue(5000, throughput=unknown(Why.NOT_IN_TABLE)), {}, PASSED),
+        (step(), queue(5000, throughput=NEVER), {}, PASSED),
+        (step(), queue(5106, throughput=NEVER), {}, PASSED),  # within noise
+        (step(), queue(5107, throughput=NEVER), {}, INCONCLUSIVE),
+        (step(), queue(90_000, throughput=NEVER), {}, INCONCLUSIVE),
+        (step(before=Baseline()), queue(5000, throughput=NEVER), {}, INCONCLUSIVE),
+        (step(), queue(at_least(5000), throughput=NEVER), {}, INCONCLUSIVE),
+        (step(), queue(Count(10, Confidence.ESTIMATED), throughput=NEVER), {}, INCONCLUSIVE),
         # Pressure and crashes decide at once, before any window is over.
         (step(ready_at=None), queue(5000), {"pressure": ("5 wait",)}, FAILED),
         (step(ready_at=None), queue(5000), {"pods": workload(6, crash_looping=1)}, FAILED),

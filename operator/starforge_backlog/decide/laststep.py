@@ -18,6 +18,8 @@ HOLD_DOWN_GROWTH = 2
 LONGEST_HOLD_DOWN = timedelta(minutes=30)
 # ... unless one observation is longer than that: a hold-down is never shorter than its growth.
 _MOST_DOUBLINGS = 16
+# What follows a step that could not be judged: the lower of the runbook's 1-2 replicas.
+SMALLEST_STEP = 1
 
 
 def hold_down(failed_steps: int, observe_for: timedelta) -> timedelta:
@@ -67,6 +69,8 @@ def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
         return at, _revert(at, step)  # decided before, not carried out yet
     if step.verdict not in {StepVerdict.OBSERVING, StepVerdict.INCONCLUSIVE}:
         return at, None
+    if step.verdict_at is not None:
+        return at, None  # let go without a verdict
     if replicas != step.to:
         # The intent was stored, the write never happened: as if it had not been decided.
         return remember(at, last_step=None, next_step_not_before=None), None
@@ -104,6 +108,7 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         max(queue.objectives.failed_percent for queue in at.spec.queues),
         at.now,
         read_at=at.read_at,
+        counted=at.load.waiting_exact,
     )
     verdict, why = judgement.verdict, judgement.why
     budget = at.budget
@@ -116,6 +121,8 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
     match verdict:
         case StepVerdict.OBSERVING:
             return at, hold(at, "Observing", f"{where}: {why}")
+        case StepVerdict.INCONCLUSIVE if judgement.final:
+            return remember(_closed(at, step, verdict, why), step_size=SMALLEST_STEP), None
         case StepVerdict.INCONCLUSIVE:
             if step.verdict is not verdict or step.verdict_why != why:
                 step = step.model_copy(update={"verdict": verdict, "verdict_why": why})

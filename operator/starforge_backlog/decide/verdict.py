@@ -4,22 +4,33 @@ pass          throughput rose, or the backlog is gone, and no pressure
 fail          pressure, crash loops, more failures, throughput down - or not up: past the point
               where workers help, more of them only hurt
 inconclusive  a reading is missing; wait, and judge when it is back
+
+Where the table never tells throughput, the backlog stands in for it:
+
+pass          it fell, or did not rise beyond noise
+inconclusive  it rose, or stands above what is counted: that may be the arrivals' doing. After
+              `RISING_WINDOWS` windows without a sign of harm the step is let go without a verdict,
+              and the next one is the smallest (runbook: *increase further if healthy*)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import Baseline, Step, StepVerdict
-from starforge_backlog.decide.need import Load, chance
+from starforge_backlog.decide.need import NOISE_SIGMAS, Load, chance
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import Workload
 
 # A pod that has not become Ready by then never will by waiting: images are pulled and
 # applications started within it in all but broken cases.
 READY_WITHIN = timedelta(minutes=3)
+# How long a backlog that rises is watched for harm before the next step, in windows: each step
+# without a verdict takes four times as long as one with.
+RISING_WINDOWS = 3
 # Of the throughput that the added replicas should bring, this share must arrive. Less means that
 # something else (the database, a lock, one hot row) is the limit.
 USEFUL_SHARE = 0.25
@@ -27,10 +38,14 @@ USEFUL_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict and the sentence that explains it; `OBSERVING` while it is too early."""
+    """A verdict and the sentence that explains it; `OBSERVING` while it is too early.
+
+    `final` says of an inconclusive one that waiting will not change it.
+    """
 
     verdict: StepVerdict
     why: str
+    final: bool = False
 
 
 def baseline(load: Load, workload: Workload, utilization: float | None) -> Baseline:
@@ -57,10 +72,12 @@ def judge(
     now: datetime,
     *,
     read_at: datetime,
+    counted: bool,
 ) -> Judgement:
     """Judge an up-step. `pressure` is None when the database could not be read, `missing` names
     the queues' readings that could not; `read_at` is the oldest of those that could. A sample that
-    is used again is of before the window's end, whatever the time is now.
+    is used again is of before the window's end, whatever the time is now. `counted` says that the
+    backlog's number is neither a lower bound nor an estimate.
 
     Rules in order; the first that applies decides.
     """
@@ -95,7 +112,8 @@ def judge(
     if after.waiting <= step.to:
         return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting} waiting)")
     if before.throughput_per_second is None or after.throughput_per_second is None:
-        return _by_backlog(before, after)
+        watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
+        return _by_backlog(step, after.waiting if counted else None, watched_until, now)
     return _by_throughput(step, before.throughput_per_second, after, observe_for)
 
 
@@ -105,11 +123,22 @@ def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:
     return after.failed_percent > max(objective, 2 * (before.failed_percent or 0))
 
 
-def _by_backlog(before: Baseline, after: Baseline) -> Judgement:
-    """Throughput cannot be told from this table: the runbook's words, *measure queue drain and DB
-    metrics; increase further if healthy*."""
-    trend = f"waiting {before.waiting} -> {after.waiting}, no pressure, throughput unknown"
-    return Judgement(StepVerdict.PASSED, trend)
+def _by_backlog(
+    step: Step, waiting: int | None, watched_until: datetime, now: datetime
+) -> Judgement:
+    """Throughput cannot be told from this table. `waiting` is None when it is not exact."""
+    before = step.before.waiting
+    if before is not None and waiting is not None:
+        noise = max(step.to, NOISE_SIGMAS * math.sqrt(before))
+        if waiting <= before + noise:
+            trend = f"waiting {before} -> {waiting}, no pressure, throughput unknown"
+            return Judgement(StepVerdict.PASSED, trend)
+    # Without the number, which changes with every pass: this stands in status (P7).
+    why = "throughput cannot be told and the backlog is not seen to fall"
+    if now < watched_until:
+        why += f"; watched until {watched_until:%H:%M:%S} UTC, then the smallest step"
+        return Judgement(StepVerdict.INCONCLUSIVE, why)
+    return Judgement(StepVerdict.INCONCLUSIVE, f"{why}; no sign of harm", final=True)
 
 
 def _by_throughput(step: Step, before: float, after: Baseline, observe_for: timedelta) -> Judgement:
