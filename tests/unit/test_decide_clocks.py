@@ -35,6 +35,7 @@ def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
             next_step_not_before=then + WINDOW,
             hold_down_until=then + timedelta(minutes=30),
             external=ExternalWriter(manager="hpa", replicas=4, since=then),
+            last_external=ExternalWriter(manager="hpa", replicas=4, since=then),
         ),
         breakers=(
             BreakerStatus(
@@ -100,7 +101,7 @@ def test_every_moment_of_memory_is_looked_at() -> None:
             )
         ),
     ]
-    assert len(changes) == 12
+    assert len(changes) == 13
     for status in changes:
         found = not_from_the_future(
             status, NOW, longest_window=WINDOW, longest_hold_down=timedelta(minutes=30)

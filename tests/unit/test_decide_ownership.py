@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -69,6 +70,60 @@ def test_each_further_write_of_theirs_starts_the_time_anew() -> None:
     same = scale(theirs(9, writer=wrote_again, memory=noticed(later(-299))))
     assert same.status.external is not None
     assert same.status.external.since == NOW
+
+
+def fight(policy: Situation, writers: list[ScaleWriter], *, quiet: float = 0) -> list[float]:
+    """Each writer takes replicas back `quiet` seconds after we have gone on; for how long each was
+    respected, in seconds."""
+    at, clock, waits = policy, 0.0, list[float]()
+    for writer in writers:
+        began = clock = clock + quiet
+        pods = workload(9, max_surge="0", writer=writer)
+        at = replace(at, workload=pods, before=at.before.model_copy(update={"applied_replicas": 4}))
+        while True:
+            at = replace(at, now=later(clock))
+            outcome = scale(at)
+            at = replace(at, before=outcome.status)
+            if outcome.reason != "ReplicaConflict":
+                break
+            clock += 15
+        waits.append(clock - began)
+        at = replace(at, before=at.before.model_copy(update={"last_step": None}))
+    return waits
+
+
+PERSON = ScaleWriter("kubectl-scale", None)
+
+
+def test_a_writer_that_always_comes_back_is_asked_less_and_less_often() -> None:
+    assert fight(theirs(), [HPA] * 7, quiet=60) == [300, 600, 1200, 2400, 3600, 3600, 3600]
+
+
+@pytest.mark.parametrize(
+    ("writers", "quiet", "waits"),
+    [
+        ([HPA, HPA], 299, [300, 600]),
+        ([HPA, HPA], 300, [300, 300]),
+        ([HPA, HPA, HPA], 599, [300, 300, 300]),
+        ([HPA, PERSON, HPA], 60, [300, 300, 300]),
+    ],
+)
+def test_a_quiet_time_or_another_writer_starts_anew(
+    writers: list[ScaleWriter], quiet: float, waits: list[float]
+) -> None:
+    assert fight(theirs(), writers, quiet=quiet) == waits
+
+
+def test_a_longer_yield_of_the_policy_is_kept() -> None:
+    patient = theirs(spec={"scaling": {"yieldFor": "2h"}})
+    assert fight(patient, [HPA, HPA]) == [7200, 7200]
+
+
+def test_writes_while_it_is_respected_are_one_time() -> None:
+    first = scale(theirs(8)).status.external
+    second = scale(theirs(9, memory={"external": first}, now=later(60))).status.external
+    assert second is not None
+    assert (second.times, second.since) == (1, later(60))
 
 
 @pytest.mark.parametrize("writer", [US, None])

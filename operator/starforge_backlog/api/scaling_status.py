@@ -144,6 +144,10 @@ class ExternalWriter(StatusModel):
     since: AwareDatetime
     """When it was noticed last."""
 
+    times: int = 1
+    """How often in a row, without a quiet time of its own after we had gone on: each time doubles
+    spec.scaling.yieldFor, up to an hour."""
+
 
 class ScalingStatus(StatusModel):
     """Replicas, the last step and what holds the next one."""
@@ -189,3 +193,6 @@ class ScalingStatus(StatusModel):
 
     external: ExternalWriter | None = None
     """Somebody else who writes replicas, while that is respected."""
+
+    last_external: ExternalWriter | None = None
+    """The last one that was respected: coming back soon means that it will come back again."""

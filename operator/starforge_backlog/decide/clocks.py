@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.status import (
     BreakerStatus,
+    ExternalWriter,
     PauseStatus,
     QueueBacklogPolicyStatus,
     RuleStatus,
@@ -42,13 +43,11 @@ def not_from_the_future(
                 "verdict_at": _past(step.verdict_at, now),
             }
         )
-    external = scaling.external
-    if external is not None:
-        external = external.model_copy(update={"since": min(external.since, now)})
     scaling = scaling.model_copy(
         update={
             "last_step": step,
-            "external": external,
+            "external": _writer(scaling.external, now),
+            "last_external": _writer(scaling.last_external, now),
             "idle_since": _past(scaling.idle_since, now),
             "next_step_not_before": _past(scaling.next_step_not_before, now + longest_window),
             "hold_down_until": _past(scaling.hold_down_until, now + longest_hold_down),
@@ -86,10 +85,10 @@ def _ahead(
 
 
 def _scaling_moments(scaling: ScalingStatus) -> list[datetime | None]:
-    step, external = scaling.last_step, scaling.external
+    step = scaling.last_step
     return [
         scaling.idle_since,
-        external.since if external is not None else None,
+        *(w.since for w in (scaling.external, scaling.last_external) if w is not None),
         *((step.at, step.ready_at, step.verdict_at) if step is not None else ()),
     ]
 
@@ -111,6 +110,10 @@ def _breaker(breaker: BreakerStatus, now: datetime) -> BreakerStatus:
             "rules": rules,
         }
     )
+
+
+def _writer(writer: ExternalWriter | None, now: datetime) -> ExternalWriter | None:
+    return writer and writer.model_copy(update={"since": min(writer.since, now)})
 
 
 def _pause(entry: PauseStatus, now: datetime) -> PauseStatus:

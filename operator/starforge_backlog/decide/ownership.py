@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import ExternalWriter, ScalingStatus
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
+
+# A writer that takes replicas back each time we go on is an autoscaler, and not a person who is
+# done: it is asked less and less often, but often enough that a removed one is noticed in a shift.
+LONGEST_YIELD = timedelta(hours=1)
+_MOST_DOUBLINGS = 16
+
+
+def yield_for(times: int, first: timedelta) -> timedelta:
+    """How long a writer is respected that came back that often."""
+    doubled: timedelta = first * 2 ** min(times - 1, _MOST_DOUBLINGS)
+    return min(doubled, max(first, LONGEST_YIELD))
 
 
 def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
@@ -62,14 +74,36 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
         known.replicas != workload.replicas or (wrote_at is not None and wrote_at > known.since)
     )
     if known is None or again:
-        known = ExternalWriter(manager=manager, replicas=workload.replicas, since=at.now)
-    quiet_at = known.since + at.spec.scaling.yield_for
+        times = _times(at, manager, known or at.before.last_external)
+        known = ExternalWriter(
+            manager=manager, replicas=workload.replicas, since=at.now, times=times
+        )
+    yielding = yield_for(known.times, at.spec.scaling.yield_for)
+    quiet_at = known.since + yielding
     if at.now >= quiet_at:
-        at = remember(at, applied_replicas=workload.replicas, external=None, last_step=None)
+        at = remember(
+            at,
+            applied_replicas=workload.replicas,
+            external=None,
+            last_external=known,
+            last_step=None,
+        )
         return at, None
     at = remember(at, external=known, last_step=None, idle_since=None)
     message = (
         f"{known.manager} set replicas to {known.replicas}; respected until it has been quiet for"
-        f" {format_duration(at.spec.scaling.yield_for)} ({quiet_at:%H:%M:%S} UTC)"
+        f" {format_duration(yielding)} ({quiet_at:%H:%M:%S} UTC)"
     )
     return at, hold(at, "ReplicaConflict", message)
+
+
+def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
+    """How often in a row that writer took replicas from us. Its writes while it is respected are
+    one time; quiet for as long as it was respected, it starts anew."""
+    if last is None or last.manager != manager:
+        return 1
+    if last is at.before.external:
+        return last.times
+    yielded = yield_for(last.times, at.spec.scaling.yield_for)
+    soon = at.now - (last.since + yielded) < yielded
+    return last.times + 1 if soon else 1
