@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import aiohttp
 import kopf
 import structlog
 
@@ -27,6 +28,13 @@ STOP_GRACE_SECONDS = 3.0
 # Watches are renewed this often, before proxies cut them silently (kopf#585, kopf#957).
 WATCH_SECONDS = 300
 REQUEST_SECONDS = 30.0
+# Connections of the framework. Without a bound it opens one for each policy that gets its finalizer
+# at the same moment, and each costs 256 kB (asyncio's buffer for TLS): with a thousand policies at
+# once more than the chart's memory limit, and the API server would be asked to serve them all.
+WATCHES = (
+    3  # policies in all namespaces, namespaces, CRDs: a connection each, for as long as we run
+)
+WRITES_AT_ONCE = 8
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -65,9 +73,17 @@ async def stop(memo: Process, **_: Any) -> None:
 
 
 @kopf.on.login()
-async def login(memo: Process, **_: Any) -> kopf.ConnectionInfo:
-    """The same credentials as our own client's."""
-    return await memo.credentials.connection_info()
+async def login(memo: Process, **_: Any) -> kopf.AiohttpSession:
+    """The same credentials as our own client's, over a bounded number of connections."""
+    info = await memo.credentials.connection_info()
+    connector = aiohttp.TCPConnector(
+        limit=WATCHES + memo.namespaces + WRITES_AT_ONCE, ssl=info.as_ssl_context()
+    )
+    # The framework closes it when it logs in anew, and at the end.
+    session = aiohttp.ClientSession(
+        connector=connector, headers=info.as_http_headers(), proxy=info.proxy_url
+    )
+    return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
 
 @kopf.on.event(*RESOURCE)

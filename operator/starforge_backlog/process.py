@@ -71,6 +71,11 @@ class Process:
         """Whether only listed namespaces are watched."""
         return bool(self._settings.namespaces)
 
+    @property
+    def namespaces(self) -> int:
+        """How many are listed: each is a watch of its own."""
+        return len(self._settings.namespaces)
+
     async def start(self) -> None:
         """Open the port and the client, and count the policies that exist (P1)."""
         metrics, health = Metrics(), Health()
