@@ -31,9 +31,8 @@ REQUEST_SECONDS = 30.0
 # Connections of the framework. Without a bound it opens one for each policy that gets its finalizer
 # at the same moment, and each costs 256 kB (asyncio's buffer for TLS): with a thousand policies at
 # once more than the chart's memory limit, and the API server would be asked to serve them all.
-WATCHES = (
-    3  # policies in all namespaces, namespaces, CRDs: a connection each, for as long as we run
-)
+# Watches hold one for as long as we run: policies in all namespaces, namespaces, CRDs.
+WATCHES = 3
 WRITES_AT_ONCE = 8
 
 
