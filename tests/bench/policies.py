@@ -180,6 +180,7 @@ def row(case: Case, cost: Cost) -> list[str]:
         f"{cost.transactions * INTERVAL_SECONDS:.1f}",
         f"{cost.rss_megabytes:.0f} MB",
         f"{cost.cores:.2f}",
+        str(cost.restarts),
     ]
 
 
@@ -201,6 +202,7 @@ COLUMNS: Final = (
     "transactions per database and interval",
     "RSS",
     "cores",
+    "restarts",
 )
 
 
@@ -222,7 +224,7 @@ def main() -> int:
                 continue
             try:
                 cost = run(place, case, chosen.seconds * case.seconds_share)
-            except LocalError as error:
+            except (LocalError, LookupError, OSError) as error:
                 fail(result, case, str(error))
                 continue
             rows.append(row(case, cost))

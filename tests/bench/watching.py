@@ -36,6 +36,7 @@ class Cost:
     most_connections: int  # of the operator to one database
     transactions: float  # of the operator, per second and database
     cores: float
+    restarts: int  # of the operator, since before the policies were made
     rss_megabytes: float
 
 
@@ -79,7 +80,7 @@ class Watching:
 
     def __init__(self, place: Place, databases: Sequence[JobDatabase], interval: float) -> None:
         self._place, self._databases, self._interval = place, databases, interval
-        self._pid = place.pid()
+        self._restarts = place.restarts()
         # Opened before anything settles, and only one: it is a client that the budget counts.
         self._admin = psycopg.connect(place.cluster.postgres.url(), autocommit=True)
         self._over = threading.Event()
@@ -88,6 +89,7 @@ class Watching:
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 
     def start(self) -> Self:
+        self._pid = self._place.pid()
         self._began = time.monotonic()
         self._before = self._place.metrics()
         self._audit = self._place.audit.mark()
@@ -117,6 +119,7 @@ class Watching:
             most_connections=max(self._connections, default=0),
             transactions=commits / seconds / len(self._databases),
             cores=(cpu_seconds_of(self._pid) - self._cpu) / seconds,
+            restarts=self._place.restarts() - self._restarts,
             rss_megabytes=max(self._rss, default=0) / 2**20,
         )
 
