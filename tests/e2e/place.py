@@ -29,7 +29,7 @@ ACCOUNT: Final = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
 PREFIX: Final = "starforge_backlog_"
 
 # Connections of the shared server: one of the operator for each world of a test, and a budget.
-MAX_CONNECTIONS: Final = 100
+MAX_CONNECTIONS: Final = 200
 # Seconds; thirty times this is the longest wait of an operator that is killed again and again.
 RESTART_BACKOFF: Final = 0.02
 # Seconds for a process to come (back) on a busy machine; it takes two on an idle one.

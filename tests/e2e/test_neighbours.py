@@ -1,64 +1,99 @@
-"""Five policies, one of them broken in the worst way: the others' passes go on as if it was not."""
+"""Five policies, one of them broken: the passes of the others go on as if it was not."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
 
 import pytest
 from tests.e2e.place import Place
-from tests.e2e.together import own_server
+from tests.e2e.together import Ends, Story, own_server, title, told
 from tests.e2e.world import INTERVAL, TRIPS, World
+
+from local.postgres import PostgresServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-PASSES = 8
+PASSES: Final = 8
+OTHERS: Final = ("one", "two", "three", "four")
 
 
-@pytest.fixture
-def broken(place: Place) -> Iterator[World]:
-    """On a server of its own."""
-    with own_server(place, 20) as server, contextlib.closing(World.create(place, server)) as world:
-        world.deploy()
-        world.apply_breaker(database=world.roomy())
-        world.until_ready()
-        yield world
+def beside(world: World, spoil: Callable[[World], None]) -> None:
+    """The fifth policy has a server of its own, so that it can be broken in any way."""
+    with own_server(world.place, 20) as server, broken_world(world.place, server) as broken:
+        for name in OTHERS:
+            world.deploy(name)
+            world.apply(name, target={"name": name})
+        for name in OTHERS:
+            world.until_ready(name)
+        spoil(broken)
+        broken.until(lambda: broken.condition("Ready")["status"] == "False", "it says so")
+        go_on(world)
+        assert broken.condition("Ready")["status"] == "False"
         server.thaw()
 
 
-def freeze(world: World) -> None:
-    world.store.server.freeze()
+@contextlib.contextmanager
+def broken_world(place: Place, server: PostgresServer) -> Iterator[World]:
+    with contextlib.closing(World.create(place, server)) as world:
+        world.deploy()
+        world.apply_breaker(database=world.roomy())
+        world.until_ready()
+        try:
+            yield world
+        finally:
+            server.thaw()
 
 
-def drop_the_table(world: World) -> None:
-    world.store.run("DROP TABLE queue_jobs")
-
-
-def delete_the_target(world: World) -> None:
-    world.api.delete(f"/apis/apps/v1/namespaces/{world.namespace}/deployments/etl-worker")
-
-
-@pytest.mark.parametrize("spoil", [freeze, drop_the_table, delete_the_target])
-def test_one_of_five_is_broken(world: World, broken: World, spoil: Callable[[World], None]) -> None:
-    names = ["one", "two", "three", "four"]
-    for name in names:
-        world.deploy(name)
-        world.apply(name, target={"name": name})
-    for name in names:
-        world.until_ready(name)
-    spoil(broken)
-    broken.until(lambda: broken.condition("Ready")["status"] == "False", "the broken one says so")
-
-    begin = {name: len(world.passes(name)) for name in names}
-    world.until_passes(PASSES, "one")
-    for name in names:
+def go_on(world: World) -> None:
+    begin = {name: len(world.passes(name)) for name in OTHERS}
+    world.until_passes(PASSES, OTHERS[0])
+    for name in OTHERS:
         fresh = world.passes(name)[begin[name] :]
         assert len(fresh) >= PASSES - 1, name
         times = [datetime.fromisoformat(line["timestamp"]) for line in fresh]
-        # One interval may be skipped where a wake-up falls in it, and the machine may be busy.
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
-        assert max(gaps) < timedelta(seconds=2 * INTERVAL + 1), name
-
+        gaps = [after - before for before, after in pairwise(times)]
+        # Half a second is their spread; the rest is for a busy machine, not for a neighbour: one
+        # that is waited for costs five seconds.
+        assert max(gaps) < timedelta(seconds=INTERVAL + 2), name
     world.store.enqueue(TRIPS)
-    world.until(lambda: all(world.replicas(name) > 1 for name in names), "their steps")
+    world.until(lambda: all(world.replicas(name) > 1 for name in OTHERS), "their steps")
+
+
+def a_frozen_database(world: World) -> None:
+    beside(world, lambda broken: broken.store.server.freeze())
+
+
+def a_stopped_database(world: World) -> None:
+    beside(world, lambda broken: broken.store.server.stop("immediate"))
+
+
+def a_dropped_table(world: World) -> None:
+    beside(world, lambda broken: broken.store.run("DROP TABLE queue_jobs"))
+
+
+def a_deleted_target(world: World) -> None:
+    path = "/apis/apps/v1/namespaces/{}/deployments/etl-worker"
+    beside(world, lambda broken: broken.api.delete(path.format(broken.namespace)))
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    a_frozen_database,
+    a_stopped_database,
+    a_dropped_table,
+    a_deleted_target,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    with told(place, STORIES) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_the_others_go_on(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()

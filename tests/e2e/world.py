@@ -135,7 +135,7 @@ class World:
         strategy: Json | None = None,
     ) -> None:
         """A target whose pods become Ready without a process."""
-        variables = {"PG_POOL_MAX": "4"} if env is None else env
+        variables = {"PG_POOL_MAX": "1"} if env is None else env
         secret = {"secretKeyRef": {"name": SECRET, "key": "WORKER_URL"}}
         container = {
             "name": "worker",
