@@ -209,6 +209,17 @@ class Workload:
     rolling_out: bool  # pods of more than one revision, or the generation is not observed yet
     not_ready_why: str = ""  # e.g. "etl-worker-abc: CrashLoopBackOff (exit 1)"
     generation: int = 0  # moves with the workload's spec, not with the state of its pods
+    oldest_pod: datetime | None = None  # when the oldest pod was made, of those about to end too
+    all_updated: bool = False  # known to have no pod of an older template, and to start none
+    pinned: bool = False  # may start pods of an older template (partition, OnDelete)
+
+
+class PoolFrom(StrEnum):
+    """Where the size of a pool stands, and so when a change of it is in force."""
+
+    POLICY = "Policy"  # at once
+    TEMPLATE = "Template"  # after a rollout
+    REFERENCE = "Reference"  # a ConfigMap or Secret: in pods that start later
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +230,7 @@ class PerReplica:
     pool: int  # PG_POOL_MAX of the runbook's formula, without processes and extra
     source: str  # "env PG_POOL_MAX of container worker"
     role: str | None  # database user in the pods' own environment, where it can be seen
+    pool_from: PoolFrom = PoolFrom.REFERENCE
 
 
 class FlagValue(StrEnum):

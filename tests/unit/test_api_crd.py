@@ -35,6 +35,7 @@ REQUIRED_IN_STATUS = {
     ),
     "Step": "at from to why",
     "ExternalWriter": "manager replicas since",
+    "OldPool": "pool since",
     "RuleStatus": "signal",
     "BreakerStatus": "name",
     "PauseStatus": "by producer since state",

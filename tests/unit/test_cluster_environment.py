@@ -14,7 +14,7 @@ from starforge_backlog.cluster.environment import user_of
 from starforge_backlog.cluster.errors import fault_from_status
 from starforge_backlog.cluster.per_replica import PerReplicaReader
 from starforge_backlog.cluster.secrets import KeyValueStore
-from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why
+from starforge_backlog.snapshot import Known, PerReplica, PoolFrom, Reading, Unknown, Why
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLANTED = "hunter2-planted"
@@ -63,6 +63,28 @@ async def read(*containers: Json, store: Store | None = None, **wanted: Any) -> 
 
 
 POOLS = {"configMapRef": {"name": "pools"}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "wanted", "pool_from"),
+    [
+        (container(plain("4")), {}, PoolFrom.TEMPLATE),
+        (container(by_ref("configMap", "pools", "size")), {}, PoolFrom.REFERENCE),
+        (container(env_from=(POOLS,)), {}, PoolFrom.REFERENCE),
+        (
+            container(by_ref("configMap", "pools", "size", env="SIZE"), plain("$(SIZE)")),
+            {},
+            PoolFrom.REFERENCE,
+        ),
+        (container(), {"value": 4}, PoolFrom.POLICY),
+    ],
+)
+async def test_what_a_change_of_the_number_needs(
+    containers: Json, wanted: dict[str, Any], pool_from: PoolFrom
+) -> None:
+    found = await read(containers, **wanted)
+    assert isinstance(found, Known)
+    assert found.value.pool_from is pool_from
 
 
 @pytest.mark.parametrize(

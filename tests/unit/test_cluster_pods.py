@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -152,3 +153,18 @@ def test_restarts_are_summed_over_living_pods() -> None:
     statuses = [container(RUNNING, restartCount=2), container(RUNNING, restartCount=3)]
     dead = pod("dead", phase="Failed", containerStatuses=statuses)
     assert summarize([pod(containerStatuses=statuses), dead]).restarts == 5
+
+
+def test_the_oldest_pod_counts_until_it_is_gone() -> None:
+    def made(at: str, **metadata: str) -> Pod:
+        found = pod(ready=True)
+        found["metadata"] |= {"creationTimestamp": at, **metadata}
+        return found
+
+    young, old = made("2026-01-01T02:00:00Z"), made("2026-01-01T01:00:00Z")
+    ending = made("2026-01-01T00:00:00Z", deletionTimestamp="2026-01-01T03:00:00Z")
+    ended = made("2025-12-31T00:00:00Z")
+    ended["status"]["phase"] = "Succeeded"
+    assert summarize([]).oldest is None
+    assert summarize([young, old, ended]).oldest == datetime(2026, 1, 1, 1, tzinfo=UTC)
+    assert summarize([young, ending]).oldest == datetime(2026, 1, 1, 0, tzinfo=UTC)

@@ -13,7 +13,12 @@ from starforge_backlog.cluster.errors import Asked, fault_from_status
 from starforge_backlog.cluster.owners import last_writer
 from starforge_backlog.cluster.scale import selector_text
 from starforge_backlog.cluster.secrets import KeyValueStore
-from starforge_backlog.cluster.workload import WorkloadReader, is_rolling_out, max_surge
+from starforge_backlog.cluster.workload import (
+    WorkloadReader,
+    is_all_updated,
+    is_rolling_out,
+    max_surge,
+)
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 
@@ -74,6 +79,29 @@ SAME = {"currentRevision": "a", "updateRevision": "a", "observedGeneration": 2}
 def test_rollout(kind: str, status: Json, spec: Json, revisions: int, rolling: bool) -> None:
     found = {"metadata": {"generation": 2}, "spec": spec, "status": status}
     assert is_rolling_out(found, kind, revisions) is rolling
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "revisions", "updated"),
+    [
+        ("Deployment", ROLLED_OUT, 1, True),
+        ("Deployment", {**ROLLED_OUT, "updatedReplicas": 2}, 1, False),
+        ("Deployment", {**ROLLED_OUT, "observedGeneration": 1}, 1, False),
+        ("Deployment", ROLLED_OUT, 2, False),
+        ("StatefulSet", SAME, 1, True),
+        ("StatefulSet", {**SAME, "updateRevision": "b"}, 1, False),
+        ("ReplicaSet", ROLLED_OUT, 1, False),  # its template changes without its pods
+        ("Rollout", ROLLED_OUT, 1, False),
+    ],
+)
+@pytest.mark.parametrize("partition", [0, 2])
+def test_every_pod_is_of_the_new_template(
+    kind: str, status: Json, revisions: int, updated: bool, partition: int
+) -> None:
+    """A partition makes two revisions nothing to wait for, but not one of them."""
+    spec = {"updateStrategy": {"rollingUpdate": {"partition": partition}}}
+    found = {"metadata": {"generation": 2}, "spec": spec, "status": status}
+    assert is_all_updated(found, kind, revisions) is updated
 
 
 def entry(manager: str, time: str | None = None, sub: str = "", spec: Json | None = None) -> Json:

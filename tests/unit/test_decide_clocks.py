@@ -14,6 +14,7 @@ from tests.simulator.pasts import UID, WINDOW, held, kinds, storm
 from starforge_backlog.api.status import (
     BreakerStatus,
     ExternalWriter,
+    OldPool,
     QueueBacklogPolicyStatus,
     RuleStatus,
     ScalingStatus,
@@ -35,6 +36,7 @@ def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
             next_step_not_before=then + WINDOW,
             hold_down_until=then + timedelta(minutes=30),
             external=ExternalWriter(manager="hpa", replicas=4, since=then),
+            old_pool=OldPool(pool=10, since=then),
             last_external=ExternalWriter(manager="hpa", replicas=4, since=then),
         ),
         breakers=(
@@ -101,7 +103,7 @@ def test_every_moment_of_memory_is_looked_at() -> None:
             )
         ),
     ]
-    assert len(changes) == 13
+    assert len(changes) == 14
     for status in changes:
         found = not_from_the_future(
             status, NOW, longest_window=WINDOW, longest_hold_down=timedelta(minutes=30)

@@ -149,6 +149,16 @@ class ExternalWriter(StatusModel):
     spec.scaling.yieldFor, up to an hour."""
 
 
+class OldPool(StatusModel):
+    """A larger pool that pods may still have."""
+
+    pool: int
+    """Connections in it."""
+
+    since: AwareDatetime
+    """Pods that started before may have it."""
+
+
 class ScalingStatus(StatusModel):
     """Replicas, the last step and what holds the next one."""
 
@@ -190,6 +200,13 @@ class ScalingStatus(StatusModel):
 
     throughput_per_replica: float | None = None
     """Jobs per second that one busy replica finishes, as last measured under load."""
+
+    pool: int | None = None
+    """Size of the pool that the next pod opens."""
+
+    old_pool: OldPool | None = None
+    """A larger pool that pods may still have; the budget counts with it until all of them have
+    started anew."""
 
     external: ExternalWriter | None = None
     """Somebody else who writes replicas, while that is respected."""

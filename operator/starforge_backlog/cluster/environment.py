@@ -30,6 +30,7 @@ class Origin(StrEnum):
     """Where a value stands, for messages: values of Secrets are never quoted."""
 
     PLAIN = "value"
+    EXPANDED = "value, by other variables"  # $(NAME), which may stand anywhere
     CONFIG_MAP = "ConfigMap"
     SECRET = "Secret"  # noqa: S105 - a word, not a secret
     FIELD = "fieldRef"  # the pod's own name or limits: not known before the pod is
@@ -109,8 +110,10 @@ class Environment:
         name, where = str(entry["name"]), str(container.get("name"))
         source = entry.get("valueFrom")
         if not source:
-            text = await self._expand(container, str(entry.get("value") or ""), before)
-            return self._known(where, name, text, Origin.PLAIN)
+            written = str(entry.get("value") or "")
+            text = await self._expand(container, written, before)
+            origin = Origin.PLAIN if text == written else Origin.EXPANDED
+            return self._known(where, name, text, origin)
         for field, resource, origin in (
             ("configMapKeyRef", CONFIG_MAPS, Origin.CONFIG_MAP),
             ("secretKeyRef", SECRETS, Origin.SECRET),

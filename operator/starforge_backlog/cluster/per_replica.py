@@ -11,7 +11,7 @@ from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
 from starforge_backlog.cluster.client import Json
 from starforge_backlog.cluster.environment import Environment, EnvValue, Origin
 from starforge_backlog.cluster.secrets import KeyValueStore
-from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why
+from starforge_backlog.snapshot import Known, PerReplica, PoolFrom, Reading, Unknown, Why
 
 # A ConfigMap can change under the same pod template, and the next pod starts with the new number:
 # as long as this the budget may be off by it.
@@ -64,7 +64,7 @@ class PerReplicaReader:
         if wanted.value is not None:
             role = await environment.database_role(names[0] if names else "")
             source = "spec.target.connectionsPerReplica.value"
-            return Known(_total(wanted, wanted.value, source, role), at)
+            return Known(_total(wanted, wanted.value, source, role, PoolFrom.POLICY), at)
         name = wanted.env or ""
         if not names:
             message = f"no pod template shows the variable {name}: start a replica, {MEND}"
@@ -83,12 +83,20 @@ class PerReplicaReader:
             return Unknown(Why.ENV_NOT_A_NUMBER, _not_a_number(found.value), at)
         role = await environment.database_role(found.value.container)
         source = f"env {name} of container {found.value.container}"
-        return Known(_total(wanted, pool, source, role), at)
+        in_template = found.value.origin is Origin.PLAIN
+        pool_from = PoolFrom.TEMPLATE if in_template else PoolFrom.REFERENCE
+        return Known(_total(wanted, pool, source, role, pool_from), at)
 
 
-def _total(wanted: ConnectionsPerReplica, pool: int, source: str, role: str | None) -> PerReplica:
+def _total(
+    wanted: ConnectionsPerReplica, pool: int, source: str, role: str | None, pool_from: PoolFrom
+) -> PerReplica:
     return PerReplica(
-        connections=pool * wanted.processes + wanted.extra, pool=pool, source=source, role=role
+        connections=pool * wanted.processes + wanted.extra,
+        pool=pool,
+        source=source,
+        role=role,
+        pool_from=pool_from,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -43,6 +44,7 @@ class PodSummary:
     terminating: int
     restarts: int
     revisions: int  # different pod templates among the pods that are to stay
+    oldest: datetime | None  # when the first of all was made, of those about to end too
     not_ready_why: str
 
 
@@ -65,8 +67,14 @@ def summarize(pods: Sequence[Json]) -> PodSummary:
         terminating=len(alive) - len(staying),
         restarts=sum(int(c.get("restartCount") or 0) for p in staying for c in _containers(p)),
         revisions=len({revision for pod in staying for revision in _revision(pod)}),
+        oldest=min((made for pod in alive for made in _made(pod)), default=None),
         not_ready_why=f"{troubles[0][1]}: {troubles[0][2]}" if troubles else "",
     )
+
+
+def _made(pod: Json) -> list[datetime]:
+    made = pod["metadata"].get("creationTimestamp")
+    return [datetime.fromisoformat(made)] if made else []
 
 
 def _trouble(pod: Json) -> tuple[_Trouble | None, str]:

@@ -113,7 +113,24 @@ def _workload(found: Json, scale: ScaleView, pods: PodSummary, kind: str) -> Wor
         rolling_out=is_rolling_out(found, kind, pods.revisions),
         not_ready_why=pods.not_ready_why,
         generation=int(found["metadata"].get("generation") or 0),
+        oldest_pod=pods.oldest,
+        all_updated=is_all_updated(found, kind, pods.revisions),
+        pinned=kind == "StatefulSet" and not _one_revision(found.get("status") or {}),
     )
+
+
+def is_all_updated(found: Json, kind: str, revisions: int) -> bool:
+    """Whether every pod is known to be of the template as it stands. Other kinds do not tell: a
+    ReplicaSet, for one, leaves its pods alone when its template changes."""
+    status = found.get("status") or {}
+    if kind == "StatefulSet" and not _one_revision(status):
+        return False
+    rolls = kind in {"Deployment", "StatefulSet"}
+    return rolls and revisions <= 1 and not is_rolling_out(found, kind, revisions)
+
+
+def _one_revision(status: Json) -> bool:
+    return status.get("currentRevision") == status.get("updateRevision")
 
 
 def max_surge(spec: Mapping[str, Any], kind: str) -> str:

@@ -30,6 +30,7 @@ from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
+from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
@@ -60,6 +61,8 @@ def decide(
         longest_hold_down=longest_hold_down(spec.scaling.observe_for),
     )
     seen = judged(spec, seen, now)
+    before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen, now)})
+    seen = count_old_pool(spec.target.connections_per_replica, before.scaling, seen)
     facts = gather(spec, before, seen)
     status = before.model_copy(
         update={

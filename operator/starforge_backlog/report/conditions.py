@@ -10,6 +10,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BudgetStatus,
     Condition,
+    OldPool,
     PauseState,
     QueueBacklogPolicyStatus,
     QueueStatus,
@@ -53,7 +54,7 @@ def conditions(
     found = (
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
-        _headroom(spec, plan.assessment),
+        _with_old_pool(_headroom(spec, plan.assessment), status.scaling.old_pool),
         _consumers(plan, status.scaling.last_step),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan.assessment),
@@ -170,6 +171,17 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Finding:
     if facts.pressure is None:
         return Finding(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
     return Finding(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
+
+
+def _with_old_pool(finding: Finding, old: OldPool | None) -> Finding:
+    """Why the budget counts with more than the template says, and what a person can do."""
+    if old is None:
+        return finding
+    text = (
+        f"; pods from before {old.since:%H:%M:%S} UTC may still have a pool of {old.pool}, which"
+        " counts until they have started anew: `kubectl rollout restart` them"
+    )
+    return replace(finding, message=finding.message + text)
 
 
 def _consumers(plan: Plan, step: Step | None) -> Finding:
