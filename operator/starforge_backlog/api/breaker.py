@@ -58,7 +58,8 @@ class Recover(Model):
 
     below: Annotated[int, whole(1, 99)] = 50
     """Every signal must be below this percentage of its trip value before producers are resumed
-    on probation. Well below 100 keeps the breaker from flapping."""
+    on probation. Well below 100 keeps the breaker from flapping. databaseUtilizationPercent counts
+    as recovered below the database's pressure threshold: pools stay open when the work is done."""
 
     for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=2)
     """How long the signals must have stayed that low. Doubles with each probe that failed."""

@@ -116,7 +116,7 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         most = sustainable(budget, at.workload.max_surge)
         if most < step.to:
             verdict = StepVerdict.FAILED
-            why = f"the budget fell to {most}: {budget.formula}"
+            why = f"the budget fell to {most}, with {budget.others} connections of others"
     where = f"{step.from_} -> {step.to}"
     match verdict:
         case StepVerdict.OBSERVING:

@@ -97,7 +97,7 @@ def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus) ->
             continue
         if breaker.state is BreakerState.OPEN:
             time = format_duration(rule.for_)
-            parts.append(f"probed once below {rule.below}% of what trips for {time}")
+            parts.append(f"resumes on probation after {time} below {rule.below}% of what trips")
         if breaker.state is BreakerState.HALF_OPEN and breaker.since is not None:
             until = breaker.since + rule.probe_for
             parts.append(f"breaker {breaker.name} half-open until {until:%H:%M:%S} UTC at least")
