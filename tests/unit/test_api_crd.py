@@ -36,6 +36,7 @@ REQUIRED_IN_STATUS = {
     "Step": "at from to why",
     "ExternalWriter": "manager replicas since",
     "OldPool": "pool since",
+    "Surplus": "connections",
     "RuleStatus": "signal",
     "BreakerStatus": "name",
     "PauseStatus": "by producer since state",

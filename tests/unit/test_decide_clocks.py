@@ -19,6 +19,7 @@ from starforge_backlog.api.status import (
     RuleStatus,
     ScalingStatus,
     Step,
+    Surplus,
 )
 from starforge_backlog.decide.clocks import SKEW, not_from_the_future
 
@@ -36,6 +37,7 @@ def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
             next_step_not_before=then + WINDOW,
             hold_down_until=then + timedelta(minutes=30),
             external=ExternalWriter(manager="hpa", replicas=4, since=then),
+            surplus=Surplus(connections=9, gone_since=then),
             old_pool=OldPool(pool=10, since=then),
             last_external=ExternalWriter(manager="hpa", replicas=4, since=then),
         ),
@@ -103,7 +105,7 @@ def test_every_moment_of_memory_is_looked_at() -> None:
             )
         ),
     ]
-    assert len(changes) == 14
+    assert len(changes) == 15
     for status in changes:
         found = not_from_the_future(
             status, NOW, longest_window=WINDOW, longest_hold_down=timedelta(minutes=30)

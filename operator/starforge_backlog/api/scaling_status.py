@@ -159,6 +159,17 @@ class OldPool(StatusModel):
     """Pods that started before may have it."""
 
 
+class Surplus(StatusModel):
+    """Somebody else logs in as the workers do."""
+
+    connections: int
+    """The recent peak of the role's connections that no worker can have."""
+
+    gone_since: AwareDatetime | None = None
+    """Since when it is not seen any more; it counts for 15 minutes longer, because it may hide in
+    pools that are not full."""
+
+
 class ScalingStatus(StatusModel):
     """Replicas, the last step and what holds the next one."""
 
@@ -207,6 +218,9 @@ class ScalingStatus(StatusModel):
     old_pool: OldPool | None = None
     """A larger pool that pods may still have; the budget counts with it until all of them have
     started anew."""
+
+    surplus: Surplus | None = None
+    """Connections of somebody else under the workers' role."""
 
     external: ExternalWriter | None = None
     """Somebody else who writes replicas, while that is respected."""

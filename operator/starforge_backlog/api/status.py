@@ -30,6 +30,7 @@ from starforge_backlog.api.scaling_status import (
     ScalingStatus,
     Step,
     StepVerdict,
+    Surplus,
 )
 from starforge_backlog.api.terms import Schema, keyed
 
@@ -49,6 +50,7 @@ __all__ = [
     "ScalingStatus",
     "Step",
     "StepVerdict",
+    "Surplus",
 ]
 
 MOST_CONDITIONS = 32

@@ -48,6 +48,10 @@ def not_from_the_future(
             "last_step": step,
             "external": _writer(scaling.external, now),
             "last_external": _writer(scaling.last_external, now),
+            "surplus": scaling.surplus
+            and scaling.surplus.model_copy(
+                update={"gone_since": _past(scaling.surplus.gone_since, now)}
+            ),
             "old_pool": scaling.old_pool
             and scaling.old_pool.model_copy(update={"since": min(scaling.old_pool.since, now)}),
             "idle_since": _past(scaling.idle_since, now),
@@ -90,6 +94,7 @@ def _scaling_moments(scaling: ScalingStatus) -> list[datetime | None]:
     step = scaling.last_step
     return [
         scaling.idle_since,
+        scaling.surplus.gone_since if scaling.surplus is not None else None,
         scaling.old_pool.since if scaling.old_pool is not None else None,
         *(w.since for w in (scaling.external, scaling.last_external) if w is not None),
         *((step.at, step.ready_at, step.verdict_at) if step is not None else ()),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.status import BudgetStatus, QueueBacklogPolicyStatus, ScalingStatus
+from starforge_backlog.api.status import (
+    BudgetStatus,
+    QueueBacklogPolicyStatus,
+    ScalingStatus,
+    Surplus,
+)
 from starforge_backlog.decide.budget import budget, free_replicas
 from starforge_backlog.decide.laststep import settled
 from starforge_backlog.decide.need import (
@@ -20,7 +25,8 @@ from starforge_backlog.decide.need import (
 )
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.decide.pressure import pressure, utilization_percent
-from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why
+from starforge_backlog.decide.surplus import remember_surplus, surplus, with_surplus
+from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ def measured(
             "budget": (facts.budget.replicas if isinstance(facts.budget, BudgetStatus) else None),
             "need": steady_need(wanted, per_replica, before.need, wobble),
             "throughput_per_replica": per_replica,
+            "surplus": _remembered_surplus(before, seen, workload, window=window, now=now),
         }
     )
 
@@ -143,6 +150,23 @@ def _budget(
             each.at,
         )
     remembered = before.budget.others if before.budget is not None else None
-    return budget(
-        spec.database, connections.value, workload.value, each.value, seen.claims, remembered
+    planned = with_surplus(
+        connections.value, each.value, workload.value, seen.claims, before.scaling.surplus
     )
+    return budget(spec.database, planned, workload.value, each.value, seen.claims, remembered)
+
+
+def _remembered_surplus(
+    before: ScalingStatus, seen: Snapshot, workload: Workload, *, window: timedelta, now: datetime
+) -> Surplus | None:
+    if seen.database is None or not isinstance(seen.per_replica, Known):
+        return before.surplus
+    match seen.database.connections:
+        case Known(connections, at):
+            found = surplus(connections, seen.per_replica.value, workload, seen.claims)
+            # Pods of another policy under the same role may have ended since the sample.
+            alone = all(claim.role != seen.per_replica.value.role for claim in seen.claims)
+            calm = alone and settled(before, workload, window, min(now, at))
+            return remember_surplus(before.surplus, found, settled=calm, now=now)
+        case Unknown():
+            return before.surplus

@@ -10,10 +10,10 @@ from starforge_backlog.api.status import (
     BreakerState,
     BudgetStatus,
     Condition,
-    OldPool,
     PauseState,
     QueueBacklogPolicyStatus,
     QueueStatus,
+    ScalingStatus,
     Step,
     StepVerdict,
 )
@@ -54,7 +54,7 @@ def conditions(
     found = (
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
-        _with_old_pool(_headroom(spec, plan.assessment), status.scaling.old_pool),
+        _with_caveats(_headroom(spec, plan.assessment), status.scaling),
         _consumers(plan, status.scaling.last_step),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan.assessment),
@@ -173,15 +173,22 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Finding:
     return Finding(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
 
 
-def _with_old_pool(finding: Finding, old: OldPool | None) -> Finding:
-    """Why the budget counts with more than the template says, and what a person can do."""
-    if old is None:
-        return finding
-    text = (
-        f"; pods from before {old.since:%H:%M:%S} UTC may still have a pool of {old.pool}, which"
-        " counts until they have started anew: `kubectl rollout restart` them"
-    )
-    return replace(finding, message=finding.message + text)
+def _with_caveats(finding: Finding, scaling: ScalingStatus) -> Finding:
+    """Why the budget counts with more than it seems to have to, and what a person can do."""
+    texts = [finding.message]
+    if scaling.old_pool is not None:
+        texts.append(
+            f"pods from before {scaling.old_pool.since:%H:%M:%S} UTC may still have a pool of"
+            f" {scaling.old_pool.pool}, which counts until they have started anew: `kubectl rollout"
+            " restart` them"
+        )
+    if scaling.surplus is not None:
+        texts.append(
+            f"{scaling.surplus.connections} connections under the workers' role are not the"
+            " workers' and hide in their pools: a database role of their own for the workers makes"
+            " the budget exact"
+        )
+    return replace(finding, message="; ".join(texts))
 
 
 def _consumers(plan: Plan, step: Step | None) -> Finding:
