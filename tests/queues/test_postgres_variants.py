@@ -171,3 +171,16 @@ async def test_a_group_without_a_word_is_unknown_not_zero(admin: Admin, watcher:
     assert running.why is Why.STATUS_NOT_MAPPED
     assert "spec.queues[jobs].postgres.statuses.inProgress" in running.message
     assert missing(seen.oldest_due_age).why is Why.NOT_IN_TABLE
+
+
+async def test_a_table_of_unknown_words_is_not_an_empty_queue(
+    admin: Admin, watcher: Watcher
+) -> None:
+    run(admin, *schemas.SCHEMA_SQL)
+    admin.execute("INSERT INTO queue_jobs (type, status) VALUES ('a', 'new'), ('a', 'over')")
+    unread = missing((await watcher.read()).waiting)
+    assert unread.why is Why.STATUS_NOT_MAPPED
+    assert "only new, over" in unread.message
+    assert "spec.queues[jobs].postgres.statuses" in unread.message
+    admin.execute("INSERT INTO queue_jobs (type, status) VALUES ('a', 'pending')")
+    assert value((await watcher.read()).waiting) == 1, "a word more beside known ones is nobody's"

@@ -77,6 +77,9 @@ class Depths:
     """One reading of the table: a depth per group, None where no cheap way leads to it."""
 
     by_group: Mapping[Group, Depth | None]
+    # Status words of a table that has rows and not one with a word that is known: it is not empty,
+    # it is not understood (P2).
+    strange: tuple[str, ...] = ()
 
     def of(self, group: Group, types: Iterable[str] = ()) -> Depth | None:
         """The depth of a group, of these types only."""
@@ -121,11 +124,14 @@ def exact_depth(rows: Iterable[Mapping[str, Any]], words: Words) -> Depths:
     by_group: dict[Group, list[Mapping[str, Any]]] = {group: [] for group in Group}
     for row in rows:
         by_group[words.group_of(row["word"])].append(row)
+    known = any(found for group, found in by_group.items() if group is not Group.OTHER)
+    strange = [] if known else by_group[Group.OTHER]
     return Depths(
         {
             group: total_of(_by_type(found, limit=None), all_types=True)
             for group, found in by_group.items()
-        }
+        },
+        strange=tuple(sorted({str(row["word"]) for row in strange})),
     )
 
 
@@ -145,7 +151,8 @@ def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float
 
     counted = exact_depth(rows, words)
     return Depths(
-        {group: scaled(d) if d is not None else None for group, d in counted.by_group.items()}
+        {group: scaled(d) if d is not None else None for group, d in counted.by_group.items()},
+        strange=counted.strange,
     )
 
 

@@ -22,6 +22,7 @@ from starforge_backlog.queues.postgres.history import History
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.rates import learn_updates_per_job
 from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.words import unknown_words
 from starforge_backlog.snapshot import Why
 
 Timer = Callable[[], float]
@@ -116,6 +117,8 @@ class TableObserver:
                 ended = await self._read_ended(table)
         except DatabaseFault as caught:
             fault = caught
+        if depths is not None and depths.strange:
+            return TableReading(at, problem=unknown_words(depths.strange))
         if fault is None or fault.sqlstate:  # a server that does not answer is not asked again
             try:
                 # After the counts, because the server publishes the counters with a delay.

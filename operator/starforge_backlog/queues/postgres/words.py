@@ -94,5 +94,14 @@ def resolve_words(
     return Words(chosen)
 
 
+def unknown_words(words: Collection[str]) -> Problem:
+    """A free text column whose rows all hold words that nobody mapped."""
+    return Problem(
+        Why.STATUS_NOT_MAPPED,
+        f"no row has a status word that is known, only {_listed(words)}",
+        field="statuses",
+    )
+
+
 def _listed(words: Collection[str]) -> str:
     return ", ".join(sorted(words)) or "(none)"
