@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.simulator.flag import Flag
-from tests.simulator.given import Policy, later, queue, seen, spec
+from tests.simulator.given import Policy, later, queue, seconds, seen, spec
 from tests.simulator.pasts import kinds
 
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
+from starforge_backlog.decide.breaker import LONGEST_OPEN
 from starforge_backlog.decide.plan import Pause, Plan, Resume
 from starforge_backlog.outcome import Result
 
@@ -104,6 +107,29 @@ def test_a_probe_under_the_others_pause_is_none() -> None:
     while breaker(two.b) is not BreakerState.CLOSED:
         two.one(two.b, LOW)
     assert 60 <= two.clock - began <= 60 + 2 * INTERVAL
+
+
+@settings(max_examples=20, derandomize=True, database=None, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(1, 8)), max_size=12))
+def test_while_one_breaker_is_open_the_flag_is_paused_and_in_the_end_it_is_not(
+    storm: list[tuple[bool, bool, int]],
+) -> None:
+    two = Two()
+    two.both(LOW, LOW, times=1)
+    for high_a, high_b, times in storm:
+        for policy, high in ((two.a, high_a), (two.b, high_b)) * times:
+            two.one(policy, HIGH if high else LOW)
+            if breaker(policy) is BreakerState.OPEN:
+                assert two.flag.paused
+    for _ in range(LONGEST_OPEN // seconds(INTERVAL) + 40):
+        two.both(LOW, LOW, times=1)
+        if {breaker(two.a), breaker(two.b)} == {BreakerState.CLOSED}:
+            break
+    two.both(LOW, LOW, times=1)
+    assert not two.flag.paused
+    assert two.flag.stolen == 0
+    assert {breaker(two.a), breaker(two.b)} == {BreakerState.CLOSED}
+    assert two.a.status.paused == two.b.status.paused == ()
 
 
 def test_a_person_who_resumes_is_not_overruled() -> None:
