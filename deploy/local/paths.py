@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -29,13 +30,14 @@ def new_run_dir(name: str, parent: Path | None = None) -> Path:
     runs = parent or REPOSITORY / ".run"
     runs.mkdir(parents=True, exist_ok=True)
     _prune(runs, name)
-    path = runs / f"{name}-{os.getpid()}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = runs / f"{name}-{os.getpid()}-{number}"
-    path.mkdir()
-    return path
+    for number in itertools.count(1):
+        path = runs / (f"{name}-{os.getpid()}" + (f"-{number}" if number > 1 else ""))
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue  # of an earlier run of this process, or of another thread at this moment
+        return path
+    raise AssertionError("unreachable")
 
 
 def _prune(runs: Path, name: str) -> None:
