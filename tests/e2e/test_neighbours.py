@@ -33,7 +33,6 @@ def beside(world: World, spoil: Callable[[World], None]) -> None:
         broken.until(lambda: broken.condition("Ready")["status"] == "False", "it says so")
         go_on(world)
         assert broken.condition("Ready")["status"] == "False"
-        server.thaw()
 
 
 @contextlib.contextmanager
@@ -45,7 +44,7 @@ def broken_world(place: Place, server: PostgresServer) -> Iterator[World]:
         try:
             yield world
         finally:
-            server.thaw()
+            server.restart()  # whatever was done to it: the world is taken down by its help
 
 
 def go_on(world: World) -> None:

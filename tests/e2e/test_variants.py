@@ -91,9 +91,8 @@ def words_that_nobody_knows(world: World) -> None:
 
     mapped = {"waiting": ["q"], "inProgress": ["w"], "finished": ["f"]}
     world.apply(queues=[{**SPEC["queues"][0], "postgres": {"statuses": mapped}}])
-    world.until_ready()
     labels = {"namespace": world.namespace, "queue": "jobs"}
-    assert world.place.metric("queue_waiting_jobs", **labels) == 30
+    world.until(lambda: world.place.metric("queue_waiting_jobs", **labels) == 30, "its jobs")
     world.until(lambda: world.replicas() > 1, "a step")
 
 
@@ -117,7 +116,7 @@ def one_table_two_queues_by_type(world: World) -> None:
     )
     world.until_ready()
     read, here = world.place.metric, {"namespace": world.namespace}
-    assert read("queue_waiting_jobs", queue="live", **here) == 5
+    world.until(lambda: read("queue_waiting_jobs", queue="live", **here) == 5, "its jobs")
     assert read("queue_waiting_jobs", queue="backfill", **here) == 200
     world.until_passes(2)
     assert world.condition("BacklogHealthy")["reason"] == "WithinObjectives"
