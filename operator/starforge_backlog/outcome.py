@@ -12,7 +12,6 @@ from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPo
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 
-
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.
 MAYBE = frozenset({"Conflict", "Timeout", "Unreachable"})
 
