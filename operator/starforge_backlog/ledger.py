@@ -15,6 +15,7 @@ from dataclasses import replace
 from starforge_backlog.api.policy import QueueBacklogPolicySpec, Target
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.budget import potential
+from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.snapshot import Claim, Known, PerReplica, Snapshot, Workload
 
 # How long others wait for the first pass of a policy. By then it had one, or it never will (it
@@ -49,13 +50,15 @@ class Ledger:
         server = _server(seen)
         if spec.database is None:
             self._expected.pop(policy, None)
-        elif (
-            server is not None
-            and isinstance(seen.workload, Known)
-            and isinstance(seen.per_replica, Known)
-        ):
-            claim = _claim(policy, spec.target, seen.workload.value, seen.per_replica.value)
-            self._note(policy, server, claim)
+        elif server is not None and isinstance(seen.workload, Known):
+            # A pool that was made smaller is smaller only in pods that have started since.
+            memory = remember_pool(before.scaling, seen, seen.taken_at)
+            each = count_old_pool(spec.target.connections_per_replica, memory, seen).per_replica
+            if isinstance(each, Known):
+                claim = _claim(policy, spec.target, seen.workload.value, each.value)
+                self._note(policy, server, claim)
+            elif policy not in self._claims:
+                self._remember(policy, before)
         elif policy not in self._claims:
             self._remember(policy, before)
         claims = () if server is None else self.others(server, policy)

@@ -113,3 +113,10 @@ def test_a_limit_of_the_role_is_given_out_once() -> None:
     held = (Claim("ns/other", "etl", 20),)
     terms = budget(DATABASE, limited, workload(1, max_surge="0"), EACH, held)
     assert terms.worker_cap == 50 - 20 - 1
+
+
+def test_a_pool_made_smaller_is_claimed_as_it_was_until_the_pods_have_it() -> None:
+    ledger = Ledger()
+    large = QueueBacklogPolicyStatus(scaling=ScalingStatus(pool=20))
+    ledger.count("ns/a", SPEC, large, seen(4))
+    assert ledger.others("db", "ns/b")[0].connections == 4 * 20
