@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -25,7 +27,7 @@ def summary(
     parts = (
         _is_it_bad(status.queues),
         _why(plan),
-        _done(results) or _standing(spec, status),
+        _done(results) or _standing(spec, status, plan.seen.taken_at),
         _blind(plan, status),
         _would(plan),
         _next(plan),
@@ -84,7 +86,7 @@ def done(result: Result) -> str:
             return ""  # the pairs that `act` never makes
 
 
-def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus) -> str:
+def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus, now: datetime) -> str:
     """What earlier passes did that is still in force, and what ends it."""
     parts = []
     held = [e.producer for e in status.paused if e.state is PauseState.HELD]
@@ -100,7 +102,8 @@ def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus) ->
             parts.append(f"resumes on probation after {time} below {rule.below}% of what trips")
         if breaker.state is BreakerState.HALF_OPEN and breaker.since is not None:
             until = breaker.since + rule.probe_for
-            parts.append(f"breaker {breaker.name} half-open until {until:%H:%M:%S} UTC at least")
+            judged = f"until {until:%H:%M:%S} UTC at least" if now < until else "not judged yet"
+            parts.append(f"breaker {breaker.name} half-open, {judged}")
     return ", ".join(parts)
 
 
