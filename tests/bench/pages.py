@@ -11,6 +11,8 @@ from typing import Final
 from tests.bench.result import PAGES, ROOT, Bar, Table
 
 WHOLE: Final = ROOT / "docs" / "benchmarks.md"
+# How a benchmark marks a case that failed.
+NO_REST: Final = "**did not come to rest**"
 # The order in which a reader asks: does it hurt, does it help, is it quick, does it last.
 ORDER: Final = ("observer", "simulator", "latency", "start", "policies")
 
@@ -82,10 +84,18 @@ def assemble(pages: list[Page]) -> str:
         "repeats all of them (about 25 minutes), each page says how to repeat one.",
         "",
         *summary(pages).markdown(),
+        *(f"Beyond the bars, {line.removeprefix('- ')}" for line in _failures(pages)),
+        "",
     ]
     for page in pages:
         lines += [re.sub(r"(?m)^#", "##", page.text).rstrip(), ""]
     return "\n".join(lines)
+
+
+def _failures(pages: list[Page]) -> list[str]:
+    """Cases without a bar that failed: they belong at the top as well."""
+    lines = [line for page in pages for line in page.text.splitlines()]
+    return [line for line in lines if line.startswith("- ") and NO_REST in line]
 
 
 def write() -> list[Page]:

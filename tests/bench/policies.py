@@ -15,6 +15,7 @@ from typing import Final
 
 from tests.bench import stage
 from tests.bench.database import JobDatabase
+from tests.bench.pages import NO_REST
 from tests.bench.result import Result, Table
 from tests.bench.stage import say
 from tests.bench.watching import Cost, Watching
@@ -162,7 +163,7 @@ def judge(result: Result, case: Case, cost: Cost) -> None:
 def fail(result: Result, case: Case, why: str) -> None:
     """A case that never came to rest is a result as well."""
     say(f"{case.name}: {why}")
-    result.notes.append(f"{case.name}: **did not come to rest**: {why[:300]}")
+    result.notes.append(f"{case.name}: {NO_REST}: {why[:300]}")
     if case.bars:
         result.bar(f"{case.name}: all Ready", "yes", "no", ok=False)
 
