@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.simulator.given import NOW, later, seconds, seen, spec
+from tests.simulator.given import NOW, connections, later, seconds, seen, spec
 
 from starforge_backlog.api.status import (
     BreakerState,
@@ -159,3 +159,22 @@ def test_nothing_changes_when_nothing_changed() -> None:
         status, before = report(policy, status, plan, (), 1, now), status
         now += seconds(1)
     assert status == before
+
+
+def shown(status: QueueBacklogPolicyStatus, others: int) -> QueueBacklogPolicyStatus:
+    """The status after a pass with that many connections of other clients."""
+    policy = spec()
+    web = connections(by_role={"web": others}, peak_by_role={"web": others}, clients=others)
+    snapshot = seen(open_now=web)
+    return report(policy, status, decide(policy, status, snapshot, NOW, owner="u"), (), 1, NOW)
+
+
+def test_a_connection_less_of_others_is_no_write_and_one_more_is() -> None:
+    first = shown(shown(NEW, 60), 60)
+    assert shown(first, 59) == first
+    more = shown(first, 61)
+    assert more.budget is not None
+    assert more.budget.others == 61
+    fewer = shown(first, 30)
+    assert fewer.budget is not None
+    assert fewer.budget.others == 30

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.status import PauseState, QueueBacklogPolicyStatus, QueueStatus
+from starforge_backlog.api.status import (
+    BudgetStatus,
+    PauseState,
+    QueueBacklogPolicyStatus,
+    QueueStatus,
+)
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.rounding import (
+    STEADY_COUNT,
     UNKNOWN,
     age_text,
     count_text,
@@ -30,6 +37,10 @@ def report(
 ) -> QueueBacklogPolicyStatus:
     """The status after this pass."""
     status = merge(plan.status, results, now)
+    shown = _steady_budget(plan.assessment.budget, before.budget)
+    if isinstance(shown, BudgetStatus):
+        status = status.model_copy(update={"budget": shown})
+        plan = replace(plan, assessment=replace(plan.assessment, budget=shown))
     known = {queue.name: queue for queue in before.queues}
     queues = tuple(
         _queue(name, reading, plan.assessment.missed.get(name, ()), known.get(name), now)
@@ -136,6 +147,23 @@ def _replicas(plan: Plan) -> str:
     if not isinstance(plan.seen.workload, Known):
         return UNKNOWN
     return f"{plan.seen.workload.value.ready}/{plan.seen.workload.value.replicas}"
+
+
+def _steady_budget(
+    budget: BudgetStatus | Unknown | None, old: BudgetStatus | None
+) -> BudgetStatus | Unknown | None:
+    """The sum as it was last shown, while it leads to the same number and other clients are a
+    little fewer than then. Their peak is of one server: every policy on it would write whenever
+    one connection is closed (P7). A sum that grew is shown at once, so that what a restart
+    remembers of other clients is never too little (P6)."""
+    if not isinstance(budget, BudgetStatus) or old is None:
+        return budget
+    fewer = old.others - budget.others
+    if fewer < 0 or fewer > STEADY_COUNT * old.others:
+        return budget
+    shared = {"others", "worker_cap", "pressure_cap", "slots", "formula"}
+    same = budget.model_dump(exclude=shared) == old.model_dump(exclude=shared)
+    return old if same else budget
 
 
 def _steady_need(
