@@ -3,6 +3,6 @@
 A storm of clients makes an ingestion API outrun its workers; the operator steps up, meets the
 database's budget, pauses ingestion, drains, resumes, steps down. Start reading at `story.py`.
 
-The parts of the guarded system (`api.py`, `worker.py`, `webapp.py`, `storm.py`, `stranger.py`)
+The parts of the guarded system (`api.py`, `worker.py`, `storm.py`, `holder.py`)
 run as pods and know nothing of the operator.
 """

@@ -1,6 +1,6 @@
 """Who holds how many connections on which server, over all policies (P1).
 
-One process leads, so a plain dictionary is the ledger. After a restart it fills with the first
+One process runs, so a plain dictionary is the ledger. After a restart it fills with the first
 passes; what cannot be read then is taken from the policy's own status, because its pods are there
 whether we can see them or not. Between a decision and its write nothing awaits, so two policies
 can never be promised the same connection.

@@ -165,7 +165,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
-    """Signs that the database itself is the problem (field/postgres.md §4.1)."""
+    """Signs that the database itself is the problem."""
 
     lock_waiters: int
     longest_transaction: timedelta

@@ -13,7 +13,7 @@ from typing import Final
 from tests.bench.result import Result, Table
 from tests.simulator.drains import SCENARIOS, STORM_FOR, Drain, measure
 
-# DESIGN §10: draining a storm takes at most this many times the best time within the budget.
+# Draining a storm takes at most this many times the best time within the budget.
 BAR: Final = 1.15
 # "Thousands of passes per second": fewer would make the search for broken promises too slow.
 LEAST_PASSES_PER_SECOND: Final = 1000

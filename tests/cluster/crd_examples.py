@@ -11,7 +11,7 @@ import yaml
 
 Policy = dict[str, Any]
 
-# DESIGN §3: the shortest useful policy.
+# The shortest useful policy.
 MINIMAL: Final = """
 apiVersion: backlog.starforge.dev/v1alpha1
 kind: QueueBacklogPolicy
@@ -54,13 +54,11 @@ spec:
         table: app.queue_jobs
         types: [process_snapshot]
         columns:
-          id: job_id
           type: job_type
           status: state
           runAfter: due
           createdAt: created
           updatedAt: changed
-          attempts: tries
         statuses:
           waiting: [pending]
           inProgress: [running, processing]

@@ -15,7 +15,7 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 
 pytestmark = pytest.mark.cluster
 
-# The example of issue 3, §2, to the letter.
+# The policy's shape as users were first shown it, to the letter.
 SHAPE = """
 apiVersion: backlog.starforge.dev/v1alpha1
 kind: QueueBacklogPolicy

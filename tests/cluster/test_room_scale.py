@@ -152,7 +152,7 @@ async def test_the_writer_is_named_whoever_it_is(
     after = await seen(reader, namespace)
     assert after.writer is not None
     assert (after.replicas, after.writer.manager) == (4, "kubectl")
-    # DESIGN §11's API server (1.37) leaves the time out for writes through the scale subresource
+    # The API server (1.37) leaves the time out for writes through the scale subresource
     assert after.writer.at is None
 
     patch = '{"spec": {"replicas": 5}}'

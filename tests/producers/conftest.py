@@ -19,7 +19,7 @@ from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.url import parse_url
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 
-# As published (field/starforge.md), with the runbook's row.
+# As published by StarForge, with the runbook's row.
 SCHEMA = """
 DROP SCHEMA IF EXISTS public, app CASCADE;
 CREATE SCHEMA public;

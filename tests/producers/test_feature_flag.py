@@ -1,4 +1,4 @@
-"""field/postgres.md §3.4, sentence by sentence, with people writing the same row."""
+"""The protocol of a flag row, sentence by sentence, with people writing the same row."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ GIVE_UP = 8 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A world and a storm of so many jobs per second. `bar`: arrivals are steady and steps may
-    grow, so the drain time is promised (DESIGN §10)."""
+    grow, so the drain time is promised."""
 
     name: str
     setup: Setup

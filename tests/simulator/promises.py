@@ -1,4 +1,4 @@
-"""The promises (DESIGN §2) as a bystander checks them who knows the truth.
+"""The promises as a bystander checks them who knows the truth.
 
 Nothing here looks at how a decision was made: only at what was written, when, and what was true.
 """

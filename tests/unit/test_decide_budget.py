@@ -28,7 +28,7 @@ WHOLE = database(**NO_PRESSURE)
 
 
 def test_the_worked_example() -> None:
-    """field/postgres.md §4.4: 200 connections, others 60, pool 10, headroom 20."""
+    """By hand: 200 connections, others 60, pool 10, headroom 20."""
     sum_ = budget(WHOLE, connections(), workload(max_surge="0"), per_replica(10), ())
     assert (sum_.usable, sum_.worker_cap, sum_.slots) == (197, 117, 11)
 

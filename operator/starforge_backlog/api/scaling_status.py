@@ -10,7 +10,7 @@ from starforge_backlog.api.base import StatusModel
 
 
 class BudgetStatus(StatusModel):
-    """Every term of the budget, so that an admin can check the sum by hand (DESIGN §5)."""
+    """Every term of the budget, so that an admin can check the sum by hand."""
 
     server: str = ""
     """The server that the connections belong to; policies that show the same one share it."""

@@ -57,7 +57,7 @@ async def look(
 
 
 class ReplicaWriter:
-    """The only writer of replicas (DESIGN §2, P1 and P9)."""
+    """The only writer of replicas (P1 and P9)."""
 
     def __init__(self, client: ClusterClient, clock: Clock = utc_now) -> None:
         self._client = client

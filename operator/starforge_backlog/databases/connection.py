@@ -27,7 +27,7 @@ from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.snapshot import Why
 
-READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read (§2.12)
+READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
 WRITE_LIMIT = timedelta(seconds=2)  # of a write: one row by its key, but it waits for the disk
 LOCK_LIMIT = timedelta(milliseconds=100)  # lock_timeout of both: never queue before a worker
 
@@ -58,7 +58,7 @@ class Pacing:
     # Beyond the server's own limit: what a slow network needs to bring the answer.
     answer_grace: timedelta = timedelta(seconds=1)
     turn_within: timedelta = timedelta(seconds=5)  # for the statements of others before ours
-    # Attempts to connect are at least this far apart (field/postgres.md §4.3: every client of a
+    # Attempts to connect are at least this far apart (every client of a
     # restarted server reconnects at once; we must not be one more in that stampede) …
     retry_first: timedelta = timedelta(seconds=5)
     # … and never further than one default interval, so that recovery is seen with the next pass.
@@ -71,7 +71,7 @@ class Database:
 
     Statements run one at a time. While the database cannot be reached, callers get the last fault
     at once instead of an attempt each. An open connection is kept as long as it works: when the
-    database is full, a dropped one could not come back (field/postgres.md §4.3).
+    database is full, a dropped one could not come back.
     """
 
     def __init__(self, url: ServerUrl, *, pacing: Pacing | None = None) -> None:

@@ -72,13 +72,13 @@ _NO_DATABASE = (
     "The server has no database of the name in the URL; correct the URL in the Secret.",
 )
 
-# At connect there is no SQLSTATE (field/postgres.md §4.3), so the text decides. The first row that
+# At connect there is no SQLSTATE, so the text decides. The first row that
 # matches wins: with several hosts, or after a retry without TLS, libpq joins several messages, and
 # the row higher up says more. Servers with translated messages (lc_messages) end in
 # `_NO_CONNECTION`, which is as unknown as the others.
 _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
     (
-        # The first two are PostgreSQL's (§4.3), then CONNECTION LIMIT, then PgBouncer's
+        # The first two are PostgreSQL's, then CONNECTION LIMIT, then PgBouncer's
         # max_client_conn.
         re.compile(
             "remaining connection slots are reserved|too many clients already"

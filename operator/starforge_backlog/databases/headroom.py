@@ -28,14 +28,14 @@ from starforge_backlog.snapshot import (
 
 # Younger samples are shared in any case: no decision differs within a second.
 LEAST_MAX_AGE = timedelta(seconds=1)
-# At most one part in 50, 2 %, of the time may be spent in our statements (field/postgres.md §2.12).
+# At most one part in 50, 2 %, of the time may be spent in our statements.
 REST_PER_WORK = 50
 # … but never rest longer than one default interval: a slow moment must not blind us for minutes.
 MOST_REST = timedelta(seconds=15)
 
 
 class HeadroomReader:
-    """Reads connections and health of one database server (field/postgres.md §4)."""
+    """Reads connections and health of one database server."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

@@ -1,6 +1,6 @@
 -- Promise: one row, without reading any table of the user, in about half a millisecond with 200
--- sessions (field/postgres.md §4.1). No number is a guess: `unseen` counts the sessions whose
--- kind and state this role may not see, and the reader then believes none of the counts (§4.2).
+-- sessions. No number is a guess: `unseen` counts the sessions whose
+-- kind and state this role may not see, and the reader then believes none of the counts.
 --
 -- Only client backends use the slots of max_connections; autovacuum, walsenders and parallel
 -- workers have pools of their own. Settings that a server does not have count as 0:

@@ -1,7 +1,7 @@
--- Promise: reads the session list and nothing else (field/postgres.md §4.1). Not for a role that
--- cannot see other sessions: their state is NULL there, and every signal below would be 0 (§4.2).
+-- Promise: reads the session list and nothing else. Not for a role that
+-- cannot see other sessions: their state is NULL there, and every signal below would be 0.
 -- Whoever pins a snapshot (a session, a slot, a standby, a prepared transaction) keeps VACUUM from
--- cleaning the queue's table: -82 % throughput in a minute (§2.9).
+-- cleaning the queue's table: -82 % throughput in a minute, as measured.
 SELECT count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waiters,
        coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)
            FILTER (WHERE backend_type = 'client backend')), 0)::float8 AS longest_transaction,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-PEAK_WINDOW = timedelta(minutes=15)  # field/postgres.md §4.4: others_peak(15 min)
+PEAK_WINDOW = timedelta(minutes=15)  # a cron job of every ten minutes must show in it
 
 
 class Peaks:

@@ -1,6 +1,6 @@
 -- Promise: whatever statement follows in this transaction, it is over after statement_timeout, it
--- waits for no lock longer than lock_timeout, and it takes one core at most (field/postgres.md
--- §2.12; §2.11: a waiting observer behind an ALTER TABLE stops all workers).
+-- waits for no lock longer than lock_timeout (an observer that waits behind an ALTER TABLE stops
+-- all workers), and it takes one core at most.
 -- set_config(…, true) is SET LOCAL that takes parameters; through PgBouncer it leaks to nobody.
 SELECT set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('lock_timeout', %(lock_timeout)s, true),

@@ -68,7 +68,7 @@ class Session(psycopg.AsyncConnection[DictRow]):
     async def run(self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]) -> Rows:
         """Send BEGIN …, a look at the clock, and COMMIT in one round trip; the rows of the last.
 
-        One round trip, so no snapshot is held while our packets travel (field/postgres.md §2.9).
+        One round trip, so no snapshot is held while our packets travel.
         Raises the first psycopg.Error; the transaction is then failed, and open.
         """
         first: psycopg.Error | None = None

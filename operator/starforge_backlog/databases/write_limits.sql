@@ -1,5 +1,5 @@
 -- Promise: the write that follows is over after statement_timeout, waits for no lock longer than
--- lock_timeout, and is on disk when COMMIT returns (field/postgres.md §3.3). A stronger setting
+-- lock_timeout, and is on disk when COMMIT returns. A stronger setting
 -- (remote_apply, remote_write) stays; only 'off' and 'local' are raised.
 SELECT set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('lock_timeout', %(lock_timeout)s, true),

@@ -60,7 +60,7 @@ def others(
 
 
 # The peak of other clients counts for this long: a cron job that comes every ten minutes must
-# find its connections free (field/postgres.md §4.4).
+# find its connections free.
 PEAK_WINDOW_S = 15 * 60
 
 

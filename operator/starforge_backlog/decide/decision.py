@@ -1,7 +1,7 @@
-"""One decision: spec, memory and readings in, a plan out (DESIGN §4).
+"""One decision: spec, memory and readings in, a plan out.
 
 The order is the runbook's *Immediate mitigations (ordered, safe)*:
-1. pause producers  2. (background queues)  3. (dead letters)
+1. pause producers  (2. background queues and 3. dead letters come with later versions)
 4. step down under database pressure  5. step up within the budget.
 Recovery runs backwards, one thing per observation window.
 """

@@ -20,7 +20,7 @@ from starforge_backlog.snapshot import (
 
 T = TypeVar("T")
 
-# field/postgres.md §4.3: a sample older than three intervals is no sample.
+# A sample older than three intervals is no sample.
 STALE_AFTER_INTERVALS = 3
 # ... but an observer that spares its database may answer with a reading of this age.
 LEAST_STALE_AGE = timedelta(seconds=15)

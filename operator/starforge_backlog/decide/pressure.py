@@ -1,7 +1,7 @@
-"""Is the database itself in trouble? (runbook, cause 6; DESIGN §3 `database.pressure`)
+"""Is the database itself in trouble? (runbook, cause 6; `database.pressure`)
 
 Pressure stops up-steps and reverts the last one: more workers on a database that waits for locks
-or pins old snapshots only make it slower (field/postgres.md §2.9: -82 % in a minute).
+or pins old snapshots only make it slower.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pausing by a row of the application's flag table: compare-and-set with ownership (P4).
 
-The protocol is field/postgres.md §3.4; its guards are in the `.sql` files beside this one.
+The protocol's guards are in the `.sql` files beside this one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 -- Promise: the flag becomes true only if it was not, in one statement, and the row then proves
--- whose pause it is (field/postgres.md §3.4). Any number of operators may run it at once, and it
+-- whose pause it is. Any number of operators may run it at once, and it
 -- may be run again after a crash with the same token.
 --
 -- NOWAIT: a person in the middle of an UPDATE of this row is not queued behind (55P03).

@@ -1,4 +1,4 @@
--- Promise: undoes our pause and nothing else, in one statement (field/postgres.md §3.4). Running it
+-- Promise: undoes our pause and nothing else, in one statement. Running it
 -- again changes nothing.
 --
 -- Ours means: the token is ours and nobody wrote the row since, i.e. its xmin is still the one of

@@ -35,8 +35,8 @@ class Counters:
     def committed_since(self, earlier: Counters) -> int:
         """Rows that were inserted and stayed.
 
-        n_tup_ins also counts inserts that were rolled back (field/postgres.md §2.10: 1,000 of
-        1,000), n_live_tup does not: between two moments without VACUUM or ANALYZE, which replace
+        n_tup_ins also counts inserts that were rolled back (1,000 of 1,000, as
+        measured), n_live_tup does not: between two moments without VACUUM or ANALYZE, which replace
         it by an estimate, it grows by committed inserts minus committed deletes. A producer whose
         transactions fail would otherwise look like workers who finish jobs.
         """

@@ -1,6 +1,6 @@
 """A look at the catalog: does the table exist, may we read it, and which column means what.
 
-All three published variants of `queue_jobs` (field/starforge.md) are recognised without mapping.
+All three published variants of `queue_jobs` are recognised without mapping.
 What a table cannot tell stays None in `JobTable`, and the readings that need it say so.
 """
 
@@ -18,8 +18,8 @@ from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.words import Words, resolve_words
 from starforge_backlog.snapshot import Why
 
-# Columns that say when a job ended, where the policy names none: the first migration of
-# field/starforge.md has processed_at and no updated_at.
+# Columns that say when a job ended, where the policy names none: StarForge's first
+# migration has processed_at and no updated_at.
 ENDED_COLUMNS = ("updated_at", "processed_at")
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table"}
 _TIMES = ("timestamp with time zone", "timestamp without time zone")

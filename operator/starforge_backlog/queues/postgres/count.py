@@ -36,7 +36,7 @@ class Caps:
     """How far each type is counted: long types share what one reading may count.
 
     The cap is wide while one type is long, as in most incidents (one type was 68 % of the backlog
-    of field/postgres.md), and narrow while all are.
+    that was measured), and narrow while all are.
     """
 
     def __init__(self, settings: ObserverSettings) -> None:

@@ -136,7 +136,7 @@ def exact_depth(rows: Iterable[Mapping[str, Any]], words: Words) -> Depths:
 
 
 def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float) -> Depths:
-    """From `sample.sql`: estimates. Ages cannot be seen in a sample (field/postgres.md §2.4)."""
+    """From `sample.sql`: estimates. Ages cannot be seen in a sample."""
 
     def scaled(depth: Depth) -> Depth:
         return replace(

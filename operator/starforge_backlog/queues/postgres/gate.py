@@ -1,8 +1,8 @@
 """How a table may be read without hurting it: chosen by the planner's cost, not by hope.
 
-field/postgres.md §2.7: the same statement costs 13 ms with a fitting index and 31 s without, and
+The same statement costs 13 ms with a fitting index and 31 s without, and
 one EXPLAIN (under 2 ms) tells them apart. Cost alone is not enough: with statistics from before a
-storm an unfit plan looks cheap (§2.5), so a plan must also be *bounded*: no sort, no row fetched
+storm an unfit plan looks cheap, so a plan must also be *bounded*: no sort, no row fetched
 only to be thrown away.
 """
 

@@ -5,7 +5,7 @@ Jobs are conserved: what arrived and is neither in the line nor in progress has 
     left = arrived − Δ(waiting + scheduled + in progress)
     finished = left − Δfailed − Δquarantined
 
-without reading one finished job (field/postgres.md §2.10). Where a count stops at its cap the
+without reading one finished job. Where a count stops at its cap the
 difference is blind; then an index on the time of the last change tells it, and without one the
 number of row updates, which is an estimate.
 """

@@ -129,7 +129,7 @@ class _Groups:
 
 
 def recommended_index(table: JobTable) -> str:
-    """The index that makes every count cheap (field/postgres.md §2.12). The operator never
+    """The index that makes every count cheap. The operator never
     creates it: in an incident an index build is one more load (runbook, slow processing)."""
     columns = [c for c in (table.type, table.age) if c is not None]
     names = ", ".join(quoted(name) for name in (table.status, *(c.name for c in columns)))

@@ -1,5 +1,5 @@
 -- Promise: reads whole blocks chosen at random, about `SAMPLE_PAGES` of them whatever the table's
--- size (field/postgres.md §2.4: the error depends on blocks, not on percent). BERNOULLI reads all.
+-- size (the error depends on blocks, not on percent). BERNOULLI reads all.
 SELECT 'type' AS part,
        {status}::text AS word,
        {type} AS type,

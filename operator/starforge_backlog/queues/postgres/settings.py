@@ -13,21 +13,21 @@ class ObserverSettings:
     # Pages (8 kB) up to which a table is simply counted: 8 MB are about 50,000 jobs and 10 ms,
     # which is less than what two index scans with their caps may cost.
     small_pages: int = 1_000
-    # Blocks of a sample where no index helps: 45 ms, big types within 4 % (field/postgres.md §2.4).
+    # Blocks of a sample where no index helps: 45 ms, big types within 4 %.
     sample_pages: int = 4_000
-    # Rows of the head of the line: 7 ms of 10 million (§2.3), and a canary's worth of each type.
+    # Rows of the head of the line: 7 ms of 10 million, and a canary's worth of each type.
     head_rows: int = 10_001
-    # Entries counted before a count becomes "at least": 15 ms (§2.3). Thresholds of a policy above
+    # Entries counted before a count becomes "at least": 15 ms. Thresholds of a policy above
     # it cannot be judged on a big table.
     most_counted: int = 100_001
     # Entries counted per type where every type is long; `most_counted` is shared among long types.
     least_counted: int = 10_001
-    # A way to count is taken if it costs less than this share of counting everything (§2.7) …
+    # A way to count is taken if it costs less than this share of counting everything …
     cost_share: float = 0.25
     # … or less than this in any case (planner's units; about 10 ms): with a table of medium size a
     # quarter of little would refuse ways that are cheap.
     cheap_cost: float = 5_000
-    # How long a look at catalog and plans holds (§2.7).
+    # How long a look at catalog and plans holds.
     recheck_after: timedelta = timedelta(minutes=5)
     # Rows that changed last, read through an index on that time; 7 ms like the head.
     ended_rows: int = 10_001
@@ -35,11 +35,11 @@ class ObserverSettings:
     outcome_window: timedelta = timedelta(minutes=5)
     # Resolution of windows over ended jobs, seconds: below it a rate window has no use.
     slice_seconds: int = 5
-    # Time-outs within `timeouts_within` that send a table one tier down, and for how long (§2.12).
+    # Time-outs within `timeouts_within` that send a table one tier down, and for how long.
     most_timeouts: int = 3
     timeouts_within: timedelta = timedelta(minutes=10)
     lower_for: timedelta = timedelta(minutes=10)
-    # At most 1/50 = 2 % of one core of the database for one table (§2.12) …
+    # At most 1/50 = 2 % of one core of the database for one table …
     duty: int = 50
     # … but never blind for longer than this after one slow reading.
     longest_pause: timedelta = timedelta(minutes=2)

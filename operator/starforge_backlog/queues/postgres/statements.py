@@ -1,7 +1,7 @@
 """Fills the `.sql` files with a table's own names. Nothing here, or there, names `payload`.
 
 Identifiers are quoted by psycopg; status words are literals, because with a parameter the planner
-cannot use the partial indexes that make these statements cheap (field/postgres.md §2.7).
+cannot use the partial indexes that make these statements cheap.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Group(StrEnum):
     OTHER = "other"  # a word that means nothing to us; such jobs count as gone from the line
 
 
-# Order within a group is the order of field/starforge.md's variants.
+# Order within a group is that of StarForge's published variants.
 RECOGNISED: dict[Group, tuple[str, ...]] = {
     Group.WAITING: ("pending", "waiting", "queued"),
     Group.IN_PROGRESS: ("running", "processing", "active"),
