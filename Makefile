@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
-test: tools ## every test, on a real API server, PostgreSQL and workers
+test: tools ## every test, on a real API server, PostgreSQL and workers (about 15 minutes)
 	@$(PY) -m pytest
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
@@ -51,7 +51,7 @@ crd: $(INSTALLED) ## write crds/ from the models
 crd-check: $(INSTALLED) ## fail if crds/ is not what the models say
 	@$(PY) -m starforge_backlog.api.crd --check
 
-bench: tools ## the numbers of docs/benchmarks.md
+bench: tools ## the numbers of docs/benchmarks.md (about 25 minutes)
 	@$(PY) -m tests.bench
 
 # No index and no find-links are recorded: the files must work with anybody's package index.

@@ -54,7 +54,7 @@ def _bars_in(text: str) -> tuple[Bar, ...]:
         if not row.startswith("|"):
             break
         promise, reached = (cell.strip() for cell in row.strip("|").split("|"))
-        found.append(Bar(promise, "as said", reached, reached.startswith("yes")))
+        found.append(Bar(promise, "", reached, reached.startswith("yes")))
     return tuple(found)
 
 

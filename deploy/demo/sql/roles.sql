@@ -7,9 +7,9 @@ CREATE ROLE stranger LOGIN PASSWORD {stranger};
 
 -- All that the operator gets: statistics, the job table to read, the one flag row to write.
 CREATE ROLE starforge_backlog LOGIN PASSWORD {backlog};
-GRANT pg_monitor TO starforge_backlog;
+GRANT pg_read_all_stats TO starforge_backlog;
 GRANT SELECT ON queue_jobs, feature_flags TO starforge_backlog;
-GRANT UPDATE (data, updated_at) ON feature_flags TO starforge_backlog;
+GRANT UPDATE (data) ON feature_flags TO starforge_backlog;
 
 GRANT SELECT, INSERT ON hero_snapshots, queue_jobs TO starforge_api;
 GRANT SELECT ON feature_flags TO starforge_api;

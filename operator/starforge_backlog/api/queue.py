@@ -35,7 +35,7 @@ _NO_WORD_TWICE = " && ".join(
 
 
 class Priority(StrEnum):
-    """How early a queue is served when capacity is short."""
+    """What kind of work a queue holds."""
 
     CRITICAL = "Critical"
     NORMAL = "Normal"
@@ -56,23 +56,22 @@ class StatusNames(Model):
     )
 
     waiting: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
-    """Words of jobs that wait for a worker. If left out: pending, where the table has it."""
+    """Words of jobs that wait for a worker. If left out: pending, waiting or queued, where
+    the table has them."""
 
     in_progress: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
-    """Words of jobs that a worker has claimed. If left out: running or processing."""
+    """Words of jobs that a worker has claimed. If left out: running, processing or
+    active."""
 
     failed: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
     """Words of jobs that ended badly. If left out: failed."""
 
     finished: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
-    """Words of jobs that ended well. If left out: done or completed."""
+    """Words of jobs that ended well. If left out: done, completed or succeeded."""
 
 
 class ColumnNames(Model):
     """Names of the job table's columns, where they differ from the StarForge schema."""
-
-    id: Identifier = "id"
-    """Primary key of a job."""
 
     type: Identifier = "type"
     """Kind of a job, for example process_snapshot."""
@@ -88,9 +87,6 @@ class ColumnNames(Model):
 
     updated_at: Identifier = "updated_at"
     """When a job changed last; processed_at in the first migration."""
-
-    attempts: Identifier = "attempts"
-    """How often a job was tried."""
 
 
 class PostgresQueue(Model):
@@ -149,16 +145,17 @@ class Queue(Model):
     """Name of the queue in status, Events, metrics and in breakers[].queues. Once only."""
 
     priority: Priority = Priority.NORMAL
-    """Who is served first when connections are short, and what is paused first. Background is for
-    backfills: its oldest job may wait 24h instead of 30m."""
+    """What kind of work this is. Background is for backfills: its oldest job may wait 24h instead
+    of 30m. Critical and Normal make no difference in this version."""
 
     postgres: PostgresQueue | None = None
     """Jobs are rows of a table in spec.database. {} fits StarForge's queue_jobs in each of its
     published variants."""
 
     objectives: Objectives = Objectives()
-    """What healthy means. Missing one of them for its time is a backlog: BacklogHealthy turns
-    False and the target is scaled up within its budget."""
+    """What healthy means. Missing one of them for its time turns BacklogHealthy False. Steps up do
+    not wait for that: they follow what the queue needs or, where throughput is unknown, the first
+    miss."""
 
     @property
     def oldest_age(self) -> timedelta:
