@@ -14,7 +14,7 @@ from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.observe import Deadline, open_database
-from starforge_backlog.outcome import Failed, Result, Written, located
+from starforge_backlog.outcome import CONFLICT, Failed, Result, Written, located
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.snapshot import Unknown, Why
@@ -63,7 +63,7 @@ async def _scale(
         case Scaled(replicas):
             return Written(replicas)
         case ScaleConflict(message):
-            return Failed("Conflict", message)
+            return Failed(CONFLICT, message)
         case Unknown() as unknown:
             return Failed(unknown.why, unknown.message)
 

@@ -11,9 +11,11 @@ from starforge_backlog.api.policy import FeatureFlag, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.snapshot import Why
 
+CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.
-MAYBE = frozenset({"Conflict", "Timeout", "Unreachable"})
+MAYBE = frozenset({CONFLICT, Why.TIMEOUT, Why.UNREACHABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Written:
 class Failed:
     """The action was not carried out, or it is not known whether it was."""
 
-    reason: str  # CamelCase: a Why, "Conflict" or "BudgetTaken"
+    reason: str  # CamelCase: a Why, or CONFLICT
     message: str
 
 

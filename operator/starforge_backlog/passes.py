@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.cluster.status import WriteOutcome
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.ripe import next_trip
@@ -172,7 +173,7 @@ def _hash(text: str) -> float:
 
 def _result(policy: Policy, done: Pass) -> PassResult:
     if not done.written.stands:
-        conflict = done.written.outcome.value == "Conflict"
+        conflict = done.written.outcome is WriteOutcome.CONFLICT
         return PassResult.CONFLICT if conflict else PassResult.FAILED
     if policy.hold is not None or policy.spec.suspend:
         return PassResult.HELD

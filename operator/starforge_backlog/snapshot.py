@@ -169,8 +169,6 @@ class DatabaseHealth:
 
     lock_waiters: int
     longest_transaction: timedelta
-    longest_idle_in_transaction: timedelta
-    pinned_xids: int  # age of the oldest snapshot in transactions, whoever holds it
     blocker: str = ""  # "pid 42 (app, idle in transaction for 4m) blocks 5", without its query
 
 

@@ -3,7 +3,6 @@ write: the API server's audit log, PostgreSQL's statistics and the kernel's."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -150,8 +149,3 @@ class Watching:
                 ends[line["policy"]].append(datetime.fromisoformat(line["timestamp"]).timestamp())
         gaps = [b - a for times in ends.values() for a, b in pairwise(times)]
         return max(gaps, default=0.0) - self._interval
-
-
-def writes_by_policy(cost: Cost) -> Counter[str]:
-    """Names with their digits dropped, so that a hundred policies are one row."""
-    return Counter(f"{w.verb} {w.resource} {re.sub(r'[0-9]+', '', w.name)}" for w in cost.writes)

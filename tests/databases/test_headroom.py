@@ -157,10 +157,9 @@ async def test_blockers_without_their_query(open_database: Open, postgres_url: s
     assert seen.lock_waiters == 3
     assert seen.blocker == f"pid {pid} (nightly, idle in transaction for 1s) blocks 3"
     assert timedelta(seconds=1) < seen.longest_transaction < timedelta(seconds=3)
-    assert timedelta(seconds=1) < seen.longest_idle_in_transaction < timedelta(seconds=3)
 
 
-async def test_a_pinned_snapshot_is_seen(open_database: Open, postgres_url: str) -> None:
+async def test_an_open_transaction_is_seen(open_database: Open, postgres_url: str) -> None:
     reader = HeadroomReader(open_database(postgres_url), utc_now)
     with held(postgres_url, 2) as (pinning, writing):
         pinning.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -169,7 +168,7 @@ async def test_a_pinned_snapshot_is_seen(open_database: Open, postgres_url: str)
             writing.execute("SELECT pg_current_xact_id()")
             writing.commit()
         seen = health(await reader.read())
-    assert seen.pinned_xids >= 20
+    assert seen.longest_transaction > timedelta(0)
     assert (seen.lock_waiters, seen.blocker) == (0, "")
 
 

@@ -100,8 +100,6 @@ class Eye:
         health = DatabaseHealth(
             lock_waiters=world.lock_waiters,
             longest_transaction=LOCKED_FOR if world.lock_waiters else timedelta(0),
-            longest_idle_in_transaction=timedelta(0),
-            pinned_xids=0,
         )
         database = DatabaseReading(
             connections=gone if hidden == "connections" else Known(stored, at),

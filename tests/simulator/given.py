@@ -105,8 +105,6 @@ def health(**changes: Any) -> DatabaseHealth:
     whole: dict[str, Any] = {
         "lock_waiters": 0,
         "longest_transaction": timedelta(0),
-        "longest_idle_in_transaction": timedelta(0),
-        "pinned_xids": 0,
     }
     whole.update(changes)
     return DatabaseHealth(**whole)

@@ -62,13 +62,6 @@ def test_silence_is_measured_by_the_largest_interval(clock: Turned, health: Heal
     assert health.sick() is not None
 
 
-def test_a_standby_is_well(clock: Turned, health: Health) -> None:
-    health.policy_seen("a", timedelta(seconds=15))
-    health.stood_down()
-    clock.now += 10_000
-    assert health.sick() is None
-
-
 def test_ready_after_an_answer_and_a_list(health: Health) -> None:
     assert health.unready() == "the API server has not answered yet"
     health.api_reached()

@@ -89,7 +89,7 @@ def snapshot() -> Snapshot:
         own=1,
         own_role="backlog",
     )
-    health = DatabaseHealth(2, timedelta(seconds=9), timedelta(0), 0)
+    health = DatabaseHealth(2, timedelta(seconds=9))
     return Snapshot(
         taken_at=NOW,
         workload=Known(workload, NOW),

@@ -142,8 +142,6 @@ class HeadroomReader:
         health = DatabaseHealth(
             lock_waiters=waiters,
             longest_transaction=timedelta(seconds=row["longest_transaction"]),
-            longest_idle_in_transaction=timedelta(seconds=row["longest_idle_in_transaction"]),
-            pinned_xids=row["pinned_xids"],
             blocker=await self._blocker() if waiters else "",
         )
         return Known(health, at)

@@ -78,7 +78,7 @@ def step(
     status = status.model_copy(update={"rules": rules})
     match status.state:
         case BreakerState.CLOSED:
-            after = _closed(breaker, status, found, now)
+            after = _closed(status, found, now)
         case BreakerState.OPEN:
             after = _open(breaker, status, found, now)
         case BreakerState.HALF_OPEN:
@@ -168,7 +168,7 @@ def _since(since: datetime | None, holds: bool, gap: timedelta, now: datetime) -
     return now if since is None else min(now, since + gap)
 
 
-def _closed(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
+def _closed(status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
     for rule, (trip, sig) in zip(status.rules, found, strict=True):
         if isinstance(sig, Unknown) or rule.exceeded_since is None:
             continue

@@ -1,7 +1,7 @@
 """Is the database itself in trouble? (runbook, cause 6; `database.pressure`)
 
-Pressure stops up-steps and reverts the last one: more workers on a database that waits for locks
-or pins old snapshots only make it slower.
+Pressure stops up-steps and reverts the last one: more workers on a database that waits for locks,
+or whose tables an open transaction keeps from being vacuumed, only make it slower.
 """
 
 from __future__ import annotations

@@ -55,10 +55,6 @@ class Health:
         """A policy was deleted, or is somebody else's to run."""
         self._intervals.pop(uid, None)
 
-    def stood_down(self) -> None:
-        """Another replica leads: no passes are expected of us."""
-        self._intervals.clear()
-
     def pass_finished(self) -> None:
         """A pass came to its end, whatever it found."""
         self._last_sign = self._monotonic()

@@ -13,7 +13,7 @@ from starforge_backlog.api.status import (
     QueueStatus,
 )
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.rounding import (
     STEADY_COUNT,
@@ -24,7 +24,10 @@ from starforge_backlog.report.rounding import (
     rate_text,
 )
 from starforge_backlog.report.summary import summary
-from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown
+from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Reading, Unknown
+
+# Types are counted by the observer; a table with hundreds of them must not fill the status.
+TYPES_SHOWN = 20
 
 
 def report(
@@ -96,10 +99,6 @@ def _queue(
     )
 
 
-# Types are counted by the observer; a table with hundreds of them must not fill the status.
-TYPES_SHOWN = 20
-
-
 def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:
     """An unread queue is not a healed queue: the time of a miss goes on while nothing is known."""
     unread = isinstance(reading.waiting, Unknown) or isinstance(reading.oldest_due_age, Unknown)
@@ -119,7 +118,7 @@ def _total(plan: Plan) -> Reading[Count]:
             return queue.waiting
         total += queue.waiting.value.value
         worst = queue.waiting.value.confidence
-        confidence = worst if confidence is None or worst.value != "Exact" else confidence
+        confidence = worst if confidence is None or worst is not Confidence.EXACT else confidence
     return Known(Count(total, confidence) if confidence is not None else Count(total), at)
 
 
@@ -180,12 +179,8 @@ def _trouble(results: tuple[Result, ...]) -> tuple[str, str] | None:
     """The first action that failed for a reason that somebody has to mend."""
     for result in results:
         match result.got:
-            case Failed(reason, message) if reason not in TRANSIENT:
+            case Failed(reason, message) if reason != CONFLICT:
                 return reason, message
             case _:
                 continue
     return None
-
-
-# Solved by the next pass alone: somebody else wrote at the same moment.
-TRANSIENT = frozenset({"Conflict", "BudgetTaken"})

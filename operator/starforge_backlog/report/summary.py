@@ -15,6 +15,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.report.rounding import UNKNOWN
 
 
 def summary(
@@ -42,8 +43,8 @@ def _is_it_bad(queues: tuple[QueueStatus, ...]) -> str:
 
 def _queue(queue: QueueStatus) -> str:
     """`missed` holds exact numbers; the published ones are the rounded ones beside it."""
-    if queue.waiting == "unknown":
-        return f"{queue.name} unknown"
+    if queue.waiting == UNKNOWN:
+        return f"{queue.name} {UNKNOWN}"
     bad = "" if queue.missed_since is None else " (objective missed)"
     return f"{queue.name} {queue.waiting} waiting, oldest {queue.oldest}{bad}"
 
