@@ -18,7 +18,7 @@ from tests.simulator.given import (
     workload,
 )
 
-from starforge_backlog.api.status import ScalingStatus, Step, StepVerdict
+from starforge_backlog.api.status import ScalingStatus, Step, StepFailure, StepVerdict
 from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.freshness import fresh, judged
 from starforge_backlog.decide.need import (
@@ -74,6 +74,7 @@ FAILED_STEP = ScalingStatus(
         at=NOW,
         verdict=StepVerdict.FAILED,
         verdict_why="throughput 4 -> 4 jobs/s: the step added nothing",
+        failed_by=StepFailure.THROUGHPUT,
     )
 )
 

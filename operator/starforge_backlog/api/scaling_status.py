@@ -70,6 +70,16 @@ class StepVerdict(StrEnum):
     INCONCLUSIVE = "Inconclusive"
 
 
+class StepFailure(StrEnum):
+    """What made a step fail."""
+
+    PRESSURE = "Pressure"
+    PODS = "Pods"
+    FAILURES = "Failures"
+    THROUGHPUT = "Throughput"
+    BUDGET = "Budget"
+
+
 class Baseline(StatusModel):
     """Readings at a moment, stored with a step so that its verdict can be checked later."""
 
@@ -124,6 +134,9 @@ class Step(StatusModel):
 
     verdict_why: str = ""
     """What led to the verdict."""
+
+    failed_by: StepFailure | None = None
+    """What made the step fail; rules read this, people `verdictWhy`."""
 
     verdict_at: AwareDatetime | None = None
     """When the verdict was taken."""

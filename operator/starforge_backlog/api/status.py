@@ -29,6 +29,7 @@ from starforge_backlog.api.scaling_status import (
     OldPool,
     ScalingStatus,
     Step,
+    StepFailure,
     StepVerdict,
     Surplus,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "RuleStatus",
     "ScalingStatus",
     "Step",
+    "StepFailure",
     "StepVerdict",
     "Surplus",
 ]

@@ -8,7 +8,7 @@ which come with dead letters.
 
 from __future__ import annotations
 
-from starforge_backlog.api.status import ScalingStatus, StepVerdict
+from starforge_backlog.api.status import ScalingStatus, StepFailure, StepVerdict
 from starforge_backlog.decide.need import TOLERANCE, Load
 from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.plan import Cause, Finding
@@ -72,6 +72,6 @@ def _slow_processing(load: Load, scaling: ScalingStatus) -> Finding | None:
     step = scaling.last_step
     if step is None or step.verdict is not StepVerdict.FAILED or step.to <= step.from_:
         return None
-    if "throughput" not in step.verdict_why or not load.waiting:
+    if step.failed_by is not StepFailure.THROUGHPUT or not load.waiting:
         return None
     return Finding(Cause.SLOW_PROCESSING, step.verdict_why)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import Growth
-from starforge_backlog.api.status import BudgetStatus, ScalingStatus, Step, StepVerdict
+from starforge_backlog.api.status import BudgetStatus, ScalingStatus, Step, StepFailure, StepVerdict
 from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, write
-from starforge_backlog.decide.verdict import judge
+from starforge_backlog.decide.verdict import failed, judge
 from starforge_backlog.snapshot import Workload
 
 # The wait after a failed step doubles with each further failure ...
@@ -110,13 +110,13 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         read_at=at.read_at,
         counted=at.load.waiting_exact,
     )
-    verdict, why = judgement.verdict, judgement.why
     budget = at.budget
     if isinstance(budget, BudgetStatus):
         most = sustainable(budget, at.workload.max_surge)
         if most < step.to:
-            verdict = StepVerdict.FAILED
             why = f"the budget fell to {most}, with {budget.others} connections of others"
+            judgement = failed(StepFailure.BUDGET, why)
+    verdict, why = judgement.verdict, judgement.why
     where = f"{step.from_} -> {step.to}"
     match verdict:
         case StepVerdict.OBSERVING:
@@ -135,24 +135,31 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
             grown = doubled if scaling.growth is Growth.SLOW_START else scaling.step_up
             return remember(at, step_size=grown, failed_steps=0, hold_down_until=None), None
         case StepVerdict.FAILED:
-            at = _closed(at, step, verdict, why)
-            failed = at.before.failed_steps + 1
+            at = _closed(at, step, verdict, why, judgement.failed_by)
+            failures = at.before.failed_steps + 1
             at = remember(
                 at,
                 step_size=scaling.step_up,
-                failed_steps=failed,
-                hold_down_until=at.now + hold_down(failed, scaling.observe_for),
+                failed_steps=failures,
+                hold_down_until=at.now + hold_down(failures, scaling.observe_for),
             )
             closed = at.before.last_step
             assert closed is not None
             return at, _revert(at, closed)
 
 
-def _closed(at: Situation, step: Step, verdict: StepVerdict, why: str) -> Situation:
+def _closed(
+    at: Situation,
+    step: Step,
+    verdict: StepVerdict,
+    why: str,
+    failed_by: StepFailure | None = None,
+) -> Situation:
     step = step.model_copy(
         update={
             "verdict": verdict,
             "verdict_why": why,
+            "failed_by": failed_by,
             "verdict_at": at.now,
             "after": at.now_reading,
         }

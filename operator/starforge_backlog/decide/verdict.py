@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.api.status import Baseline, Step, StepVerdict
+from starforge_backlog.api.status import Baseline, Step, StepFailure, StepVerdict
 from starforge_backlog.decide.need import NOISE_SIGMAS, Load, chance
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import Workload
@@ -40,12 +40,19 @@ USEFUL_SHARE = 0.25
 class Judgement:
     """A verdict and the sentence that explains it; `OBSERVING` while it is too early.
 
-    `final` says of an inconclusive one that waiting will not change it.
+    `final` says of an inconclusive one that waiting will not change it, `failed_by` of a failed
+    one what it failed by.
     """
 
     verdict: StepVerdict
     why: str
     final: bool = False
+    failed_by: StepFailure | None = None
+
+
+def failed(by: StepFailure, why: str) -> Judgement:
+    """The verdict of a step that has to be taken back."""
+    return Judgement(StepVerdict.FAILED, why, failed_by=by)
 
 
 def baseline(load: Load, workload: Workload, utilization: float | None) -> Baseline:
@@ -83,15 +90,15 @@ def judge(
     """
     before = step.before
     if pressure:
-        return Judgement(StepVerdict.FAILED, f"database pressure: {'; '.join(pressure)}")
+        return failed(StepFailure.PRESSURE, f"database pressure: {'; '.join(pressure)}")
     if workload.crash_looping:
-        return Judgement(StepVerdict.FAILED, f"pods crash: {workload.not_ready_why}")
+        return failed(StepFailure.PODS, f"pods crash: {workload.not_ready_why}")
     if workload.rolling_out:
         return Judgement(StepVerdict.OBSERVING, "a rollout is under way")
     if step.ready_at is None:
         if now - step.at > READY_WITHIN + observe_for:
-            return Judgement(
-                StepVerdict.FAILED,
+            return failed(
+                StepFailure.PODS,
                 f"pods not Ready after {format_duration(now - step.at)}: "
                 f"{workload.not_ready_why or f'{workload.ready} of {step.to}'}",
             )
@@ -105,8 +112,8 @@ def judge(
         why = "; ".join(missing) or "the backlog cannot be read"
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if _failures_rose(before, after, failed_objective):
-        return Judgement(
-            StepVerdict.FAILED,
+        return failed(
+            StepFailure.FAILURES,
             f"failures rose from {before.failed_percent or 0:g}% to {after.failed_percent:g}%",
         )
     if after.waiting <= step.to:
@@ -151,12 +158,12 @@ def _by_throughput(step: Step, before: float, after: Baseline, observe_for: time
         why = f"{change}: no job ended in {format_duration(observe_for)}; raise scaling.observeFor"
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if now < before - noise:
-        return Judgement(StepVerdict.FAILED, f"{change}: it fell")
+        return failed(StepFailure.THROUGHPUT, f"{change}: it fell")
     # Chance is allowed for, but not until a step passes that brought less than nothing: where jobs
     # are few, such steps would climb past the point where workers help, one by one.
     least = USEFUL_SHARE * expected
     if now < before + least - min(noise, least):
-        return Judgement(StepVerdict.FAILED, f"{change}: the step added nothing")
+        return failed(StepFailure.THROUGHPUT, f"{change}: the step added nothing")
     return Judgement(StepVerdict.PASSED, change)
 
 
