@@ -120,7 +120,7 @@ def _server(seen: Snapshot) -> str | None:
 def _claim(policy: str, target: Target, workload: Workload, each: PerReplica) -> Claim:
     """Minimums first: a policy is entitled to them while its target runs at less. A target that
     was scaled to zero by a person wants none."""
-    replicas = max(workload.replicas, workload.ready + workload.pending)
+    replicas = workload.living
     if workload.replicas:
         replicas = max(replicas, target.min_replicas)
     return Claim(policy, each.role, potential(replicas, workload, each.connections))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starforge_backlog.act import act
-from starforge_backlog.cluster.annotations import abandons_pauses
+from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON, abandons_pauses
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, merge
@@ -49,7 +49,7 @@ async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
         message = (
             f"deletion waits, because a producer that we paused cannot be resumed: {stuck[0]}."
             " Mend that, or resume the producer by hand and run: kubectl annotate"
-            f" qbp/{policy.name} -n {policy.namespace} backlog.starforge.dev/release=abandon"
+            f" qbp/{policy.name} -n {policy.namespace} {RELEASE}={RELEASE_ABANDON}"
         )
         status = waiting_for_release(status, message, policy.generation, rooms.clock())
         await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)

@@ -162,6 +162,15 @@ class Connections:
     own_role: str  # the role they belong to
     read_only: bool = False  # a standby: headroom must come from the primary
 
+    @property
+    def reserved_total(self) -> int:
+        """Slots that no ordinary client gets."""
+        return self.superuser_reserved + self.reserved + self.provider_reserved
+
+    def limit(self, lower: int | None) -> int:
+        """The server's limit of connections, or the policy's where that is lower."""
+        return min(self.max_connections, lower or self.max_connections)
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
@@ -210,6 +219,12 @@ class Workload:
     oldest_pod: datetime | None = None  # when the oldest pod was made, of those about to end too
     all_updated: bool = False  # known to have no pod of an older template, and to start none
     pinned: bool = False  # may start pods of an older template (partition, OnDelete)
+
+    @property
+    def living(self) -> int:
+        """Pods that there are or will be at once, those about to end aside: what was asked for,
+        or what is there where that is more."""
+        return max(self.replicas, self.ready + self.pending)
 
 
 class PoolFrom(StrEnum):

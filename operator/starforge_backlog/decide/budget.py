@@ -13,6 +13,10 @@ from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
 
+# The peak of other clients counts for this long: a cron job that comes every ten minutes must
+# find its connections free.
+PEAK_WINDOW_S = 15 * 60
+
 
 def surge(replicas: int, max_surge: str) -> int:
     """Pods that a rolling update may add, as Kubernetes rounds: percentages up."""
@@ -59,11 +63,6 @@ def others(
     return measured
 
 
-# The peak of other clients counts for this long: a cron job that comes every ten minutes must
-# find its connections free.
-PEAK_WINDOW_S = 15 * 60
-
-
 def budget(
     database: Database,
     connections: Connections,
@@ -73,17 +72,14 @@ def budget(
     remembered_others: int | None = None,
 ) -> BudgetStatus:
     """The largest number of replicas the database can serve, with every term of the sum."""
-    maximum = min(
-        connections.max_connections, database.max_connections or connections.max_connections
-    )
-    reserved = connections.superuser_reserved + connections.reserved + connections.provider_reserved
+    maximum = connections.limit(database.max_connections)
+    reserved = connections.reserved_total
     usable = maximum - reserved
     if connections.database_limit is not None:
         usable = min(usable, connections.database_limit)
 
     each = max(1, per_replica.connections)
-    living = max(workload.replicas, workload.ready + workload.pending)
-    workers = _worker_roles(per_replica, (living + workload.terminating) * each, claims)
+    workers = _worker_roles(per_replica, (workload.living + workload.terminating) * each, claims)
     other_clients = others(connections, workers, remembered_others)
     other_policies = sum(claim.connections for claim in claims)
 
@@ -140,11 +136,8 @@ def free_replicas(database: Database, connections: Connections, per_replica: Per
 
     The budget plans with recent peaks; this stops a step into a moment that is worse than they.
     """
-    maximum = min(
-        connections.max_connections, database.max_connections or connections.max_connections
-    )
-    reserved = connections.superuser_reserved + connections.reserved + connections.provider_reserved
-    free = maximum - reserved - connections.clients - database.headroom
+    maximum = connections.limit(database.max_connections)
+    free = maximum - connections.reserved_total - connections.clients - database.headroom
     return max(0, free // max(1, per_replica.connections))
 
 

@@ -13,9 +13,7 @@ from starforge_backlog.snapshot import Connections, DatabaseHealth
 
 def utilization_percent(database: Database, connections: Connections) -> float:
     """Clients of the server against its limit, or the policy's where that is lower; in percent."""
-    maximum = min(
-        connections.max_connections, database.max_connections or connections.max_connections
-    )
+    maximum = connections.limit(database.max_connections)
     return 100 * connections.clients / maximum
 
 

@@ -67,6 +67,6 @@ def with_surplus(
 
 
 def _opened(each: PerReplica, workload: Workload, claims: Iterable[Claim]) -> int:
-    living = max(workload.replicas, workload.ready + workload.pending) + workload.terminating
+    pods = workload.living + workload.terminating
     others = sum(claim.connections for claim in claims if claim.role == each.role)
-    return living * each.connections + others
+    return pods * each.connections + others

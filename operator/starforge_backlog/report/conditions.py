@@ -27,10 +27,16 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 HARMLESS = frozenset({Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_CONFIGURED})
 # Able to step, whether or not a step is needed now.
 ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum"})
+# A pause that works is seen in arrivals within this time: caches of flags live for seconds.
+EFFECT_WITHIN = timedelta(seconds=30)
+# Arrivals must fall to this part of what they were; another client may still enqueue a little.
+EFFECTIVE_SHARE = 0.5
+# Enough for several causes with their mend; a condition message is not a log.
+MESSAGE_LIMIT = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Draft:
     """A condition before it has a time."""
 
     type: str
@@ -59,19 +65,19 @@ def conditions(
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan.assessment),
     )
-    return tuple(_dated(finding, status, generation, now) for finding in found)
+    return tuple(_dated(draft, status, generation, now) for draft in found)
 
 
 def _dated(
-    finding: Finding, status: QueueBacklogPolicyStatus, generation: int, now: datetime
+    draft: Draft, status: QueueBacklogPolicyStatus, generation: int, now: datetime
 ) -> Condition:
-    before = status.condition(finding.type)
-    flipped = before is None or before.status != finding.status
+    before = status.condition(draft.type)
+    flipped = before is None or before.status != draft.status
     return Condition(
-        type=finding.type,
-        status=finding.status,
-        reason=finding.reason,
-        message=finding.message,
+        type=draft.type,
+        status=draft.status,
+        reason=draft.reason,
+        message=draft.message,
         last_transition_time=now if before is None or flipped else before.last_transition_time,
         observed_generation=generation,
     )
@@ -101,7 +107,7 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
     )
 
 
-def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Finding:
+def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Draft:
     """Spec valid, everything reachable."""
     broken = broken_readings(spec, plan)
     if broken:
@@ -110,14 +116,10 @@ def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | 
         first = broken[0][1]
         distinct = list(dict.fromkeys(r.message for _, r in broken))
         message = sentences[0] if len(distinct) == 1 else "; ".join(sentences)
-        return Finding("Ready", FALSE, first.why, message[:MESSAGE_LIMIT])
+        return Draft("Ready", FALSE, first.why, message[:MESSAGE_LIMIT])
     if trouble is not None:
-        return Finding("Ready", FALSE, trouble[0], trouble[1][:MESSAGE_LIMIT])
-    return Finding("Ready", TRUE, "AllReadable", "everything the policy names can be read")
-
-
-# Enough for several causes with their mend; a condition message is not a log.
-MESSAGE_LIMIT = 2000
+        return Draft("Ready", FALSE, trouble[0], trouble[1][:MESSAGE_LIMIT])
+    return Draft("Ready", TRUE, "AllReadable", "everything the policy names can be read")
 
 
 def _backlog(
@@ -125,7 +127,7 @@ def _backlog(
     plan: Plan,
     queues: tuple[QueueStatus, ...],
     now: datetime,
-) -> Finding:
+) -> Draft:
     """Every queue within its objectives, or missed for less than their time."""
     patience = {queue.name: queue.objectives.for_ for queue in spec.queues}
     late: list[str] = []
@@ -140,42 +142,42 @@ def _backlog(
         causes = plan.assessment.findings
         reason = causes[0].cause.value if causes else "ObjectiveMissed"
         evidence = f"; {causes[0].evidence}" if causes else ""
-        return Finding("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
+        return Draft("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
     if not all(readable(reading) for reading in plan.seen.queues.values()):
         unread = [n for n, reading in plan.seen.queues.items() if not readable(reading)]
-        return Finding("BacklogHealthy", UNKNOWN, "Unknown", f"cannot read {', '.join(unread)}")
+        return Draft("BacklogHealthy", UNKNOWN, "Unknown", f"cannot read {', '.join(unread)}")
     if early:
-        return Finding("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
-    return Finding("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
+        return Draft("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
+    return Draft("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
 
 
-def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Finding:
+def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:
     """Connections are left for others, and the database is not in trouble."""
     kind = "DatabaseHeadroom"
     match facts.budget:
         case None:
             text = "the policy names no database, so replicas are not limited by a budget"
-            return Finding(kind, UNKNOWN, "NoDatabase", text)
+            return Draft(kind, UNKNOWN, "NoDatabase", text)
         case Unknown(why, message):
-            return Finding(kind, UNKNOWN, why, message)
+            return Draft(kind, UNKNOWN, why, message)
         case BudgetStatus() as budget:
             pass
     if facts.pressure:
-        return Finding(kind, FALSE, "Pressure", "; ".join(facts.pressure))
+        return Draft(kind, FALSE, "Pressure", "; ".join(facts.pressure))
     if budget.replicas < spec.target.min_replicas:
         text = (
             f"minReplicas {spec.target.min_replicas} is above the budget of {budget.replicas}"
             f" ({budget.formula}); lower it, PG_POOL_MAX or the headroom"
         )
-        return Finding(kind, FALSE, "MinimumAboveBudget", text)
+        return Draft(kind, FALSE, "MinimumAboveBudget", text)
     if facts.pressure is None:
-        return Finding(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
-    return Finding(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
+        return Draft(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
+    return Draft(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
 
 
-def _with_caveats(finding: Finding, scaling: ScalingStatus) -> Finding:
+def _with_caveats(draft: Draft, scaling: ScalingStatus) -> Draft:
     """Why the budget counts with more than it seems to have to, and what a person can do."""
-    texts = [finding.message]
+    texts = [draft.message]
     if scaling.old_pool is not None:
         texts.append(
             f"pods from before {scaling.old_pool.since:%H:%M:%S} UTC may still have a pool of"
@@ -188,42 +190,36 @@ def _with_caveats(finding: Finding, scaling: ScalingStatus) -> Finding:
             " workers' and hide in their pools: a database role of their own for the workers makes"
             " the budget exact"
         )
-    return replace(finding, message="; ".join(texts))
+    return replace(draft, message="; ".join(texts))
 
 
-def _consumers(plan: Plan, step: Step | None) -> Finding:
+def _consumers(plan: Plan, step: Step | None) -> Draft:
     """All pods Ready, none crashing. Pods that a step of ours has just asked for may start."""
     kind = "ConsumersHealthy"
     match plan.seen.workload:
         case Unknown() as unknown:
-            return Finding(kind, UNKNOWN, unknown.why, unknown.message)
+            return Draft(kind, UNKNOWN, unknown.why, unknown.message)
         case Known(pods):
             pass
     if pods.replicas == 0:
-        return Finding(kind, FALSE, "ScaledToZero", "no replicas are asked for")
+        return Draft(kind, FALSE, "ScaledToZero", "no replicas are asked for")
     if pods.crash_looping:
-        return Finding(kind, FALSE, "CrashLoopBackOff", pods.not_ready_why)
+        return Draft(kind, FALSE, "CrashLoopBackOff", pods.not_ready_why)
     if pods.oom_killed:
-        return Finding(kind, FALSE, "OOMKilled", pods.not_ready_why)
+        return Draft(kind, FALSE, "OOMKilled", pods.not_ready_why)
     if pods.ready < pods.replicas:
         why = f": {pods.not_ready_why}" if pods.not_ready_why else ""
         text = f"{pods.ready} of {pods.replicas} pods Ready{why}"
         starting = step is not None and step.ready_at is None and step.to == pods.replicas
         if starting and step is not None and step.verdict is StepVerdict.OBSERVING:
-            return Finding(kind, TRUE, "PodsStarting", text)
-        return Finding(kind, FALSE, "PodsNotReady", text)
-    return Finding(kind, TRUE, "AllReady", f"{pods.ready} of {pods.replicas} pods Ready")
-
-
-# A pause that works is seen in arrivals within this time: caches of flags live for seconds.
-EFFECT_WITHIN = timedelta(seconds=30)
-# Arrivals must fall to this part of what they were; another client may still enqueue a little.
-EFFECTIVE_SHARE = 0.5
+            return Draft(kind, TRUE, "PodsStarting", text)
+        return Draft(kind, FALSE, "PodsNotReady", text)
+    return Draft(kind, TRUE, "AllReady", f"{pods.ready} of {pods.replicas} pods Ready")
 
 
 def _producers(
     spec: QueueBacklogPolicySpec, plan: Plan, status: QueueBacklogPolicyStatus, now: datetime
-) -> Finding:
+) -> Draft:
     """Nobody is paused, by us or by others; and a pause does what it should."""
     kind = "ProducersRunning"
     order = {
@@ -250,7 +246,7 @@ def _producers(
             effect=effect,
         )
         running = TRUE if state is PauseState.OVERRIDDEN else FALSE
-        return Finding(
+        return Draft(
             kind,
             running,
             "PausedWithoutEffect" if useless else reason,
@@ -258,19 +254,19 @@ def _producers(
         )
     for name, reading in plan.seen.producers.items():
         if isinstance(reading, Unknown) and reading.why not in HARMLESS:
-            return Finding(kind, UNKNOWN, reading.why, f"{name}: {reading.message}")
+            return Draft(kind, UNKNOWN, reading.why, f"{name}: {reading.message}")
     probing = [b.name for b in status.breakers if b.state is BreakerState.HALF_OPEN]
     if probing:
-        return Finding(kind, TRUE, "Probing", f"breaker {probing[0]} is half-open")
+        return Draft(kind, TRUE, "Probing", f"breaker {probing[0]} is half-open")
     if not spec.producers:
-        return Finding(kind, TRUE, "NoProducers", "the policy names no producers")
-    return Finding(kind, TRUE, "Running", "no producer is paused")
+        return Draft(kind, TRUE, "NoProducers", "the policy names no producers")
+    return Draft(kind, TRUE, "Running", "no producer is paused")
 
 
-def _with_blind_rules(finding: Finding, facts: Assessment) -> Finding:
+def _with_blind_rules(draft: Draft, facts: Assessment) -> Draft:
     """What no breaker can see: the reason why none opens, or why a pause does not end."""
-    message = "; ".join((finding.message, *facts.blind.values()))
-    return replace(finding, message=message[:MESSAGE_LIMIT])
+    message = "; ".join((draft.message, *facts.blind.values()))
+    return replace(draft, message=message[:MESSAGE_LIMIT])
 
 
 def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: datetime) -> bool:
@@ -282,20 +278,20 @@ def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: 
     return len(known) == len(arrivals) and sum(known) > EFFECTIVE_SHARE * arrivals_before
 
 
-def _scaling(facts: Assessment) -> Finding:
+def _scaling(facts: Assessment) -> Draft:
     """Able to step; the reason says what holds it."""
     reason = facts.scaling_reason
     status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
-    return Finding("Scaling", status, reason, facts.scaling_message)
+    return Draft("Scaling", status, reason, facts.scaling_message)
 
 
 def waiting_for_release(
     status: QueueBacklogPolicyStatus, message: str, generation: int, now: datetime
 ) -> QueueBacklogPolicyStatus:
     """Why a deletion waits: the producer of ours that cannot be resumed."""
-    finding = Finding("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
-    condition = _dated(finding, status, generation, now)
-    others = tuple(c for c in status.conditions if c.type != finding.type)
+    draft = Draft("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
+    condition = _dated(draft, status, generation, now)
+    others = tuple(c for c in status.conditions if c.type != draft.type)
     return status.model_copy(update={"conditions": (condition, *others), "summary": message})
 
 
@@ -304,7 +300,7 @@ def not_understood(
 ) -> QueueBacklogPolicyStatus:
     """A spec that this version cannot read: nothing is decided until it is mended."""
     message = f"nothing is done until the spec is mended: {why}"[:MESSAGE_LIMIT]
-    finding = Finding("Ready", FALSE, "SpecNotUnderstood", message)
-    condition = _dated(finding, status, generation, now)
-    others = tuple(c for c in status.conditions if c.type != finding.type)
+    draft = Draft("Ready", FALSE, "SpecNotUnderstood", message)
+    condition = _dated(draft, status, generation, now)
+    others = tuple(c for c in status.conditions if c.type != draft.type)
     return status.model_copy(update={"conditions": (condition, *others), "summary": message})
