@@ -195,8 +195,8 @@ def _every_second(story: Story, go_on: Callable[[Sample], bool]) -> None:
 def _judge(recording: Recording, folder: Path, first: float) -> Result:
     summary = summarize(recording)
     pictures = (folder / "timeline.png", folder / "timeline.svg")
-    # Only now: importing matplotlib takes a second that the start does not have.
-    from demo.timeline import draw  # noqa: PLC0415
+    # Importing matplotlib takes a second that the start does not have.
+    from demo.timeline import draw  # noqa: PLC0415 - only now
 
     draw(recording, *pictures, subtitle=headline(summary))
     return Result(summary, check(recording, summary), pictures, first)

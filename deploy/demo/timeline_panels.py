@@ -106,7 +106,7 @@ def draw_queue(axis: Any, recording: Recording) -> None:
     if near:
         axis.axhline(limit, color="#c27c00", linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
         _label(axis, limit, "breaker trips", "#c27c00")
-    peak = max((w, t) for w, t in zip(waiting, ts, strict=True) if w == w)  # noqa: PLR0124
+    peak = max((w, t) for w, t in zip(waiting, ts, strict=True) if w == w)  # noqa: PLR0124 - not NaN
     axis.annotate(
         f"{peak[0]:,} waiting",
         xy=(peak[1], peak[0]),
@@ -131,7 +131,7 @@ def _draw_age(axis: Any, recording: Recording, ts: list[float]) -> None:
     right.grid(visible=False)
     right.spines["right"].set_visible(False)
     right.set_yticks([])
-    peak = max((a, t) for a, t in zip(age, ts, strict=True) if a == a)  # noqa: PLR0124
+    peak = max((a, t) for a, t in zip(age, ts, strict=True) if a == a)  # noqa: PLR0124 - not NaN
     right.annotate(
         f"oldest job {peak[0]:.0f} s",
         xy=(peak[1], peak[0]),
@@ -161,7 +161,7 @@ def draw_replicas(axis: Any, recording: Recording) -> None:
     axis.set_ylim(0, max(known, default=1) * 1.22)
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     _title(axis, "Workers", "replicas")
-    last_budget = next((b for b in reversed(budget) if b == b), None)  # noqa: PLR0124
+    last_budget = next((b for b in reversed(budget) if b == b), None)  # noqa: PLR0124 - not NaN
     labels = [(replicas[-1], "replicas", REPLICAS)]
     if last_budget is not None:
         labels.append((last_budget, "budget", BUDGET))

@@ -135,7 +135,8 @@ def operator(status: Mapping[str, Any]) -> Operator | None:
 
 def ask_clients(url: str, path: str = "/counts", *, post: bool = False) -> Clients:
     """Talk to the storm's controls."""
-    request = urllib.request.Request(f"{url}{path}", method="POST" if post else "GET")  # noqa: S310
+    method = "POST" if post else "GET"
+    request = urllib.request.Request(f"{url}{path}", method=method)  # noqa: S310 - our own pod
     # Stopping waits for the answers of all requests in flight.
     limit = 15.0 if post else SECONDS
     with urllib.request.urlopen(request, timeout=limit) as answer:  # noqa: S310 - our own pod

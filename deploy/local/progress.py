@@ -48,8 +48,8 @@ class _PlainBar:
 
 @contextlib.contextmanager
 def _rich_bar(title: str, total: int) -> Iterator[Bar]:
-    from rich import progress as rich_progress  # noqa: PLC0415  only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415
+    from rich import progress as rich_progress  # noqa: PLC0415 - only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415 - as above
 
     columns = (
         rich_progress.TextColumn("{task.description}"),

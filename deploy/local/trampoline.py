@@ -31,7 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
-        os.execvpe(argv[0], argv, os.environ)  # noqa: S606  no shell, on purpose
+        os.execvpe(argv[0], argv, os.environ)  # noqa: S606 - no shell, on purpose
     except OSError as error:
         sys.stderr.write(f"cannot run {argv[0]}: {error.strerror}\n")
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)

@@ -36,7 +36,8 @@ def reason(seen: QueueReading) -> Unknown:
     readings: list[Any] = [getattr(seen, name) for name in READINGS]
     assert all(isinstance(reading, Unknown) for reading in readings), seen
     assert len({(reading.why, reading.message) for reading in readings}) == 1
-    return seen.waiting  # type: ignore[return-value]
+    assert isinstance(seen.waiting, Unknown)
+    return seen.waiting
 
 
 async def test_missing_table(watcher: Watcher) -> None:

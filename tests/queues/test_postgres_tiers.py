@@ -91,7 +91,8 @@ def check(seen: QueueReading, real: Truth, index: str) -> None:
     assert seen.oldest_due_age.value.total_seconds() == pytest.approx(real.oldest, abs=2)
     if index in ("I1", "I3"):  # indexes of waiting jobs alone
         assert isinstance(seen.in_progress, Unknown)
-        assert seen.in_progress.why is seen.failed.why is Why.NO_INDEX  # type: ignore[union-attr]
+        assert isinstance(seen.failed, Unknown)
+        assert seen.in_progress.why is seen.failed.why is Why.NO_INDEX
         return
     assert isinstance(seen.in_progress, Known)
     assert isinstance(seen.failed, Known)

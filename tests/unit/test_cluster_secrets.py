@@ -11,7 +11,7 @@ import pytest
 
 from starforge_backlog.api.policy import SecretKeyRef
 from starforge_backlog.cluster.annotations import abandons_pauses, hold_reason
-from starforge_backlog.cluster.client import Json, Resource
+from starforge_backlog.cluster.client import SECRETS, Json, Resource
 from starforge_backlog.cluster.errors import fault_from_status
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.snapshot import Known, Unknown, Why
@@ -84,8 +84,6 @@ async def test_a_line_break_at_the_end_is_not_part_of_the_value() -> None:
 async def test_values_do_not_show() -> None:
     reader, store, _ = made(Api({"url": encoded(PLANTED)}))
     await reader.read("ns", REF)
-    from starforge_backlog.cluster.client import SECRETS  # noqa: PLC0415
-
     assert PLANTED not in repr(await store.read(SECRETS, "ns", "db"))
 
 

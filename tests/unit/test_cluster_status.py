@@ -169,7 +169,7 @@ async def test_endless_edits_end_in_a_conflict(server: Server, writer: StatusWri
         server.edit(spec={})
         return found
 
-    server.get = get_and_edit  # type: ignore[method-assign]
+    server.get = get_and_edit  # type: ignore[method-assign]  # a stub
     server.edit(spec={})
     assert await put(writer, status()) is WriteOutcome.CONFLICT
     assert server.requests.count("patch") == 3
@@ -200,11 +200,11 @@ async def test_a_write_that_was_cancelled_is_recognised_as_well(
         return answer
 
     writer.current(server.watched())
-    server.patch = slow  # type: ignore[method-assign]
+    server.patch = slow  # type: ignore[method-assign]  # a stub
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await put(writer, status("one"))
-    server.patch = patch  # type: ignore[method-assign]
+    server.patch = patch  # type: ignore[method-assign]  # a stub
     assert server.body["status"]["summary"] == "one"
     assert await put(writer, status("two")) is WriteOutcome.WRITTEN
 
@@ -247,7 +247,7 @@ async def test_a_server_that_prunes_is_not_written_to_for_ever(
         server.body["status"].pop("cause", None)
         return server.watched()
 
-    server.patch = pruning  # type: ignore[method-assign]
+    server.patch = pruning  # type: ignore[method-assign]  # a stub
     writer.current(server.watched())
     for _ in range(3):
         await put(writer, status(cause="SlowProcessing"))

@@ -49,10 +49,10 @@ async def post(poster: EventPoster, about: Regarding = ETL, note: str = "n") -> 
     )
 
 
-def made(api: Api, clock: Any = Turned()) -> tuple[EventPoster, list[Posting]]:  # noqa: B008
+def made(api: Api, clock: Any = None) -> tuple[EventPoster, list[Posting]]:
     counted: list[Posting] = []
     poster = EventPoster(
-        api, instance="pod-0", count=counted.append, clock=lambda: NOW, monotonic=clock
+        api, instance="pod-0", count=counted.append, clock=lambda: NOW, monotonic=clock or Turned()
     )
     return poster, counted
 

@@ -172,7 +172,7 @@ class LocalNode:
         name = runner.pod["metadata"]["name"]
         try:
             await runner.run()
-        except Exception as error:  # noqa: BLE001  one pod must not take the others with it
+        except Exception as error:  # noqa: BLE001 - one pod must not take the others with it
             say(f"node {self.name}: pod {name} failed: {error!r}")
         finally:
             self._pods.pop(runner.uid, None)
