@@ -24,7 +24,7 @@ from starforge_backlog.decide.ripe import next_trip
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
 from starforge_backlog.report.announce import count_actions
-from starforge_backlog.report.conditions import broken_readings, not_understood
+from starforge_backlog.report.faults import broken_readings, not_understood
 from starforge_backlog.report.metrics import PassResult, PolicyKey
 
 _log = structlog.stdlib.get_logger(__name__)

@@ -12,7 +12,7 @@ from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, merge
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.announce import announce, count_actions
-from starforge_backlog.report.conditions import waiting_for_release
+from starforge_backlog.report.faults import waiting_for_release
 from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.report.summary import done
 

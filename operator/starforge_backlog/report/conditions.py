@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
@@ -19,30 +19,16 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import Assessment, Plan
-from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
+from starforge_backlog.report.faults import HARMLESS, broken_readings
+from starforge_backlog.snapshot import Known, Unknown
 
-TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
-
-# These say that there is nothing to know (yet), not that something is broken.
-HARMLESS = frozenset({Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_CONFIGURED})
 # Able to step, whether or not a step is needed now.
 ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum"})
 # A pause that works is seen in arrivals within this time: caches of flags live for seconds.
 EFFECT_WITHIN = timedelta(seconds=30)
 # Arrivals must fall to this part of what they were; another client may still enqueue a little.
 EFFECTIVE_SHARE = 0.5
-# Enough for several causes with their mend; a condition message is not a log.
-MESSAGE_LIMIT = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A condition before it has a time."""
-
-    type: str
-    status: str
-    reason: str
-    message: str = ""
 
 
 def conditions(
@@ -65,46 +51,7 @@ def conditions(
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan.assessment),
     )
-    return tuple(_dated(draft, status, generation, now) for draft in found)
-
-
-def _dated(
-    draft: Draft, status: QueueBacklogPolicyStatus, generation: int, now: datetime
-) -> Condition:
-    before = status.condition(draft.type)
-    flipped = before is None or before.status != draft.status
-    return Condition(
-        type=draft.type,
-        status=draft.status,
-        reason=draft.reason,
-        message=draft.message,
-        last_transition_time=now if before is None or flipped else before.last_transition_time,
-        observed_generation=generation,
-    )
-
-
-def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:
-    """Readings that something has to be mended for, with what they are of."""
-    seen = plan.seen
-    readings: list[tuple[str, Reading[object]]] = [
-        (f"target {spec.target.name}", seen.workload),
-    ]
-    if spec.database is not None:
-        readings.append((f"target {spec.target.name}", seen.per_replica))
-    if seen.database is not None:
-        readings.append(("database", seen.database.connections))
-        readings.append(("database", seen.database.health))
-    for name, queue in seen.queues.items():
-        readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
-    readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
-    if isinstance(plan.assessment.budget, Unknown):
-        # Readable, and yet no budget: a standby, say. The same fault twice is said once.
-        readings.append(("database", plan.assessment.budget))
-    return tuple(
-        (what, reading)
-        for what, reading in readings
-        if isinstance(reading, Unknown) and reading.why not in HARMLESS
-    )
+    return tuple(dated(draft, status, generation, now) for draft in found)
 
 
 def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Draft:
@@ -283,24 +230,3 @@ def _scaling(facts: Assessment) -> Draft:
     reason = facts.scaling_reason
     status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
     return Draft("Scaling", status, reason, facts.scaling_message)
-
-
-def waiting_for_release(
-    status: QueueBacklogPolicyStatus, message: str, generation: int, now: datetime
-) -> QueueBacklogPolicyStatus:
-    """Why a deletion waits: the producer of ours that cannot be resumed."""
-    draft = Draft("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
-    condition = _dated(draft, status, generation, now)
-    others = tuple(c for c in status.conditions if c.type != draft.type)
-    return status.model_copy(update={"conditions": (condition, *others), "summary": message})
-
-
-def not_understood(
-    status: QueueBacklogPolicyStatus, why: str, generation: int, now: datetime
-) -> QueueBacklogPolicyStatus:
-    """A spec that this version cannot read: nothing is decided until it is mended."""
-    message = f"nothing is done until the spec is mended: {why}"[:MESSAGE_LIMIT]
-    draft = Draft("Ready", FALSE, "SpecNotUnderstood", message)
-    condition = _dated(draft, status, generation, now)
-    others = tuple(c for c in status.conditions if c.type != draft.type)
-    return status.model_copy(update={"conditions": (condition, *others), "summary": message})

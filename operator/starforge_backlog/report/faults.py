@@ -1,0 +1,64 @@
+"""What somebody has to mend: broken readings, a deletion that waits, a spec not understood."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.decide.plan import Plan
+from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, Draft, dated
+from starforge_backlog.snapshot import Reading, Unknown, Why
+
+# These say that there is nothing to know (yet), not that something is broken.
+HARMLESS = frozenset({Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_CONFIGURED})
+
+
+def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:
+    """Readings that something has to be mended for, with what they are of."""
+    seen = plan.seen
+    readings: list[tuple[str, Reading[object]]] = [
+        (f"target {spec.target.name}", seen.workload),
+    ]
+    if spec.database is not None:
+        readings.append((f"target {spec.target.name}", seen.per_replica))
+    if seen.database is not None:
+        readings.append(("database", seen.database.connections))
+        readings.append(("database", seen.database.health))
+    for name, queue in seen.queues.items():
+        readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
+    readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
+    if isinstance(plan.assessment.budget, Unknown):
+        # Readable, and yet no budget: a standby, say. The same fault twice is said once.
+        readings.append(("database", plan.assessment.budget))
+    return tuple(
+        (what, reading)
+        for what, reading in readings
+        if isinstance(reading, Unknown) and reading.why not in HARMLESS
+    )
+
+
+def waiting_for_release(
+    status: QueueBacklogPolicyStatus, message: str, generation: int, now: datetime
+) -> QueueBacklogPolicyStatus:
+    """Why a deletion waits: the producer of ours that cannot be resumed."""
+    draft = Draft("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
+    return _not_ready(status, draft, message, generation, now)
+
+
+def not_understood(
+    status: QueueBacklogPolicyStatus, why: str, generation: int, now: datetime
+) -> QueueBacklogPolicyStatus:
+    """A spec that this version cannot read: nothing is decided until it is mended."""
+    message = f"nothing is done until the spec is mended: {why}"[:MESSAGE_LIMIT]
+    draft = Draft("Ready", FALSE, "SpecNotUnderstood", message)
+    return _not_ready(status, draft, message, generation, now)
+
+
+def _not_ready(
+    status: QueueBacklogPolicyStatus, draft: Draft, summary: str, generation: int, now: datetime
+) -> QueueBacklogPolicyStatus:
+    """The other conditions stay as they were: nothing was read."""
+    condition = dated(draft, status, generation, now)
+    others = tuple(c for c in status.conditions if c.type != draft.type)
+    return status.model_copy(update={"conditions": (condition, *others), "summary": summary})
