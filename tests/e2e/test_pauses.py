@@ -56,6 +56,7 @@ def our_own_pause_is_released_to_the_letter(world: World) -> None:
     assert world.store.flag() == RUNNING
     assert world.status()["paused"] == []
     assert world.condition("ProducersRunning")["status"] == "True"
+    world.until_told("BreakerClosed")
     told_of = world.reasons()
     assert [told_of.count(r) for r in ("BreakerOpen", "Paused", "Resumed", "BreakerClosed")] == [
         1
@@ -73,7 +74,7 @@ def a_person_paused_before_us(world: World) -> None:
     calm(world)
     world.until_passes(2)
     assert world.store.flag() == theirs
-    assert "PausedByOthers" in world.reasons()
+    world.until_told("PausedByOthers")
     assert "Paused" not in world.reasons()
 
     world.store.people_resume()
@@ -104,7 +105,7 @@ def the_runbooks_update_over_our_pause(world: World) -> None:
     assert world.store.paused, "it may be the person's by now"
     assert world.condition("ProducersRunning")["reason"] == "ChangedByOthers"
     assert "TO DO" in world.status()["summary"]
-    assert "PauseChangedByOthers" in world.reasons()
+    world.until_told("PauseChangedByOthers")
 
     world.store.people_resume()
     world.until(lambda: world.breaker() == "Closed", "a probe that passed")
@@ -118,7 +119,7 @@ def the_row_vanishes_before_the_pause(world: World) -> None:
     found = world.until_condition("ProducersRunning", "PauseFailed")
     assert "NOT paused" in found["message"]
     assert world.condition("Ready")["reason"] == "RowMissing"
-    world.until(lambda: "PauseFailed" in world.reasons(), "an Event")
+    world.until_told("PauseFailed")
     world.until_passes(2)
     assert world.reasons().count("PauseFailed") == 1, "said once, not with every pass"
 

@@ -52,7 +52,7 @@ def test_a_storm_is_told(place: Place, world: World) -> None:
         assert condition["observedGeneration"] == status["observedGeneration"]
 
     recover(world)
-    world.until(lambda: "BreakerClosed" in world.reasons(), "the last Event")
+    world.until_told("BreakerClosed")
     events = world.events()
     told = [event["reason"] for event in events]
     order = ["BreakerOpen", "Paused", "BreakerHalfOpen", "Resumed", "BreakerClosed"]

@@ -253,6 +253,10 @@ class World:
     def reasons(self, name: str = "etl") -> list[str]:
         return [str(event["reason"]) for event in self.events(name)]
 
+    def until_told(self, *reasons: str) -> None:
+        """Until each has its Event: they are posted one after another, behind the status."""
+        self.until(lambda: set(reasons) <= set(self.reasons()), f"Events {', '.join(reasons)}")
+
     def log(self) -> list[Json]:
         """The operator's lines about this world."""
         return [
