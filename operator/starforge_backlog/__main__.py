@@ -44,9 +44,7 @@ def main() -> int:
     except (BadSettings, NoCluster) as wrong:
         print(f"starforge-backlog: {wrong}", file=sys.stderr)
         return EX_CONFIG
-    logs.configure(
-        logs.LogFormat(settings.log_format), level=logging.getLevelName(settings.log_level.upper())
-    )
+    logs.configure(settings.log_format, level=logging.getLevelName(settings.log_level.upper()))
     kopf.run(
         registry=kopf.get_default_registry(),
         standalone=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from starforge_backlog.databases.peaks import PEAK_WINDOW, Peaks
+from starforge_backlog.databases.peaks import Peaks
+from starforge_backlog.decide.budget import PEAK_WINDOW
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -13,7 +13,8 @@ import kopf
 import pytest
 import structlog
 
-from starforge_backlog.report.logs import LogFormat, configure, redact
+from starforge_backlog.report.logs import configure, redact
+from starforge_backlog.settings import LogFormat
 
 PLANTED = "hunter2-planted"
 

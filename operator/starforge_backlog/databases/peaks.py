@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-PEAK_WINDOW = timedelta(minutes=15)  # a cron job of every ten minutes must show in it
+from starforge_backlog.decide.budget import PEAK_WINDOW
 
 
 class Peaks:

@@ -8,6 +8,7 @@ that `replicas` does not show) and every other policy on the same database.
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import BudgetStatus
@@ -15,7 +16,7 @@ from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
 
 # The peak of other clients counts for this long: a cron job that comes every ten minutes must
 # find its connections free.
-PEAK_WINDOW_S = 15 * 60
+PEAK_WINDOW = timedelta(minutes=15)
 
 
 def surge(replicas: int, max_surge: str) -> int:
@@ -58,7 +59,7 @@ def others(
     # Ours hide among the workers' when we log in as them; they are nobody's to plan with.
     own = connections.own if connections.own_role in workers else 0
     measured = strangers + surplus + own
-    if remembered is not None and connections.window.total_seconds() < PEAK_WINDOW_S:
+    if remembered is not None and connections.window < PEAK_WINDOW:
         return max(measured, remembered)
     return measured
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from starforge_backlog.api.status import Surplus
-from starforge_backlog.decide.budget import PEAK_WINDOW_S
+from starforge_backlog.decide.budget import PEAK_WINDOW
 from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
 
-KEPT_FOR = timedelta(seconds=PEAK_WINDOW_S)
+KEPT_FOR = PEAK_WINDOW
 # A surplus that wobbles within this part of its peak is still there: no write for each wobble (P7).
 STILL_THERE = 0.8
 

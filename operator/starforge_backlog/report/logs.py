@@ -6,18 +6,11 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from enum import StrEnum
 from typing import Any, TextIO
 
 import structlog
 
-
-class LogFormat(StrEnum):
-    """How lines look."""
-
-    JSON = "json"
-    TEXT = "text"
-
+from starforge_backlog.settings import LogFormat
 
 MASK = "***"
 # Second line of defence: nothing logs a URL with credentials on purpose, but an exception of some
