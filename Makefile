@@ -6,7 +6,7 @@ CLUSTER ?= local
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-LOCKS := runtime dev go postgres
+LOCKS := runtime dev go postgres redis redis62 node
 
 # Two source roots that are never installed, so that what runs is what is checked out.
 export PYTHONPATH := operator:deploy
