@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
-from starforge_backlog.api.policy import FeatureFlag, QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
@@ -85,23 +84,22 @@ def locate(
 
     def with_place(entry: PauseStatus) -> PauseStatus:
         producer = spec.producer(entry.producer)
-        if entry.locator or producer is None or producer.feature_flag is None:
+        if entry.locator or producer is None:
             return entry
-        flag = producer.feature_flag.model_dump_json(by_alias=True)
-        return entry.model_copy(update={"locator": {"featureFlag": flag}})
+        way, place = producer.way
+        return entry.model_copy(update={"locator": {way: place.model_dump_json(by_alias=True)}})
 
     return status.model_copy(update={"paused": tuple(with_place(e) for e in status.paused)})
 
 
-def located(entry: PauseStatus) -> FeatureFlag | None:
+def located(entry: PauseStatus) -> Producer | None:
     """Where `locate` said that the producer is; None for an entry without a place."""
-    text = entry.locator.get("featureFlag")
-    if text is None:
-        return None
-    try:
-        return FeatureFlag.model_validate_json(text)
-    except ValidationError:
-        return None  # edited by hand; the spec may still know
+    for way, text in entry.locator.items():
+        try:
+            return Producer.model_validate({"name": entry.producer, way: json.loads(text)})
+        except ValueError:
+            return None  # edited by hand; the spec may still know
+    return None
 
 
 def _paused_entry(
@@ -149,6 +147,8 @@ def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
     match resumed.outcome:
         case ResumeOutcome.RESUMED | ResumeOutcome.NOT_PAUSED | ResumeOutcome.ROW_MISSING:
             return None
+        case ResumeOutcome.PARTLY:
+            return entry.model_copy(update={"message": resumed.message})
         case ResumeOutcome.NOT_OURS:
             update = {"state": PauseState.FOREIGN, "by": "other", "message": resumed.message}
         case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:

@@ -57,6 +57,17 @@ class Why(StrEnum):
     ENV_NOT_A_NUMBER = "EnvNotANumber"
     ROW_MISSING = "RowMissing"
     BAD_SHAPE = "BadShape"
+    QUEUE_NOT_FOUND = "QueueNotFound"  # no such BullMQ queue: not the same as an empty one
+    NOT_BULLMQ = "NotBullMQ"  # a Bull 3 queue, or keys of other types than BullMQ's
+    HASH_TAG_MISSING = "HashTagMissing"  # a Redis Cluster needs one in prefix or name
+    OUT_OF_MEMORY = "OutOfMemory"  # Redis refuses writes at maxmemory
+    QUERY_ERROR = "QueryError"  # Prometheus refuses the expression
+    EMPTY_RESULT = "EmptyResult"
+    SEVERAL_SERIES = "SeveralSeries"
+    NOT_A_NUMBER = "NotANumber"
+    NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
+    BAD_ANSWER = "BadAnswer"  # of a webhook
+    AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"
     ERROR = "Error"
 
 
@@ -111,6 +122,25 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class TypeReading:
+    """One job type of a queue, for breakers whose scope is a type."""
+
+    waiting: Reading[Count]
+    oldest_due_age: Reading[timedelta]
+    outcomes: Reading[Outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumers:
+    """What a queue itself tells of those who work on it."""
+
+    live: int | None  # workers with a connection; None: the server does not let us ask
+    orphaned: int = 0  # jobs in progress whose worker's lock is gone
+    stalled: int = 0  # jobs that lost their worker at least once and were given out again
+    paused_by: str = ""  # "a person" or a policy's token: the queue hands no jobs out
+
+
+@dataclass(frozen=True, slots=True)
 class QueueReading:
     """One queue. Rates are jobs per second, averaged over the window the policy asked for
     (`scaling.observeFor`), so that a verdict compares whole windows."""
@@ -125,6 +155,12 @@ class QueueReading:
     outcomes: Reading[Outcomes]
     types: Mapping[str, Count] = field(default_factory=dict)
     how: str = ""  # which tier of the observer answered, e.g. "index: queue_jobs_claim"
+    # Below: None or empty where this kind of queue does not tell.
+    by_type: Mapping[str, TypeReading] = field(default_factory=dict)
+    # Attempts that failed, retried or not; `outcomes` counts jobs.
+    failed_attempts_per_second: Reading[float] | None = None
+    consumers: Reading[Consumers] | None = None
+    notes: tuple[str, ...] = ()  # sentences for status: what a person should know of this queue
 
 
 def unread(why: Unknown) -> QueueReading:
@@ -182,11 +218,25 @@ class DatabaseHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Pooler:
+    """The pools of a PgBouncer in front of the database (its console: SHOW POOLS, DATABASES,
+    CONFIG)."""
+
+    pool_size: int  # server connections of the workers' pool: pool_size + reserve, capped
+    server_active: int  # of these, in use now
+    clients_waiting: int
+    longest_wait: timedelta
+    max_client_connections: int
+    other_clients: int  # client connections that are not the workers'
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseReading:
     """The policy's database."""
 
     connections: Reading[Connections]
     health: Reading[DatabaseHealth]
+    pooler: Reading[Pooler] | None = None  # None: the policy names none
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +310,12 @@ class ProducerReading:
     value: FlagValue
     token: str | None  # the ownership token found there; None: nobody's, or not written there
     version: str  # changes with every write (xmin)
+    # Paused, but something it should cover runs (a new backfill, rows that arrived since): the
+    # pause has to be carried out again.
+    leaking: bool = False
+    # What a pause would cover, for producers without a place for a token (ids, as JSON text). It is
+    # stored with the intent, before the effect (P6).
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +329,25 @@ class Claim:
     policy: str  # namespace/name
     role: str | None
     connections: int
+    minimum: int = 0  # connections that its minReplicas need
+    wanted: int | None = None  # connections that its need would take; None: unknown
+    priority: int = 1  # 0 first: Critical, Normal, Background
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """A HorizontalPodAutoscaler or ScaledObject that scales the target, or that guards it."""
+
+    kind: str  # "HorizontalPodAutoscaler" or "ScaledObject"
+    name: str
+    uid: str
+    version: str  # resourceVersion
+    minimum: int
+    maximum: int
+    # What we put there, if anything (annotations on the object): the maximum before, and whose.
+    kept_maximum: int | None = None
+    token: str | None = None
+    paused: bool = False  # KEDA: autoscaling.keda.sh/paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,3 +363,7 @@ class Snapshot:
     claims: tuple[Claim, ...] = ()
     # False right after a start, until every policy was read once: what the others hold is unknown.
     claims_complete: bool = True
+    # An older policy with the same target (or the same guarded autoscaler): it acts, we do not.
+    rival: str | None = None
+    # Who else scales the target. Known(None): nobody. None: not looked for (tests, Observe).
+    autoscaler: Reading[Autoscaler | None] | None = None

@@ -27,7 +27,9 @@ class Flag:
         await self.answers.wait()
         return Known(ProducerReading(seen, None, "1"), NOW)
 
-    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
+    async def pause(
+        self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
+    ) -> Paused | Unknown:
         self.value = FlagValue.PAUSED
         return Paused(PauseOutcome.PAUSED, "2")
 

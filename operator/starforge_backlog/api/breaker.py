@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from starforge_backlog.api.base import Duration, Model
 from starforge_backlog.api.queue import MOST_WAITING
 from starforge_backlog.api.rules import Rule, exactly_one, rules
-from starforge_backlog.api.terms import Name, ordered, span, whole, words
+from starforge_backlog.api.terms import JobType, Name, ordered, span, whole, words
 
 MOST_RULES = 8  # trip rules per breaker; there are four signals
 MOST_NAMES = 16  # queues, producers and breakers of one policy
@@ -69,6 +69,17 @@ class Recover(Model):
     breaker closes. A trip meanwhile opens it again."""
 
 
+class Scope(Model):
+    """Which readings a breaker's rules look at."""
+
+    queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
+    """Queues, by their names; all queues if empty."""
+
+    type: JobType | None = None
+    """One job type of these queues (runbook: if the failure rate for a job type exceeds a
+    threshold, pause that type): waiting, oldestAge and failedPercent then count its jobs alone."""
+
+
 class Breaker(Model):
     """Pauses producers when any of its rules holds for its time."""
 
@@ -87,8 +98,8 @@ class Breaker(Model):
     name: Name
     """Name of the breaker in status, Events and metrics. Once only."""
 
-    queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
-    """Queues whose readings the rules look at, by their names; all queues if empty."""
+    scope: Scope = Scope()
+    """What the rules look at: all queues if left out, some of them, or one job type."""
 
     pause: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
     """Producers that are paused while the breaker is open, by their names; at least one."""

@@ -50,6 +50,9 @@ class BreakerStatus(StatusModel):
     why: str = ""
     """What led to this state, with the numbers."""
 
+    owners: tuple[str, ...] = ()
+    """Whom it concerns, from spec.owners; named while it is not closed."""
+
     trips: int = 0
     """Openings without a calm time between them; the next probe waits longer."""
 
@@ -101,10 +104,11 @@ class PauseStatus(StatusModel):
     pause that is still wanted becomes ours to set."""
 
     version: str = ""
-    """The flag's row version right after our write."""
+    """The producer's version right after our write, for example a row's."""
 
     previous: str | None = None
-    """JSON text of the flag's value before; absent: the key was absent."""
+    """JSON text of the value before (or, for a backfill, of the rows that are paused); absent: the
+    key was absent."""
 
     locator: dict[str, str] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""

@@ -8,29 +8,12 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.pgbouncer import PgBouncer
+from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.api.rules import Rule, rules
+from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.target import MOST_CONNECTIONS
-from starforge_backlog.api.terms import ObjectName, RoleName, SecretKey, span, whole
-
-
-class SecretKeyRef(Model):
-    """A key of a Secret in the policy's namespace."""
-
-    # Atomic: half a reference of one applier and half of another would point nowhere.
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
-
-    name: ObjectName
-    """Name of the Secret, in the policy's namespace."""
-
-    key: SecretKey
-    """Key of the Secret's data that holds the value."""
-
-
-class SecretValue(Model):
-    """A value that is only ever given by reference."""
-
-    secret_key_ref: SecretKeyRef
-    """Where the value is. A rotated Secret is picked up without a restart."""
+from starforge_backlog.api.terms import RoleName, span, whole
 
 
 class Pressure(Model):
@@ -58,14 +41,28 @@ class Database(Model):
                 "headroom leaves no connection of maxConnections: lower headroom (the runbook's is"
                 " 20) or correct maxConnections",
                 path=".headroom",
-            )
+            ),
+            Rule(
+                "has(self.url) || has(self.prometheus)",
+                "the database is read by url or, where the operator gets no login, by prometheus:"
+                " add url.secretKeyRef or prometheus.url",
+                reason="FieldValueRequired",
+            ),
         )
     )
 
-    url: SecretValue
+    url: SecretValue | None = None
     """Connection URL (postgresql://user:password@host/database), by reference to a Secret. The
     operator opens one connection per database, however many policies name it. Cannot change while
     this policy holds a pause there."""
+
+    prometheus: PrometheusDatabase | None = None
+    """Connections and health from Prometheus, for those who give the operator no login. Where url
+    is given as well, queues and flags are read by url, and connections and health from here."""
+
+    pgbouncer: PgBouncer | None = None
+    """The pooler between the workers and the database. Its pools, not the workers' own, then bound
+    the connections of the database, and clients that wait for it stop steps up."""
 
     headroom: Annotated[int, whole(0, MOST_CONNECTIONS)] = 20
     """Connections that are always left free for others, besides those that PostgreSQL reserves

@@ -12,9 +12,26 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
-from starforge_backlog.api.breaker import MOST_NAMES, Breaker, Recover, Trip
-from starforge_backlog.api.database import Database, Pressure, SecretKeyRef, SecretValue
+from starforge_backlog.api.breaker import MOST_NAMES, Breaker, Recover, Scope, Trip
+from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.api.database import Database, Pressure
+from starforge_backlog.api.pausing import (
+    BackfillJobs,
+    ConfigMapKey,
+    JobTypes,
+    PausedWorkload,
+    Webhook,
+)
+from starforge_backlog.api.pgbouncer import PgBouncer
 from starforge_backlog.api.producer import FeatureFlag, Producer
+from starforge_backlog.api.prometheus import (
+    BasicAuth,
+    PrometheusDatabase,
+    PrometheusQueue,
+    PrometheusServer,
+    PrometheusSignals,
+    Tls,
+)
 from starforge_backlog.api.queue import (
     ColumnNames,
     Objectives,
@@ -25,31 +42,48 @@ from starforge_backlog.api.queue import (
 )
 from starforge_backlog.api.rules import Rule, rules
 from starforge_backlog.api.scaling import Growth, Scaling
-from starforge_backlog.api.target import ConnectionsPerReplica, Target
-from starforge_backlog.api.terms import named, span
+from starforge_backlog.api.secret import SecretKeyRef, SecretValue
+from starforge_backlog.api.target import ConnectionsPerReplica, Guard, Target
+from starforge_backlog.api.terms import Contact, JobType, Name, named, span, words
 
 __all__ = [
+    "BackfillJobs",
+    "BasicAuth",
     "Breaker",
+    "BullmqQueue",
     "ColumnNames",
+    "ConfigMapKey",
     "ConnectionsPerReplica",
     "Database",
     "FeatureFlag",
     "Growth",
+    "Guard",
+    "JobTypes",
     "Mode",
     "Objectives",
+    "Owner",
+    "PausedWorkload",
+    "PgBouncer",
     "PostgresQueue",
     "Pressure",
     "Priority",
     "Producer",
+    "PrometheusDatabase",
+    "PrometheusQueue",
+    "PrometheusServer",
+    "PrometheusSignals",
     "Queue",
     "QueueBacklogPolicySpec",
     "Recover",
     "Scaling",
+    "Scope",
     "SecretKeyRef",
     "SecretValue",
     "StatusNames",
     "Target",
+    "Tls",
     "Trip",
+    "Webhook",
 ]
 
 
@@ -62,14 +96,16 @@ class Mode(StrEnum):
 
 _RULES = rules(
     Rule(
-        "has(self.database) || !self.queues.exists(q, has(q.postgres))",
+        "(has(self.database) && has(self.database.url)) || !self.queues.exists(q, has(q.postgres))",
         "a queue with postgres needs spec.database: add database.url.secretKeyRef",
         path=".queues",
         reason="FieldValueRequired",
     ),
     Rule(
-        "has(self.database) || !self.producers.exists(p, has(p.featureFlag))",
-        "a producer with featureFlag needs spec.database: add database.url.secretKeyRef",
+        "(has(self.database) && has(self.database.url)) || !self.producers.exists(p,"
+        " has(p.featureFlag) || has(p.backfillJobs) || has(p.jobTypes))",
+        "a producer with featureFlag, backfillJobs or jobTypes needs spec.database: add"
+        " database.url.secretKeyRef",
         path=".producers",
         reason="FieldValueRequired",
     ),
@@ -96,12 +132,29 @@ _RULES = rules(
         path=".breakers",
     ),
     Rule(
-        "self.breakers.all(b, b.queues.all(n, self.queues.exists(q, q.name == n)))",
-        "breakers[].queues names a queue that is not in spec.queues: add it there or correct the"
-        " name",
+        "self.breakers.all(b, b.scope.queues.all(n, self.queues.exists(q, q.name == n)))",
+        "breakers[].scope.queues names a queue that is not in spec.queues: add it there or correct"
+        " the name",
         path=".breakers",
     ),
 )
+
+
+class Owner(Model):
+    """Somebody who is responsible for queues or job types (runbook, *Escalation & contacts*)."""
+
+    name: Name
+    """Name of the entry. Once only."""
+
+    contact: Contact
+    """How to reach them, for example #team-etl or etl-oncall@example.org. Not a secret."""
+
+    queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
+    """Queues that are theirs."""
+
+    types: Annotated[tuple[JobType, ...], words(MOST_NAMES)] = ()
+    """Job types that are theirs. With neither queues nor types: everything that is nobody
+    else's."""
 
 
 class QueueBacklogPolicySpec(Model):
@@ -140,6 +193,24 @@ class QueueBacklogPolicySpec(Model):
     breakers: Annotated[tuple[Breaker, ...], named(MOST_NAMES)] = ()
     """When producers are paused and resumed: closed → open → half-open → closed. Each name
     once."""
+
+    owners: Annotated[tuple[Owner, ...], named(MOST_NAMES)] = ()
+    """Who is told: repeated in Events and status when a breaker over their work opens. Each name
+    once."""
+
+    @property
+    def priority(self) -> Priority:
+        """The policy's place among others on its database: that of its most important queue."""
+        order = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
+        return min((queue.priority for queue in self.queues), key=order.index)
+
+    def owners_of(self, breaker: Breaker) -> tuple[str, ...]:
+        """Whom a breaker concerns: owners of its type, else of its queues, else of everything."""
+        scope = breaker.scope
+        by_type = [o.contact for o in self.owners if scope.type and scope.type in o.types]
+        by_queue = [o.contact for o in self.owners if set(o.queues) & set(scope.queues)]
+        of_all = [o.contact for o in self.owners if not o.types and not o.queues]
+        return tuple(dict.fromkeys(by_type or by_queue or of_all))
 
     def producer(self, name: str) -> Producer | None:
         """The producer of that name, or None when the spec has none (any more)."""

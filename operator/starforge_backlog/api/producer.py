@@ -7,8 +7,21 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Model
+from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.api.pausing import (
+    BackfillJobs,
+    ConfigMapKey,
+    JobTypes,
+    PausedWorkload,
+    Webhook,
+)
 from starforge_backlog.api.rules import Rule, exactly_one, rules
 from starforge_backlog.api.terms import FlagName, Identifier, Name, TableName, ordered
+
+# In the order of mitigation: what feeds the queues, then background queues and backfills.
+SOURCES = ("featureFlag", "configMap", "webhook", "workload")
+BACKGROUND = ("queue", "backfillJobs", "jobTypes")
+WAYS = (*SOURCES, *BACKGROUND)
 
 MOST_PATH_STEPS = 8  # depth of the JSON path; StarForge's flag needs one
 
@@ -49,8 +62,9 @@ class Producer(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                exactly_one("featureFlag"),
-                "a producer needs exactly one way to pause it: add featureFlag: {} for a row of"
+                exactly_one(*WAYS),
+                "a producer needs exactly one way to pause it: featureFlag, configMap, webhook,"
+                " workload, queue, backfillJobs or jobTypes; featureFlag: {} is a row of"
                 " feature_flags in spec.database",
                 reason="FieldValueRequired",
             )
@@ -63,3 +77,49 @@ class Producer(Model):
     feature_flag: FeatureFlag | None = None
     """Paused by a flag in a table of spec.database, which the ingestion API reads: it then
     answers 429 or 503. {} is the runbook's flag."""
+
+    config_map: ConfigMapKey | None = None
+    """Paused by a key of a ConfigMap, for an API that reads it."""
+
+    webhook: Webhook | None = None
+    """Paused by a signed HTTP call."""
+
+    workload: PausedWorkload | None = None
+    """Paused by scaling a Deployment or StatefulSet of producers to zero, or by suspending a
+    CronJob; the value before is kept."""
+
+    queue: BullmqQueue | None = None
+    """Stops a background queue of BullMQ (for one, etl-backfill) by its global concurrency, never
+    by BullMQ's own pause, which loses jobs where versions 5 and 6 share a queue. A queue that a
+    person paused stays paused."""
+
+    backfill_jobs: BackfillJobs | None = None
+    """Pauses running backfills in a table of spec.database. {} is StarForge's backfill_jobs."""
+
+    job_types: JobTypes | None = None
+    """Holds some job types of the job table back (runbook: keep only critical job types
+    running)."""
+
+    @property
+    def way(self) -> tuple[str, Model]:
+        """The one way that is given, under its name in YAML."""
+        for name in WAYS:
+            given = getattr(self, _FIELDS[name])
+            if given is not None:
+                assert isinstance(given, Model)
+                return name, given
+        msg = f"producer {self.name} has no way to pause it"
+        raise ValueError(msg)
+
+    @property
+    def background(self) -> bool:
+        """Whether it drains or feeds in the background: paused after the sources of new work."""
+        return self.way[0] in BACKGROUND
+
+    @property
+    def in_database(self) -> bool:
+        """Whether it is in spec.database."""
+        return self.way[0] in {"featureFlag", "backfillJobs", "jobTypes"}
+
+
+_FIELDS = {field.alias: name for name, field in Producer.model_fields.items()}

@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.api.prometheus import PrometheusQueue, PrometheusSignals
 from starforge_backlog.api.rules import Rule, exactly_one, rules
 from starforge_backlog.api.terms import (
     Identifier,
@@ -133,11 +135,17 @@ class Queue(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                exactly_one("postgres"),
-                "a queue needs exactly one source: add postgres: {} for a job table in"
-                " spec.database",
+                exactly_one("postgres", "bullmq", "prometheus"),
+                "a queue needs exactly one source: postgres: {} for a job table in spec.database,"
+                " bullmq for a queue on Redis, prometheus for series",
                 reason="FieldValueRequired",
-            )
+            ),
+            Rule(
+                "!has(self.signals) || !has(self.prometheus)",
+                "signals is for single signals of a postgres or bullmq queue: put the expressions"
+                " into prometheus",
+                path=".signals",
+            ),
         )
     )
 
@@ -146,11 +154,22 @@ class Queue(Model):
 
     priority: Priority = Priority.NORMAL
     """What kind of work this is. Background is for backfills: its oldest job may wait 24h instead
-    of 30m. Critical and Normal make no difference in this version."""
+    of 30m. Where several policies share a database, the policy with the most important queue gets
+    connections first, after everybody's minimum."""
 
     postgres: PostgresQueue | None = None
     """Jobs are rows of a table in spec.database. {} fits StarForge's queue_jobs in each of its
     published variants."""
+
+    bullmq: BullmqQueue | None = None
+    """Jobs are in a queue of BullMQ on Redis."""
+
+    prometheus: PrometheusQueue | None = None
+    """Nothing but series tells of the jobs."""
+
+    signals: PrometheusSignals | None = None
+    """Single signals from Prometheus that replace the queue's own, for example the throughput of
+    one job type, which a table cannot tell."""
 
     objectives: Objectives = Objectives()
     """What healthy means. Missing one of them for its time turns BacklogHealthy False. Steps up do

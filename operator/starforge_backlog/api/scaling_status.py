@@ -9,6 +9,19 @@ from pydantic import AwareDatetime
 from starforge_backlog.api.base import StatusModel
 
 
+class Holder(StatusModel):
+    """Another policy on the same database server."""
+
+    policy: str
+    """namespace/name."""
+
+    connections: int
+    """Connections that its pods can open."""
+
+    share: int
+    """Connections that it is entitled to now: its minimum, then by priority and need."""
+
+
 class BudgetStatus(StatusModel):
     """Every term of the budget, so that an admin can check the sum by hand."""
 
@@ -59,6 +72,35 @@ class BudgetStatus(StatusModel):
 
     formula: str
     """The sum in one line."""
+
+    share: int | None = None
+    """Replicas that this policy is entitled to among all policies of the server; absent where it is
+    alone."""
+
+    held_by: tuple[Holder, ...] = ()
+    """Who holds the rest, while this policy wants more than its share."""
+
+
+class GuardStatus(StatusModel):
+    """Guardrail mode: the autoscaler whose maximum we lower."""
+
+    kind: str
+    """HorizontalPodAutoscaler or ScaledObject."""
+
+    name: str
+    """Name of that object."""
+
+    uid: str = ""
+    """The object that the memory below belongs to."""
+
+    token: str = ""
+    """Proves that the lowered maximum is ours; stored here before it is written there."""
+
+    previous: int | None = None
+    """The maximum before we lowered it; absent while it is as its owner wrote it."""
+
+    maximum: int | None = None
+    """What we wrote last."""
 
 
 class StepVerdict(StrEnum):
@@ -234,6 +276,9 @@ class ScalingStatus(StatusModel):
 
     surplus: Surplus | None = None
     """Connections of somebody else under the workers' role."""
+
+    guard: GuardStatus | None = None
+    """Guardrail mode: what was done to the autoscaler."""
 
     external: ExternalWriter | None = None
     """Somebody else who writes replicas, while that is respected."""

@@ -26,6 +26,8 @@ from starforge_backlog.api.scaling_status import (
     Baseline,
     BudgetStatus,
     ExternalWriter,
+    GuardStatus,
+    Holder,
     OldPool,
     ScalingStatus,
     Step,
@@ -42,6 +44,8 @@ __all__ = [
     "BudgetStatus",
     "Condition",
     "ExternalWriter",
+    "GuardStatus",
+    "Holder",
     "OldPool",
     "PauseState",
     "PauseStatus",
@@ -112,6 +116,15 @@ class QueueStatus(StatusModel):
 
     how: str = ""
     """How the readings were obtained, for example from which index."""
+
+    failed_attempts_per_second: str = ""
+    """Attempts that failed per second, retried or not; empty where the queue does not tell."""
+
+    workers: str = ""
+    """Workers connected to the queue; empty where the queue does not tell."""
+
+    notes: tuple[str, ...] = ()
+    """What a person should know of this queue, for example that somebody paused it."""
 
     missed: tuple[str, ...] = ()
     """Objectives that are missed now, for example waiting 5200 > 500."""

@@ -44,6 +44,27 @@ class ConnectionsPerReplica(Model):
     """Connections that one replica opens besides its pools, for example a LISTEN connection."""
 
 
+class Guard(Model):
+    """The autoscaler that owns the target's replicas. Exactly one."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                exactly_one("horizontalPodAutoscaler", "scaledObject"),
+                "give exactly one of horizontalPodAutoscaler and scaledObject (KEDA): the name of"
+                " the object that scales the target",
+            )
+        )
+    )
+
+    horizontal_pod_autoscaler: ObjectName | None = None
+    """Name of a HorizontalPodAutoscaler (autoscaling/v2), in the policy's namespace."""
+
+    scaled_object: ObjectName | None = None
+    """Name of a KEDA ScaledObject, in the policy's namespace. Its own HorizontalPodAutoscaler
+    follows it."""
+
+
 class Target(Model):
     """The workload that is scaled: anything with a scale subresource."""
 
@@ -77,10 +98,10 @@ class Target(Model):
     """Name of the workload, in the policy's namespace. Cannot change: delete the policy and
     create another one."""
 
-    min_replicas: Annotated[int, whole(1, MOST_REPLICAS)] = 1
-    """Replicas that are kept when there is nothing to do. Not 0: without workers nothing measures
-    throughput, and jobs below the objectives would wait for ever. A minimum above the budget is
-    reported in a condition and does not break the budget."""
+    min_replicas: Annotated[int, whole(0, MOST_REPLICAS)] = 1
+    """Replicas that are kept when there is nothing to do. With 0 the workers sleep when nothing
+    has waited for scaling.scaleDownAfter, and wake with the first due job. A minimum above the
+    budget is reported in a condition and does not break the budget."""
 
     max_replicas: Annotated[int, whole(1, MOST_REPLICAS)] | None = None
     """A ceiling besides the budget. None if left out: then only the database's connections
@@ -89,3 +110,8 @@ class Target(Model):
     connections_per_replica: ConnectionsPerReplica = ConnectionsPerReplica(env="PG_POOL_MAX")
     """Database connections that one replica can open: pool × processes + extra. The budget counts
     what a replica can open, not what it has open now: pools fill just when work arrives."""
+
+    guard: Guard | None = None
+    """Guardrail mode, for a target whose replicas an autoscaler owns: the operator never writes
+    replicas, it only lowers that autoscaler's maximum to what the database can serve, and restores
+    it."""

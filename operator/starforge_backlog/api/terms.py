@@ -161,3 +161,31 @@ ApiVersion = Annotated[
         "must be a group and version like apps/v1",
     ),
 ]
+# A key and a value of a ConfigMap's data.
+ConfigKey = SecretKey
+ConfigValue = Annotated[str, _text(1024)]
+# PromQL is read by Prometheus alone: what it cannot parse is told at the first pass, in its words.
+Expression = Annotated[str, _text(2048)]
+Label = Annotated[str, _text(253)]
+# Secrets only by reference: a password in an address would stand in every listing.
+HttpUrl = Annotated[
+    str,
+    _matching(
+        "^https?://[^/?#@ ]+(/[^?#@ ]*)?$",
+        1024,
+        "must be an address like http://host:9090 or https://host/path, without user, password,"
+        " query or fragment: logins are given by reference to a Secret",
+    ),
+]
+# BullMQ 5 and 6 throw "Queue name cannot contain :"; a key of ours must not end in another queue.
+BullName = Annotated[
+    str,
+    _matching(
+        "^[^: ]+$",
+        253,
+        "must be a BullMQ queue name: no ':' (BullMQ refuses it; the documented etl:snapshots is"
+        " etl-snapshots in practice) and no blanks",
+    ),
+]
+BullPrefix = Annotated[str, _matching("^[^ ]+$", 253, "must be a key prefix without blanks")]
+Contact = Annotated[str, _text(253)]

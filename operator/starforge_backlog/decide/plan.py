@@ -18,6 +18,7 @@ class Pause:
     breaker: str
     token: str
     why: str
+    plan: str | None = None  # what the pause may cover, as the intent stored it
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def signal(
     utilization: Reading[float],
 ) -> Signal:
     """The rule's signal over the queues of the breaker (all, when it names none)."""
-    chosen = [q for n, q in queues.items() if not breaker.queues or n in breaker.queues]
+    chosen = [q for n, q in queues.items() if not breaker.scope.queues or n in breaker.scope.queues]
     if trip.waiting is not None:
         return _waiting(trip.waiting, chosen)
     if trip.oldest_age is not None:

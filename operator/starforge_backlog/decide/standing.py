@@ -66,11 +66,10 @@ def renamed(
 
     `forgotten` holds the entries whose producers the spec does not name.
     """
-    flag = producer.feature_flag
-    place = None if flag is None else flag.model_dump_json(by_alias=True)
+    way, place = producer.way[0], producer.way[1].model_dump_json(by_alias=True)
     token = reading.value.token if isinstance(reading, Known) else None
     for entry in forgotten.values():
-        same_place = place is not None and entry.locator.get("featureFlag") == place
+        same_place = entry.locator.get(way) == place
         if same_place or (token and token == entry.token and entry.state in OURS):
             return entry
     return None

@@ -53,7 +53,15 @@ class FeatureFlagProducer:
         value = FlagValue.PAUSED if row["paused"] else FlagValue.RUNNING
         return Known(ProducerReading(value, row["token"], row["version"]), at)
 
-    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
+    async def pause(
+        self,
+        *,
+        owner: str,
+        token: str,
+        at: datetime,
+        why: str = "",
+        plan: str | None = None,
+    ) -> Paused | Unknown:
         """Set the flag unless it is set already. `at` is written into the mark for people to read.
 
         The version of ALREADY_OURS is that of our own write, also when the row changed since: then

@@ -24,6 +24,7 @@ class ResumeOutcome(StrEnum):
     """What a resume found and did."""
 
     RESUMED = "Resumed"
+    PARTLY = "Partly"  # a bounded batch was released; the next pass goes on under the same token
     NOT_PAUSED = "NotPaused"  # somebody resumed it already
     NOT_OURS = "NotOurs"  # another token stands there
     CHANGED_SINCE = "ChangedSince"  # token ours, version not: somebody wrote over it; ask a human
@@ -39,6 +40,8 @@ class Paused:
     version: str = ""
     previous: str | None = None  # JSON text of the value before; None: the key was absent
     message: str = ""
+    # False: a bounded batch was done and more is left; the next pass pauses again, same token.
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,14 @@ class Pausable(Protocol):
     async def read(self) -> Reading[ProducerReading]:
         """Its own state now."""
 
-    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
-        """Pause it unless somebody else did. Idempotent for one token."""
+    async def pause(
+        self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
+    ) -> Paused | Unknown:
+        """Pause it unless somebody else did. Idempotent for one token.
+
+        `why` is for people who find the pause. `plan` is the reading's `plan` as the intent stored
+        it: nothing beyond it may be paused under this token.
+        """
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """Resume it only if token and version are still ours. Idempotent."""

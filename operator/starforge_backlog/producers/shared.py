@@ -35,10 +35,12 @@ class SharedProducer:
         # Shielded: one pass that runs out of time must not cancel what the others wait for.
         return await asyncio.shield(self._last)
 
-    async def pause(self, *, owner: str, token: str, at: datetime) -> Paused | Unknown:
+    async def pause(
+        self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
+    ) -> Paused | Unknown:
         """See `Pausable.pause`."""
         try:
-            return await self._producer.pause(owner=owner, token=token, at=at)
+            return await self._producer.pause(owner=owner, token=token, at=at, why=why, plan=plan)
         finally:
             self._last = None
 

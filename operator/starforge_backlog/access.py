@@ -1,0 +1,107 @@
+"""What a policy gives its sources: its secrets and its database, each under the pass' deadline.
+
+Sources differ in what they need: a table the policy's database, a BullMQ queue a secret of its own,
+a ConfigMap neither. They ask here, so that one missing part concerns only those who need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starforge_backlog.api.secret import SecretValue
+from starforge_backlog.cluster.secrets import SecretReader
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.snapshot import Reading, Unknown, Why
+
+T = TypeVar("T")
+
+# What a new value of the Secret mends: it is read anew for the next pass, so that a rotated
+# password or a corrected URL counts at once. Not an outage: a server that is down has all its
+# policies ask, and their Secrets are as good as before.
+MENDED_BY_SECRET = frozenset(
+    {
+        Why.SECRET_KEY_MISSING,
+        Why.SECRET_MALFORMED,
+        Why.WRONG_PASSWORD,
+        Why.HOST_UNKNOWN,
+        Why.DATABASE_NOT_FOUND,
+        Why.TLS_FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """One moment (loop time) for all readings of a pass."""
+
+    at: float
+
+    async def keep(self, reading: Awaitable[T], late: T) -> T:
+        """The reading, or `late` when it did not come in time."""
+        try:
+            async with asyncio.timeout_at(self.at):
+                return await reading
+        except TimeoutError:
+            return late
+
+
+class Access:
+    """One policy's secrets and database, for one pass."""
+
+    def __init__(
+        self,
+        *,
+        policy: str,
+        namespace: str,
+        database: SecretValue | None,
+        secrets: SecretReader,
+        databases: DatabaseHub,
+        deadline: Deadline,
+        late: Unknown,
+    ) -> None:
+        self.policy = policy
+        self.namespace = namespace
+        self.deadline = deadline
+        self.late = late
+        self._reference = database
+        self._secrets = secrets
+        self._databases = databases
+        self._opening: asyncio.Task[tuple[str, Database] | Unknown] | None = None
+
+    async def secret(self, value: SecretValue) -> Reading[str]:
+        """The value behind a reference in the policy's namespace."""
+        reading = self._secrets.read(self.namespace, value.secret_key_ref)
+        return await self.deadline.keep(reading, self.late)
+
+    async def database(self) -> tuple[str, Database] | Unknown:
+        """URL and shared connection of `spec.database.url`; nothing is opened yet."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return await self._opening
+
+    def blame(self, value: SecretValue, reading: Reading[object]) -> None:
+        """After a fault that the Secret may be to blame for: read it anew next time."""
+        if isinstance(reading, Unknown) and reading.why in MENDED_BY_SECRET:
+            self._secrets.forget(self.namespace, value.secret_key_ref.name)
+
+    async def _open(self) -> tuple[str, Database] | Unknown:
+        if self._reference is None:
+            message = "the policy names no database; set spec.database.url"
+            return Unknown(Why.NOT_CONFIGURED, message, self.late.at)
+        url = await self.secret(self._reference)
+        if isinstance(url, Unknown):
+            self.blame(self._reference, url)
+            return url
+        try:
+            return url.value, self._databases.get(url.value, owner=self.policy)
+        except DatabaseFault as fault:
+            reference = self._reference.secret_key_ref
+            where = f"key {reference.key} of Secret {reference.name}"
+            wrong = Unknown(fault.why, f"{where}: {fault.message}", url.at)
+            self.blame(self._reference, wrong)
+            return wrong

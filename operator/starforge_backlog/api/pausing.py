@@ -1,0 +1,144 @@
+"""The ways to pause a producer besides a flag in a table. See `producer.py`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.prometheus import Tls
+from starforge_backlog.api.secret import SecretValue
+from starforge_backlog.api.terms import (
+    ConfigKey,
+    ConfigValue,
+    HttpUrl,
+    Identifier,
+    JobType,
+    ObjectName,
+    StatusWord,
+    TableName,
+    span,
+    whole,
+    words,
+)
+
+MOST_HELD_TYPES = 32  # as many as a queue can have
+
+
+class BackfillJobs(Model):
+    """Rows of a table of backfills: their status goes from running to paused and back."""
+
+    table: TableName = "backfill_jobs"
+    """The table in spec.database, as table or schema.table."""
+
+    id_column: Identifier = "job_id"
+    """Column that identifies a backfill."""
+
+    status_column: Identifier = "status"
+    """Column with the status word."""
+
+    running: StatusWord = "running"
+    """Word of a backfill that enqueues jobs."""
+
+    paused: StatusWord = "paused"
+    """Word of a backfill that is paused."""
+
+    audit_table: TableName | None = None
+    """Table like StarForge's audit_logs(action, metadata jsonb) into which each pause and resume is
+    written in the same statement. With it a pause is proven even when the operator is killed in
+    the middle of it; without it such a pause is left for a person to resume."""
+
+
+class JobTypes(Model):
+    """Job types of the table that are held back, so that only the others are worked on.
+
+    Waiting rows get a due time far in the future, and it back on release; rows that arrive
+    meanwhile as well. Refused where the table has no due time.
+    """
+
+    table: TableName = "queue_jobs"
+    """The job table in spec.database, as table or schema.table."""
+
+    types: Annotated[tuple[JobType, ...], words(MOST_HELD_TYPES, least=1)]
+    """Job types that are held back, for example backfill_range."""
+
+    id_column: Identifier = "id"
+    """Primary key of the table."""
+
+    type_column: Identifier = "type"
+    """Column with the kind of a job."""
+
+    status_column: Identifier = "status"
+    """Column with the status word."""
+
+    due_column: Identifier = "run_after"
+    """Column with the time at which a job is due; a timestamp with or without time zone."""
+
+    waiting: Annotated[tuple[StatusWord, ...], words(16, least=1)] = ("pending",)
+    """Status words of jobs that wait for a worker."""
+
+
+class ConfigMapKey(Model):
+    """A key of a ConfigMap that an API reads while it runs (mounted as a file, or watched)."""
+
+    name: ObjectName
+    """Name of the ConfigMap, in the policy's namespace. It must exist. A pod template is never
+    changed: that would restart producers in the middle of an incident."""
+
+    key: ConfigKey = "ingest_paused"
+    """Key of its data."""
+
+    paused: ConfigValue = "true"
+    """Value that pauses. Any other value, and a missing key, counts as running."""
+
+
+class Webhook(Model):
+    """An HTTP API that pauses and resumes.
+
+    The operator sends POST with a JSON body {action: pause|resume, producer, policy, token, at,
+    reason}, the header Idempotency-Key, and, where there is a secret, X-StarForge-Signature:
+    t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">. The answer must be 2xx with a JSON body
+    {"paused": true|false} that says what is in force now; {"owner": token} beside it, if the API
+    keeps it, tells our pause from another's.
+    """
+
+    url: HttpUrl
+    """Where to send it."""
+
+    secret: SecretValue | None = None
+    """Key of the signature, by reference to a Secret."""
+
+    bearer_token: SecretValue | None = None
+    """Token for the Authorization header, by reference to a Secret."""
+
+    tls: Tls | None = None
+    """Whom to trust when url is https."""
+
+    readable: bool = True
+    """Whether GET on the same URL answers the same JSON body. If it does not, the pause cannot be
+    verified by looking, and people who resume by themselves are not noticed."""
+
+    timeout: Annotated[Duration, span("1s", "4s")] = timedelta(seconds=2)
+    """Longest time of one attempt."""
+
+    attempts: Annotated[int, whole(1, 3)] = 2
+    """Attempts per pass; the next pass tries again, under the same key."""
+
+
+class WorkloadKind(StrEnum):
+    """Workloads that can be stopped without losing what they are."""
+
+    DEPLOYMENT = "Deployment"
+    STATEFUL_SET = "StatefulSet"
+    CRON_JOB = "CronJob"
+
+
+class PausedWorkload(Model):
+    """A workload that produces: scaled to zero, or a CronJob suspended."""
+
+    kind: WorkloadKind = WorkloadKind.DEPLOYMENT
+    """Deployment or StatefulSet (scaled to zero), or CronJob (suspended)."""
+
+    name: ObjectName
+    """Name of the workload, in the policy's namespace. Not the policy's target."""

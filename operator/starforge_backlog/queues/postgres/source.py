@@ -1,0 +1,37 @@
+"""A job table of the policy's database as a `QueueSource`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starforge_backlog.access import Access
+from starforge_backlog.api.queue import PostgresQueue
+from starforge_backlog.clock import Clock
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.queues.postgres.observer import PostgresQueues
+from starforge_backlog.snapshot import QueueReading, Unknown, unread
+
+
+@dataclass(frozen=True, slots=True)
+class InTable:
+    """One queue of one policy; readers and samples are shared by all policies of the database."""
+
+    name: str
+    spec: PostgresQueue
+    access: Access
+    databases: DatabaseHub
+    clock: Clock
+
+    async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:
+        """See `QueueSource.read`."""
+        opened = await self.access.database()
+        if isinstance(opened, Unknown):
+            return unread(opened)
+        _, database = opened
+        tables = self.databases.attached(
+            database, PostgresQueues, lambda: PostgresQueues(database, clock=self.clock)
+        )
+        return await tables.queue(self.name, self.spec).read(
+            rate_window=rate_window, max_age=max_age
+        )
