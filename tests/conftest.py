@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from local.errors import LocalError
 from local.postgres import PostgresServer
+from local.redis import DATABASES, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,29 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     yield postgres_server.url(database=name)
     with psycopg.connect(postgres_server.url(), autocommit=True) as admin:
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis, for tests marked `redis`. Those that stop or freeze one start their own."""
+    try:
+        server = RedisServer.start(tmp_path_factory.mktemp("redis"))
+    except LocalError as error:
+        pytest.fail(f"Redis did not start: {error}", pytrace=False)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def free_redis_databases() -> deque[int]:
+    return deque(range(DATABASES))
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer, free_redis_databases: deque[int]) -> Iterator[str]:
+    """The URL of a database, empty, that this test has for itself."""
+    database = free_redis_databases.popleft()
+    yield redis_server.url(database)
+    with redis_server.client(database) as client:
+        client.flushdb()
+    free_redis_databases.append(database)

@@ -26,6 +26,17 @@ class KeyPair:
     key: Path
 
 
+@dataclass(frozen=True)
+class ServerTls:
+    """How a server of this machine speaks TLS."""
+
+    pair: KeyPair
+    authority: Path
+    """What clients verify the server against, and the server its clients."""
+    client_certificates: bool = False
+    """Whether clients must show a certificate too."""
+
+
 class Authority:
     """Signs certificates into `folder`; `folder/ca.crt` is what everybody verifies against."""
 
@@ -89,6 +100,11 @@ class Authority:
         _write(pair.certificate, _pem(builder.sign(self._key, hashes.SHA256())))
         _write(pair.key, _private_pem(key))
         return pair
+
+    def server_tls(self, name: str, *hosts: str, client_certificates: bool = False) -> ServerTls:
+        """For a server on `hosts` (this machine, if none is named)."""
+        pair = self.issue(name, hosts=hosts or ("127.0.0.1", "localhost"))
+        return ServerTls(pair, self.certificate_file, client_certificates)
 
     def _subject_key(self) -> x509.SubjectKeyIdentifier:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())

@@ -45,7 +45,7 @@ def _prune(runs: Path, name: str) -> None:
     finished.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for path in finished:  # a run that was killed could not clean up after itself
         kill_leftovers(str(path))
-        for data in ("etcd", "postgres"):
+        for data in ("etcd", "postgres", "data"):
             shutil.rmtree(path / data, ignore_errors=True)
     for path in finished[RUNS_KEPT - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
