@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -9,20 +10,23 @@ from typing import Any
 
 import pytest
 
+from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.queue import PostgresQueue, Queue, StatusNames
 from starforge_backlog.clock import utc_now
+from starforge_backlog.cluster.client import Json, Resource
+from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.queues.postgres.catalog import Column, quoted
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
 from starforge_backlog.queues.postgres.ended import parse_ended
 from starforge_backlog.queues.postgres.gate import TimeoutBreaker
-from starforge_backlog.queues.postgres.observer import PostgresQueueSource
 from starforge_backlog.queues.postgres.plan import parse_plan
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.source import InTable
 from starforge_backlog.queues.postgres.words import Group, Words, resolve_words
 from starforge_backlog.queues.rooms import QueueRooms
-from starforge_backlog.snapshot import Confidence, Count, Why
+from starforge_backlog.snapshot import Confidence, Count, Unknown, Why
 
 STATUS = Column("status", "text", False, True, None, (), ())
 
@@ -85,21 +89,36 @@ def test_no_word_for_waiting_is_a_problem() -> None:
 
 async def test_readers_are_shared_as_long_as_the_connection_is_the_same() -> None:
     hub = DatabaseHub()
-    rooms = QueueRooms(hub, utc_now)
-    queue = Queue(name="jobs", postgres=PostgresQueue())
     database = hub.get("postgresql://u@localhost/d", owner="a")
     other_spelling = hub.get("postgresql://u@localhost/d?sslmode=require", owner="b")
-    one, other = rooms.source(queue, database), rooms.source(queue, database)
-    assert isinstance(one, PostgresQueueSource)
-    assert isinstance(other, PostgresQueueSource)
-    assert one.queues is other.queues
-    apart = rooms.source(queue, other_spelling)
-    again = rooms.source(queue, database)
-    assert isinstance(apart, PostgresQueueSource)
-    assert isinstance(again, PostgresQueueSource)
-    assert apart.queues is not one.queues
-    assert again.queues is one.queues, "a second spelling must not throw away the samples"
+    one, other = in_table(hub, "a"), in_table(hub, "b")
+    readers = one.tables(database)
+    assert other.tables(database) is readers
+    assert other.tables(other_spelling) is not readers
+    assert one.tables(database) is readers, "a second spelling must not throw away the samples"
     await hub.close()
+
+
+def in_table(hub: DatabaseHub, policy: str) -> InTable:
+    """The source of one policy's queue. Nothing here asks for a Secret."""
+    deadline = Deadline(asyncio.get_running_loop().time() + 5)
+    access = Access(
+        policy=policy,
+        namespace="starforge",
+        database=None,
+        secrets=SecretReader(KeyValueStore(NoCluster())),
+        databases=hub,
+        deadline=deadline,
+        late=Unknown(Why.TIMEOUT, "no answer in time", utc_now()),
+    )
+    source = QueueRooms(hub, utc_now).source(Queue(name="jobs", postgres=PostgresQueue()), access)
+    assert isinstance(source, InTable)
+    return source
+
+
+class NoCluster:
+    async def get(self, resource: Resource, namespace: str, name: str, *, sub: str = "") -> Json:
+        pytest.fail(f"asked for {resource} {namespace}/{name}{sub}")
 
 
 def test_names_are_quoted_where_sql_needs_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.simulator.given import NOW, at_least, later, queue, seconds, spec, through_json, unknown
 
-from starforge_backlog.api.policy import Breaker
+from starforge_backlog.api.policy import Breaker, Scope
 from starforge_backlog.api.status import BreakerState, BreakerStatus, QueueBacklogPolicyStatus
 from starforge_backlog.decide.breaker import (
     CALM,
@@ -150,7 +150,7 @@ def test_waiting_is_the_sum_of_the_breakers_queues() -> None:
     whole = signal(two.trip[0], two, readings, unknown())
     assert isinstance(whole, Level)
     assert whole.text.startswith("1100 waiting")
-    one = two.model_copy(update={"queues": ("b",)})
+    one = two.model_copy(update={"scope": Scope(queues=("b",))})
     part = signal(one.trip[0], one, readings, unknown())
     assert isinstance(part, Level)
     assert part.text.startswith("700 waiting")
@@ -169,7 +169,7 @@ def test_too_few_samples_are_no_failure() -> None:
 
 
 def test_a_breaker_over_a_queue_that_is_gone_neither_trips_nor_crashes() -> None:
-    one = breaker().model_copy(update={"queues": ("gone",)})
+    one = breaker().model_copy(update={"scope": Scope(queues=("gone",))})
     assert isinstance(signal(one.trip[0], one, {"jobs": queue(9999)}, unknown()), Unknown)
 
 

@@ -21,6 +21,7 @@ def test_the_policy_is_one() -> None:
     policy = yaml.safe_load(manifest("policy", TRIP_WAITING=2000))
     spec = QueueBacklogPolicySpec.model_validate(policy["spec"])
     assert spec.database is not None
+    assert spec.database.url is not None
     assert spec.database.headroom == HEADROOM
     assert spec.database.url.secret_key_ref.key in KEYS
 

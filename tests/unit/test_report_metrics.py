@@ -291,4 +291,4 @@ def test_the_page_is_made_of_the_catalogue() -> None:
 
 def test_terms_of_the_budget_are_all_shown() -> None:
     shown = {*CONNECTION_TERMS, *REPLICA_TERMS}
-    assert shown == set(BudgetStatus.model_fields) - {"formula", "server"}
+    assert shown == set(BudgetStatus.model_fields) - {"formula", "server", "share", "held_by"}

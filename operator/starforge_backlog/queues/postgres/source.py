@@ -8,6 +8,7 @@ from datetime import timedelta
 from starforge_backlog.access import Access
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock
+from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.snapshot import QueueReading, Unknown, unread
@@ -29,9 +30,14 @@ class InTable:
         if isinstance(opened, Unknown):
             return unread(opened)
         _, database = opened
-        tables = self.databases.attached(
-            database, PostgresQueues, lambda: PostgresQueues(database, clock=self.clock)
+        return (
+            await self.tables(database)
+            .queue(self.name, self.spec)
+            .read(rate_window=rate_window, max_age=max_age)
         )
-        return await tables.queue(self.name, self.spec).read(
-            rate_window=rate_window, max_age=max_age
+
+    def tables(self, database: Database) -> PostgresQueues:
+        """The readers of that connection, shared by all queues that use it."""
+        return self.databases.attached(
+            database, PostgresQueues, lambda: PostgresQueues(database, clock=self.clock)
         )
