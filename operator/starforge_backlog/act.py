@@ -100,8 +100,13 @@ async def _resume(
 async def _find(
     rooms: Rooms, policy: Policy, name: str, held: PauseStatus | None, access: Access
 ) -> Pausable | Unknown:
-    """Where the status says the pause is (the spec may have changed since); else in the spec."""
-    producer = (located(held) if held is not None else None) or policy.spec.producer(name)
+    """Where the status says the pause is (the spec may have changed since); else in the spec.
+
+    Where both name the same place, the spec's way to it: a login that was corrected must count.
+    """
+    producer, kept = policy.spec.producer(name), located(held) if held is not None else None
+    if kept is not None and (producer is None or producer.place != kept.place):
+        producer = kept
     if producer is None:
         message = f"neither the policy nor its status says where producer {name} is"
         return Unknown(Why.NOT_CONFIGURED, message, rooms.clock())

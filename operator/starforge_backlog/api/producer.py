@@ -112,6 +112,20 @@ class Producer(Model):
         raise ValueError(msg)
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Where the pause is, without how one gets there: a changed login or time limit points at
+        the same place. The rules between an update and its past (`resource.py`) compare the
+        same."""
+        way, given = self.way
+        match given:
+            case Webhook(url=url):
+                return way, url
+            case BullmqQueue():
+                return way, given.model_dump_json(by_alias=True, exclude={"tls"})
+            case _:
+                return way, given.model_dump_json(by_alias=True)
+
+    @property
     def background(self) -> bool:
         """Whether it drains or feeds in the background: paused after the sources of new work."""
         return self.way[0] in BACKGROUND

@@ -54,14 +54,29 @@ COLUMNS: Final = (
 # token.
 _OURS = "p.by == 'us' && p.state in ['Intended', 'Held']"
 _NO_PAUSE = "!has(self.status) || !has(self.status.paused)"
-_SAME_URL = (
-    "has(self.spec.database) == has(oldSelf.spec.database) && (!has(self.spec.database)"
-    " || self.spec.database.url == oldSelf.spec.database.url)"
+_HAS_URL, _HAD_URL = (
+    f"(has({s}.spec.database) && has({s}.spec.database.url))" for s in ("self", "oldSelf")
 )
-_SAME_FLAGS = (
+_SAME_URL = (
+    f"{_HAS_URL} == {_HAD_URL}"
+    f" && (!{_HAS_URL} || self.spec.database.url == oldSelf.spec.database.url)"
+)
+# Pauses that are not in the database; a producer that the spec has forgotten may be.
+_ELSEWHERE = (
+    "oldSelf.spec.producers.exists(o, o.name == p.producer"
+    " && (has(o.configMap) || has(o.webhook) || has(o.workload) || has(o.queue)))"
+)
+# Logins, trust and time limits are no part of the place: a wrong one keeps a pause from being
+# released, so it must be possible to mend it meanwhile.
+_SAME_PLACE = (
+    "(has(n.webhook) ? has(o.webhook) && n.webhook.url == o.webhook.url"
+    " : has(n.queue) ? has(o.queue) && n.queue.name == o.queue.name"
+    " && n.queue.prefix == o.queue.prefix && n.queue.url == o.queue.url"
+    " : n == o)"
+)
+_SAME_PLACES = (
     f"self.spec.producers.all(n, !self.status.paused.exists(p, {_OURS} && p.producer == n.name)"
-    " || oldSelf.spec.producers.exists(o, o.name == n.name && has(n.featureFlag) =="
-    " has(o.featureFlag) && (!has(n.featureFlag) || n.featureFlag == o.featureFlag)))"
+    f" || oldSelf.spec.producers.exists(o, o.name == n.name && {_SAME_PLACE}))"
 )
 _MEND = "wait for it to resume, or set mode: Observe to have it released, or remove the producer"
 
@@ -70,16 +85,16 @@ _MEND = "wait for it to resume, or set mode: Observe to have it released, or rem
 # that is done no other producer may take its name, or its pause would be taken for the other's.
 ROOT_RULES: Final = (
     Rule(
-        f"{_NO_PAUSE} || !self.status.paused.exists(p, {_OURS}) || ({_SAME_URL})",
+        f"{_NO_PAUSE} || !self.status.paused.exists(p, {_OURS} && !{_ELSEWHERE}) || ({_SAME_URL})",
         "spec.database.url cannot change while this policy holds a pause there (status.paused):"
         f" {_MEND}",
         path=".spec",
         reason="FieldValueForbidden",
     ),
     Rule(
-        f"{_NO_PAUSE} || {_SAME_FLAGS}",
-        "spec.producers[].featureFlag cannot change while this policy holds that producer's pause"
-        f" (status.paused): {_MEND}",
+        f"{_NO_PAUSE} || {_SAME_PLACES}",
+        "what a producer of spec.producers points at cannot change while this policy holds its"
+        f" pause (status.paused): {_MEND}",
         path=".spec.producers",
         reason="FieldValueForbidden",
     ),

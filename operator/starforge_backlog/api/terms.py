@@ -162,7 +162,14 @@ ApiVersion = Annotated[
     ),
 ]
 # A key and a value of a ConfigMap's data.
-ConfigKey = SecretKey
+ConfigKey = Annotated[
+    str,
+    _matching(
+        "^[-._a-zA-Z0-9]+$",
+        253,
+        "must be a key of the ConfigMap's data: letters, digits, '-', '_' and '.'",
+    ),
+]
 ConfigValue = Annotated[str, _text(1024)]
 # PromQL is read by Prometheus alone: what it cannot parse is told at the first pass, in its words.
 Expression = Annotated[str, _text(2048)]
@@ -171,7 +178,7 @@ Label = Annotated[str, _text(253)]
 HttpUrl = Annotated[
     str,
     _matching(
-        "^https?://[^/?#@ ]+(/[^?#@ ]*)?$",
+        "^https?://[^/?#@[:space:]]+(/[^?#@[:space:]]*)?$",
         1024,
         "must be an address like http://host:9090 or https://host/path, without user, password,"
         " query or fragment: logins are given by reference to a Secret",
@@ -181,11 +188,13 @@ HttpUrl = Annotated[
 BullName = Annotated[
     str,
     _matching(
-        "^[^: ]+$",
+        "^[^:[:space:]]+$",
         253,
         "must be a BullMQ queue name: no ':' (BullMQ refuses it; the documented etl:snapshots is"
         " etl-snapshots in practice) and no blanks",
     ),
 ]
-BullPrefix = Annotated[str, _matching("^[^ ]+$", 253, "must be a key prefix without blanks")]
+BullPrefix = Annotated[
+    str, _matching("^[^[:space:]]+$", 253, "must be a key prefix without blanks")
+]
 Contact = Annotated[str, _text(253)]
