@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from local.errors import LocalError
 from local.postgres import PostgresServer
+from local.prometheus import PrometheusServer
 from local.redis import DATABASES, RedisServer
 
 
@@ -62,3 +65,21 @@ def redis_url(redis_server: RedisServer, free_redis_databases: deque[int]) -> It
     with redis_server.client(database) as client:
         client.flushdb()
     free_redis_databases.append(database)
+
+
+@pytest.fixture
+def start_prometheus(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., PrometheusServer]]:
+    """`PrometheusServer.start` without its folder. One takes 0.2 s, so each test has its own."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> PrometheusServer:
+            try:
+                server = PrometheusServer.start(tmp_path_factory.mktemp("prometheus"), **options)
+            except LocalError as error:
+                pytest.fail(f"Prometheus did not start: {error}", pytrace=False)
+            stack.callback(server.close)
+            return server
+
+        yield start

@@ -54,7 +54,7 @@ def cache_folder(tools: ToolSet) -> Path:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
         digest.update((tools.module / name).read_bytes())
-    for flag in tools.flags:
+    for flag in (*tools.flags, *_tags(tools)):
         digest.update(flag.encode() + b"\0")
     digest.update(f"{_goos()}/{_goarch()}".encode())
     return cache_dir() / f"{tools.name}-{digest.hexdigest()[:16]}"
@@ -80,7 +80,7 @@ def _present(names: Iterable[str], tools: ToolSet) -> dict[str, Path]:
 
 
 def _build(names: list[str], tools: ToolSet, folder: Path) -> None:
-    go = find_go()
+    go = find_go(_language(tools.module / "go.mod"))
     started = time.monotonic()
     say(f"building {', '.join(names)} with {go} — only the first time: {tools.first_time}")
     packages = [tools.packages[name] for name in names]
@@ -98,7 +98,7 @@ def _count_packages(go: Path, packages: list[str], tools: ToolSet) -> int:
     """Also downloads what is missing, which on a slow line is most of the wait."""
     say("reading the module's packages (and downloading them, if they are not there yet)")
     done = subprocess.run(
-        [str(go), "list", "-deps", "-mod=readonly", *packages],
+        [str(go), "list", "-deps", "-mod=readonly", *_tags(tools), *packages],
         cwd=tools.module,
         env=_environment(),
         capture_output=True,
@@ -115,7 +115,8 @@ def _count_packages(go: Path, packages: list[str], tools: ToolSet) -> int:
 
 
 def _compile(go: Path, packages: list[str], tools: ToolSet, out: Path, total: int) -> None:
-    command = [str(go), "build", "-v", "-mod=readonly", *tools.flags, "-o", f"{out}/", *packages]
+    flags = ("-v", "-mod=readonly", *tools.flags, *_tags(tools))
+    command = [str(go), "build", *flags, "-o", f"{out}/", *packages]
     said: deque[str] = deque(maxlen=40)
     done = 0
     with (
@@ -149,6 +150,17 @@ def _compile(go: Path, packages: list[str], tools: ToolSet, out: Path, total: in
             "If the disk or memory is full, make room (4 GB each) and run `python -m local.build` "
             "again; it carries on where it stopped."
         )
+
+
+def _tags(tools: ToolSet) -> tuple[str, ...]:
+    return (f"-tags={','.join(tools.tags)}",) if tools.tags else ()
+
+
+def _language(module: Path) -> tuple[int, ...]:
+    """The oldest Go that a module takes."""
+    found = re.search(r"^go ([\d.]+)$", module.read_text(), re.MULTILINE)
+    assert found is not None, f"{module} has no `go` line"
+    return tuple(int(part) for part in found[1].split("."))
 
 
 def _is_package(line: str) -> bool:

@@ -186,6 +186,11 @@ def test_only_what_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.Monke
     assert built == ["helm"]
 
 
+def test_a_module_says_how_new_go_has_to_be(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module x\n\ngo 1.26.7\n\ntoolchain go1.27.0\n")
+    assert build._language(tmp_path / "go.mod") == (1, 26, 7)
+
+
 def test_build_names_programs_as_go_does() -> None:
     assert build._go_name("go.etcd.io/etcd/server/v3") == "server"
     assert build._go_name("helm.sh/helm/v4/cmd/helm") == "helm"
@@ -202,7 +207,7 @@ def test_failing_build_says_what_go_said_and_what_to_do(
     fake = tmp_path / "go"
     fake.write_text('#!/bin/sh\n[ "$1" = list ] && exit 0\necho "disk full" >&2\nexit 1\n')
     fake.chmod(0o755)
-    monkeypatch.setattr(build, "find_go", lambda: fake)
+    monkeypatch.setattr(build, "find_go", lambda _: fake)
     with pytest.raises(LocalError, match=r"(?s)disk full.*local\.build"):
         build.ensure(["helm"])
     assert not list(build.cache_folder(CONTROL_PLANE).glob("building-*"))
@@ -210,13 +215,14 @@ def test_failing_build_says_what_go_said_and_what_to_do(
 
 def test_old_go_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
-    for folder, version in ((old, "go1.21.0"), (new / "bin", "go1.27.3")):
+    for folder, version in ((old, "go1.26.5"), (new / "bin", "go1.27.3")):
         folder.mkdir(parents=True)
         (folder / "go").write_text(f"#!/bin/sh\necho {version}\n")
         (folder / "go").chmod(0o755)
     monkeypatch.setenv("PATH", f"{old}:{os.environ['PATH']}")
     monkeypatch.setattr(go, "wheel_environment", lambda _: new)
-    assert go.find_go() == new / "bin" / "go"
+    assert go.find_go((1, 26, 0)) == old / "go"
+    assert go.find_go((1, 26, 7)) == new / "bin" / "go"
 
 
 def test_postgres_wrappers_and_old_servers_are_passed_over(tmp_path: Path) -> None:
