@@ -263,7 +263,11 @@ STATUS_EXAMPLE: dict[str, Any] = {
         {"type": "Ready", "status": "True", "reason": "Fine", "lastTransitionTime": MOMENT}
     ],
     "queues": [{"name": "jobs", "missed": ["waiting 5 > 3"], "types": {"a": "1"}}],
-    "budget": {**dict.fromkeys(BUDGET_TERMS, 1), "formula": "1"},
+    "budget": {
+        **dict.fromkeys(BUDGET_TERMS, 1),
+        "formula": "1",
+        "heldBy": [{"policy": "a/b", "connections": 1, "share": 1}],
+    },
     "scaling": {
         "guard": {"kind": "ScaledObject", "name": "etl"},
         "lastStep": {

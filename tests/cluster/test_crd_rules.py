@@ -31,13 +31,36 @@ class Case:
     accepted: tuple[Edits, ...]
     only_updates: bool = False
     held: Mapping[str, str] = field(default_factory=dict)  # producer → state of our pause
+    by_rule: bool = True  # False: another keyword of the schema says it
 
 
 TRIP = "spec.breakers.0.trip"
 POOL = "spec.target.connectionsPerReplica"
 STATUSES = "spec.queues.0.postgres.statuses"
 TABLE_OF_SECOND = "spec.queues.1.postgres.table"
+GUARD = "spec.target.guard"
+SIGNALS = "spec.queues.0.signals"
+SCOPE = "spec.breakers.0.scope"
+WORKLOAD = "spec.producers.4.workload"
 NO_DATABASE: Edits = {"spec.database": GONE}
+# What a policy without a database cannot have, but its queues.
+WITHOUT_TABLES: Edits = {"spec.producers": GONE, "spec.breakers": GONE}
+
+REFERENCE = {"secretKeyRef": {"name": "some", "key": "key"}}
+LOGIN = {"username": REFERENCE, "password": REFERENCE}
+SERIES = {"url": "http://prometheus:9090"}
+BULLMQ = {"url": REFERENCE, "name": "etl-snapshots"}
+ON_REDIS = {"name": "jobs", "bullmq": BULLMQ}
+HOOK = {"url": "https://host/pause"}
+WAYS: Mapping[str, object] = {
+    "configMap": {"name": "ingest-api"},
+    "webhook": HOOK,
+    "workload": {"name": "crawler"},
+    "queue": BULLMQ,
+    "backfillJobs": {},
+    "jobTypes": {"types": ["backfill_range"]},
+}
+ONE_LOGIN = "give bearerToken or basicAuth, not both: one request has one Authorization header"
 
 CASES = [
     Case(
@@ -51,7 +74,11 @@ CASES = [
         "spec.target.minReplicas",
         "minReplicas must not be above maxReplicas: lower minReplicas or raise maxReplicas",
         refused=({"spec.target.minReplicas": 21}, {"spec.target.maxReplicas": 1}),
-        accepted=({"spec.target.minReplicas": 20}, {"spec.target.maxReplicas": GONE}),
+        accepted=(
+            {"spec.target.minReplicas": 20},
+            {"spec.target.minReplicas": 0},
+            {"spec.target.maxReplicas": GONE},
+        ),
     ),
     Case(
         "spec.queues[0].postgres.statuses",
@@ -68,17 +95,93 @@ CASES = [
         accepted=({f"{STATUSES}.waiting": ["pending", "new"]}, {STATUSES: {"failed": ["dead"]}}),
     ),
     Case(
+        "spec.target.guard",
+        "give exactly one of horizontalPodAutoscaler and scaledObject (KEDA): the name of the"
+        " object that scales the target",
+        refused=({GUARD: {}}, {f"{GUARD}.scaledObject": "etl-worker"}),
+        accepted=({GUARD: {"scaledObject": "etl-worker"}}, {GUARD: GONE}),
+    ),
+    Case(
         "spec.queues[0]",
-        "a queue needs exactly one source: add postgres: {} for a job table in spec.database",
-        refused=({"spec.queues.0.postgres": GONE},),
-        accepted=({"spec.queues.0.postgres": {}, TABLE_OF_SECOND: "other"},),
+        "a queue needs exactly one source: postgres: {} for a job table in spec.database, bullmq"
+        " for a queue on Redis, prometheus for series",
+        refused=(
+            {"spec.queues.0.postgres": GONE},
+            {"spec.queues.0.bullmq": BULLMQ},
+            {"spec.queues.0.prometheus": SERIES, "spec.queues.0.signals": GONE},
+        ),
+        accepted=(
+            {"spec.queues.0.postgres": {}, TABLE_OF_SECOND: "other"},
+            {"spec.queues.0.postgres": GONE, "spec.queues.0.bullmq": BULLMQ},
+            {"spec.queues.0": {"name": "jobs", "prometheus": SERIES}},
+        ),
+    ),
+    Case(
+        "spec.queues[0].signals",
+        "signals is for single signals of a postgres or bullmq queue: put the expressions into"
+        " prometheus",
+        refused=({"spec.queues.0.postgres": GONE, "spec.queues.0.prometheus": SERIES},),
+        accepted=({"spec.queues.0.postgres": GONE, "spec.queues.0.bullmq": BULLMQ},),
+    ),
+    Case(
+        "spec.queues[0].signals",
+        "signals replaces nothing: give at least one of waiting, oldestAgeSeconds, arrivals,"
+        " completed and failed",
+        refused=({SIGNALS: SERIES},),
+        accepted=tuple(
+            {SIGNALS: {**SERIES, signal: "vector(1)"}}
+            for signal in ("waiting", "oldestAgeSeconds", "arrivals", "completed", "failed")
+        ),
+    ),
+    Case(
+        "spec.queues[0].signals",
+        ONE_LOGIN,
+        refused=({f"{SIGNALS}.basicAuth": LOGIN},),
+        accepted=({f"{SIGNALS}.bearerToken": GONE, f"{SIGNALS}.basicAuth": LOGIN},),
+    ),
+    Case(
+        "spec.queues[3].prometheus",
+        ONE_LOGIN,
+        refused=({"spec.queues.3.prometheus.basicAuth": LOGIN},),
+        accepted=({"spec.queues.3.prometheus": {**SERIES, "basicAuth": LOGIN}},),
+    ),
+    Case(
+        "spec.database.prometheus",
+        ONE_LOGIN,
+        refused=({"spec.database.prometheus.basicAuth": LOGIN},),
+        accepted=({"spec.database.prometheus": {**SERIES, "server": "a", "basicAuth": LOGIN}},),
+    ),
+    Case(
+        "spec.database",
+        "the database is read by url or, where the operator gets no login, by prometheus: add"
+        " url.secretKeyRef or prometheus.url",
+        refused=({"spec.database": {"headroom": 20}},),
+        accepted=(
+            {"spec.database.prometheus": GONE},
+            {"spec.database.url": GONE, "spec.queues": [ON_REDIS], **WITHOUT_TABLES},
+        ),
     ),
     Case(
         "spec.producers[0]",
-        "a producer needs exactly one way to pause it: add featureFlag: {} for a row of"
-        " feature_flags in spec.database",
-        refused=({"spec.producers.0.featureFlag": GONE},),
-        accepted=({"spec.producers.0.featureFlag": {}},),
+        "a producer needs exactly one way to pause it: featureFlag, configMap, webhook, workload,"
+        " queue, backfillJobs or jobTypes; featureFlag: {} is a row of feature_flags in"
+        " spec.database",
+        refused=(
+            {"spec.producers.0.featureFlag": GONE},
+            *({f"spec.producers.0.{way}": given} for way, given in WAYS.items()),
+            {"spec.producers.0": {"name": "ingestion", "queue": BULLMQ, "webhook": HOOK}},
+        ),
+        accepted=(
+            {"spec.producers.0.featureFlag": {}},
+            *({"spec.producers.0": {"name": "ingestion", way: WAYS[way]}} for way in WAYS),
+        ),
+    ),
+    Case(
+        "spec.producers[4].workload.kind",
+        'supported values: "Deployment", "StatefulSet", "CronJob"',
+        refused=tuple({f"{WORKLOAD}.kind": kind} for kind in ("DaemonSet", "Job", "Pod")),
+        accepted=tuple({f"{WORKLOAD}.kind": k} for k in ("Deployment", "StatefulSet", "CronJob")),
+        by_rule=False,
     ),
     Case(
         "spec.breakers[0].trip[0]",
@@ -105,14 +208,31 @@ CASES = [
     Case(
         "spec.queues",
         "a queue with postgres needs spec.database: add database.url.secretKeyRef",
-        refused=(NO_DATABASE,),
-        accepted=({},),
+        refused=(NO_DATABASE, {"spec.database.url": GONE}),
+        accepted=({}, {**NO_DATABASE, "spec.queues": [ON_REDIS], **WITHOUT_TABLES}),
     ),
     Case(
         "spec.producers",
-        "a producer with featureFlag needs spec.database: add database.url.secretKeyRef",
-        refused=(NO_DATABASE,),
-        accepted=({},),
+        "a producer with featureFlag, backfillJobs or jobTypes needs spec.database: add"
+        " database.url.secretKeyRef",
+        refused=(
+            NO_DATABASE,
+            {"spec.database.url": GONE},
+            *(
+                {**NO_DATABASE, **WITHOUT_TABLES, "spec.producers": [{"name": "a", way: given}]}
+                for way, given in {**WAYS, "featureFlag": {}}.items()
+                if way in {"featureFlag", "backfillJobs", "jobTypes"}
+            ),
+        ),
+        accepted=tuple(
+            {
+                **NO_DATABASE,
+                **WITHOUT_TABLES,
+                "spec.queues": [ON_REDIS],
+                "spec.producers": [{"name": "a", way: WAYS[way]}],
+            }
+            for way in ("configMap", "webhook", "workload", "queue")
+        ),
     ),
     Case(
         "spec.breakers",
@@ -154,10 +274,15 @@ CASES = [
     ),
     Case(
         "spec.breakers",
-        "breakers[].queues names a queue that is not in spec.queues: add it there or correct the"
-        " name",
-        refused=({"spec.breakers.0.queues": ["jobs", "unknown"]}, {"spec.queues.0.name": "other"}),
-        accepted=({"spec.breakers.0.queues": ["backfill"]}, {"spec.breakers.0.queues": GONE}),
+        "breakers[].scope.queues names a queue that is not in spec.queues: add it there or correct"
+        " the name",
+        refused=({f"{SCOPE}.queues": ["jobs", "unknown"]}, {"spec.queues.0.name": "other"}),
+        accepted=(
+            {f"{SCOPE}.queues": ["backfill"]},
+            {f"{SCOPE}.queues": GONE},
+            {SCOPE: {"type": "backfill_range"}},
+            {SCOPE: GONE},
+        ),
     ),
     Case(
         "spec.target",
@@ -179,15 +304,21 @@ CASES = [
         refused=(
             {"spec.database.url.secretKeyRef.name": "other"},
             {"spec.database.url.secretKeyRef.key": "OTHER"},
+            {**WITHOUT_TABLES, "spec.queues": [ON_REDIS], "spec.database.url": GONE},
+            {**WITHOUT_TABLES, "spec.queues": [ON_REDIS], **NO_DATABASE},
         ),
-        accepted=({"spec.database.headroom": 5}, {"spec.mode": "Enforce"}),
+        accepted=(
+            {"spec.database.headroom": 5},
+            {"spec.mode": "Enforce"},
+            {"spec.database.prometheus": GONE},
+        ),
         only_updates=True,
         held={"ingestion": "Held"},
     ),
     Case(
         "spec.producers",
-        "spec.producers[].featureFlag cannot change while this policy holds that producer's pause"
-        " (status.paused): wait for it to resume, or set mode: Observe to have it released, or"
+        "what a producer of spec.producers points at cannot change while this policy holds its"
+        " pause (status.paused): wait for it to resume, or set mode: Observe to have it released, or"
         " remove the producer",
         refused=(
             {"spec.producers.0.featureFlag.table": "other"},
@@ -196,14 +327,36 @@ CASES = [
             {"spec.producers.0.featureFlag.nameColumn": "other"},
             {"spec.producers.0.featureFlag.dataColumn": "other"},
             {"spec.producers.0.featureFlag.writeOwner": True},
+            {"spec.producers.0": {"name": "ingestion", "configMap": {"name": "other"}}},
+            {"spec.producers.2.configMap.name": "other"},
+            {"spec.producers.2.configMap.key": "other"},
+            {"spec.producers.2.configMap.paused": "other"},
+            {"spec.producers.3.webhook.url": "https://other"},
+            {"spec.producers.3": {"name": "partner", "featureFlag": {}}},
+            {"spec.producers.4.workload.name": "other"},
+            {"spec.producers.4.workload.kind": "Deployment"},
+            {"spec.producers.5.queue.name": "other"},
+            {"spec.producers.5.queue.prefix": "other"},
+            {"spec.producers.5.queue.url": REFERENCE},
+            {"spec.producers.6.backfillJobs.table": "other"},
+            {"spec.producers.7.jobTypes.types": ["other"]},
         ),
         accepted=(
             {"spec.producers.1.featureFlag.name": "other"},  # not paused
+            # Not the place but the way to it.
+            {"spec.producers.3.webhook.secret": REFERENCE, "spec.producers.3.webhook.attempts": 1},
+            {"spec.producers.5.queue.tls": GONE},
             {"spec.producers": GONE, "spec.breakers": GONE},  # found by status.paused
-            {"spec.producers.2": {"name": "third", "featureFlag": {}}},
+            {"spec.producers.8": {"name": "another", "featureFlag": {}}},
         ),
         only_updates=True,
-        held={"ingestion": "Intended"},
+        held=dict.fromkeys(
+            (
+                *("ingestion", "api", "partner", "crawler"),
+                *("background", "backfills", "ranges"),
+            ),
+            "Intended",
+        ),
     ),
 ]
 
@@ -275,6 +428,27 @@ def test_without_a_pause_of_ours_its_place_may_change(
     policies.update(edited(current, edits))
 
 
+@pytest.mark.parametrize("producer", ["api", "partner", "crawler", "background"])
+def test_a_pause_outside_the_database_leaves_its_url_free(
+    policies: Policies, stored: Policy, producer: str
+) -> None:
+    current = held(policies, stored, {producer: "Held"})
+    policies.update(edited(current, {"spec.database.url": REFERENCE}))
+
+
+def test_a_pause_of_a_policy_without_a_login_lets_it_be_changed(policies: Policies) -> None:
+    """A rule that reads a url that is not there would be an error of its own, for every update."""
+    edits: Edits = {
+        **{"metadata.name": "without-login", "spec.database.url": GONE},
+        **{"spec.queues": [ON_REDIS], **WITHOUT_TABLES},
+        "spec.producers": [{"name": "api", "configMap": {"name": "ingest-api"}}],
+    }
+    created = policies.create(edited(everything(), edits), keep=True)
+    current = held(policies, created, {"api": "Held"})
+    policies.update(edited(current, {"spec.interval": "20s"}))
+    policies.delete("without-login")
+
+
 def test_no_other_producer_takes_the_name_of_one_that_is_still_paused(
     policies: Policies, stored: Policy
 ) -> None:
@@ -290,7 +464,7 @@ def test_no_other_producer_takes_the_name_of_one_that_is_still_paused(
 
 
 def test_every_rule_of_the_crd_has_its_example() -> None:
-    by_hand = {case.message for case in CASES}
+    by_hand = {case.message for case in CASES if case.by_rule}
     of_values = {
         rule["message"]
         for leaf in leaves(schema(), ())
