@@ -68,6 +68,7 @@ class Why(StrEnum):
     NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
     BAD_ANSWER = "BadAnswer"  # of a webhook
     AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"
+    GUARD_MISMATCH = "GuardMismatch"  # the guarded autoscaler does not scale the target
     ERROR = "Error"
 
 
@@ -344,10 +345,27 @@ class Autoscaler:
     version: str  # resourceVersion
     minimum: int
     maximum: int
-    # What we put there, if anything (annotations on the object): the maximum before, and whose.
+    # What we put there, if anything (annotations on the object): the maximum before, whose it is,
+    # and what was written. A maximum that is not `written` any more is somebody else's.
     kept_maximum: int | None = None
     token: str | None = None
-    paused: bool = False  # KEDA: autoscaling.keda.sh/paused
+    written: int | None = None
+    # The maximum (now, and the one that was kept) is the kind's default: nobody wrote it there.
+    implicit: bool = False
+    kept_implicit: bool = False
+    writer: ScaleWriter | None = None  # of the maximum
+    paused: bool = False  # KEDA: autoscaling.keda.sh/paused; nothing scales the target meanwhile
+    beside: str = ""  # another autoscaler of the same target, for a guard that is not the only one
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """The policy that has what this one names: it acts, this one does not."""
+
+    policy: str  # namespace/name
+    shared: str  # e.g. "Deployment etl-worker"
+    deleting: bool = False  # it is being deleted, but has not released everything yet
+    leaving: bool = False  # the younger one: it has not noticed yet that it has to let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +382,7 @@ class Snapshot:
     # False right after a start, until every policy was read once: what the others hold is unknown.
     claims_complete: bool = True
     # An older policy with the same target (or the same guarded autoscaler): it acts, we do not.
-    rival: str | None = None
-    # Who else scales the target. Known(None): nobody. None: not looked for (tests, Observe).
+    rival: Rival | None = None
+    # With spec.target.guard that autoscaler, else whoever else scales the target. Known(None):
+    # nobody. None: not looked for.
     autoscaler: Reading[Autoscaler | None] | None = None

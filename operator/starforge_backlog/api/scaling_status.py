@@ -100,7 +100,8 @@ class GuardStatus(StatusModel):
     """The maximum before we lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
-    """What we wrote last."""
+    """The maximum that we allow: what we wrote last, or its owner's while that is within the
+    budget. The connections of so many replicas are kept for the target."""
 
 
 class StepVerdict(StrEnum):
@@ -188,10 +189,10 @@ class Step(StatusModel):
 
 
 class ExternalWriter(StatusModel):
-    """Somebody else wrote `replicas` (P9)."""
+    """Somebody else wrote `replicas`, or in guardrail mode the autoscaler's maximum (P9)."""
 
     manager: str
-    """Who, as metadata.managedFields of the target says."""
+    """Who, as metadata.managedFields of the target (or the autoscaler) says."""
 
     replicas: int
     """What they wrote."""
@@ -263,6 +264,13 @@ class ScalingStatus(StatusModel):
 
     idle_since: AwareDatetime | None = None
     """Since when fewer replicas would be enough, without a break."""
+
+    quiet_since: AwareDatetime | None = None
+    """With minReplicas 0: since when nothing waits and nothing is in progress, without a break."""
+
+    asleep_since: AwareDatetime | None = None
+    """With minReplicas 0: since when the target sleeps, scaled to 0 by this operator. It wakes with
+    the first due job; a target that somebody else scaled to 0 stays so."""
 
     throughput_per_replica: float | None = None
     """Jobs per second that one busy replica finishes, as last measured under load."""
