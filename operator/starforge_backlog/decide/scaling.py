@@ -12,17 +12,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.laststep import judge_last_step
-from starforge_backlog.decide.need import TOLERANCE, chance, demand, need
-from starforge_backlog.decide.numbers import about
+from starforge_backlog.decide.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.ownership import yield_to_others
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
+from starforge_backlog.decide.wish import wish_of
 from starforge_backlog.snapshot import Unknown
 
 
@@ -111,7 +109,7 @@ def _busy(at: Situation) -> Situation:
 def _up(at: Situation) -> Outcome | None:
     """One step up, or the reason why not although more is needed; None when enough run."""
     replicas, target = at.workload.replicas, at.spec.target
-    wish = _wish(at)
+    wish = wish_of(at)
     if wish is None or wish.replicas <= replicas:
         return None
     at = _busy(at)
@@ -129,33 +127,6 @@ def _up(at: Situation) -> Outcome | None:
             message = f"{wish.why}, but no connections are free for one more replica now"
             return hold(at, "BudgetExhausted", message)
     return take_step(at, StepKind.UP, to, wish.why)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    replicas: int
-    why: str
-
-
-def _wish(at: Situation) -> _Wish | None:
-    """How many replicas are wanted; None when that cannot be told."""
-    replicas, scaling = at.workload.replicas, at.spec.scaling
-    if replicas < at.spec.target.min_replicas:
-        return _Wish(at.spec.target.min_replicas, f"minReplicas {at.spec.target.min_replicas}")
-    per_replica = at.before.throughput_per_replica
-    wanted = demand(at.load, scaling.drain_within)
-    needed = need(wanted, per_replica)
-    if needed is not None and wanted is not None and per_replica:
-        enough_waits = (at.load.waiting or 0) >= replicas
-        if not enough_waits or wanted <= per_replica * replicas * (1 + TOLERANCE):
-            return None
-        return _Wish(
-            needed, f"{about(wanted)} jobs/s needed at {about(per_replica)} per replica = {needed}"
-        )
-    if at.missed:
-        # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
-        return _Wish(replicas + scaling.step_up, "an objective is missed")
-    return None
 
 
 def _held(at: Situation) -> Outcome | None:
