@@ -14,6 +14,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
@@ -30,6 +31,7 @@ class Rooms:
     replicas: ReplicaWriter
     statuses: StatusWriter
     databases: DatabaseHub
+    redis: RedisHub
     queues: QueueRooms
     producers: ProducerRooms
     ledger: Ledger
@@ -39,5 +41,6 @@ class Rooms:
 
     async def close(self) -> None:
         """Close what holds connections."""
+        await self.redis.close()
         await self.databases.close()
         await self.client.close()

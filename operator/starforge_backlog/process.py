@@ -22,6 +22,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
 from starforge_backlog.report.metrics import Metrics, PolicyKey
@@ -80,7 +81,7 @@ class Process:
         """Open the port and the client, and count the policies that exist (P1)."""
         metrics, health = Metrics(), Health()
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
-        store, databases = KeyValueStore(client), DatabaseHub()
+        store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
         self._rooms = Rooms(
             clock=utc_now,
             client=client,
@@ -89,6 +90,7 @@ class Process:
             replicas=ReplicaWriter(client),
             statuses=StatusWriter(client),
             databases=databases,
+            redis=redis,
             queues=QueueRooms(databases, utc_now),
             producers=ProducerRooms(databases, utc_now),
             ledger=Ledger(),
@@ -165,4 +167,5 @@ class Process:
             return  # created anew meanwhile: what is kept by name is the new one's
         rooms.ledger.drop(key)
         rooms.databases.release(key)
+        rooms.redis.release(key)
         rooms.metrics.forget(PolicyKey(namespace, name))

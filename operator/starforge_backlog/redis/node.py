@@ -1,0 +1,151 @@
+"""The shared connection to one server: one pipeline at a time, nothing that can hang."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from starforge_backlog.redis.faults import NoTurn, RedisFault, lost_fault
+from starforge_backlog.redis.session import (
+    Answer,
+    Command,
+    Greeting,
+    Session,
+    Target,
+    open_session,
+)
+
+T = TypeVar("T")
+
+# Doublings of the delay that are counted: an outage of days must not grow a number without end.
+_MOST_DOUBLINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How long we wait for a server that misbehaves, and how often we knock."""
+
+    connect_within: timedelta = timedelta(seconds=2)
+    turn_within: timedelta = timedelta(seconds=2)  # for the pipelines of others before ours
+    # Attempts to connect are at least this far apart (every client of a restarted server
+    # reconnects at once; we must not be one more in that stampede) …
+    retry_first: timedelta = timedelta(seconds=2)
+    # … and never further than one default interval, so that recovery is seen with the next pass.
+    retry_most: timedelta = timedelta(seconds=15)
+    retry_jitter: float = 0.3  # share of the delay that is random, upwards
+
+
+class Node:
+    """One connection to one server, for all who ask it something.
+
+    While the server cannot be reached, callers get the last fault at once instead of an attempt
+    each.
+    """
+
+    def __init__(self, target: Target, pacing: Pacing) -> None:
+        self.target = target
+        self._pacing = pacing
+        self._turn = asyncio.Lock()
+        self._running: set[asyncio.Task[object]] = set()  # asyncio keeps weak references
+        self._session: Session | None = None
+        self._session_target: Target | None = None  # what the session was opened with
+        self._fault: RedisFault | None = None  # why there is no session
+        self._failures = 0  # attempts that failed, since the last that did not
+        self._retry_at = 0.0  # loop time of the next attempt, seconds
+
+    def retarget(self, target: Target) -> None:
+        """Use other credentials from the next pipeline on; they may be tried at once."""
+        if target != self.target:
+            self.target = target
+            self._fault, self._failures, self._retry_at = None, 0, 0.0
+
+    async def run(self, commands: Sequence[Command], limit: timedelta) -> list[Answer]:
+        """See `Session.run`. Raises RedisFault."""
+        return await self._in_turn(lambda session: session.run(commands, limit))
+
+    async def greeting(self) -> Greeting:
+        """What the server says of itself, after connecting where need be. Raises RedisFault."""
+        session = self._session
+        if session is not None and not session.closed and self._session_target == self.target:
+            return session.greeting
+        return await self._in_turn(_greeting_of)
+
+    async def close(self) -> None:
+        """Close the connection. The object can be used again and then connects anew."""
+        async with self._turn:
+            await self._drop()
+
+    async def _in_turn(self, ask: Callable[[Session], Awaitable[T]]) -> T:
+        await self._take_turn()
+        # Shielded: a pass that runs out of time must not cost everybody the connection. The
+        # pipeline ends at its own limit.
+        running = asyncio.create_task(self._ask(ask))
+        self._running.add(running)
+        running.add_done_callback(self._done)
+        return await asyncio.shield(running)
+
+    async def _ask(self, ask: Callable[[Session], Awaitable[T]]) -> T:
+        try:
+            return await ask(await self._connected())
+        except RedisFault as fault:
+            if self._session is None or self._session.closed:
+                self._fault = fault  # for everybody, until the next attempt to connect
+            raise
+        finally:
+            self._turn.release()
+
+    def _done(self, running: asyncio.Task[T]) -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # looked at, or asyncio logs that nobody did
+
+    async def _take_turn(self) -> None:
+        if self._fault is not None and self._session is None and self._turn.locked():
+            raise self._fault  # somebody else is trying to connect right now
+        try:
+            async with asyncio.timeout(self._pacing.turn_within.total_seconds()):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise NoTurn from None
+
+    async def _connected(self) -> Session:
+        """The open session, or a new one if it is time for an attempt. Raises RedisFault."""
+        if self._session is not None and self._session.closed:
+            await self._drop()
+        if self._session is not None and self._session_target == self.target:
+            return self._session
+        clock, target = asyncio.get_running_loop().time, self.target
+        if clock() < self._retry_at:
+            raise self._fault or lost_fault(str(target.address))
+        await self._drop()
+        self._retry_at = clock() + self._delay()
+        try:
+            fresh = await open_session(target, self._pacing.connect_within)
+        except RedisFault as fault:
+            self._retry_at = clock() + self._delay()  # anew: the attempt took its time
+            self._fault = fault
+            self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
+            raise
+        self._session, self._session_target = fresh, target
+        self._fault, self._failures = None, 0
+        return fresh
+
+    def _delay(self) -> float:
+        """Seconds between the end of an attempt and the next, growing while attempts fail."""
+        pacing = self._pacing
+        seconds = pacing.retry_first.total_seconds() * float(2**self._failures)
+        jitter = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
+        return min(seconds, pacing.retry_most.total_seconds()) * (1 + jitter)
+
+    async def _drop(self) -> None:
+        session, self._session, self._session_target = self._session, None, None
+        if session is not None:
+            await session.close()
+
+
+async def _greeting_of(session: Session) -> Greeting:
+    return session.greeting
