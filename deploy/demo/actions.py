@@ -6,7 +6,7 @@ picture and the promises below it are evidence and not an echo.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +21,8 @@ class Kind(StrEnum):
     REVERT = "revert"
     PAUSE = "pause"
     RESUME = "resume"
+    STOP = "stop"  # the background queue
+    RELEASE = "release"
     TRIP = "trip"
     PROBE = "probe"
     CLOSE = "close"
@@ -44,7 +46,13 @@ class Act:
 
 def acts(about: About, samples: Sequence[Sample]) -> tuple[Act, ...]:
     """Everything that happened, in order."""
-    found = [*steps(samples), *_flag(samples), *_breaker(samples), *_disturbance(about)]
+    found = [
+        *steps(samples),
+        *_flag(samples),
+        *_background(samples),
+        *_breaker(samples),
+        *_disturbance(about),
+    ]
     return tuple(sorted(found, key=lambda act: act.t))
 
 
@@ -64,7 +72,11 @@ def grouped(happened: Sequence[Act]) -> tuple[Act, ...]:
 
 
 def _related(first: Act, second: Act) -> bool:
-    return {first.kind, second.kind} in ({Kind.TRIP, Kind.PAUSE}, {Kind.PROBE, Kind.RESUME})
+    return {first.kind, second.kind} in (
+        {Kind.TRIP, Kind.PAUSE},
+        {Kind.PROBE, Kind.RESUME},
+        {Kind.PAUSE, Kind.STOP},
+    )
 
 
 def steps(samples: Sequence[Sample]) -> list[Act]:
@@ -120,6 +132,25 @@ def _flag(samples: Sequence[Sample]) -> list[Act]:
     return found
 
 
+def _background(samples: Sequence[Sample]) -> list[Act]:
+    found: list[Act] = []
+    last: bool | None = None
+    for sample in samples:
+        if sample.backfill is None:
+            continue
+        now = sample.backfill.stopped
+        if last is not None and now != last:
+            left = f"{sample.backfill.waiting:,} backfill jobs left"
+            kind, text = (
+                (Kind.STOP, "stops the backfill's queue")
+                if now
+                else (Kind.RELEASE, "releases the backfill's queue")
+            )
+            found.append(Act(sample.t, kind, text, left))
+        last = now
+    return found
+
+
 _BREAKER = {
     "Open": (Kind.TRIP, "opens the breaker"),
     "HalfOpen": (Kind.PROBE, "half-opens the breaker"),
@@ -153,14 +184,25 @@ def _disturbance(about: About) -> list[Act]:
 
 def pauses(samples: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
     """Spans in which the flag said paused. A gap in the readings does not end one."""
+    return _spans(samples, lambda sample: sample.flag_paused)
+
+
+def stops(samples: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
+    """Spans in which the background queue was stopped."""
+    return _spans(samples, lambda sample: sample.backfill.stopped if sample.backfill else None)
+
+
+def _spans(
+    samples: Sequence[Sample], says: Callable[[Sample], bool | None]
+) -> tuple[tuple[float, float], ...]:
     spans: list[tuple[float, float]] = []
     start: float | None = None
     last = 0.0
     for sample in samples:
         last = sample.t
-        if sample.flag_paused is True and start is None:
+        if says(sample) is True and start is None:
             start = sample.t
-        elif sample.flag_paused is False and start is not None:
+        elif says(sample) is False and start is not None:
             spans.append((start, sample.t))
             start = None
     if start is not None:

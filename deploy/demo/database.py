@@ -33,12 +33,17 @@ def passwords() -> dict[str, str]:
     return {who: secrets.token_urlsafe(18) for who in ROLES}
 
 
-def prepare(admin_url: str, chosen: Mapping[str, str]) -> None:
-    """Tables, the flag's row and the roles, in one transaction on an empty database."""
+def prepare(admin_url: str, chosen: Mapping[str, str], *more: str) -> None:
+    """Tables, the flag's row and the roles, in one transaction on an empty database.
+
+    `more` are names of further files, run last.
+    """
     with psycopg.connect(admin_url, connect_timeout=10) as connection:
         connection.execute(statement("schema"))
         literals = {who: sql.Literal(password) for who, password in chosen.items()}
         connection.execute(sql.SQL(statement("roles")).format(**literals))
+        for name in more:
+            connection.execute(statement(name))
 
 
 def url_for(admin_url: str, who: str, password: str, *, host: str | None = None) -> str:

@@ -7,15 +7,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from demo import database
+from demo.bullmq import BACKFILL_JOBS
 from demo.manifests import NAMESPACE, manifest, namespace, secret
-from demo.place import IMAGE, OPERATOR_IMAGE, Place, pod_ip
+from demo.place import IMAGE, NODE_IMAGE, OPERATOR_IMAGE, Place, pod_ip
 from demo.remote import RELEASE, RELEASE_NAMESPACE
-from demo.scenario import Scenario
+from demo.scenario import Scenario, Stack
 from demo.watch import Watch
 from local.paths import REPOSITORY
 
 CHART = REPOSITORY / "charts" / "starforge-backlog"
 READY_SECONDS = 90.0
+
+REDIS_KEYS = ("REDIS_URL", "BACKLOG_REDIS_URL")
+"""Keys of the Secret `starforge-redis`: the application's and the operator's."""
 
 KEYS = {
     "DATABASE_URL": "etl",
@@ -30,8 +34,9 @@ KEYS = {
 def everything(place: Place, scenario: Scenario, say: Callable[[str], None]) -> Watch:
     """All of it, what can be done at once at once; returns eyes that are open."""
     say("Making tables and roles, installing the operator's chart, starting the guarded system.")
+    bullmq = scenario.stack is Stack.BULLMQ
     passwords = database.passwords()
-    database.prepare(place.admin_url, passwords)
+    database.prepare(place.admin_url, passwords, *(["schema_bullmq"] if bullmq else []))
     urls = {
         key: database.url_for(
             place.admin_url, who, passwords[who], host=place.pods_reach_postgres_at
@@ -39,15 +44,19 @@ def everything(place: Place, scenario: Scenario, say: Callable[[str], None]) -> 
         for key, who in KEYS.items()
     }
     apply(place, namespace(), secret("starforge-db", urls))
+    redis_url = ""
+    if bullmq:
+        redis_url = place.start_redis()
+        apply(place, secret("starforge-redis", dict.fromkeys(REDIS_KEYS, redis_url)))
     with ThreadPoolExecutor(max_workers=2) as pool:
         chart = pool.submit(_operator, place)
         system = pool.submit(_system, place, scenario)
         chart.result()
         system.result()
-    watch = Watch(place.admin_url, place.kubeconfig)
+    watch = Watch(place.admin_url, place.kubeconfig, redis_url)
     watch.start()
     _wait_for_workers(place)
-    apply(place, manifest("policy", TRIP_WAITING=scenario.trip_waiting))
+    apply(place, _policy(place, scenario))
     watch.cluster_eye.policy_was_applied()
     say(
         f"Look on from another terminal:\n"
@@ -75,12 +84,30 @@ def _operator(place: Place) -> None:
 
 
 def _system(place: Place, scenario: Scenario) -> None:
-    values = {
+    values: dict[str, object] = {
         "IMAGE": IMAGE,
         "WEB_CONNECTIONS": scenario.web_connections,
         "JOB_MS": scenario.job_ms,
     }
-    apply(place, manifest("workloads", **values))
+    if scenario.stack is Stack.TABLE:
+        apply(place, manifest("workloads", **values))
+        return
+    values |= {"NODE_IMAGE": NODE_IMAGE, "BACKFILL_JOBS": BACKFILL_JOBS}
+    apply(place, manifest("workloads-bullmq", **values))
+
+
+def _policy(place: Place, scenario: Scenario) -> str:
+    if scenario.stack is Stack.TABLE:
+        return manifest("policy", TRIP_WAITING=scenario.trip_waiting)
+    # The API serves the application's metrics; only now its address is known.
+    prometheus = place.start_prometheus([f"{pod_ip(place.kubectl, api_pod(place))}:8080"])
+    return manifest("policy-bullmq", TRIP_WAITING=scenario.trip_waiting, PROMETHEUS_URL=prometheus)
+
+
+def api_pod(place: Place) -> str:
+    """Name of the ingestion API's pod."""
+    label = ("-l", "app=api", "-o", "jsonpath={.items[0].metadata.name}")
+    return place.kubectl("get", "pod", "-n", NAMESPACE, *label)
 
 
 def _wait_for_workers(place: Place) -> None:
@@ -94,9 +121,7 @@ def _wait_for_workers(place: Place) -> None:
 
 def clients(place: Place, scenario: Scenario) -> str:
     """Start the clients' pod; returns the address of its controls."""
-    label = ("-l", "app=api", "-o", "jsonpath={.items[0].metadata.name}")
-    api = place.kubectl("get", "pod", "-n", NAMESPACE, *label)
-    address = pod_ip(place.kubectl, api)
+    address = pod_ip(place.kubectl, api_pod(place))
     apply(place, manifest("storm", IMAGE=IMAGE, API_IP=address, SCHEDULE=scenario.schedule))
     _wait_for_pod(place, "clients")
     return place.pod_url("clients", 8080)

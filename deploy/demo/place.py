@@ -5,21 +5,39 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
 from demo import kind, remote
 from demo.manifests import NAMESPACE, manifest, namespace, secret
-from demo.scenario import MAX_CONNECTIONS
+from demo.scenario import MAX_CONNECTIONS, Stack
 from local.cluster import LocalCluster, NodeOptions, PostgresOptions
 from local.commands import Command
-from local.node.images import DEFAULT_IMAGES, python_image
+from local.errors import LocalError
+from local.node.images import DEFAULT_IMAGES, SYSTEM_PATH, LocalImage, python_image
+from local.nodejs import find_node, node_packages
 from local.paths import REPOSITORY
+from local.prometheus import PrometheusServer
+from local.redis import RedisServer
 
 IMAGE, OPERATOR_IMAGE = "starforge-demo:local", "starforge-backlog:local"
+NODE_IMAGE = "starforge-demo-node:local"
 """Tags of their own: a pulled `latest` must not be shown instead of this checkout."""
+
+
+SCRAPE_SECONDS = 1.0
+"""So short because the whole story is; 15 to 60 s is usual."""
+
+_ONLY_HERE = (
+    "this scenario needs Redis, Node.js and Prometheus, which are started on this machine alone:"
+    " run it with CLUSTER=local"
+)
+
+
+SCRIPTS = Path(__file__).parent / "node"
+"""The guarded system in Node.js: the ingestion API, the worker, the backfill."""
 
 
 class Place(Protocol):
@@ -43,12 +61,19 @@ class Place(Protocol):
     def thaw_postgres(self) -> None:
         """It answers again."""
 
+    def start_redis(self) -> str:
+        """A Redis server for this run; its URL, the same for pods and for this process."""
+
+    def start_prometheus(self, targets: Sequence[str]) -> str:
+        """A Prometheus that scrapes these addresses; its URL."""
+
 
 class Here:
     """Everything on this machine; pods are processes on loopback addresses."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, undo: contextlib.ExitStack) -> None:
         self._cluster = cluster
+        self._undo = undo
         self.run_dir = cluster.run_dir
         self.kubeconfig = cluster.kubeconfig
         self.kubectl = cluster.kubectl
@@ -67,6 +92,23 @@ class Here:
     def thaw_postgres(self) -> None:
         """Signals to a server of our own."""
         self._cluster.postgres.thaw()
+
+    def start_redis(self) -> str:
+        """A process like the others."""
+        server = RedisServer.start(self.run_dir, run=self._cluster.run)
+        self._undo.callback(server.close)
+        return server.url()
+
+    def start_prometheus(self, targets: Sequence[str]) -> str:
+        """A process like the others."""
+        server = PrometheusServer.start(
+            self.run_dir,
+            targets={"starforge": targets},
+            interval=SCRAPE_SECONDS,
+            run=self._cluster.run,
+        )
+        self._undo.callback(server.close)
+        return server.url
 
 
 class There:
@@ -98,21 +140,44 @@ class There:
         """A signal to every process of the server, from inside its container."""
         remote.signal_postgres(self.kubectl, "CONT")
 
+    def start_redis(self) -> str:
+        """See `_ONLY_HERE`."""
+        raise LocalError(_ONLY_HERE)
+
+    def start_prometheus(self, targets: Sequence[str]) -> str:
+        """See `_ONLY_HERE`."""
+        raise LocalError(_ONLY_HERE)
+
+
+def _node_image(folder: Path) -> LocalImage:
+    """This machine's Node.js in a folder of scripts, with its packages installed."""
+    node_packages(folder)
+    return LocalImage(
+        entrypoint=(str(find_node().path),), env={"PATH": SYSTEM_PATH}, workdir=str(folder)
+    )
+
 
 @contextlib.contextmanager
-def open_place(how: str) -> Iterator[Place]:
+def open_place(how: str, stack: Stack) -> Iterator[Place]:
     """Start or find it; on exit everything that was made is taken away again."""
+    if how != "local" and stack is not Stack.TABLE:
+        raise LocalError(_ONLY_HERE)
     if how == "local":
         # An image is a program of this machine here; its tag does not matter.
         images = {
             **DEFAULT_IMAGES,
             "starforge-demo": python_image(path=(REPOSITORY / "deploy",)),
         }
+        if stack is Stack.BULLMQ:
+            images["starforge-demo-node"] = _node_image(SCRIPTS)
         postgres = PostgresOptions(max_connections=MAX_CONNECTIONS)
-        with LocalCluster(
-            "demo", node=NodeOptions(images=images), postgres=postgres, existing=False
-        ) as cluster:
-            yield Here(cluster)
+        with (
+            LocalCluster(
+                "demo", node=NodeOptions(images=images), postgres=postgres, existing=False
+            ) as cluster,
+            contextlib.ExitStack() as undo,
+        ):
+            yield Here(cluster, undo)
         return
     with contextlib.ExitStack() as undo:
         if how == "kind":

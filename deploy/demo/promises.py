@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from demo.actions import Kind
-from demo.recording import Recording, Sample
+from demo.actions import Kind, stops
+from demo.recording import Backfill, Recording, Sample
 from demo.summary import Summary
 
 REACTION_SECONDS = 15.0
@@ -39,7 +39,7 @@ def _always(recording: Recording, s: Summary) -> Iterator[Promise]:
     ways = [f"{s.done:,} done", f"{s.waiting:,} waiting"]
     ways += [f"{n:,} {what}" for n, what in ((s.running, "running"), (s.failed, "failed")) if n]
     unsure = f", {s.unsure} without a clear answer" if s.unsure else ""
-    counted = f"{s.accepted:,} accepted{unsure}; {s.jobs:,} in the table = {' + '.join(ways)}"
+    counted = f"{s.accepted:,} accepted{unsure}; {s.jobs:,} in the queue = {' + '.join(ways)}"
     yield Promise("no job lost", s.lost == 0 and s.invented == 0, counted)
     yield Promise("no job done twice", s.repeated == 0, f"{s.repeated} processed again")
     yield Promise(
@@ -78,6 +78,35 @@ def _main(recording: Recording, s: Summary) -> Iterator[Promise]:
     drained = s.waiting < s.peak_waiting / 20
     yield Promise("drained", drained, f"from {s.peak_waiting:,} waiting to {s.waiting:,}")
     yield Promise("stepped down again", Kind.DOWN in kinds, f"{kinds.count(Kind.DOWN)} down-steps")
+
+
+def _bullmq(recording: Recording, s: Summary) -> Iterator[Promise]:
+    yield from _main(recording, s)
+    seen = [(x.t, x.backfill) for x in recording.samples if x.backfill is not None]
+    spans = stops(recording.samples)
+    held = sum(end - start for start, end in spans)
+    yield Promise("stopped the background queue", bool(spans), f"stopped for {held:.0f} s")
+    started = [_started(seen, start + SEEN_SECONDS, end) for start, end in spans]
+    yield Promise(
+        "nothing of it was started meanwhile",
+        bool(started) and not any(started),
+        f"{sum(started)} jobs started in {held:.0f} s",
+    )
+    last = seen[-1][1] if seen else None
+    yield Promise(
+        "released it, with every job accounted for",
+        last is not None and not last.stopped and last.all == recording.about.backfill_jobs,
+        f"{last.done:,} done + {last.running} running + {last.waiting:,} waiting"
+        f" = {recording.about.backfill_jobs:,} enqueued"
+        if last
+        else "never seen",
+    )
+
+
+def _started(seen: Sequence[tuple[float, Backfill]], start: float, end: float) -> int:
+    """Jobs that left the waiting list between two moments."""
+    inside = [backfill.waiting for t, backfill in seen if start <= t < end]
+    return inside[0] - inside[-1] if inside else 0
 
 
 def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
@@ -150,6 +179,7 @@ def _yes(value: bool | None) -> str:
 
 _SCENARIOS: dict[str, Callable[[Recording, Summary], Iterator[Promise]]] = {
     "main": _main,
+    "bullmq": _bullmq,
     "pressure": _pressure,
     "blind": _blind,
 }

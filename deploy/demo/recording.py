@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class Jobs(_Part):
-    """`queue_jobs`, counted by the demo's own connection."""
+    """The queue that is guarded, counted by the demo's own connection."""
 
     waiting: int
     running: int
@@ -31,6 +31,20 @@ class Jobs(_Part):
     def all(self) -> int:
         """Every job there is."""
         return self.waiting + self.running + self.done + self.failed
+
+
+class Backfill(_Part):
+    """The background queue, where the scenario has one."""
+
+    waiting: int
+    running: int
+    done: int
+    stopped: bool  # by its global concurrency
+
+    @property
+    def all(self) -> int:
+        """Every job there is."""
+        return self.waiting + self.running + self.done
 
 
 class Connections(_Part):
@@ -103,6 +117,7 @@ class Sample(_Part):
     t: float  # seconds since the clients started; negative before
     at: AwareDatetime
     jobs: Jobs | None = None
+    backfill: Backfill | None = None
     connections: Connections | None = None
     flag_paused: bool | None = None
     workload: Workload | None = None
@@ -120,6 +135,7 @@ class About(_Part):
     surge: int
     trip_waiting: int
     started: AwareDatetime
+    backfill_jobs: int = 0  # enqueued in the background before the story
     disturbance: str = ""  # "a stranger takes 60 connections"
     relief: str = ""  # "the stranger leaves"
     disturbed: tuple[tuple[float, float], ...] = ()  # from, until

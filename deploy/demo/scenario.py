@@ -1,4 +1,4 @@
-"""The three stories: what the clients do, who else is there, and what goes wrong when."""
+"""The four stories: what the clients do, who else is there, and what goes wrong when."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ class Trouble(StrEnum):
     FREEZE = "freeze"  # twice: while a step is tempting, and while a resume is
 
 
+class Stack(StrEnum):
+    """Where the jobs are."""
+
+    TABLE = "table"  # queue_jobs in PostgreSQL, workers in Python
+    BULLMQ = "bullmq"  # BullMQ on Redis, workers in Node.js, watched by a Prometheus
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One story."""
@@ -40,6 +47,7 @@ class Scenario:
     schedule: Schedule
     web_connections: int
     trip_waiting: int
+    stack: Stack = Stack.TABLE
     trouble: Trouble = Trouble.NONE
     trouble_seconds: float = 20.0
     ends_at_smallest: bool = False
@@ -84,6 +92,16 @@ SCENARIOS = {
             trip_waiting=2000,
             trouble=Trouble.FREEZE,
             trouble_seconds=15.0,
+        ),
+        Scenario(
+            name="bullmq",
+            title="A storm on BullMQ: the API is paused and a background queue stopped",
+            schedule=Schedule.parse("12s@12,60s@110,90s@12"),
+            # As in the main story, less 2 connections of the backfill's worker.
+            web_connections=41,
+            trip_waiting=2000,
+            stack=Stack.BULLMQ,
+            ends_at_smallest=True,
         ),
     )
 }

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demo import actions, install
+from demo.bullmq import BACKFILL_JOBS
 from demo.display import Display, clock, display
 from demo.place import Place, open_place
 from demo.promises import Promise, check
 from demo.recording import About, Recorder, Recording, Sample
-from demo.scenario import HEADROOM, PER_REPLICA, SURGE, Scenario
+from demo.scenario import HEADROOM, PER_REPLICA, SURGE, Scenario, Stack
 from demo.summary import Summary, headline, summarize
 from demo.trouble import Trouble
 from demo.watch import Watch, ask_clients
@@ -75,12 +76,13 @@ def run(scenario: Scenario, how: str, *, began: float) -> Result:
         headroom=HEADROOM,
         surge=SURGE,
         trip_waiting=scenario.trip_waiting,
+        backfill_jobs=BACKFILL_JOBS if scenario.stack is Stack.BULLMQ else 0,
         started=datetime.now(UTC),
     )
     with display(about, scenario.schedule.seconds) as show:
         show.say(f"{scenario.title} (scenario {scenario.name}).")
-        show.say(_what_starts(how))
-        with open_place(how) as place:
+        show.say(_what_starts(how, scenario.stack))
+        with open_place(how, scenario.stack) as place:
             watch = install.everything(place, scenario, show.say)
             recorder = Recorder(place.run_dir / "recording.jsonl")
             story = Story(scenario, place, watch, recorder, show, about)
@@ -94,11 +96,13 @@ def run(scenario: Scenario, how: str, *, began: float) -> Result:
         return _judge(recording, recorder.path.parent, first)
 
 
-def _what_starts(how: str) -> str:
+def _what_starts(how: str, stack: Stack) -> str:
     if how != "local":
         return f"Using the cluster of CLUSTER={how}; PostgreSQL runs in it as a pod."
+    more = ", Redis, Prometheus and Node.js workers" if stack is Stack.BULLMQ else ""
     return (
-        "Starting etcd, kube-apiserver, controller manager, scheduler, a node and PostgreSQL here. "
+        "Starting etcd, kube-apiserver, controller manager, scheduler, a node and PostgreSQL"
+        f"{more} here. "
         "Only the first time their programs are built, which takes some minutes."
     )
 
@@ -162,6 +166,7 @@ def _calm(story: Story, now: Sample) -> bool:
         s.jobs is not None
         and s.jobs.waiting < story.scenario.trip_waiting / 50
         and s.flag_paused is False
+        and not (s.backfill and s.backfill.stopped)
         and s.workload is not None
         and s.workload.replicas <= most
         for s in recent

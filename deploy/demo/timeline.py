@@ -1,14 +1,15 @@
 """The picture of a run: `python -m demo.timeline RECORDING OUT.png OUT.svg`.
 
-Four panels over one time axis, the pause as a band through all of them, and the operator's
-actions as numbers on top with a legend below: labels beside the curves collide, numbers do not.
+Four panels over one time axis (five where there is a background queue), the pause as a band through
+all of them, and the operator's actions as numbers on top with a legend below: labels beside the
+curves collide, numbers do not.
 """
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from demo.timeline_panels import (
     MUTED,
     PAPER,
     STYLE,
+    draw_backfill,
     draw_clients,
     draw_connections,
     draw_queue,
@@ -41,11 +43,20 @@ COLOURS = {
     Kind.TRIP: "#c27c00",
     Kind.PAUSE: "#c27c00",
     Kind.RESUME: "#2b8a57",
+    Kind.STOP: "#c27c00",
+    Kind.RELEASE: "#2b8a57",
     Kind.PROBE: "#2b8a57",
     Kind.CLOSE: "#2b8a57",
     Kind.DISTURBANCE: TROUBLE,
     Kind.CALM: TROUBLE,
 }
+PANELS: Sequence[tuple[float, Callable[[Any, Recording], None]]] = (
+    (1.0, draw_clients),
+    (1.7, draw_queue),
+    (1.15, draw_replicas),
+    (1.5, draw_connections),
+)
+"""Share of the height, and who fills it."""
 WIDTH_INCHES, PANEL_INCHES = 12.0, 8.2
 MARKER_SHARE = 0.018
 """Width of a number's circle as a share of the time axis."""
@@ -59,22 +70,25 @@ def draw(recording: Recording, *paths: Path, subtitle: str = "") -> None:
     rows = (len(happened) + 1) // 2
     legend = 0.35 + LINE_INCHES * rows
     head = 1.3
-    height = head + PANEL_INCHES + legend
+    panels = list(PANELS)
+    if recording.about.backfill_jobs:
+        panels.insert(2, (0.8, draw_backfill))
+    ratios = [share for share, _ in panels]
+    inches = PANEL_INCHES * sum(ratios) / sum(share for share, _ in PANELS)
+    height = head + inches + legend
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            4,
+            len(panels),
             1,
             figsize=(WIDTH_INCHES, height),
             sharex=True,
-            gridspec_kw={"height_ratios": [1.0, 1.7, 1.15, 1.5], "hspace": 0.2},
+            gridspec_kw={"height_ratios": ratios, "hspace": 0.2},
         )
         figure.subplots_adjust(
             left=0.075, right=0.865, top=1 - head / height, bottom=(legend + 0.45) / height
         )
-        draw_clients(axes[0], recording)
-        draw_queue(axes[1], recording)
-        draw_replicas(axes[2], recording)
-        draw_connections(axes[3], recording)
+        for axis, (_, fill) in zip(axes, panels, strict=True):
+            fill(axis, recording)
         _time_axis(axes, recording)
         _bands(axes, recording)
         samples = recording.samples

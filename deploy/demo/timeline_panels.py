@@ -1,4 +1,4 @@
-"""The four panels of the picture: clients, queue, replicas, connections."""
+"""The panels of the picture: clients, queue, background queue, replicas, connections."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from demo.actions import stops
 from demo.recording import Recording
 from demo.summary import rates
 
 INK, MUTED, PAPER, GRID = "#1d2733", "#66727f", "#ffffff", "#e6eaee"
 ACCEPTED, TURNED_AWAY = "#3f9b6c", "#e0a030"
 QUEUE, AGE = "#6a4fb5", "#b5698f"
+BACKGROUND = "#7a8a3c"
 REPLICAS, BUDGET = "#2f6fde", "#d64545"
 WEB, WORKERS, STRANGER, REST = "#9fb3c8", "#2f6fde", "#d64545", "#c9d3dd"
 
@@ -141,6 +143,53 @@ def _draw_age(axis: Any, recording: Recording, ts: list[float]) -> None:
         color=AGE,
         zorder=6,
     )
+
+
+def draw_backfill(axis: Any, recording: Recording) -> None:
+    """How fast the background queue is worked on, and when it is stopped."""
+    points = _speed(recording)
+    axis.fill_between(
+        [t for t, _ in points],
+        [speed for _, speed in points],
+        color=BACKGROUND,
+        alpha=0.35,
+        linewidth=0,
+        zorder=2,
+    )
+    axis.plot(
+        [t for t, _ in points], [speed for _, speed in points], color=BACKGROUND, linewidth=1.6
+    )
+    top = max((speed for _, speed in points), default=1.0)
+    axis.set_ylim(0, max(top, 1.0) * 1.45)
+    axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    _title(axis, "Backfill", "jobs / s")
+    for start, end in stops(recording.samples):
+        axis.text(
+            (start + end) / 2,
+            0.5,
+            f"stopped, {end - start:.0f} s",
+            transform=axis.get_xaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            fontweight="bold",
+            color="#8a5a00",
+        )
+    _label(axis, top / 2, "done", BACKGROUND)
+
+
+def _speed(recording: Recording, window: float = 2.5) -> list[tuple[float, float]]:
+    """(t, jobs of the background queue done per second), smoothed over a short window."""
+    counted = [(s.t, s.backfill.done) for s in recording.samples if s.backfill is not None]
+    found: list[tuple[float, float]] = []
+    start = 0
+    for t, done in counted:
+        while t - counted[start][0] > window:
+            start += 1
+        then, before = counted[start]
+        if t > then:
+            found.append((t, (done - before) / (t - then)))
+    return found
 
 
 def draw_replicas(axis: Any, recording: Recording) -> None:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 from kubernetes import client, config
 from psycopg.rows import dict_row
 from urllib3.exceptions import HTTPError
 
+from demo.bullmq import QueuesEye
 from demo.database import statement
 from demo.latest import Latest
 from demo.manifests import NAMESPACE
-from demo.recording import Clients, Connections, Jobs, Operator, Sample, Workload
+from demo.recording import Backfill, Clients, Connections, Jobs, Operator, Sample, Workload
 
 POLICY, TARGET = "etl", "etl-worker"
 SECONDS = 1.5
@@ -34,6 +36,7 @@ class DatabaseView:
     jobs: Jobs
     connections: Connections
     flag_paused: bool
+    backfill: Backfill | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class ClusterView:
 class DatabaseEye:
     """One connection of the demo's own, as a superuser: it is let in when others are not."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, queues: QueuesEye | None = None) -> None:
         self._url = url
+        self._queues = queues
         self._connection: psycopg.Connection[Any] | None = None
 
     def look(self) -> DatabaseView:
@@ -58,17 +62,28 @@ class DatabaseEye:
                 self._url, autocommit=True, connect_timeout=3, application_name="demo-recorder"
             )
         cursor = self._connection.cursor(row_factory=dict_row)
-        jobs = cursor.execute(statement("jobs")).fetchone()
         connections = cursor.execute(statement("connections")).fetchone()
         flag = self._connection.execute(statement("flag")).fetchone()
+        jobs, backfill = self._jobs(cursor)
         return DatabaseView(
-            jobs=Jobs.model_validate(jobs),
+            jobs=jobs,
             connections=Connections.model_validate(connections),
             flag_paused=bool(flag and flag[0]),
+            backfill=backfill,
         )
 
+    def _jobs(self, cursor: psycopg.Cursor[dict[str, Any]]) -> tuple[Jobs, Backfill | None]:
+        if self._queues is None:
+            return Jobs.model_validate(cursor.execute(statement("jobs")).fetchone()), None
+        # The queue first: a job that ends in between is counted twice for a second, and not lost.
+        seen = self._queues.look()
+        done = cursor.execute(statement("jobs_done")).fetchone() or {}
+        return seen.jobs(done["done"], done["repeated"]), seen.backfill(done["backfill_done"])
+
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connections back."""
+        if self._queues is not None:
+            self._queues.close()
         if self._connection is not None:
             self._connection.close()
 
@@ -146,10 +161,12 @@ def ask_clients(url: str, path: str = "/counts", *, post: bool = False) -> Clien
 class Watch:
     """All three, and one sample out of what they saw last."""
 
-    def __init__(self, database_url: str, kubeconfig: Path) -> None:
+    def __init__(self, database_url: str, kubeconfig: Path, redis_url: str = "") -> None:
         self.cluster_eye = ClusterEye(kubeconfig)
-        eye = DatabaseEye(database_url)
-        self._database = Latest("database", eye.look, expected=(psycopg.Error,), close=eye.close)
+        eye = DatabaseEye(database_url, QueuesEye(redis_url) if redis_url else None)
+        self._database = Latest(
+            "database", eye.look, expected=(psycopg.Error, redis.RedisError), close=eye.close
+        )
         self._cluster = Latest(
             "cluster",
             self.cluster_eye.look,
@@ -197,6 +214,7 @@ class Watch:
             t=round(t, 2),
             at=datetime.now(UTC),
             jobs=database.jobs if database else None,
+            backfill=database.backfill if database else None,
             connections=database.connections if database else None,
             flag_paused=database.flag_paused if database else None,
             workload=cluster.workload if cluster else None,
