@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from starforge_backlog.access import Access
+from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Rooms
@@ -17,6 +18,7 @@ from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import CONFLICT, Failed, Result, Written, located
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.snapshot import Unknown, Why
 
@@ -71,7 +73,11 @@ async def _scale(rooms: Rooms, policy: Policy, action: ScaleTo, access: Access) 
 
 
 async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) -> Paused | Failed:
-    found = await _find(rooms, policy, action.producer, None, access)
+    entries = rooms.statuses.current(policy.body).paused
+    entry = next((e for e in entries if e.producer == action.producer), None)
+    # Where the spec says: an entry that was refused may name the place that the spec corrects.
+    producer = policy.spec.producer(action.producer)
+    found = await _find(rooms, policy, producer, action.producer, entry, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
     pausing = found.pause(
@@ -88,7 +94,9 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
 async def _resume(
     rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
 ) -> Resumed | Failed:
-    found = await _find(rooms, policy, held.producer, held, access)
+    # Where the status says the pause is (the spec may have changed since); else in the spec.
+    producer = located(held) or policy.spec.producer(held.producer)
+    found = await _find(rooms, policy, producer, held.producer, held, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
     # Without a version (killed between intent and result) the mark at its place proves the pause.
@@ -98,16 +106,15 @@ async def _resume(
 
 
 async def _find(
-    rooms: Rooms, policy: Policy, name: str, held: PauseStatus | None, access: Access
+    rooms: Rooms,
+    policy: Policy,
+    producer: Producer | None,
+    name: str,
+    entry: PauseStatus | None,
+    access: Access,
 ) -> Pausable | Unknown:
-    """Where the status says the pause is (the spec may have changed since); else in the spec.
-
-    Where both name the same place, the spec's way to it: a login that was corrected must count.
-    """
-    producer, kept = policy.spec.producer(name), located(held) if held is not None else None
-    if kept is not None and (producer is None or producer.place != kept.place):
-        producer = kept
     if producer is None:
         message = f"neither the policy nor its status says where producer {name} is"
         return Unknown(Why.NOT_CONFIGURED, message, rooms.clock())
-    return await access.deadline.keep(rooms.producers.find(producer, access), access.late)
+    holder = Holder(policy.uid, name, entry)
+    return await access.deadline.keep(rooms.producers.find(producer, access, holder), access.late)

@@ -14,7 +14,9 @@ from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.context import Rooms
+from starforge_backlog.outcome import entry_of
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.holder import Holder
 from starforge_backlog.snapshot import (
     DatabaseReading,
     Known,
@@ -48,7 +50,7 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
         deadline.keep(target, (late, late)),
         _database(rooms, policy, access),
         asyncio.gather(*(_queue(rooms, policy, queue, access) for queue in spec.queues)),
-        asyncio.gather(*(_producer(rooms, producer, access) for producer in spec.producers)),
+        asyncio.gather(*(_producer(rooms, policy, p, access) for p in spec.producers)),
     )
     reading, login = database
     return Snapshot(
@@ -101,9 +103,14 @@ async def _queue(rooms: Rooms, policy: Policy, queue: Queue, access: Access) -> 
     return await access.deadline.keep(reading, unread(access.late))
 
 
-async def _producer(rooms: Rooms, producer: Producer, access: Access) -> Reading[ProducerReading]:
+async def _producer(
+    rooms: Rooms, policy: Policy, producer: Producer, access: Access
+) -> Reading[ProducerReading]:
+    entries = rooms.statuses.current(policy.body).paused
+    holder = Holder(policy.uid, producer.name, entry_of(producer, entries))
+
     async def read() -> Reading[ProducerReading]:
-        found = await rooms.producers.find(producer, access)
+        found = await rooms.producers.find(producer, access, holder)
         return found if isinstance(found, Unknown) else await found.read()
 
     return await access.deadline.keep(read(), access.late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,6 +93,15 @@ def locate(
     return status.model_copy(update={"paused": tuple(with_place(e) for e in status.paused)})
 
 
+def entry_of(producer: Producer, entries: Iterable[PauseStatus]) -> PauseStatus | None:
+    """The entry of a producer: by its name, or by its place when it had another name before."""
+    kept = tuple(entries)
+    way, place = producer.way
+    text = place.model_dump_json(by_alias=True)
+    named = next((entry for entry in kept if entry.producer == producer.name), None)
+    return named or next((entry for entry in kept if entry.locator.get(way) == text), None)
+
+
 def located(entry: PauseStatus) -> Producer | None:
     """Where `locate` said that the producer is; None for an entry without a place."""
     for way, text in entry.locator.items():
@@ -130,7 +140,7 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
                 "by": "us",
                 "version": paused.version,
                 "previous": paused.previous,
-                "message": "",
+                "message": paused.message,
             }
         case PauseOutcome.ALREADY_PAUSED:
             update = {

@@ -44,6 +44,15 @@ class BackfillJobs(Model):
     paused: StatusWord = "paused"
     """Word of a backfill that is paused."""
 
+    progress_columns: Annotated[tuple[Identifier, ...], words(8)] = (
+        "processed_count",
+        "error_count",
+        "last_checkpoint",
+    )
+    """Columns that a backfill writes as it goes. The batch that is under way when it is paused
+    still writes them; a row of which nothing else changed since is still as our pause left it, and
+    is resumed. Columns that the table has not got do no harm."""
+
     audit_table: TableName | None = None
     """Table like StarForge's audit_logs(action, metadata jsonb) into which each pause and resume is
     written in the same statement. With it a pause is proven even when the operator is killed in

@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
 
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
+
+T = TypeVar("T")
+
+
+class SharedReading(Generic[T]):
+    """One reading for all who ask while it is young."""
+
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, T]], max_age: timedelta) -> None:
+        self._read = read
+        self._max_age = max_age.total_seconds()
+        self._last: asyncio.Task[T] | None = None
+        self._asked_at = asyncio.get_running_loop().time()
+
+    def idle_since(self) -> float:
+        """Loop time of the last question."""
+        return self._asked_at
+
+    async def read(self) -> T:
+        """The state, as read within the last moments."""
+        now = asyncio.get_running_loop().time()
+        if self._last is None or (self._last.done() and now - self._asked_at > self._max_age):
+            self._last = asyncio.create_task(self._read())
+            self._asked_at = now
+        # Shielded: one pass that runs out of time must not cancel what the others wait for.
+        return await asyncio.shield(self._last)
+
+    def forget(self) -> None:
+        """Something was written: all earlier readings are old, also one that is under way."""
+        self._last = None
 
 
 class SharedProducer:
@@ -18,22 +49,15 @@ class SharedProducer:
 
     def __init__(self, producer: Pausable, max_age: timedelta) -> None:
         self._producer = producer
-        self._max_age = max_age.total_seconds()
-        self._last: asyncio.Task[Reading[ProducerReading]] | None = None
-        self._asked_at = asyncio.get_running_loop().time()
+        self._shared = SharedReading(producer.read, max_age)
 
     def idle_since(self) -> float:
         """Loop time of the last question."""
-        return self._asked_at
+        return self._shared.idle_since()
 
     async def read(self) -> Reading[ProducerReading]:
         """Its state, as read within the last moments."""
-        now = asyncio.get_running_loop().time()
-        if self._last is None or (self._last.done() and now - self._asked_at > self._max_age):
-            self._last = asyncio.create_task(self._producer.read())
-            self._asked_at = now
-        # Shielded: one pass that runs out of time must not cancel what the others wait for.
-        return await asyncio.shield(self._last)
+        return await self._shared.read()
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
@@ -42,11 +66,11 @@ class SharedProducer:
         try:
             return await self._producer.pause(owner=owner, token=token, at=at, why=why, plan=plan)
         finally:
-            self._last = None
+            self._shared.forget()
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """See `Pausable.resume`."""
         try:
             return await self._producer.resume(token=token, version=version, previous=previous)
         finally:
-            self._last = None
+            self._shared.forget()

@@ -1,0 +1,30 @@
+-- Promise: one bounded batch of waiting jobs of these types becomes due far in the future, first in
+-- line first, in one statement; run again it goes on with the others, and a job that is held
+-- already is out of its range.
+--
+-- SKIP LOCKED: a row that a worker claims at this moment is the worker's. The range is asked again
+-- with the lock, because the row may have been claimed, held or rescheduled since our snapshot.
+-- Nothing else of the row changes, so that taking the hours off again leaves no trace.
+-- {table} and columns are identifiers of the policy.
+WITH line AS MATERIALIZED (
+    SELECT job.{id} AS id
+      FROM {table} AS job
+     WHERE job.{status} IN ({words}) AND job.{type} IN ({types}) AND {in_range}
+     ORDER BY job.{due}
+     LIMIT %(most)s
+), picked AS MATERIALIZED (
+    SELECT job.{id} AS id
+      FROM {table} AS job
+     WHERE job.{id} IN (SELECT id FROM line)
+       AND job.{status} IN ({words}) AND job.{type} IN ({types}) AND {in_range}
+       FOR UPDATE OF job SKIP LOCKED
+), written AS (
+    UPDATE {table} AS job
+       SET {due} = job.{due} + make_interval(hours => %(hours)s)
+      FROM picked
+     WHERE job.{id} = picked.id
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM line) AS seen,
+       (SELECT count(*) FROM picked) AS picked,
+       (SELECT count(*) FROM written) AS written

@@ -1,0 +1,64 @@
+"""What producers that are many rows of a table have in common: names, and faults with a mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from psycopg import sql
+
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.snapshot import Unknown, Why
+
+# What a table says to a write or a comparison that it cannot take, by SQLSTATE. `{place}` and
+# `{field}` are filled in by the caller.
+CHECK_REFUSED = "23514"
+NOT_NULL = "23502"
+NO_SUCH_WORD = "22P02"  # a word that the column's enum does not have
+NO_SUCH_COLUMN = "42703"
+OTHER_TYPE = frozenset({"42883", "42804", "42846"})  # no such operator, cannot be cast
+
+
+def table_name(table: str) -> sql.Identifier:
+    """A table of a spec, as `table` or `schema.table`."""
+    return sql.Identifier(*table.split("."))
+
+
+def column(name: str) -> sql.Composed:
+    """A column of the row that the `.sql` files call `job`."""
+    return sql.SQL("job.{}").format(sql.Identifier(name))
+
+
+def listed(words: Iterable[str]) -> sql.Composed:
+    """Words as literals. Without a cast they take the column's type, also that of an enum."""
+    return sql.SQL(", ").join(sql.Literal(word) for word in words)
+
+
+def refusal(fault: DatabaseFault, mends: Mapping[str, str]) -> str | None:
+    """The sentence for a fault that no second try mends; None for those that pass."""
+    return mends.get(fault.sqlstate)
+
+
+def unknown(fault: DatabaseFault, place: str, mends: Mapping[str, str], at: datetime) -> Unknown:
+    """The fault as a reading."""
+    said = refusal(fault, mends)
+    if said is None:
+        return Unknown(fault.why, f"{fault.message} ({place}.)", at)
+    why = fault.why if fault.why is not Why.ERROR else Why.BAD_SHAPE
+    return Unknown(why, said, at)
+
+
+def swallowed(place: str, at: datetime) -> Unknown:
+    """A write that returned nothing."""
+    message = (
+        f"The UPDATE of {place} changed nothing; a trigger or a row-level security policy swallows"
+        " it. Let the operator's role write these rows."
+    )
+    return Unknown(Why.NO_PERMISSION, message, at)
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few, for a sentence."""
+    found = sorted(names)
+    rest = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + rest
