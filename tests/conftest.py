@@ -11,6 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.node.bull import Bull, BullError
+from tests.node.shared import BullProcesses
 
 from local.errors import LocalError
 from local.postgres import PostgresServer
@@ -61,6 +63,9 @@ def free_redis_databases() -> deque[int]:
 def redis_url(redis_server: RedisServer, free_redis_databases: deque[int]) -> Iterator[str]:
     """The URL of a database, empty, that this test has for itself."""
     database = free_redis_databases.popleft()
+    with redis_server.client(database) as client:
+        # A worker of the test before may have written once more while it was being closed.
+        client.flushdb()
     yield redis_server.url(database)
     with redis_server.client(database) as client:
         client.flushdb()
@@ -83,3 +88,28 @@ def start_prometheus(
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def bull_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BullProcesses]:
+    processes = BullProcesses(tmp_path_factory.mktemp("bull"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def bull(bull_processes: BullProcesses) -> Iterator[Bull]:
+    """The real BullMQ of Node.js, for tests marked `node`. What a test opens, this closes.
+
+    Tests that kill or freeze it start their own: `Bull.start(tmp_path)`.
+    """
+    try:
+        process = bull_processes.get()
+    except LocalError as error:
+        pytest.fail(f"Node.js with BullMQ did not start: {error}", pytrace=False)
+    yield process
+    try:
+        process.close_all()
+    except BullError:
+        # It waits for a Redis that is gone; the next test gets another.
+        process.kill()

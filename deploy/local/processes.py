@@ -64,8 +64,12 @@ def spawn(
     cwd: Path | None = None,
     user: str | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
+    pipes: bool = False,
 ) -> Child:
-    """Start a program that gets `death_signal` when this process ends, however it ends."""
+    """Start a program that gets `death_signal` when this process ends, however it ends.
+
+    With `pipes` its input and output are ours, and only its errors go to the log.
+    """
     command = [
         *(sys.executable, "-I", "-S", str(TRAMPOLINE)),
         *(str(os.getpid()), str(int(death_signal)), user or "-"),
@@ -77,9 +81,9 @@ def spawn(
         with log.open("ab") as out:
             return subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else out,
+                stderr=out if pipes else subprocess.STDOUT,
                 env=dict(os.environ if env is None else env),
                 cwd=cwd,
                 process_group=0,
