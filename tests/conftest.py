@@ -14,6 +14,7 @@ import pytest
 from tests.node.bull import Bull, BullError
 from tests.node.shared import BullProcesses
 
+from local.cluster import LocalCluster
 from local.errors import LocalError
 from local.postgres import PostgresServer
 from local.prometheus import PrometheusServer
@@ -113,3 +114,24 @@ def bull(bull_processes: BullProcesses) -> Iterator[Bull]:
     except BullError:
         # It waits for a Redis that is gone; the next test gets another.
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    """A real API server, controllers, scheduler and node, for tests marked `cluster`."""
+    local = LocalCluster("test")
+    try:
+        local.start()
+    except LocalError as error:
+        pytest.fail(f"the local cluster did not start: {error}", pytrace=False)
+    yield local
+    local.stop()
+
+
+@pytest.fixture
+def namespace(cluster: LocalCluster) -> Iterator[str]:
+    """Deleted without waiting: the next test has another one."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,130 @@
+"""The one session for calls to systems that a policy names."""
+
+from __future__ import annotations
+
+import ssl
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+from yarl import URL
+
+from starforge_backlog import __version__
+from starforge_backlog.api import FIELD_MANAGER
+from starforge_backlog.http.faults import HttpFault, fault_of
+from starforge_backlog.snapshot import Why
+
+# Calls in flight at once: a handful of APIs, each asked once per interval.
+POOL_SIZE = 32
+# ... and to one of them: more would be a burst of our own making.
+PER_HOST = 4
+CONNECT_TIMEOUT_SECONDS = 2.0
+# What is asked for fits in a hundred bytes. A page of HTML is cut here: it is no answer anyway.
+BODY_BYTES = 16 * 1024
+# Making a context reads the machine's certificates (10 ms): as many authorities are kept.
+CONTEXTS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to trust over TLS."""
+
+    ca: str | None = None  # certificates (PEM); None: the image's
+    server_name: str | None = None  # name in the certificate; None: the host of the URL
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Headers may hold secrets."""
+
+    method: str
+    url: str
+    seconds: float  # longest time, connecting included
+    trust: Trust = Trust()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes  # at most BODY_BYTES
+    location: str = ""  # where a 3xx points at
+
+
+class HttpCaller:
+    """Sends calls. Redirects are not followed: what is signed for one place goes to no other."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: OrderedDict[str | None, ssl.SSLContext] = OrderedDict()
+
+    async def send(self, call: Call) -> Answer:
+        """The answer. Raises HttpFault when there is none."""
+        host = host_of(call.url)
+        context = self._context(call.trust.ca)
+        try:
+            async with self._open().request(
+                call.method,
+                URL(call.url, encoded=True),
+                headers={**call.headers, "Accept-Encoding": "identity"},
+                data=call.body or None,
+                timeout=aiohttp.ClientTimeout(
+                    total=call.seconds, sock_connect=CONNECT_TIMEOUT_SECONDS
+                ),
+                ssl=context,
+                server_hostname=call.trust.server_name,
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response.content)
+                return Answer(response.status, body, response.headers.get("Location", ""))
+        except (OSError, TimeoutError, aiohttp.ClientError) as error:
+            raise fault_of(host, error, call.seconds) from error
+
+    async def close(self) -> None:
+        """Close the connections. A later call opens them anew."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=POOL_SIZE, limit_per_host=PER_HOST),
+                headers={"User-Agent": f"{FIELD_MANAGER}/{__version__}"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A proxy or a ~/.netrc of the environment would see, or add, credentials.
+                trust_env=False,
+            )
+        return self._session
+
+    def _context(self, ca: str | None) -> ssl.SSLContext:
+        """Kept, because a connection is only used again under the same context."""
+        context = self._contexts.pop(ca, None)
+        if context is None:
+            try:
+                context = ssl.create_default_context(cadata=ca)
+            except (ssl.SSLError, ValueError) as error:
+                message = "tls.ca holds no certificates in PEM; write the authority's anew"
+                raise HttpFault(Why.SECRET_MALFORMED, message) from error
+        self._contexts[ca] = context
+        while len(self._contexts) > CONTEXTS_KEPT:
+            self._contexts.popitem(last=False)
+        return context
+
+
+def host_of(url: str) -> str:
+    """Host and port, for messages."""
+    return URL(url, encoded=True).authority
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > BODY_BYTES:
+            break
+    return bytes(body[:BODY_BYTES])

@@ -1,0 +1,68 @@
+"""What can go wrong with a call, as a reason and a sentence with the mend."""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+
+from starforge_backlog.snapshot import Why
+
+# Foreign words are quoted up to here.
+QUOTED_CHARACTERS = 120
+
+
+class HttpFault(Exception):
+    """There is no answer. `message` is a sentence with the mend; it holds no secret."""
+
+    def __init__(self, why: Why, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+        self.message = message
+
+
+def fault_of(host: str, error: Exception, seconds: float) -> HttpFault:
+    """Translate what the client raised."""
+    match error:
+        case TimeoutError():
+            return HttpFault(
+                Why.TIMEOUT, f"{host} did not answer within {seconds:g} s; it may have acted"
+            )
+        case aiohttp.ClientConnectorDNSError():
+            return HttpFault(
+                Why.HOST_UNKNOWN, f"there is no host {host}; correct the url, or mend its DNS name"
+            )
+        case aiohttp.ClientConnectorCertificateError():
+            return HttpFault(
+                Why.TLS_FAILED,
+                f"the certificate of {host} is not trusted ({_certificate(error)}); renew it, or"
+                " set tls.ca (its authority) or tls.serverName (its name)",
+            )
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return HttpFault(
+                Why.TLS_FAILED,
+                f"{host} speaks no TLS that we understand ({quoted(str(error))}); correct the url",
+            )
+        case aiohttp.ClientConnectorError():
+            return HttpFault(
+                Why.UNREACHABLE, f"{host} cannot be reached ({error.os_error.strerror})"
+            )
+        case _:
+            return HttpFault(
+                Why.UNREACHABLE,
+                f"{host} broke the connection off ({type(error).__name__}); it may have acted",
+            )
+
+
+def quoted(text: str) -> str:
+    """Foreign text on one line, cut."""
+    one_line = " ".join(text.split())
+    if len(one_line) <= QUOTED_CHARACTERS:
+        return one_line
+    return one_line[: QUOTED_CHARACTERS - 1] + "…"
+
+
+def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    said = getattr(cause, "verify_message", "") or str(cause)
+    return quoted(said)

@@ -1,0 +1,144 @@
+"""Calls to one webhook: made, signed, sent, repeated, and their answers checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starforge_backlog.clock import Clock
+from starforge_backlog.http.caller import Call, HttpCaller, Trust, host_of
+from starforge_backlog.http.faults import HttpFault
+from starforge_backlog.producers.webhook_wire import (
+    InForce,
+    Wrong,
+    headers_of,
+    path_of,
+    signature,
+    understood,
+)
+from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+
+# All calls of one pause or resume together; the effects of a pass have 5 s.
+EXCHANGE_SECONDS = 4.5
+# Wait before the second attempt, and twice that before the third: a restart of one of the API's
+# pods is over, or seen by its load balancer, in about that time.
+BACKOFF_SECONDS = 0.2
+# An attempt with less time than this would only find out that it has none.
+SHORTEST_ATTEMPT_SECONDS = 0.1
+
+_TRANSIENT = frozenset({Why.TIMEOUT, Why.UNREACHABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An API with everything that a call to it needs, its secrets read."""
+
+    url: str
+    readable: bool
+    seconds: float
+    attempts: int
+    trust: Trust
+    secret: str | None = field(default=None, repr=False)
+    bearer: str | None = field(default=None, repr=False)
+
+
+class WebhookCalls:
+    """One endpoint: makes, signs and sends the calls, and checks what comes back."""
+
+    def __init__(self, caller: HttpCaller, endpoint: Endpoint, clock: Clock) -> None:
+        self.clock = clock
+        self.readable = endpoint.readable
+        self.host = host_of(endpoint.url)
+        self._caller = caller
+        self._endpoint = endpoint
+
+    async def read(self) -> Reading[InForce]:
+        """What is in force now; one attempt, the next pass is the next."""
+        at = self.clock()
+        if not self.readable:
+            message = f"webhook.readable is false: the API at {self.host} is not asked how it is"
+            return Unknown(Why.NOT_CONFIGURED, message, at)
+        try:
+            return Known(await self.exchange().get(), at)
+        except NoAnswer as no:
+            return no.unknown
+
+    def exchange(self) -> Exchange:
+        """Calls that belong together, under one time limit."""
+        return Exchange(self, asyncio.get_running_loop().time() + EXCHANGE_SECONDS)
+
+    def bad(self, what: str) -> Unknown:
+        """An answer that says something else than what was asked for."""
+        return self._unknown(Why.BAD_ANSWER, what)
+
+    async def attempt(
+        self, method: str, body: bytes, key: str | None, seconds: float
+    ) -> InForce | Wrong:
+        """One signed call."""
+        endpoint = self._endpoint
+        signed = body or path_of(endpoint.url).encode()
+        sign = signature(endpoint.secret, signed, self.clock()) if endpoint.secret else None
+        headers: Mapping[str, str] = headers_of(signed=sign, bearer=endpoint.bearer, key=key)
+        limit = min(seconds, endpoint.seconds)
+        try:
+            answer = await self._caller.send(
+                Call(method, endpoint.url, limit, endpoint.trust, headers, body)
+            )
+        except HttpFault as fault:
+            return Wrong(fault.why, fault.message, passing=fault.why in _TRANSIENT)
+        return understood(answer)
+
+    @property
+    def attempts(self) -> int:
+        """Attempts of one POST."""
+        return self._endpoint.attempts
+
+    def no_answer(self, wrong: Wrong) -> NoAnswer:
+        """The last attempt's fault."""
+        return NoAnswer(self._unknown(wrong.why, wrong.message))
+
+    def _unknown(self, why: Why, what: str) -> Unknown:
+        # An API in debug mode may answer with the request that it got.
+        for secret in (self._endpoint.secret, self._endpoint.bearer):
+            what = what.replace(secret, "…") if secret else what
+        return Unknown(why, f"The API at {self.host}: {what}.", self.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The calls of one pause or resume."""
+
+    calls: WebhookCalls
+    until: float  # loop time
+
+    async def get(self) -> InForce:
+        """What is in force."""
+        return await self._call("GET", b"", None, attempts=1)
+
+    async def post(self, body: bytes, key: str) -> InForce:
+        """Ask for a change; the answer is what is in force then. Repeated under one key."""
+        return await self._call("POST", body, key, attempts=self.calls.attempts)
+
+    async def _call(self, method: str, body: bytes, key: str | None, *, attempts: int) -> InForce:
+        for number in range(1, attempts + 1):
+            got = await self.calls.attempt(method, body, key, self._left())
+            if isinstance(got, InForce):
+                return got
+            pause = BACKOFF_SECONDS * number
+            enough = self._left() > pause + SHORTEST_ATTEMPT_SECONDS
+            if not got.passing or number == attempts or not enough:
+                raise self.calls.no_answer(got)
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _left(self) -> float:
+        return max(self.until - asyncio.get_running_loop().time(), SHORTEST_ATTEMPT_SECONDS)
+
+
+class NoAnswer(Exception):
+    """There is no answer that says what is in force."""
+
+    def __init__(self, unknown: Unknown) -> None:
+        super().__init__(unknown.message)
+        self.unknown = unknown
