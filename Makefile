@@ -6,6 +6,7 @@ CLUSTER ?= local
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+NO_SERVERS := not (postgres or redis or prometheus or node or pgbouncer or cluster)
 LOCKS := runtime dev go postgres redis redis62 node
 
 # Two source roots that are never installed, so that what runs is what is checked out.
@@ -28,13 +29,13 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
-test: tools ## every test, on a real API server, PostgreSQL and workers (about 15 minutes)
+test: tools ## every test, on real servers and workers (about 15 minutes)
 	@$(PY) -m pytest
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest tests/unit -m "$(NO_SERVERS)"
 
-tools: $(INSTALLED) ## build the local cluster's programs, once per user
+tools: $(INSTALLED) ## build and install the programs that tests and demo start, once per user
 	@$(PY) -m local.build
 
 lint: $(INSTALLED) ## ruff, its formatting, and the layers

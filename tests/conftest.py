@@ -16,6 +16,7 @@ from tests.node.shared import BullProcesses
 
 from local.cluster import LocalCluster
 from local.errors import LocalError
+from local.pgbouncer import NoPgBouncerError, PgBouncer
 from local.postgres import PostgresServer
 from local.prometheus import PrometheusServer
 from local.redis import DATABASES, RedisServer
@@ -42,6 +43,24 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     yield postgres_server.url(database=name)
     with psycopg.connect(postgres_server.url(), autocommit=True) as admin:
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def start_pgbouncer(postgres_server: PostgresServer) -> Iterator[Callable[..., PgBouncer]]:
+    """`PgBouncer.start` before `postgres_server`, for tests marked `pgbouncer`."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> PgBouncer:
+            try:
+                pool = PgBouncer.start(postgres_server, **options)
+            except NoPgBouncerError as error:
+                pytest.skip(str(error))
+            except LocalError as error:
+                pytest.fail(f"PgBouncer did not start: {error}", pytrace=False)
+            stack.callback(pool.close)
+            return pool
+
+        yield start
 
 
 @pytest.fixture(scope="session")

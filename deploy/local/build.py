@@ -1,4 +1,4 @@
-"""Build the control plane once per user: `python -m local.build`.
+"""Build and install every program of this package once per user: `python -m local.build`.
 
 The result is keyed by everything that goes into it, so a changed `go.sum` is a new folder and an
 old checkout finds its own again. Nothing is built that `KUBEBUILDER_ASSETS` already has.
@@ -21,9 +21,11 @@ from pathlib import Path
 from local.errors import LocalError
 from local.go import find_go
 from local.locks import exclusive
-from local.paths import cache_dir
+from local.nodejs import PACKAGES, find_node, node_packages
+from local.paths import REPOSITORY, cache_dir
 from local.progress import bar, say
-from local.tools import CONTROL_PLANE, ToolSet
+from local.redis_programs import find_redis, find_redis_62
+from local.tools import CONTROL_PLANE, PROMETHEUS, ToolSet
 
 ASSETS = "KUBEBUILDER_ASSETS"
 
@@ -188,10 +190,25 @@ def _goarch() -> str:
     return {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
+def everything() -> dict[str, Path]:
+    """All programs and packages that a test or the demo may start, in the order of their waits."""
+    found = ensure(CONTROL_PLANE.packages)
+    found |= ensure(PROMETHEUS.packages, PROMETHEUS)
+    found["redis-server"] = find_redis().path
+    try:
+        found["redis-server 6.2"] = find_redis_62().path
+    except LocalError as error:
+        say(f"the tests on the oldest Redis will be skipped: {error}")
+    found["node"] = find_node().path
+    for folder in PACKAGES:
+        found[f"npm {folder.relative_to(REPOSITORY)}"] = node_packages(folder).resolve()
+    return found
+
+
 def main() -> int:
     started = time.monotonic()
     try:
-        found = ensure(CONTROL_PLANE.packages)
+        found = everything()
     except LocalError as error:
         say(str(error))
         return 1
