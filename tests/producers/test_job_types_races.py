@@ -1,0 +1,154 @@
+"""Operators that are killed, workers that claim, and a person who reschedules, all at once: every
+job is worked on exactly once, and every due time is what its owner made it (P4, P5, P6)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from tests.producers.killing import nursery
+from tests.producers.table import Hands, Operators, own_database, settled
+from tests.queues.schemas import MODEL
+
+from local.postgres import PostgresServer
+from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
+
+KILLS = 80
+BATCH = 40  # small, so that a kill meets a pause or a release half way
+JOBS = 3_000
+
+# What is due when is kept in the payload by whoever decides it.
+TRUTH = "(payload ->> 'due')::timestamptz"
+FILL = f"""
+INSERT INTO queue_jobs (type, run_after, payload)
+SELECT (ARRAY['backfill_range', 'process_snapshot'])[1 + n % 2], due, jsonb_build_object('due', due)
+  FROM (SELECT n, now() - n * interval '17.000123 s' AS due
+          FROM generate_series(1, {JOBS}) AS n) AS jobs
+"""
+DONE = "CREATE TABLE jobs_done (job uuid NOT NULL, due timestamptz NOT NULL)"
+# As workers of such tables do: claim, work, and say so in one transaction.
+WORK = """
+WITH claimed AS (
+    SELECT id FROM queue_jobs WHERE status = 'pending' AND run_after <= now()
+     ORDER BY run_after LIMIT 1 FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE queue_jobs j SET status = 'done', updated_at = now() FROM claimed c WHERE j.id = c.id
+    RETURNING j.id, j.run_after
+)
+INSERT INTO jobs_done SELECT id, run_after FROM moved RETURNING job
+"""
+# A person brings a job forward, held or not.
+RESCHEDULE = """
+WITH chosen AS (
+    SELECT id FROM queue_jobs WHERE status = 'pending' AND payload ->> 'by' IS NULL
+     ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE queue_jobs j
+   SET run_after = '2026-01-01', payload = jsonb_build_object('due', '2026-01-01', 'by', 'alice')
+  FROM chosen c WHERE j.id = c.id
+"""
+
+LIFE = f"""
+from datetime import timedelta
+from starforge_backlog.api.pausing import JobTypes
+from starforge_backlog.clock import utc_now
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.url import parse_url
+from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.job_types import JobTypesProducer
+
+async def live(name, url, uid):
+    producer = JobTypesProducer(
+        Database(parse_url(url)), JobTypes(types=("backfill_range",)), utc_now,
+        shared_for=timedelta(), batch={BATCH})
+    held = producer.held_by(Holder(uid, "etl"))
+    for n in range(10000):
+        token = f"{{uid}}/etl/2026-{{name}}-{{n}}"
+        say(token)
+        got = await held.pause(owner="ns/etl", token=token, at=utc_now())
+        await held.resume(token=token, version=got.version, previous=got.previous)
+"""
+
+
+@pytest.fixture(scope="module")
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    with own_database(postgres_server) as own:
+        yield own
+
+
+@pytest.fixture
+def hands(url: str) -> Iterator[Hands]:
+    with psycopg.connect(url, autocommit=True) as session:
+        person = Hands(session)
+        person.fresh()
+        person.run(*MODEL, DONE, FILL)
+        yield person
+
+
+@pytest.fixture
+async def operators(url: str) -> AsyncIterator[Operators]:
+    made = Operators(url)
+    yield made
+    await made.close()
+
+
+async def _work(url: str, over: asyncio.Event, pause: float) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+        while not over.is_set():
+            await session.execute(WORK)
+            await asyncio.sleep(pause)
+
+
+async def _reschedule(url: str, over: asyncio.Event) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+        while not over.is_set():
+            await session.execute(RESCHEDULE)
+            await asyncio.sleep(0.02)
+
+
+async def _release(successor: Pausable, token: str) -> ResumeOutcome:
+    """Knows the token alone, as a status would that was written before the pause."""
+    while True:
+        left = await successor.resume(token=token, version="", previous=None)
+        if isinstance(left, Resumed) and left.outcome is not ResumeOutcome.PARTLY:
+            return left.outcome
+
+
+async def test_operators_killed_at_random(hands: Hands, operators: Operators, url: str) -> None:
+    """Two policies, one of which lives in processes that die; workers and a person beside them."""
+    chance = random.Random(13)
+    over = asyncio.Event()
+    beside = [asyncio.create_task(_work(url, over, 0.01)) for _ in range(2)]
+    beside.append(asyncio.create_task(_reschedule(url, over)))
+    successor = operators.job_types(uid="mortal").pausable
+    other = operators.job_types(uid="other", batch=BATCH)
+    outcomes: list[ResumeOutcome] = []
+    async with nursery(LIFE, url, "mortal") as births:
+        for kill in range(KILLS):
+            await other.pause()
+            token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.08))
+            if token == "none":
+                continue
+            outcomes.append(await _release(successor, token))
+            while (await other.resume()).outcome is ResumeOutcome.PARTLY:
+                pass
+    await settled(hands, 2)
+    await _release(successor, "mortal/etl/2026-end")  # what it did after our last look
+    over.set()
+    await asyncio.gather(*beside)
+    assert outcomes.count(ResumeOutcome.RESUMED) > KILLS / 10, "the kills met no pause"
+    assert len(outcomes) > KILLS / 2
+    wrong = f"SELECT count(*) FROM queue_jobs WHERE run_after IS DISTINCT FROM {TRUTH}"
+    assert hands.one(wrong) == 0, "every due time is what its owner made it"
+    early = f"SELECT count(*) FROM jobs_done JOIN queue_jobs ON id = job WHERE due <> {TRUTH}"
+    assert hands.one(early) == 0
+    done = hands.one("SELECT count(*) FROM jobs_done")
+    assert 0 < done < JOBS, "workers worked all the time"
+    assert hands.one("SELECT count(DISTINCT job) FROM jobs_done") == done, "none twice"
+    assert hands.one("SELECT count(*) FROM queue_jobs WHERE status = 'pending'") == JOBS - done
+    assert hands.one("SELECT count(*) FROM queue_jobs WHERE payload ->> 'by' = 'alice'") > 20
