@@ -1,4 +1,8 @@
-"""Carries a plan out, in order, and stops at the first failure.
+"""Carries a plan out, in order; after a failure only what makes things safer goes on.
+
+Pauses begin in the order of mitigation and do not wait for each other: one that hangs or fails must
+not keep the others waiting, whatever breaker they belong to. A release, or a step up, after a pause
+that failed would rest on what is not so.
 
 Every effect is idempotent or conditional: a pause is a compare-and-set under a token that is in
 status already, a scale names the version that it was decided from.
@@ -6,6 +10,7 @@ status already, a scale names the version that it was decided from.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -34,12 +39,36 @@ async def act(rooms: Rooms, policy: Policy, actions: tuple[Action, ...]) -> tupl
     )
     access = access_of(rooms, policy, ACT_LIMIT, late)
     results: list[Result] = []
-    for action in actions:
-        result = Result(action, await _carry_out(rooms, policy, action, access))
-        results.append(result)
-        if not result.ok:
-            break
+    for group in _at_once(actions):
+        going = [action for action in group if _may_go_on(action, results)]
+        got = await asyncio.gather(*(_carry_out(rooms, policy, a, access) for a in going))
+        results += [Result(action, what) for action, what in zip(going, got, strict=True)]
     return tuple(results)
+
+
+def _at_once(actions: tuple[Action, ...]) -> list[tuple[Action, ...]]:
+    """Neighbouring pauses together, everything else by itself."""
+    groups: list[tuple[Action, ...]] = []
+    for action in actions:
+        if groups and isinstance(action, Pause) and isinstance(groups[-1][-1], Pause):
+            groups[-1] += (action,)
+        else:
+            groups.append((action,))
+    return groups
+
+
+def _may_go_on(action: Action, done: list[Result]) -> bool:
+    """Whether it may follow what was done before it in this pass."""
+    failed = [result.action for result in done if not result.ok]
+    match action:
+        case Pause():
+            return True
+        case Resume():
+            return all(isinstance(before, Resume) for before in failed)
+        case ScaleTo(from_=from_, to=to) if to < from_:
+            return True
+        case _:
+            return not failed
 
 
 async def _carry_out(

@@ -16,6 +16,8 @@ from starforge_backlog.snapshot import Why
 CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.
 MAYBE = frozenset({CONFLICT, Why.TIMEOUT, Why.UNREACHABLE})
+# Something of it runs again: the observation window of the next release begins.
+_RELEASING = frozenset({ResumeOutcome.RESUMED, ResumeOutcome.PARTLY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def merge(
                 status = _paused_entry(status, producer, got)
             case Result(Resume(held), got):
                 status = _paused_entry(status, held.producer, got)
-                if isinstance(got, Resumed) and got.outcome is ResumeOutcome.RESUMED:
+                if isinstance(got, Resumed) and got.outcome in _RELEASING:
                     status = status.model_copy(update={"released_at": now})
             case Result(ScaleTo(), Written(replicas)):
                 scaling = status.scaling.model_copy(
@@ -133,15 +135,22 @@ def _paused_entry(
 
 
 def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
+    update: dict[str, object]
     match paused.outcome:
         case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
             update = {
                 "state": PauseState.HELD,
                 "by": "us",
                 "version": paused.version,
-                "previous": paused.previous,
+                # Without one it is as the intent stored it: nothing of a plan is ever lost.
+                "previous": entry.previous if paused.previous is None else paused.previous,
                 "message": paused.message,
+                "complete": paused.complete,
+                "resuming": False,
             }
+        case PauseOutcome.ALREADY_PAUSED if entry.state is PauseState.HELD:
+            # Carried on, and the rest was paused by others meanwhile. What is ours stays ours.
+            update = {"complete": True, "resuming": False, "message": paused.message}
         case PauseOutcome.ALREADY_PAUSED:
             update = {
                 "state": PauseState.FOREIGN,
@@ -154,11 +163,12 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
 
 
 def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
+    update: dict[str, object]
     match resumed.outcome:
         case ResumeOutcome.RESUMED | ResumeOutcome.NOT_PAUSED | ResumeOutcome.ROW_MISSING:
             return None
         case ResumeOutcome.PARTLY:
-            return entry.model_copy(update={"message": resumed.message})
+            update = {"resuming": True, "message": resumed.message}
         case ResumeOutcome.NOT_OURS:
             update = {"state": PauseState.FOREIGN, "by": "other", "message": resumed.message}
         case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:

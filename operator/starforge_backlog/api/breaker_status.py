@@ -110,6 +110,12 @@ class PauseStatus(StatusModel):
     """JSON text of the value before (or, for a backfill, of the rows that are paused); absent: the
     key was absent."""
 
+    complete: bool = True
+    """False: it was paused in a bounded batch and more of it runs; the next pass goes on."""
+
+    resuming: bool = False
+    """Whether a part of it was resumed already; the next pass goes on with the rest."""
+
     locator: dict[str, str] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 

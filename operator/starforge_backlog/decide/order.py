@@ -7,19 +7,25 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
 from starforge_backlog.decide.producers import Producers
+from starforge_backlog.decide.ways import failed_before
 
 
 def one_release_per_window(
     pauses: Producers, before: QueueBacklogPolicyStatus, window: timedelta, now: datetime
 ) -> Producers:
     """Recovery runs backwards, one thing per observation window: keep at most one release, and
-    none while a step or another release is younger than a window."""
+    none while a step or another release is younger than a window. A release that is under way, of
+    a producer that is resumed in bounded batches, goes on: it is the same thing."""
     step = before.scaling.last_step
     done = [m for m in (before.released_at, step.at if step else None) if m is not None]
     kept: list[Pause | Resume] = [a for a in pauses.actions if isinstance(a, Pause)]
+    releases = [a for a in pauses.actions if isinstance(a, Resume)]
+    under_way = [release for release in releases if release.held.resuming]
     if all(now - moment >= window for moment in done):
-        releases = [a for a in pauses.actions if isinstance(a, Resume)]
-        kept += sorted(releases, key=_failed_before)[:1]
+        # One that could not be carried out must not keep the others waiting.
+        others = [release for release in releases if not release.held.resuming]
+        kept += sorted(others, key=lambda release: failed_before(release.held))[:1]
+    kept += under_way
     return Producers(tuple(kept), pauses.entries)
 
 
@@ -28,11 +34,12 @@ def in_order(pauses: Producers, step: ScaleTo | None) -> tuple[Action, ...]:
 
     1. pauses  2. a step down  3. releases  4. a step up  5. pauses that could not be done before
 
-    The first action that fails ends the pass. What failed in the last one is therefore tried at
-    the very end: a flag whose row is missing must not keep the database from being spared, nor
-    the workers from being scaled, for as long as it is missing.
+    Pauses are in the order of mitigation, releases in its reverse (see `producers.py`). After an
+    action that failed only what makes things safer goes on (see `act.py`). What failed in the last
+    pass is therefore tried at the very end: a flag whose row is missing must not keep the workers
+    from being scaled for as long as it is missing.
     """
-    failed = {entry.producer for entry in pauses.entries if entry.message}
+    failed = {entry.producer for entry in pauses.entries if failed_before(entry)}
     paused = [action for action in pauses.actions if isinstance(action, Pause)]
     resumed = [action for action in pauses.actions if isinstance(action, Resume)]
     down = [step] if step is not None and step.to < step.from_ else []
@@ -44,8 +51,3 @@ def in_order(pauses: Producers, step: ScaleTo | None) -> tuple[Action, ...]:
         *up,
         *(action for action in paused if action.producer in failed),
     )
-
-
-def _failed_before(release: Resume) -> bool:
-    """Whether it could not be carried out before: then the others are not kept waiting for it."""
-    return bool(release.held.message)

@@ -19,6 +19,9 @@ class Pause:
     token: str
     why: str
     plan: str | None = None  # what the pause may cover, as the intent stored it
+    way: str = ""  # the producer's kind, as the spec names it
+    # A pause of ours that is carried out again because more of it runs: no news to people.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ Action = Pause | Resume | ScaleTo
 def words(action: Action) -> str:
     """The action in a sentence."""
     match action:
-        case Pause(producer, _, _, why):
+        case Pause(producer=producer, why=why):
             return f"pause {producer}: {why}"
         case Resume(held, why):
             return f"resume {held.producer}: {why}"

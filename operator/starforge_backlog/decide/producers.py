@@ -8,6 +8,9 @@
 | Intended        | any                          | pause again           | settle, then release |
 | Held            | running                      | Overridden            | forget               |
 | Held            | paused, our token and version| -                     | release              |
+| Held            | paused, but leaking          | pause again           | release              |
+| Held, incomplete| any                          | pause again           | release              |
+| Held, resuming  | any                          | pause again           | release the rest     |
 | Held            | paused, other version        | Changed               | Changed              |
 | Held            | paused, other token          | Foreign               | Foreign              |
 | Foreign         | running, their token is gone | pause (Intended)      | forget               |
@@ -17,8 +20,14 @@
 | Overridden      | paused, other token or none  | Foreign               | Foreign              |
 | Refused         | any                          | pause again           | forget               |
 
+To pause again is to pause under the same token: nothing new to people, and idempotent.
+
+What a pause covers of a producer of several things is in the entry before the write (`items.py`).
+
 A reading taken before our own last write says nothing about it and counts as none. Nothing is
-released while a signal of a breaker that pauses the producer cannot be read (P2).
+released while a signal of a breaker that pauses the producer cannot be read (P2). What the spec
+says cannot be looked at (`ways.py`) is released by its compare-and-set alone; any other producer
+without a reading keeps what is not yet settled.
 
 Several policies may pause one producer. The first one holds it, under its token; when it lets go,
 the next one that still wants it paused must not take that for a person's decision.
@@ -31,17 +40,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     PauseState,
     PauseStatus,
 )
+from starforge_backlog.decide import items
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.standing import OURS, after_our_write, renamed
-from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
+from starforge_backlog.decide.ways import (
+    Proof,
+    failed_before,
+    in_order_of_mitigation,
+    is_background,
+    never_readable,
+    proof,
+)
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing.
 _POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}\S*")
@@ -77,46 +95,47 @@ def decide_producers(
     names = {producer.name for producer in spec.producers}
     remembered = {entry.producer: entry for entry in entries if entry.producer in names}
     forgotten = {entry.producer: entry for entry in entries if entry.producer not in names}
-    actions: list[Pause | Resume] = []
+    actions: dict[str, Pause | Resume] = {}
     kept: list[PauseStatus] = []
     for producer in spec.producers:
-        breaker = wanted.get(producer.name)
-        entry = remembered.get(producer.name)
-        former = renamed(producer, readings.get(producer.name), forgotten)
+        name, breaker = producer.name, wanted.get(producer.name)
+        entry = remembered.get(name)
+        former = renamed(producer, readings.get(name), forgotten)
         if entry is None and former is not None:
-            entry = former.model_copy(update={"producer": producer.name})
+            entry = former.model_copy(update={"producer": name})
             del forgotten[former.producer]
-        reading = after_our_write(readings.get(producer.name), entry, released_at)
-        entry = _observe(entry, producer.name, reading, owner, breaker is not None, now)
+        reading = after_our_write(readings.get(name), entry, released_at)
+        entry = _observe(entry, name, reading, owner, breaker is not None, now)
+        action: Pause | Resume | None = None
         if breaker is not None:
-            entry, pause = _want(entry, producer.name, breaker, owner, arrivals, now)
-            if pause is not None:
-                actions.append(pause)
-        elif entry is not None and producer.name not in waiting:
-            flag = producer.feature_flag
-            marked = flag is None or flag.write_owner
-            entry, resume = _release(entry, reading, "the breaker let go", marked=marked)
-            if resume is not None:
-                actions.append(resume)
+            entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
+        elif entry is not None and name not in waiting:
+            entry, action = _release(entry, producer, reading, "the breaker let go")
+        if action is not None:
+            actions[name] = action
         if entry is not None:
             kept.append(entry)
+    ordered = [p.name for p in in_order_of_mitigation(spec.producers) if p.name in actions]
+    pauses = [found for name in ordered if isinstance(found := actions[name], Pause)]
+    releases = [found for name in reversed(ordered) if isinstance(found := actions[name], Resume)]
     tokens = {entry.token for entry in kept}
     for entry in forgotten.values():
         # Taken out of the spec while paused: the entry says where it is.
         if entry.state in OURS and entry.token not in tokens:
-            actions.append(Resume(entry, "the policy names this producer no more"))
+            releases.append(Resume(entry, "the policy names this producer no more"))
             kept.append(entry)
-    return Producers(tuple(actions), tuple(kept))
+    return Producers((*pauses, *releases), tuple(kept))
 
 
 def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
     """Release whatever we paused: the policy is deleted or switched to `Observe` (P4).
 
-    Does not wait for readings: the release itself is a compare-and-set. What could not be released
-    before comes last, because the first failure keeps those after it waiting.
+    Does not wait for readings: the release itself is a compare-and-set. Backwards as any recovery;
+    what could not be released before comes last, because the first failure keeps those after it
+    waiting.
     """
     ours = [e for e in entries if e.state in OURS]
-    ours.sort(key=lambda entry: bool(entry.message))
+    ours.sort(key=lambda entry: (failed_before(entry), not is_background(entry.locator)))
     return Producers(tuple(Resume(entry, why) for entry in ours), entries)
 
 
@@ -240,38 +259,60 @@ def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseSt
 
 def _want(
     entry: PauseStatus | None,
-    producer: str,
+    producer: Producer,
+    reading: Reading[ProducerReading] | None,
     breaker: BreakerStatus,
     owner: str,
     arrivals: float | None,
     now: datetime,
 ) -> tuple[PauseStatus | None, Pause | None]:
     """A breaker is open: pause, unless it is paused, or a person decided otherwise."""
+    name = producer.name
+    seen = reading.value if isinstance(reading, Known) else None
     if entry is None:
         entry = PauseStatus(
-            producer=producer,
+            producer=name,
             by="us",
             state=PauseState.INTENDED,
             since=now,
             breaker=breaker.name,
             # Unique without randomness: one policy cannot pause one producer twice at one moment.
-            token=f"{owner}/{producer}/{now.isoformat(timespec='milliseconds')}",
+            token=f"{owner}/{name}/{now.isoformat(timespec='milliseconds')}",
             arrivals_before=None if arrivals is None else digits(arrivals, 2),
         )
-    if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
-        return entry, Pause(producer, breaker.name, entry.token, breaker.why)
-    return entry, None
+    carried_on = entry.state is PauseState.HELD
+    if carried_on and not _goes_on(entry, seen):
+        return entry, None
+    if not carried_on and entry.state not in {PauseState.INTENDED, PauseState.REFUSED}:
+        return entry, None
+    if seen is not None and seen.plan is not None:
+        entry = entry.model_copy(update={"previous": items.extended(entry, seen.plan)})
+    return entry, Pause(
+        producer=name,
+        breaker=breaker.name,
+        token=entry.token,
+        why=breaker.why,
+        plan=entry.previous if producer.backfill_jobs is not None else None,
+        way=producer.way[0],
+        # What was resumed in part and is paused again is news.
+        again=carried_on and not entry.resuming,
+    )
+
+
+def _goes_on(entry: PauseStatus, seen: ProducerReading | None) -> bool:
+    """Whether there is more to pause under the same token."""
+    return not entry.complete or entry.resuming or (seen is not None and seen.leaking)
 
 
 def _release(
-    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str, *, marked: bool
+    entry: PauseStatus, producer: Producer, reading: Reading[ProducerReading] | None, why: str
 ) -> tuple[PauseStatus | None, Resume | None]:
     """No breaker wants it any more: release what is ours, keep what is others', forget the rest."""
     match entry.state:
         case PauseState.HELD:
             return entry, Resume(entry, why)
         case PauseState.INTENDED:
-            return _settle(entry, reading, why, marked=marked)
+            return _settle(entry, producer, reading, why)
         case PauseState.OVERRIDDEN | PauseState.REFUSED:
             return None, None
         case PauseState.FOREIGN | PauseState.CHANGED:
@@ -279,17 +320,28 @@ def _release(
 
 
 def _settle(
-    entry: PauseStatus, reading: Reading[ProducerReading] | None, why: str, *, marked: bool
+    entry: PauseStatus, producer: Producer, reading: Reading[ProducerReading] | None, why: str
 ) -> tuple[PauseStatus | None, Resume | None]:
     """Killed between intent and write, and the breaker recovered meanwhile: did it happen?"""
     if not isinstance(reading, Known):
+        by_design = isinstance(reading, Unknown) and reading.why is Why.NOT_CONFIGURED
+        if by_design and never_readable(producer):
+            return entry, Resume(entry, why)
         return entry, None
     seen = reading.value
-    if seen.value is FlagValue.PAUSED and not marked:
-        # Without a mark nothing proves whose it is: neither released nor forgotten in silence.
-        message = "paused by us or by somebody else, which cannot be told; resume it by hand"
-        return entry.model_copy(update={"state": PauseState.CHANGED, "message": message}), None
-    if seen.value is FlagValue.RUNNING or seen.token != entry.token:
+    if seen.value is FlagValue.RUNNING:
         return None, None
-    held = entry.model_copy(update={"state": PauseState.HELD, "version": seen.version})
-    return held, Resume(held, why)
+    if seen.token is not None and seen.token == entry.token:
+        held = entry.model_copy(update={"state": PauseState.HELD, "version": seen.version})
+        return held, Resume(held, why)
+    if seen.token is not None:
+        return None, None
+    match proof(producer):
+        case Proof.TOKEN:
+            return None, None  # no mark of ours: paused by somebody else, if at all by us
+        case Proof.BY_RESUMING:
+            return entry, Resume(entry, why)
+        case Proof.NOTHING:
+            # Neither released nor forgotten in silence.
+            message = "paused by us or by somebody else, which cannot be told; resume it by hand"
+            return entry.model_copy(update={"state": PauseState.CHANGED, "message": message}), None
