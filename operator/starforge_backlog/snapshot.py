@@ -65,6 +65,8 @@ class Why(StrEnum):
     EMPTY_RESULT = "EmptyResult"
     SEVERAL_SERIES = "SeveralSeries"
     NOT_A_NUMBER = "NotANumber"
+    PARTIAL = "Partial"  # a part of what stands behind the answer is missing
+    NOT_TOLD = "NotTold"  # the policy names nothing that tells it, and never will by waiting
     NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
     BAD_ANSWER = "BadAnswer"  # of a webhook
     AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"
