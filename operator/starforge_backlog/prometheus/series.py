@@ -1,0 +1,99 @@
+"""Which series an expression reads, and the question how old they are.
+
+An answer of Prometheus carries the time of the question, not of the samples. Measured with an
+exporter that was stopped, and with a Prometheus that was killed and came back without it:
+
+| what happened              | sum(gauge)               | sum(rate(counter[w]))             |
+|----------------------------|--------------------------|-----------------------------------|
+| one of two targets is down | half of it, at once      | falls to half over w              |
+| all targets are down       | empty, at once           | falls to nothing over w and ends  |
+| Prometheus scrapes no more | the last value for 5 min | falls to nothing over w and ends  |
+
+So neither a look at `timestamp()` of the answer nor a shorter look-back is enough; each selector of
+the expression is asked for its newest sample, for targets of its that are down, and whether it
+answers out of the past alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promql_parser import Expr, VectorSelector
+
+# Expressions whose series are remembered: those of a few hundred policies.
+MOST_REMEMBERED = 2048
+# A target that has been down for longer counts as gone for good; its series are forgotten.
+DOWN_FOR = "1h"
+# `up` is what the others are held against: where it is itself the question, a 0 is an answer.
+UP = "up"
+
+PART = "starforge_part"
+"""The label that tells the parts of the question apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Series that an expression reads, without `offset` and `@`: the question is whether their
+    source is alive now."""
+
+    text: str
+    range: timedelta | None  # the widest [range] around it; None: only its last value is read
+    is_up: bool = False
+
+
+@lru_cache(MOST_REMEMBERED)
+def selectors(expression: str) -> tuple[Selector, ...] | None:
+    """The series of an expression; None when it is not the PromQL that we know.
+
+    Pure, and cached because an expression is asked with every pass.
+    """
+    import promql_parser  # noqa: PLC0415 - nobody without a Prometheus pays for it
+
+    try:
+        tree: Expr = promql_parser.parse(expression)
+    except ValueError:
+        return None
+    found: dict[str, Selector] = {}
+
+    def note(vector: VectorSelector, within: timedelta | None) -> None:
+        text = _plain(vector)
+        before = found.get(text)
+        ranges = [r for r in (within, before.range if before else None) if r is not None]
+        found[text] = Selector(text, max(ranges, default=None), vector.name == UP)
+
+    def visit(node: Expr) -> bool:
+        if isinstance(node, promql_parser.MatrixSelector):
+            note(node.vector_selector, node.range)
+        elif isinstance(node, promql_parser.VectorSelector):
+            note(node, None)
+        return True
+
+    promql_parser.walk(tree, visit)
+    return tuple(found.values())
+
+
+def age_question(series: tuple[Selector, ...]) -> str:
+    """One query for everything that `judgement.judge` wants to know of these series."""
+    parts: list[str] = []
+    for number, one in enumerate(series):
+        parts.append(_part(f"newest{number}", f"max(timestamp({one.text}))"))
+        if one.range is not None:
+            window = f"{round(one.range.total_seconds() * 1000)}ms"
+            parts.append(_part(f"past{number}", f"count(present_over_time({one.text}[{window}]))"))
+        if not one.is_up:
+            down = f"{UP} == 0 and on (job, instance) present_over_time({one.text}[{DOWN_FOR}])"
+            parts.append(_part(f"down{number}", f"count({down})"))
+    return " or ".join(parts)
+
+
+def _part(name: str, expression: str) -> str:
+    return f'label_replace({expression}, "{PART}", "{name}", "", "")'
+
+
+def _plain(vector: VectorSelector) -> str:
+    matchers = str(vector.matchers)
+    return f"{vector.name or ''}{matchers if matchers != '{}' else ''}"
