@@ -26,6 +26,10 @@ NARROWED: Final[Values] = {
         "configMaps": {"read": False},
         "deployments": {"scale": True, "names": ["etl-worker"]},
         "statefulSets": {"scale": False},
+        "autoscalers": {
+            "horizontalPodAutoscalers": {"detect": False, "guard": False},
+            "scaledObjects": {"detect": False, "guard": False},
+        },
     },
 }
 # Every switch and list is used.
@@ -52,6 +56,16 @@ EVERYTHING: Final[Values] = {
             {"apiGroup": "argoproj.io", "resource": "rollouts", "names": ["etl-rollout"]},
             {"apiGroup": "", "resource": "replicationcontrollers"},
         ],
+        "producers": {
+            "configMaps": {"pause": True, "names": ["ingest-api"]},
+            "deployments": {"pause": True, "names": ["crawler"]},
+            "statefulSets": {"pause": True},
+            "cronJobs": {"pause": True, "names": ["nightly-import"]},
+        },
+        "autoscalers": {
+            "horizontalPodAutoscalers": {"detect": True, "guard": True, "names": ["etl-worker"]},
+            "scaledObjects": {"detect": False, "guard": True},
+        },
     },
     "resources": {"limits": {"memory": "1Gi"}},
     "terminationGracePeriodSeconds": 60,

@@ -45,6 +45,8 @@ RIGHTS = {
     ("apps", "deployments/scale", "patch"),
     ("apps", "statefulsets", "get"),
     ("apps", "statefulsets/scale", "patch"),
+    ("autoscaling", "horizontalpodautoscalers", "list"),
+    ("keda.sh", "scaledobjects", "list"),
     ("events.k8s.io", "events", "create"),
     ("apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
 }
@@ -60,9 +62,11 @@ def rights(role: Object) -> set[tuple[str, str, str]]:
     }
 
 
-def names(role: Object, resource: str) -> list[str] | None:
+def names(role: Object, resource: str, verb: str = "") -> list[str] | None:
     """The objects that a right is narrowed to; None: all."""
-    (rule,) = (r for r in role["rules"] if r["resources"] == [resource])
+    (rule,) = (
+        r for r in role["rules"] if r["resources"] == [resource] and verb in ("", r["verbs"][-1])
+    )
     found: list[str] | None = rule.get("resourceNames")
     return found
 
@@ -141,6 +145,10 @@ def write_schemas(cluster: LocalCluster, folder: Path, kinds: set[str]) -> None:
         ({"rbac": {"deployments": {"scale": "yes"}}}, "rbac/deployments/scale"),
         ({"rbac": {"extraScaleTargets": [{"resource": "rollouts"}]}}, "apiGroup"),
         ({"rbac": {"extraScaleTargets": [{"apiGroup": "a", "resource": "Rollout"}]}}, "resource"),
+        ({"rbac": {"producers": {"configMaps": {"pause": "yes"}}}}, "configMaps/pause"),
+        ({"rbac": {"producers": {"cronJobs": {"scale": True}}}}, "scale"),
+        ({"rbac": {"producers": {"daemonSets": {"pause": True}}}}, "daemonSets"),
+        ({"rbac": {"autoscalers": {"scaledObjects": {"guard": 1}}}}, "scaledObjects/guard"),
         ({"serviceMonitor": {"enabled": True, "interval": "soon"}}, "interval"),
         ({"extraEnv": [{"value": "x"}]}, "name"),
         ({"crds": {"install": "always"}}, "crds/install"),
@@ -204,7 +212,10 @@ def test_listed_namespaces_need_nothing_of_the_cluster(cluster: LocalCluster) ->
         assert names(role, "secrets") == ["starforge-db"]
         assert names(role, "deployments") == names(role, "deployments/scale") == ["etl-worker"]
         resources = {resource for _, resource, _ in rights(role)}
-        assert not resources & {"configmaps", "statefulsets", "customresourcedefinitions"}
+        assert not resources & {
+            *("configmaps", "statefulsets", "customresourcedefinitions"),
+            *("horizontalpodautoscalers", "scaledobjects", "cronjobs"),
+        }
 
 
 def test_other_kinds_can_be_scaled(cluster: LocalCluster) -> None:
@@ -213,7 +224,25 @@ def test_other_kinds_can_be_scaled(cluster: LocalCluster) -> None:
     assert ("argoproj.io", "rollouts/scale", "get patch") in rights(role)
     assert names(role, "rollouts/scale") == ["etl-rollout"]
     assert names(role, "replicationcontrollers") is None
-    assert names(role, "configmaps") == ["pool"]
+    assert names(role, "configmaps", "get") == ["pool"]
+
+
+def test_producers_and_guards_are_granted_by_name_and_off_by_default(cluster: LocalCluster) -> None:
+    written = {
+        ("", "configmaps", "get patch"): ["ingest-api"],
+        ("apps", "deployments", "get patch"): ["crawler"],
+        ("apps", "statefulsets", "get patch"): None,
+        ("batch", "cronjobs", "get patch"): ["nightly-import"],
+        ("autoscaling", "horizontalpodautoscalers", "get patch"): ["etl-worker"],
+        ("keda.sh", "scaledobjects", "get patch"): None,
+    }
+    role = one(objects(text(cluster, EVERYTHING)), "Role")
+    assert written.keys() <= rights(role)
+    for (_, resource, _), named in written.items():
+        assert names(role, resource, "patch") == named
+    assert names(role, "horizontalpodautoscalers", "list") is None, "a name cannot narrow a list"
+    assert ("keda.sh", "scaledobjects", "list") not in rights(role)
+    assert not written.keys() & rights(one(objects(text(cluster, DEFAULT)), "ClusterRole"))
 
 
 @ALL

@@ -318,8 +318,8 @@ CASES = [
     Case(
         "spec.producers",
         "what a producer of spec.producers points at cannot change while this policy holds its"
-        " pause (status.paused): wait for it to resume, or set mode: Observe to have it released, or"
-        " remove the producer",
+        " pause (status.paused): wait for it to resume, or set mode: Observe to have it released,"
+        " or remove the producer",
         refused=(
             {"spec.producers.0.featureFlag.table": "other"},
             {"spec.producers.0.featureFlag.name": "other"},
@@ -439,8 +439,10 @@ def test_a_pause_outside_the_database_leaves_its_url_free(
 def test_a_pause_of_a_policy_without_a_login_lets_it_be_changed(policies: Policies) -> None:
     """A rule that reads a url that is not there would be an error of its own, for every update."""
     edits: Edits = {
-        **{"metadata.name": "without-login", "spec.database.url": GONE},
-        **{"spec.queues": [ON_REDIS], **WITHOUT_TABLES},
+        **WITHOUT_TABLES,
+        "metadata.name": "without-login",
+        "spec.database.url": GONE,
+        "spec.queues": [ON_REDIS],
         "spec.producers": [{"name": "api", "configMap": {"name": "ingest-api"}}],
     }
     created = policies.create(edited(everything(), edits), keep=True)

@@ -31,7 +31,7 @@ list with the API server's audit log: a verb that is not used does not belong he
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
-# Targets. replicas are written through the scale subresource, nothing else of a workload is.
+# Targets. replicas are written through the scale subresource, nothing else of a target is.
 {{- with .Values.rbac.deployments }}
 {{- if .scale }}
 {{ include "starforge-backlog.scaleRules" (dict "apiGroup" "apps" "resource" "deployments" "names" .names) }}
@@ -44,6 +44,34 @@ list with the API server's audit log: a verb that is not used does not belong he
 {{- end }}
 {{- range .Values.rbac.extraScaleTargets }}
 {{ include "starforge-backlog.scaleRules" (dict "apiGroup" .apiGroup "resource" .resource "names" .names "readScale" true) }}
+{{- end }}
+{{- with .Values.rbac.producers }}
+{{- $kinds := list
+  (dict "apiGroup" "" "resource" "configmaps" "given" .configMaps)
+  (dict "apiGroup" "apps" "resource" "deployments" "given" .deployments)
+  (dict "apiGroup" "apps" "resource" "statefulsets" "given" .statefulSets)
+  (dict "apiGroup" "batch" "resource" "cronjobs" "given" .cronJobs) }}
+{{- range $kinds }}
+{{- if .given.pause }}
+# Producers. The field that pauses and the mark that says whose pause it is are one write.
+{{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[get, patch]" "names" .given.names) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.rbac.autoscalers }}
+{{- $kinds := list
+  (dict "apiGroup" "autoscaling" "resource" "horizontalpodautoscalers" "given" .horizontalPodAutoscalers)
+  (dict "apiGroup" "keda.sh" "resource" "scaledobjects" "given" .scaledObjects) }}
+{{- range $kinds }}
+{{- if .given.detect }}
+# Who else scales a target.
+{{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[list]" "names" list) }}
+{{- end }}
+{{- if .given.guard }}
+# The maximum that guardrail mode lowers and restores.
+{{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[get, patch]" "names" .given.names) }}
+{{- end }}
+{{- end }}
 {{- end }}
 # One Event per transition.
 - apiGroups: [events.k8s.io]
@@ -65,6 +93,16 @@ other kinds the scale has to be read as well.
 - apiGroups: [{{ .apiGroup | quote }}]
   resources: [{{ .resource }}/scale]
   verbs: {{ ternary "[get, patch]" "[patch]" (.readScale | default false) }}
+  {{- with .names }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+{{- end }}
+
+{{- /* Verbs on one resource, narrowed to names where there are any. */ -}}
+{{- define "starforge-backlog.namedRule" -}}
+- apiGroups: [{{ .apiGroup | quote }}]
+  resources: [{{ .resource }}]
+  verbs: {{ .verbs }}
   {{- with .names }}
   resourceNames: {{ toJson . }}
   {{- end }}

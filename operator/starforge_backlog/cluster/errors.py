@@ -18,17 +18,37 @@ import aiohttp
 from starforge_backlog.api import PLURAL
 from starforge_backlog.snapshot import Unknown, Why
 
-# Values of charts/starforge-backlog by the resource they grant: messages name them as the mend.
 _NAMED = "where it lists names, add this one"
+
+
+def _switch(path: str, switch: str) -> str:
+    return f"{path}.{switch}=true ({_NAMED} to {path}.names)"
+
+
+_PRODUCERS, _AUTOSCALERS = "rbac.producers", "rbac.autoscalers"
+_SCALED_OBJECTS = f"{_AUTOSCALERS}.scaledObjects"
+_HPAS = f"{_AUTOSCALERS}.horizontalPodAutoscalers"
+# Values of charts/starforge-backlog by the resource they grant, and by verb and resource where that
+# decides: messages name them as the mend.
 CHART_VALUES = {
-    "deployments": f"rbac.deployments.scale=true ({_NAMED} to rbac.deployments.names)",
-    "statefulsets": f"rbac.statefulSets.scale=true ({_NAMED} to rbac.statefulSets.names)",
+    "deployments": _switch("rbac.deployments", "scale"),
+    "patch deployments": _switch(f"{_PRODUCERS}.deployments", "pause"),
+    "statefulsets": _switch("rbac.statefulSets", "scale"),
+    "patch statefulsets": _switch(f"{_PRODUCERS}.statefulSets", "pause"),
+    "cronjobs": _switch(f"{_PRODUCERS}.cronJobs", "pause"),
+    "configmaps": _switch("rbac.configMaps", "read"),
+    "patch configmaps": _switch(f"{_PRODUCERS}.configMaps", "pause"),
+    "list horizontalpodautoscalers": f"{_HPAS}.detect=true",
+    "horizontalpodautoscalers": _switch(_HPAS, "guard"),
+    "list scaledobjects": f"{_SCALED_OBJECTS}.detect=true",
+    "scaledobjects": _switch(_SCALED_OBJECTS, "guard"),
     "secrets": f"rbac.create=true ({_NAMED} to rbac.secretNames)",
-    "configmaps": f"rbac.configMaps.read=true ({_NAMED} to rbac.configMaps.names)",
     "pods": "rbac.create=true",
     "events": "rbac.create=true",
     PLURAL: "rbac.create=true",
 }
+# How the API server begins what an admission webhook refused; that is no lack of a right.
+ADMISSION = "admission webhook"
 # Any other resource is a target of another kind.
 CHART_TARGETS = "rbac.extraScaleTargets"
 # The API server's own words are quoted up to here: enough for a field path, not for a page.
@@ -138,6 +158,8 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
             return f"{asked} does not exist"
         case FaultKind.CONFLICT:
             return f"{asked} was changed by somebody else meanwhile ({said})"
+        case FaultKind.FORBIDDEN if ADMISSION in said:
+            return f"{said}; let it take what the operator writes"
         case FaultKind.FORBIDDEN:
             return f"the operator may not {asked.verb} {asked}; {_grant(asked)}"
         case FaultKind.UNAUTHORIZED:
@@ -155,7 +177,7 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
 
 def _grant(asked: Asked) -> str:
     resource = asked.resource.split("/", 1)[0]
-    value = CHART_VALUES.get(resource)
+    value = CHART_VALUES.get(f"{asked.verb} {asked.resource}") or CHART_VALUES.get(resource)
     if value is not None:
         return f"set the chart value {value}, or grant the verb {asked.verb} to its ServiceAccount"
     kind = f"{resource}.{asked.group}" if asked.group else resource

@@ -63,19 +63,29 @@ class Seen:
         A write that changes a value takes it from all who owned it, so a value that somebody
         changed and changed back is theirs. Pods and labels may change: those are no owners of it.
         """
-        return self.mark is not None and self.owners == (FIELD_MANAGER,)
+        return self.mark is not None and (not self._tracked or self.owners == (FIELD_MANAGER,))
 
     @property
     def version(self) -> str:
         """Moves when somebody writes the value, takes our mark away or makes the object anew, and
         not with the object's `resourceVersion`, which every pod that becomes Ready moves."""
         marked = "" if self.mark is not None else " unmarked"
-        return f"{self.uid} {','.join(self.owners)}{marked}"
+        return f"{self.uid} {','.join(self.owners) if self._tracked else self._written}{marked}"
 
     @property
     def our_version(self) -> str:
         """The version right after our own write to this object."""
-        return f"{self.uid} {FIELD_MANAGER}"
+        return f"{self.uid} {FIELD_MANAGER if self._tracked else self._written}"
+
+    @property
+    def _tracked(self) -> bool:
+        """Whether the API server keeps owners of this object. It does not of one that was made
+        without any field or whose managedFields were cleared, until somebody applies it."""
+        return bool(self.found["metadata"].get("managedFields"))
+
+    @property
+    def _written(self) -> str:
+        return f"untracked@{self.found['metadata']['resourceVersion']}"
 
 
 async def look(client: ClusterClient, place: Place) -> Seen:
