@@ -13,6 +13,7 @@ from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
@@ -31,6 +32,7 @@ class Rooms:
     replicas: ReplicaWriter
     statuses: StatusWriter
     databases: DatabaseHub
+    prometheus: PrometheusHub
     redis: RedisHub
     queues: QueueRooms
     producers: ProducerRooms
@@ -42,5 +44,6 @@ class Rooms:
     async def close(self) -> None:
         """Close what holds connections."""
         await self.redis.close()
+        await self.prometheus.close()
         await self.databases.close()
         await self.client.close()

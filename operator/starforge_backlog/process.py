@@ -21,6 +21,7 @@ from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
@@ -82,6 +83,7 @@ class Process:
         metrics, health = Metrics(), Health()
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
         store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
+        prometheus = PrometheusHub()
         self._rooms = Rooms(
             clock=utc_now,
             client=client,
@@ -90,8 +92,9 @@ class Process:
             replicas=ReplicaWriter(client),
             statuses=StatusWriter(client),
             databases=databases,
+            prometheus=prometheus,
             redis=redis,
-            queues=QueueRooms(databases, utc_now),
+            queues=QueueRooms(databases, prometheus, utc_now),
             producers=ProducerRooms(databases, utc_now),
             ledger=Ledger(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
@@ -167,5 +170,6 @@ class Process:
             return  # created anew meanwhile: what is kept by name is the new one's
         rooms.ledger.drop(key)
         rooms.databases.release(key)
+        rooms.prometheus.release(key)
         rooms.redis.release(key)
         rooms.metrics.forget(PolicyKey(namespace, name))

@@ -16,6 +16,7 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.postgres.catalog import Column, quoted
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
 from starforge_backlog.queues.postgres.ended import parse_ended
@@ -111,7 +112,8 @@ def in_table(hub: DatabaseHub, policy: str) -> InTable:
         deadline=deadline,
         late=Unknown(Why.TIMEOUT, "no answer in time", utc_now()),
     )
-    source = QueueRooms(hub, utc_now).source(Queue(name="jobs", postgres=PostgresQueue()), access)
+    rooms = QueueRooms(hub, PrometheusHub(), utc_now)
+    source = rooms.source(Queue(name="jobs", postgres=PostgresQueue()), access)
     assert isinstance(source, InTable)
     return source
 

@@ -6,18 +6,31 @@ from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.postgres.source import InTable
+from starforge_backlog.queues.prometheus.source import InSeries
 from starforge_backlog.queues.protocol import QueueSource
+from starforge_backlog.queues.signals import WithSignals
 
 
 class QueueRooms:
     """What is shared between policies: one set of readers per server, gone with it."""
 
-    def __init__(self, databases: DatabaseHub, clock: Clock) -> None:
+    def __init__(self, databases: DatabaseHub, prometheus: PrometheusHub, clock: Clock) -> None:
         self._databases = databases
+        self._prometheus = prometheus
         self._clock = clock
 
     def source(self, queue: Queue, access: Access) -> QueueSource:
+        """The queue, with those of its signals that come from Prometheus."""
+        own = self._own(queue, access)
+        if queue.signals is None:
+            return own
+        return WithSignals(queue.name, own, queue.signals, access, self._prometheus)
+
+    def _own(self, queue: Queue, access: Access) -> QueueSource:
         """The one kind that the spec names; the schema has seen to it that there is exactly one."""
+        if queue.prometheus is not None:
+            return InSeries(queue.name, queue.prometheus, access, self._prometheus, self._clock)
         assert queue.postgres is not None, "the CRD refuses a queue without a source"
         return InTable(queue.name, queue.postgres, access, self._databases, self._clock)

@@ -1,0 +1,98 @@
+"""Expressions of a queue, asked all at once, and their numbers as readings of a queue."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+
+from starforge_backlog.access import Access, Deadline
+from starforge_backlog.api.prometheus import PrometheusServer
+from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.prometheus.question import Question
+from starforge_backlog.prometheus.server import blame, resolve
+from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown, Why
+
+# Of the pass' deadline: what is late is said of one expression, before it would be said of all.
+SECONDS_BEFORE_DEADLINE = 0.1
+# Clocks of exporters and of Prometheus: a job cannot be due in the future by more than this.
+CLOCKS_APART = timedelta(seconds=5)
+
+Asked = Mapping[str, Reading[float]]
+
+
+async def ask(
+    spec: PrometheusServer,
+    expressions: Mapping[str, str],
+    *,
+    at: str,
+    window: timedelta,
+    access: Access,
+    hub: PrometheusHub,
+) -> Asked:
+    """The number of each expression, or why there is none.
+
+    `expressions` by the field's name; `at` is where the fields are: queues[jobs].prometheus.
+    """
+    server = await resolve(spec, access, at)
+    if isinstance(server, Unknown):
+        return dict.fromkeys(expressions, server)
+    prometheus = hub.get(server, owner=access.policy)
+    soon = Deadline(access.deadline.at - SECONDS_BEFORE_DEADLINE)
+
+    async def one(name: str, expression: str) -> Reading[float]:
+        question = Question(f"{at}.{name}", expression, window, spec.stale_after)
+        late = Unknown(Why.TIMEOUT, question.sentence(access.late.message), access.late.at)
+        return await soon.keep(prometheus.number(question), late)
+
+    found = await asyncio.gather(*(one(*item) for item in expressions.items()))
+    for reading in found:
+        blame(spec, access, reading)
+    return dict(zip(expressions, found, strict=True))
+
+
+def count(reading: Reading[float], where: str) -> Reading[Count]:
+    """Jobs. As exact as the exporter, at the time of its sample; a part of a job is one, so that
+    no average is ever rounded to an empty queue (P2)."""
+    checked = _not_negative(reading, where)
+    return (
+        checked
+        if isinstance(checked, Unknown)
+        else Known(Count(math.ceil(checked.value)), checked.at)
+    )
+
+
+def rate(reading: Reading[float], where: str) -> Reading[float]:
+    """Jobs per second."""
+    return _not_negative(reading, where)
+
+
+def age(reading: Reading[float], where: str) -> Reading[timedelta]:
+    """An age in seconds."""
+    checked = _not_negative(reading, where, forgiven=CLOCKS_APART.total_seconds())
+    if isinstance(checked, Unknown):
+        return checked
+    return Known(timedelta(seconds=max(0.0, checked.value)), checked.at)
+
+
+def outcomes(
+    completed: Reading[float], failed: Reading[float], window: timedelta
+) -> Reading[Outcomes]:
+    """Jobs that ended within the window: its rates are jobs per second."""
+    if isinstance(failed, Unknown):
+        return failed
+    if isinstance(completed, Unknown):
+        return completed
+    seconds = window.total_seconds()
+    ended_badly = round(failed.value * seconds)
+    ended = max(round(completed.value * seconds), ended_badly)  # scraped moments apart
+    at = min(completed.at, failed.at)
+    return Known(Outcomes(ended - ended_badly, ended_badly, window), at)
+
+
+def _not_negative(reading: Reading[float], where: str, *, forgiven: float = 0.0) -> Reading[float]:
+    if isinstance(reading, Unknown) or reading.value >= -forgiven:
+        return reading
+    message = f"{where}: the expression gives a number below 0; correct it"
+    return Unknown(Why.NOT_A_NUMBER, message, reading.at)
