@@ -22,6 +22,9 @@ class Known(Generic[T_co]):
 
     value: T_co
     at: datetime
+    # How old it may become where that is more than `decide/freshness.py` allows for: whoever reads
+    # samples of others (Prometheus) has held them against the policy's own limit.
+    lasts: timedelta = timedelta(0)
 
 
 class Why(StrEnum):

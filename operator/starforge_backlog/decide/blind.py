@@ -31,7 +31,7 @@ def never_told(trip: Trip, found: Signal) -> bool:
     """Whether no later reading of this table will tell the signal either."""
     if not isinstance(found, Unknown):
         return False
-    return found.why is Why.NOT_IN_TABLE or (
+    return found.why in {Why.NOT_IN_TABLE, Why.NOT_TOLD} or (
         trip.failed_percent is not None and found.why in NEVER_TOLD
     )
 

@@ -48,10 +48,12 @@ def judged(spec: QueueBacklogPolicySpec, seen: Snapshot, now: datetime) -> Snaps
 def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
     """The snapshot with every reading that is too old, or from the future, made unknown."""
     limit = max(interval * STALE_AFTER_INTERVALS, LEAST_STALE_AGE)
-    oldest, latest = now - limit, now + limit
+    latest = now + limit
 
     def check(reading: Reading[T]) -> Reading[T]:
-        if isinstance(reading, Unknown) or oldest <= reading.at <= latest:
+        if isinstance(reading, Unknown):
+            return reading
+        if now - max(limit, reading.lasts) <= reading.at <= latest:
             return reading
         if reading.at > now:
             return Unknown(Why.STALE, "the reading is from the future: the clock jumped", now)

@@ -29,7 +29,7 @@ NOISE_SIGMAS = 1.5
 # Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
 # small steps are taken without them; every other reason is a missing reading (P2).
 NEVER_TOLD = frozenset(
-    {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED}
+    {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED, Why.NOT_TOLD}
 )
 
 
@@ -141,15 +141,21 @@ def measured_per_replica(
     return digits(measured, 3)
 
 
+def told(reading: Reading[object]) -> bool:
+    """Whether the policy names something that tells it, now or later. StarForge has no metric for
+    the age of its oldest job: without one, a queue is judged by what waits."""
+    return not (isinstance(reading, Unknown) and reading.why is Why.NOT_TOLD)
+
+
 def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
-    """What a step is decided from. Rates that the table can never tell are not waited for."""
+    """What a step is decided from. What nothing will ever tell is not waited for."""
     rates = (
         ("arrivals", queue.arrivals_per_second),
         ("throughput", queue.throughput_per_second),
     )
     return (
         ("waiting", queue.waiting),
-        ("oldest", queue.oldest_due_age),
+        *((("oldest", queue.oldest_due_age),) if told(queue.oldest_due_age) else ()),
         *(
             (part, reading)
             for part, reading in rates

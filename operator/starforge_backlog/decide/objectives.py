@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
+from starforge_backlog.decide.need import told
 from starforge_backlog.snapshot import Known, QueueReading
 
 # Below this many ended jobs a ratio is noise: one failure of three is not 33 % (Trip.minSamples).
@@ -40,5 +41,7 @@ def missed(queue: Queue, reading: QueueReading) -> tuple[str, ...]:
 
 
 def readable(reading: QueueReading) -> bool:
-    """Whether backlog and age are known: without them nothing can be called healthy."""
-    return isinstance(reading.waiting, Known) and isinstance(reading.oldest_due_age, Known)
+    """Whether backlog and age are known: without them nothing can be called healthy. An age that
+    the policy names no source for is none to wait for."""
+    aged = isinstance(reading.oldest_due_age, Known) or not told(reading.oldest_due_age)
+    return isinstance(reading.waiting, Known) and aged

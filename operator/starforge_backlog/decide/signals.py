@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
-from starforge_backlog.decide.need import NEVER_TOLD
+from starforge_backlog.decide.need import NEVER_TOLD, told
 from starforge_backlog.snapshot import (
     Confidence,
     Known,
@@ -117,7 +117,8 @@ def _waiting(value: int, queues: list[QueueReading]) -> Signal:
 
 def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
     worst, oldest_reading = timedelta(0), None
-    for queue in queues:
+    # A queue whose age the policy names no source for leaves the rule to the others.
+    for queue in [q for q in queues if told(q.oldest_due_age)] or queues:
         match queue.oldest_due_age:
             case Known(age, at):
                 worst = max(worst, age)

@@ -11,7 +11,9 @@ from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, Draft, dated
 from starforge_backlog.snapshot import Reading, Unknown, Why
 
 # These say that there is nothing to know (yet), not that something is broken.
-HARMLESS = frozenset({Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_CONFIGURED})
+HARMLESS = frozenset(
+    {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_TOLD, Why.NOT_CONFIGURED}
+)
 
 
 def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:

@@ -12,6 +12,7 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
+from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
@@ -94,6 +95,7 @@ def _queue(
             for kind, count in sorted(reading.types.items())[:TYPES_SHOWN]
         },
         how=reading.how,
+        notes=reading.notes,
         missed=_kept(missed, old.missed),
         missed_since=since,
     )
@@ -101,8 +103,7 @@ def _queue(
 
 def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:
     """An unread queue is not a healed queue: the time of a miss goes on while nothing is known."""
-    unread = isinstance(reading.waiting, Unknown) or isinstance(reading.oldest_due_age, Unknown)
-    return old.missed_since if unread else None
+    return None if readable(reading) else old.missed_since
 
 
 def _kept(missed: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
