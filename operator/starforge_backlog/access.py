@@ -11,12 +11,16 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.snapshot import Reading, Unknown, Why
+from starforge_backlog.redis.connection import RedisServer
+from starforge_backlog.redis.faults import RedisFault
+from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
 
@@ -77,6 +81,36 @@ class Access:
         """The value behind a reference in the policy's namespace."""
         reading = self._secrets.read(self.namespace, value.secret_key_ref)
         return await self.deadline.keep(reading, self.late)
+
+    async def redis(
+        self, hub: RedisHub, url: SecretValue, tls: Tls | None = None
+    ) -> RedisServer | Unknown:
+        """The shared connection for a URL behind a reference; nothing is opened yet."""
+        text = await self.secret(url)
+        if isinstance(text, Unknown):
+            self.blame(url, text)
+            return text
+        ca: Known[str] | None = None
+        if tls is not None and tls.ca is not None:
+            found = await self.secret(tls.ca)
+            if isinstance(found, Unknown):
+                self.blame(tls.ca, found)
+                return found
+            ca = found
+        name = None if tls is None else tls.server_name
+        try:
+            return hub.get(
+                text.value,
+                owner=self.policy,
+                ca=None if ca is None else ca.value,
+                server_name=name,
+            )
+        except RedisFault as fault:
+            reference = url.secret_key_ref
+            where = f"key {reference.key} of Secret {reference.name}"
+            wrong = Unknown(fault.why, f"{where}: {fault.message}", text.at)
+            self.blame(url, wrong)
+            return wrong
 
     async def database(self) -> tuple[str, Database] | Unknown:
         """URL and shared connection of `spec.database.url`; nothing is opened yet."""

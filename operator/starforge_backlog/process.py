@@ -94,7 +94,7 @@ class Process:
             databases=databases,
             prometheus=prometheus,
             redis=redis,
-            queues=QueueRooms(databases, prometheus, utc_now),
+            queues=QueueRooms(databases, prometheus, redis, utc_now),
             producers=ProducerRooms(databases, utc_now),
             ledger=Ledger(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),

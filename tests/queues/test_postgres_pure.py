@@ -27,6 +27,7 @@ from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.source import InTable
 from starforge_backlog.queues.postgres.words import Group, Words, resolve_words
 from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Confidence, Count, Unknown, Why
 
 STATUS = Column("status", "text", False, True, None, (), ())
@@ -112,7 +113,7 @@ def in_table(hub: DatabaseHub, policy: str) -> InTable:
         deadline=deadline,
         late=Unknown(Why.TIMEOUT, "no answer in time", utc_now()),
     )
-    rooms = QueueRooms(hub, PrometheusHub(), utc_now)
+    rooms = QueueRooms(hub, PrometheusHub(), RedisHub(), utc_now)
     source = rooms.source(Queue(name="jobs", postgres=PostgresQueue()), access)
     assert isinstance(source, InTable)
     return source

@@ -7,17 +7,26 @@ from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.queues.bullmq.source import OnRedis
 from starforge_backlog.queues.postgres.source import InTable
 from starforge_backlog.queues.prometheus.source import InSeries
 from starforge_backlog.queues.protocol import QueueSource
 from starforge_backlog.queues.signals import WithSignals
+from starforge_backlog.redis.hub import RedisHub
 
 
 class QueueRooms:
     """What is shared between policies: one set of readers per server, gone with it."""
 
-    def __init__(self, databases: DatabaseHub, prometheus: PrometheusHub, clock: Clock) -> None:
+    def __init__(
+        self,
+        databases: DatabaseHub,
+        prometheus: PrometheusHub,
+        redis: RedisHub,
+        clock: Clock,
+    ) -> None:
         self._databases = databases
+        self._redis = redis
         self._prometheus = prometheus
         self._clock = clock
 
@@ -32,5 +41,7 @@ class QueueRooms:
         """The one kind that the spec names; the schema has seen to it that there is exactly one."""
         if queue.prometheus is not None:
             return InSeries(queue.name, queue.prometheus, access, self._prometheus, self._clock)
+        if queue.bullmq is not None:
+            return OnRedis(queue.name, queue.bullmq, access, self._redis, self._clock)
         assert queue.postgres is not None, "the CRD refuses a queue without a source"
         return InTable(queue.name, queue.postgres, access, self._databases, self._clock)

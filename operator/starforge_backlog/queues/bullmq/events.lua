@@ -1,0 +1,102 @@
+-- What happened lately, from the newest entries of a BullMQ queue's event stream (majors 4 to 6).
+-- Promise (P7): reads at most `most` entries, whatever happened since. Where they do not reach back
+-- to the entry that was read last, the answer is a sample: a slice of time that ends now, complete
+-- in itself, and `whole` says that it is not all.
+--
+-- KEYS: 1 the stream
+-- ARGV: 1 most (entries), 2 last (id of the newest entry of the time before; "0-0": there was
+--       none; "": the first look), 3 major (4: an automatic retry says prev=failed)
+-- Returns JSON. `from` is when the slice begins (ms since 1970).
+local most, last, major = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+
+local function parts(id)
+  local ms, number = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(number)
+end
+local function after(id, other)
+  local ms, number = parts(id)
+  local other_ms, other_number = parts(other)
+  return ms > other_ms or (ms == other_ms and number > other_number)
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local entries = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', most)
+local n = { now = now, read = #entries, newest = entries[1] and entries[1][1] or '0-0' }
+for _, name in ipairs({ 'added', 'again', 'replaced', 'completed', 'failed', 'retried', 'restarted',
+  'removed', 'stalled', 'cleaned', 'entries' }) do
+  n[name] = 0
+end
+
+n.whole = false
+local first = #entries -- the oldest entry that is new to us
+if last ~= '' then
+  for at, entry in ipairs(entries) do
+    if not after(entry[1], last) then
+      first, n.whole = at - 1, true
+      break
+    end
+  end
+  if #entries == 0 and last == '0-0' then
+    n.whole = true
+  elseif last == '0-0' and #entries < most then
+    n.whole = true -- nothing was there before, and all that came is still there
+  end
+end
+n.from = first > 0 and parts(entries[first][1]) or now
+n.entries = first
+
+local LIVE = { waiting = true, wait = true, paused = true, active = true, delayed = true,
+  prioritized = true, ['waiting-children'] = true }
+local just_added, just_removed = nil, false
+for at = first, 1, -1 do
+  local f, fields = {}, entries[at][2]
+  for i = 1, #fields, 2 do
+    f[fields[i]] = fields[i + 1]
+  end
+  local event, id, prev = f.event, f.jobId, f.prev
+  local was_added, was_removed = just_added, just_removed
+  just_added, just_removed = nil, false
+  if event == 'added' then
+    n.added = n.added + 1
+    just_added = id
+  elseif event == 'duplicated' then
+    n.again = n.again + 1
+  elseif event == 'debounced' then
+    just_removed = was_removed -- BullMQ 5 says the same twice; the second one counts
+  elseif event == 'deduplicated' then
+    if was_removed then
+      n.replaced = n.replaced + 1
+      n.removed = n.removed - 1
+    else
+      n.again = n.again + 1
+    end
+  elseif event == 'completed' then
+    n.completed = n.completed + 1
+  elseif event == 'failed' then
+    n.failed = n.failed + 1
+  elseif event == 'delayed' then
+    -- A delayed job is announced twice when it is added; alone it is a retry with backoff.
+    if was_added ~= id then
+      n.retried = n.retried + 1
+    end
+  elseif event == 'waiting' then
+    if prev == 'active' or (prev == 'failed' and major == 4) then
+      n.retried = n.retried + 1
+    elseif prev == 'failed' or prev == 'completed' then
+      n.restarted = n.restarted + 1
+    end
+  elseif event == 'stalled' then
+    n.stalled = n.stalled + 1
+  elseif event == 'removed' then
+    just_removed = prev == 'delayed'
+    if LIVE[prev] then
+      n.removed = n.removed + 1
+    end
+  elseif event == 'cleaned' then
+    n.cleaned = n.cleaned + (tonumber(f.count) or 0)
+  end
+end
+-- A stalled job that is given out again says waiting (prev=active) as well.
+n.retried = math.max(0, n.retried - n.stalled)
+return cjson.encode(n)

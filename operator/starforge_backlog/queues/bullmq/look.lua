@@ -1,0 +1,155 @@
+-- One look at a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
+-- oldest. Promise (P7): reads only, never walks the queue; every loop below has an end that does
+-- not depend on how many jobs there are. P2: a key of another type is told, not counted as empty.
+--
+-- KEYS: see keys.py, in the order of `Keys.fixed`.
+-- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are looked
+--       at), 3 priorities (looked at), 4 active (jobs in progress whose lock is looked for),
+--       5 since (ms; when the sample before was taken), 6 window (ms; of finished jobs)
+-- Returns JSON. Times are in ms since 1970, by Redis' clock.
+local ID, WAIT, PAUSED, ACTIVE, DELAYED, PRIORITIZED = 1, 2, 3, 4, 5, 6
+local COMPLETED, FAILED, CHILDREN, META, MARKER = 7, 8, 9, 10, 11
+local EVENTS, METRICS_COMPLETED, METRICS_FAILED = 12, 13, 14
+local TYPES = {
+  'string', 'list', 'list', 'list', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset',
+  'stream', 'hash', 'hash',
+}
+local base, tail = ARGV[1], tonumber(ARGV[2])
+local priorities, looked_active = tonumber(ARGV[3]), tonumber(ARGV[4])
+local since, window = tonumber(ARGV[5]), tonumber(ARGV[6])
+local call = redis.call
+
+local exists = {}
+for number, key in ipairs(KEYS) do
+  local found = call('TYPE', key)['ok']
+  exists[number] = found ~= 'none'
+  if exists[number] and found ~= TYPES[number] then
+    return cjson.encode({ wrong = key, is = found, should = TYPES[number] })
+  end
+end
+
+local time = call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- The twelve low bits of a delayed job's score are a sequence number.
+local due = now * 4096 + 4095
+local look = {
+  now = now,
+  meta = exists[META],
+  events = exists[EVENTS],
+  marker = exists[MARKER],
+  has_id = exists[ID],
+  id = call('GET', KEYS[ID]) or '0',
+  wait = call('LLEN', KEYS[WAIT]),
+  paused = call('LLEN', KEYS[PAUSED]),
+  active = call('LLEN', KEYS[ACTIVE]),
+  delayed = call('ZCARD', KEYS[DELAYED]),
+  due = call('ZCOUNT', KEYS[DELAYED], '-inf', string.format('%.0f', due)),
+  prioritized = call('ZCARD', KEYS[PRIORITIZED]),
+  completed = call('ZCARD', KEYS[COMPLETED]),
+  failed = call('ZCARD', KEYS[FAILED]),
+  children = call('ZCARD', KEYS[CHILDREN]),
+}
+local from = string.format('%.0f', now - window)
+local after = string.format('(%.0f', since)
+look.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, '+inf')
+look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, '+inf')
+look.failed_since = call('ZCOUNT', KEYS[FAILED], after, '+inf')
+look.first_completed = call('ZRANGE', KEYS[COMPLETED], 0, 0, 'WITHSCORES')[2]
+look.first_failed = call('ZRANGE', KEYS[FAILED], 0, 0, 'WITHSCORES')[2]
+
+local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'opts.maxLenEvents')
+look.meta_paused, look.concurrency = meta[1], meta[2]
+look.version, look.max_events = meta[3], meta[4]
+look.metrics_completed = call('HGET', KEYS[METRICS_COMPLETED], 'count')
+look.metrics_failed = call('HGET', KEYS[METRICS_FAILED], 'count')
+
+-- Jobs, each as {id, place, name, created, delay, attempts, started, processed, stalls, due}.
+local jobs, markers, seen = {}, 0, {}
+local old_style, new_style = 0, 0
+
+local function told_delay(opts)
+  -- opts.delay keeps what was asked for; the field `delay` is 0 once a job was promoted.
+  if not opts or not string.find(opts, '"delay"', 1, true) then
+    return 0
+  end
+  local fine, decoded = pcall(cjson.decode, opts)
+  return fine and type(decoded) == 'table' and tonumber(decoded.delay) or 0
+end
+
+local function add(id, place, due_at)
+  if string.sub(id, 1, 2) == '0:' then -- BullMQ 4: a sign for idle workers, no job
+    markers = markers + 1
+    return
+  end
+  if seen[id] then
+    return
+  end
+  seen[id] = true
+  local f = call('HMGET', base .. id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade', 'ats',
+    'processedOn', 'stc', 'stalledCounter')
+  if f[5] then old_style = old_style + 1 end
+  if f[4] or f[6] then new_style = new_style + 1 end
+  jobs[#jobs + 1] = {
+    id, place, f[1] or '', tonumber(f[2]) or 0, told_delay(f[3]),
+    tonumber(f[4] or f[5] or 0) or 0, tonumber(f[6] or 0) or 0, tonumber(f[7] or 0) or 0,
+    tonumber(f[8] or f[9] or 0) or 0, due_at or 0,
+  }
+end
+
+for _, list in ipairs({ WAIT, PAUSED }) do
+  local name = list == WAIT and 'wait' or 'paused'
+  local last = call('LRANGE', KEYS[list], -tail, -1)
+  for at = #last, 1, -1 do -- the end of the list is its head: workers take from there
+    add(last[at], name)
+  end
+  -- LIFO jobs are put where workers take from, so the oldest of them end up on the other side.
+  if call('LLEN', KEYS[list]) > tail then
+    for _, id in ipairs(call('LRANGE', KEYS[list], 0, 4)) do
+      add(id, name .. '-back')
+    end
+  end
+end
+
+-- The first of each priority: score = priority * 2^32 + a counter.
+local score, distinct = '-inf', 0
+while distinct < priorities do
+  local first = call('ZRANGEBYSCORE', KEYS[PRIORITIZED], score, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if not first[1] then
+    break
+  end
+  distinct = distinct + 1
+  add(first[1], 'prioritized')
+  score = string.format('%.0f', (math.floor(tonumber(first[2]) / 4294967296) + 1) * 4294967296)
+end
+look.all_priorities = distinct < priorities
+
+if look.due > 0 then
+  for _, pair in ipairs({ call('ZRANGE', KEYS[DELAYED], 0, 4, 'WITHSCORES') }) do
+    for at = 1, #pair, 2 do
+      local due_at = math.floor(tonumber(pair[at + 1]) / 4096)
+      if due_at <= now then
+        add(pair[at], 'delayed', due_at)
+      end
+    end
+  end
+end
+look.jobs, look.markers = jobs, markers
+
+local held, orphaned, stalled = 0, 0, 0
+local running = call('LRANGE', KEYS[ACTIVE], -looked_active, -1) -- the longest running first
+for _, id in ipairs(running) do
+  if string.sub(id, 1, 2) ~= '0:' then
+    held = held + 1
+    if call('EXISTS', base .. id .. ':lock') == 0 then
+      orphaned = orphaned + 1
+    end
+    local f = call('HMGET', base .. id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
+    if tonumber(f[1] or f[2] or 0) > 0 then stalled = stalled + 1 end
+    if f[5] then old_style = old_style + 1 end
+    if f[3] or f[4] then new_style = new_style + 1 end
+  end
+end
+look.active_looked, look.orphaned, look.stalled_active = held, orphaned, stalled
+look.old_style, look.new_style = old_style, new_style
+return cjson.encode(look)

@@ -1,0 +1,167 @@
+"""What one look at a queue's keys brought (look.lua). Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class WrongType:
+    """A key that BullMQ would not have made like this."""
+
+    key: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A waiting job that may be the oldest. Times are ms since 1970, 0: none."""
+
+    id: str
+    place: str  # "wait", "paused", with "-back" for the end that FIFO jobs come in by, …
+    name: str
+    created: int
+    delay: int  # ms that were asked for when it was added
+    attempts: int  # finished ones
+    started: int = 0  # times that a worker took it; BullMQ 4 does not count them
+    processed: int = 0  # when a worker took it last
+    stalls: int = 0
+    due_at: int = 0  # of a delayed job
+
+    @property
+    def due(self) -> int | None:
+        """Since when it waits for a worker; None where nothing of that is written down.
+
+        After a retry it is the last start, which is no later. A job that was put back by hand
+        after it had ended has neither that nor a new time of creation.
+        """
+        if self.due_at:
+            return self.due_at
+        if self.processed:
+            return self.processed
+        if self.attempts or self.started:
+            return None
+        return self.created + self.delay if self.created else None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Counts of one moment. BullMQ 4's signs for idle workers are not counted as jobs."""
+
+    now: int  # ms since 1970, by Redis' clock
+    exists: bool  # any sign of a queue of BullMQ
+    bull3: bool  # the keys of its predecessor
+    ids: int
+    wait: int
+    paused: int
+    active: int
+    delayed: int
+    due: int  # of the delayed ones, those whose time has come but whom no worker promoted yet
+    prioritized: int
+    children: int  # parents that wait for their children
+    completed: int
+    failed: int
+    completed_lately: int  # in the outcome window
+    failed_lately: int
+    failed_since: int  # since the sample before
+    first_completed: int | None  # when the oldest one that is kept ended, ms
+    first_failed: int | None
+    metrics_completed: int | None
+    metrics_failed: int | None
+    meta_paused: bool
+    concurrency: int | None
+    version: str
+    marker: bool
+    markers: int
+    events: bool
+    jobs: tuple[Job, ...]
+    all_priorities: bool
+    active_looked: int
+    orphaned: int
+    stalled: int
+    old_style: int  # jobs with a field that only BullMQ 4 writes
+    new_style: int  # … that only 5 and later write
+
+    @property
+    def at(self) -> datetime:
+        """When it was read."""
+        return datetime.fromtimestamp(self.now / 1000, UTC)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that a worker could take now."""
+        return self.wait + self.paused + self.prioritized + self.due
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
+        held = self.wait + self.paused + self.prioritized + self.active
+        return held + self.delayed + self.children
+
+
+def parse_look(answer: str) -> Look | WrongType:
+    """From look.lua."""
+    said: dict[str, Any] = json.loads(answer)
+    if "wrong" in said:
+        return WrongType(said["wrong"], said["is"], said["should"])
+    jobs = tuple(Job(*values) for values in said["jobs"])  # an empty Lua table is an empty {}
+    # The script sees a sign wherever it looks; it is in the list that workers block on.
+    markers = said["markers"]
+    in_wait = min(markers, said["wait"])
+    any_job = any(said[place] for place in _PLACES)
+    return Look(
+        now=int(said["now"]),
+        exists=bool(said["meta"] or said["events"] or (any_job and not said["has_id"])),
+        bull3=not said["meta"] and not said["events"] and bool(said["has_id"]),
+        ids=int(said["id"]),
+        wait=said["wait"] - in_wait,
+        paused=said["paused"] - min(markers - in_wait, said["paused"]),
+        active=said["active"],
+        delayed=said["delayed"],
+        due=said["due"],
+        prioritized=said["prioritized"],
+        children=said["children"],
+        completed=said["completed"],
+        failed=said["failed"],
+        completed_lately=said["completed_lately"],
+        failed_lately=said["failed_lately"],
+        failed_since=said["failed_since"],
+        first_completed=_milliseconds(said.get("first_completed")),
+        first_failed=_milliseconds(said.get("first_failed")),
+        metrics_completed=_number(said["metrics_completed"]),
+        metrics_failed=_number(said["metrics_failed"]),
+        meta_paused=str(said["meta_paused"]) == "1",
+        concurrency=_number(said["concurrency"]),
+        version=said["version"] or "",
+        marker=said["marker"],
+        markers=markers,
+        events=said["events"],
+        jobs=jobs,
+        all_priorities=said["all_priorities"],
+        active_looked=said["active_looked"],
+        orphaned=said["orphaned"],
+        stalled=said["stalled_active"] + sum(1 for job in jobs if job.stalls),
+        old_style=said["old_style"],
+        new_style=said["new_style"],
+    )
+
+
+_PLACES = ("wait", "paused", "active", "delayed", "prioritized", "completed", "failed", "children")
+
+
+def _number(text: str | bool | None) -> int | None:
+    """A field of a hash; Lua says False where there is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return int(float(text))
+    except ValueError:
+        return None
+
+
+def _milliseconds(score: str | None) -> int | None:
+    return None if score is None else int(float(score))

@@ -1,0 +1,95 @@
+"""A queue that is not there, or is none of BullMQ's: what to tell the person who named it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+
+from starforge_backlog.queues.bullmq.keys import Keys
+from starforge_backlog.queues.bullmq.look import WrongType
+from starforge_backlog.queues.bullmq.workers import Clients
+from starforge_backlog.redis.connection import RedisServer
+from starforge_backlog.redis.faults import RedisFault
+from starforge_backlog.snapshot import Unknown, Why
+
+_SHOWN = 5  # queues in a sentence
+_SCAN_COUNT = 100  # keys per SCAN
+_META = ":meta"
+_ALIKE = 0.3  # of 1: names that share a word are alike enough to be shown first
+
+
+def not_found(keys: Keys, similar: Iterable[str], at: datetime) -> Unknown:
+    """There is no such queue, which is not the same as an empty one."""
+    found = sorted(set(similar))
+    wanted = keys.base.removesuffix(":")
+    alike = get_close_matches(wanted, found, n=_SHOWN, cutoff=_ALIKE) or found[:_SHOWN]
+    there = f" There are: {', '.join(alike)}." if alike else ""
+    return Unknown(
+        Why.QUEUE_NOT_FOUND,
+        f"Redis has no BullMQ queue {keys.name} under prefix {keys.prefix} (no key"
+        f" {keys.base}meta); correct spec.queues[].bullmq.name or .prefix, or the database in the"
+        f" URL. BullMQ makes it with the first job.{there}",
+        at,
+    )
+
+
+def bull3(keys: Keys, at: datetime) -> Unknown:
+    """The keys of Bull, BullMQ's predecessor."""
+    return Unknown(
+        Why.NOT_BULLMQ,
+        f"{keys.base}* looks like a queue of Bull 3 or 4, BullMQ's predecessor, which keeps its"
+        " jobs differently; move the application to BullMQ 4 or later, or watch the queue by"
+        " Prometheus (spec.queues[].prometheus).",
+        at,
+    )
+
+
+def wrong_type(wrong: WrongType, at: datetime) -> Unknown:
+    """A key of another type than BullMQ's."""
+    return Unknown(
+        Why.NOT_BULLMQ,
+        f"Key {wrong.key} is a {wrong.found} and not a {wrong.expected}: something else writes"
+        " under this name; correct spec.queues[].bullmq.name or .prefix, or remove the key.",
+        at,
+    )
+
+
+class SimilarQueues:
+    """Queues that are there, for the sentence about one that is not: looked for rarely, and never
+    by walking all keys."""
+
+    def __init__(
+        self,
+        server: RedisServer,
+        *,
+        timer: Callable[[], float],
+        most_keys: int,
+        every: timedelta,
+    ) -> None:
+        self._server = server
+        self._timer = timer
+        self._rounds = max(1, most_keys // _SCAN_COUNT)
+        self._every = every.total_seconds()
+        self._found: set[str] = set()
+        self._not_before = 0.0
+
+    async def near(self, keys: Keys, clients: Clients) -> set[str]:
+        """As prefix:name: those with workers, and those whose key a short search meets."""
+        if self._timer() >= self._not_before:
+            self._not_before = self._timer() + self._every
+            self._found = await self._scan(keys)
+        return self._found | {f"{prefix}:{name}" for prefix, name in clients.workers}
+
+    async def _scan(self, keys: Keys) -> set[str]:
+        found, cursor = set[str](), "0"
+        for _ in range(self._rounds):
+            command = ("SCAN", cursor, "MATCH", "*" + _META, "COUNT", _SCAN_COUNT)
+            (answer,) = await self._server.pipeline([command], keys=[keys.of("id")])
+            if isinstance(answer, RedisFault):
+                break  # not allowed: the sentence does without
+            cursor, names = answer
+            found.update(name.removesuffix(_META) for name in names)
+            if cursor == "0":
+                break
+        return found

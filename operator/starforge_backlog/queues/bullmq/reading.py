@@ -1,0 +1,202 @@
+"""From what was seen of a queue to its reading: pure; what is missing says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+from starforge_backlog.queues.bullmq import rates
+from starforge_backlog.queues.bullmq.look import Job, Look
+from starforge_backlog.queues.bullmq.oldest import oldest_due
+from starforge_backlog.queues.bullmq.rates import History, Kept, Slice, View
+from starforge_backlog.queues.bullmq.settings import ObserverSettings
+from starforge_backlog.queues.bullmq.types import Ended, Mix
+from starforge_backlog.queues.bullmq.versions import Fleet
+from starforge_backlog.queues.bullmq.workers import NOT_ALLOWED, Clients
+from starforge_backlog.snapshot import (
+    Consumers,
+    Count,
+    Known,
+    Outcomes,
+    QueueReading,
+    Reading,
+    TypeReading,
+    Unknown,
+    Why,
+)
+
+T = TypeVar("T")
+
+_PERSON = "a person"
+
+
+@dataclass(slots=True)
+class Seen:
+    """One observation. `fault`: why what comes after the counts is missing."""
+
+    look: Look
+    fleet: Fleet
+    where: str
+    user: str = "default"
+    events: Slice | None = None
+    ended: Ended | None = None
+    mix: Mix | None = None
+    brake: str = ""
+    clients: Clients | None = None
+    live: int | None = None  # workers with a connection
+    undated: Mapping[str, int] = field(default_factory=dict)
+    fault: Unknown | None = None
+
+
+def queue_reading(
+    seen: Seen, history: History, window: timedelta, settings: ObserverSettings
+) -> QueueReading:
+    """What a policy is told. `window`: of its rates."""
+    look = seen.look
+    view = View(history, window.total_seconds(), look.at)
+    kept = _kept(look, settings)
+    past = history.past(settings.outcome_window.total_seconds())
+    types = {} if seen.mix is None else seen.mix.waiting(look.waiting, settings.most_types)
+    all_kept = kept.everything(past)
+    exact = "counts exact" if seen.mix is None or seen.mix.exact else "counts exact, types sampled"
+    return QueueReading(
+        waiting=_count(look, look.waiting),
+        scheduled=_count(look, look.delayed - look.due),
+        in_progress=_count(look, look.active),
+        failed=_count(look, look.failed),
+        oldest_due_age=_age(look, look.jobs, seen),
+        arrivals_per_second=rates.arrivals(view),
+        throughput_per_second=rates.throughput(view),
+        outcomes=rates.outcomes(view, settings.outcome_window, kept),
+        types={name: count for name, count in types.items() if count.value},
+        how=f"{seen.fleet.text} at redis {seen.where}, {exact}",
+        by_type=_by_type(seen, types, all_kept),
+        failed_attempts_per_second=rates.failed_attempts(view),
+        consumers=_consumers(seen),
+        notes=_notes(seen),
+    )
+
+
+def _count(look: Look, jobs: int) -> Reading[Count]:
+    return Known(Count(jobs), look.at)
+
+
+def _kept(look: Look, settings: ObserverSettings) -> Kept:
+    since = look.now - round(settings.outcome_window.total_seconds() * 1000)
+    firsts = [first for first in (look.first_completed, look.first_failed) if first is not None]
+    return Kept(
+        completed=look.completed_lately,
+        failed=look.failed_lately,
+        # Without a completed job from before, those that ended meanwhile may have been removed.
+        reaches_back=look.first_completed is not None and min(firsts) <= since,
+    )
+
+
+def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
+    oldest = oldest_due(jobs, seen.undated, look.now)
+    if oldest is None and look.waiting:
+        return Unknown(
+            Why.NOT_YET, "The jobs that wait changed while they were looked at.", look.at
+        )
+    return Known(timedelta(milliseconds=0 if oldest is None else look.now - oldest), look.at)
+
+
+def _by_type(seen: Seen, waiting: Mapping[str, Count], all_kept: bool) -> dict[str, TypeReading]:
+    if seen.mix is None:
+        return {}
+    ended = seen.ended
+    names = {*waiting, *(ended.failed if ended else ()), *(ended.completed if ended else ())}
+    return {
+        name: TypeReading(
+            waiting=Known(waiting.get(name, _no_jobs(seen.mix)), seen.look.at),
+            oldest_due_age=_oldest_of(name, seen, seen.mix),
+            outcomes=_outcomes_of(name, seen, all_kept),
+        )
+        for name in sorted(names)
+    }
+
+
+def _no_jobs(mix: Mix) -> Count:
+    return Count(0) if mix.exact else Mix({"": 1}, exact=False).waiting(0, 1)[""]
+
+
+def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
+    look = seen.look
+    if mix.exact and (name in mix.oldest or name not in mix.names):
+        oldest = mix.oldest.get(name, look.now)
+        return Known(timedelta(milliseconds=max(0, look.now - oldest)), look.at)
+    # Workers take from the end that was looked at, so the first of a kind there is its oldest.
+    first = tuple(job for job in look.jobs if job.name == name and not job.place.endswith("-back"))
+    if first:
+        return _age(look, first, seen)
+    return Unknown(
+        Why.NO_SAMPLES,
+        f"None of the jobs that come next is a {name}, so the age of its oldest is not known; it is"
+        " younger than the queue's oldest.",
+        look.at,
+    )
+
+
+def _outcomes_of(name: str, seen: Seen, all_kept: bool) -> Reading[Outcomes]:
+    if all_kept and seen.ended is not None:
+        ended = seen.ended
+        counts = ended.completed.get(name, 0), ended.failed.get(name, 0)
+        return Known(Outcomes(*counts, ended.window), seen.look.at)
+    if seen.fault is not None:
+        return seen.fault
+    return Unknown(
+        Why.NOT_CONFIGURED,
+        "Jobs that ended are not kept, so outcomes are not known by type; keep them for a while:"
+        " removeOnComplete and removeOnFail: {age: 600}.",
+        seen.look.at,
+    )
+
+
+def _consumers(seen: Seen) -> Reading[Consumers]:
+    look = seen.look
+    if seen.fault is not None:
+        return seen.fault
+    return Known(
+        Consumers(
+            live=seen.live,
+            orphaned=look.orphaned,
+            stalled=look.stalled,
+            paused_by=_paused_by(seen),
+        ),
+        look.at,
+    )
+
+
+def _paused_by(seen: Seen) -> str:
+    look = seen.look
+    if look.meta_paused:
+        return _PERSON  # the operator never uses BullMQ's own pause
+    if look.concurrency == 0:
+        return seen.brake or _PERSON
+    return ""
+
+
+def _notes(seen: Seen) -> tuple[str, ...]:
+    look = seen.look
+    found = list(seen.fleet.notes)
+    if look.meta_paused:
+        found.append("The queue is paused by BullMQ's pause(); that is left alone.")
+    elif look.concurrency == 0 and not seen.brake:
+        found.append("The queue's global concurrency was set to 0 by a person; that is left alone.")
+    elif look.concurrency:
+        found.append(f"The queue's global concurrency is {look.concurrency}.")
+    if look.children:
+        found.append(f"{look.children} parents wait for their children.")
+    if look.orphaned:
+        some = "" if look.active_looked >= look.active else f" of {look.active_looked} looked at"
+        found.append(
+            f"{look.orphaned} jobs in progress{some} have lost their worker's lock; a worker gives"
+            " them out again within its stalledInterval."
+        )
+    if not look.all_priorities:
+        found.append("There are more priorities than are looked at for the oldest job.")
+    if seen.clients is not None and not seen.clients.allowed:
+        found.append(NOT_ALLOWED.format(user=seen.user))
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""Workers with a connection to a Redis, by the names that BullMQ gives their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from starforge_backlog.queues.bullmq.keys import Keys
+from starforge_backlog.redis.connection import RedisServer
+from starforge_backlog.redis.faults import RedisFault
+from starforge_backlog.snapshot import Why
+
+# `<prefix>:<base64 of the queue's name>`, `…:w:<worker's name>`; `…:qe` is a listener, no worker.
+_NAME = re.compile(r"^(?P<prefix>.+):(?P<queue>[A-Za-z0-9+/]+={0,2})(?P<worker>:w:.*)?$", re.DOTALL)
+_FIELD = re.compile(r" name=(\S+) ")
+
+NOT_ALLOWED = (
+    "Redis does not let us list its clients, so live workers are not counted; run ACL SETUSER"
+    " {user} +client|list (a managed Redis may not offer it)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Workers by queue; `allowed` is False where the server does not let us ask."""
+
+    workers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    allowed: bool = True
+
+    def of(self, keys: Keys) -> int | None:
+        """Workers of one queue."""
+        return self.workers[keys.prefix, keys.name] if self.allowed else None
+
+
+def parse_clients(lines: Iterable[str]) -> Clients:
+    """From CLIENT LIST."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        name = _FIELD.search(line)
+        parts = _NAME.match(name[1]) if name is not None else None
+        if parts is None:
+            continue
+        try:
+            queue = base64.b64decode(parts["queue"], validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            continue  # somebody else's name that looks like one of BullMQ's
+        found[parts["prefix"], queue] += 1
+    return Clients(found)
+
+
+class ClientList:
+    """One list for all queues of a server, asked for at most every few seconds."""
+
+    def __init__(
+        self,
+        server: RedisServer,
+        *,
+        timer: Callable[[], float],
+        every: timedelta,
+        duty: int,
+        longest_pause: timedelta,
+    ) -> None:
+        self._server = server
+        self._timer = timer
+        self._every = every.total_seconds()
+        self._duty = duty
+        self._longest = longest_pause.total_seconds()
+        self._turn = asyncio.Lock()
+        self._last: Clients | None = None
+        self._not_before = 0.0
+
+    async def read(self, keys: Keys) -> Clients:
+        """Raises RedisFault when the server does not answer."""
+        async with self._turn:
+            if self._last is None or self._timer() >= self._not_before:
+                started = self._timer()
+                self._last = await self._ask(keys)
+                pause = min((self._timer() - started) * self._duty, self._longest)
+                self._not_before = started + max(self._every, pause)
+            return self._last
+
+    async def _ask(self, keys: Keys) -> Clients:
+        (answer,) = await self._server.pipeline(
+            [("CLIENT", "LIST", "TYPE", "normal")], keys=[keys.of("id")]
+        )
+        if not isinstance(answer, RedisFault):
+            return parse_clients(str(answer).splitlines())
+        # NOPERM, or "unknown command" where a managed Redis does not offer it.
+        if answer.why is Why.NO_PERMISSION or answer.code == "ERR":
+            return Clients(allowed=False)
+        raise answer
