@@ -95,7 +95,7 @@ class Process:
             prometheus=prometheus,
             redis=redis,
             queues=QueueRooms(databases, prometheus, redis, utc_now),
-            producers=ProducerRooms(databases, utc_now),
+            producers=ProducerRooms(databases, redis, utc_now),
             ledger=Ledger(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,

@@ -219,7 +219,9 @@ async def test_a_release_that_knows_only_its_token(hands: Hands, operators: Oper
     intent = policy.entry
     await policy.write()
     policy.entry = intent
-    assert (await policy.seen()).value is FlagValue.PAUSED, "perhaps: the resume tells"
+    seen = await policy.seen()
+    assert intent is not None
+    assert (seen.value, seen.token) == (FlagValue.PAUSED, intent.token)
     assert (await policy.resume()).outcome is ResumeOutcome.RESUMED
     assert hands.rows(STATES) == BEFORE
 
@@ -232,6 +234,8 @@ async def test_without_an_audit_table_a_crash_leaves_it_to_people(
     intent = policy.entry
     await policy.write()
     policy.entry = intent
+    seen = await policy.seen()
+    assert (seen.value, seen.token) == (FlagValue.PAUSED, None)
     again = await policy.write()
     assert again.outcome is PauseOutcome.PAUSED
     assert "r1, r2" in again.message

@@ -213,11 +213,13 @@ class HeldBackfills:
                     plan=plan,
                 )
             case PauseState.INTENDED | PauseState.CHANGED | PauseState.FOREIGN:
-                # Only a resume tells whose these are.
-                still = seen.paused & known.keys() if known else seen.paused
+                assert entry is not None
                 value = running
-                if still:
-                    value = ProducerReading(FlagValue.PAUSED, None, _CONSTANT, plan=plan)
+                if seen.paused & known.keys():
+                    # Killed between intent and result: the audit table says whether it happened.
+                    asks = entry.state is PauseState.INTENDED
+                    token = entry.token if asks and await self._proven(entry.token) else None
+                    value = ProducerReading(FlagValue.PAUSED, token, _CONSTANT, plan=plan)
             case _:
                 value = running
         return Known(value, reading.at)
@@ -280,6 +282,12 @@ class HeldBackfills:
         if len(row["ours"]) > row["written"]:
             return rows.swallowed(self._producer.place, self._producer.clock())
         return self._judge(row, marks)
+
+    async def _proven(self, token: str) -> bool:
+        try:
+            return bool(await self._producer.proven(token))
+        except DatabaseFault:
+            return False  # told with the write that follows, which asks the same
 
     def _judge(self, row: Mapping[str, Any], marks: Marks) -> Resumed:
         place = self._producer.place

@@ -8,17 +8,20 @@ from datetime import timedelta
 from typing import Protocol, TypeVar, cast
 
 from starforge_backlog.access import Access
+from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.pausing import BackfillJobs, JobTypes
 from starforge_backlog.api.policy import FeatureFlag, Producer
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import JobTypesProducer
 from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.producers.shared import SharedProducer
+from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Unknown, Why
 
 # Younger readings are shared by the policies that run at the same moment (see passes.py): most of
@@ -31,8 +34,9 @@ FORGET_AFTER = timedelta(minutes=30)
 class ProducerRooms:
     """What is shared between policies: one reading per producer and server, gone with it."""
 
-    def __init__(self, databases: DatabaseHub, clock: Clock) -> None:
+    def __init__(self, databases: DatabaseHub, redis: RedisHub, clock: Clock) -> None:
         self._databases = databases
+        self._redis = redis
         self._clock = clock
 
     async def find(self, producer: Producer, access: Access, holder: Holder) -> Pausable | Unknown:
@@ -46,8 +50,17 @@ class ProducerRooms:
             if isinstance(opened, Unknown):
                 return opened
             return self._in_database(producer, opened[1], holder)
+        if producer.queue is not None:
+            return await self._brake(producer.queue, access)
         message = "this way to pause is not known to this version of the operator"
         return Unknown(Why.NOT_CONFIGURED, message, self._clock())
+
+    async def _brake(self, queue: BullmqQueue, access: Access) -> Pausable | Unknown:
+        server = await access.redis(self._redis, queue.url, queue.tls)
+        if isinstance(server, Unknown):
+            return server
+        kept = self._redis.attached(server, _Kept, _Kept)
+        return kept.shared(queue, lambda: BrakeProducer(server, queue, self._clock))
 
     def _in_database(
         self, producer: Producer, database: Database, holder: Holder

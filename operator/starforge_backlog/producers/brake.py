@@ -1,0 +1,196 @@
+"""Stopping a BullMQ queue by its global concurrency: compare-and-set with ownership (P4).
+
+The scripts beside this file hold the guards. Jobs in progress finish, lists stay as they are,
+delayed jobs are still moved to the line; no worker takes one. Works with BullMQ 5.9 and later.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.clock import Clock
+from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.redis.connection import RedisServer
+from starforge_backlog.redis.faults import RedisFault
+from starforge_backlog.redis.scripts import Script, load_script
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
+
+# The first version whose workers look at the global concurrency.
+OLDEST = (5, 9)
+_LIBRARY = re.compile(r"^bullmq[^:]*:(\d+)\.(\d+)")
+_MOST_WHY = 300  # characters of the reason in the mark: people read it with HGET
+
+_READ = ("meta", "id", "wait", "paused", "active", "prioritized", "marker", "completed", "failed")
+_PAUSE = ("meta", "id", "wait", "paused")
+_RESUME = ("meta", "wait", "paused", "prioritized", "marker")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the queue says of itself."""
+
+    exists: bool
+    paused: bool  # by BullMQ's own pause
+    concurrency: str | None
+    library: str | None  # the last writer's version: a hint, workers do not write it
+    token: str | None
+    mark: str | None
+    old: int  # things that only version 4 leaves
+    new: int  # things that only later versions leave
+
+    @property
+    def braked(self) -> bool:
+        """As BullMQ reads it; what is no number stops nobody."""
+        try:
+            return self.concurrency is not None and float(self.concurrency) <= 0
+        except ValueError:
+            return False
+
+    @property
+    def too_old(self) -> bool:
+        """Whether workers would not obey. What jobs look like outranks what was written once."""
+        if self.old:
+            return True
+        known = _LIBRARY.match(self.library or "")
+        version = (int(known[1]), int(known[2])) if known else OLDEST
+        # Structure proves 5.0 but not 5.9, so the version counts among those; 4 is told by it
+        # only where no job tells more.
+        return version < OLDEST and not (self.new and version[0] < OLDEST[0])
+
+
+class BrakeProducer:
+    """A `Pausable`: one BullMQ queue."""
+
+    def __init__(self, server: RedisServer, queue: BullmqQueue, clock: Clock) -> None:
+        self._server = server
+        self._clock = clock
+        self._base = f"{queue.prefix}:{queue.name}:"
+        self._place = f"BullMQ queue {queue.prefix}:{queue.name}"
+
+    async def read(self) -> Reading[ProducerReading]:
+        """Whether it hands out jobs. A queue that does not exist is not an empty one."""
+        at = self._clock()
+        seen = await self._look()
+        if isinstance(seen, Unknown):
+            return seen
+        if not seen.exists:
+            return Unknown(Why.QUEUE_NOT_FOUND, self._missing(), at)
+        if seen.too_old:
+            return Unknown(Why.BAD_SHAPE, self._too_old(), at)
+        stopped = seen.braked or seen.paused
+        # A mark without a brake is what is left when a person lifts it: nobody's pause.
+        ours = seen.braked and seen.token is not None
+        return Known(
+            ProducerReading(
+                FlagValue.PAUSED if stopped else FlagValue.RUNNING,
+                seen.token if ours else None,
+                (seen.mark or "") if ours else f"{seen.concurrency or ''} {seen.paused}",
+            ),
+            at,
+        )
+
+    async def pause(
+        self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
+    ) -> Paused | Unknown:
+        """Stop it unless it is stopped already. `owner`, `at` and `why` are for people who look
+        into `meta`."""
+        seen = await self._look()
+        if isinstance(seen, Unknown):
+            if seen.why is Why.NOT_BULLMQ:
+                return Paused(PauseOutcome.BAD_SHAPE, message=seen.message)
+            return seen
+        if seen.exists and seen.too_old:
+            return Paused(PauseOutcome.BAD_SHAPE, message=self._too_old())
+        said = [token, owner, at.isoformat(timespec="seconds"), why[:_MOST_WHY]]
+        answer = await self._run("pause", _PAUSE, said)
+        if isinstance(answer, Unknown):
+            return answer
+        word, previous, version = answer
+        match outcome := PauseOutcome(word):
+            case PauseOutcome.ROW_MISSING:
+                return Paused(outcome, message=self._missing())
+            case PauseOutcome.BAD_SHAPE:
+                return Paused(outcome, message=self._wrong(previous, version))
+            case PauseOutcome.ALREADY_PAUSED:
+                message = f"The {self._place} was paused by somebody else; it stays theirs."
+                return Paused(outcome, message=message)
+            case _:
+                return Paused(outcome, version, json.dumps(previous) if previous else None)
+
+    async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
+        """Restore the concurrency before our brake; the mark beside it knows what that was."""
+        answer = await self._run("resume", _RESUME, [token, version])
+        if isinstance(answer, Unknown):
+            return answer
+        word, *rest = answer
+        match outcome := ResumeOutcome(word):
+            case ResumeOutcome.ROW_MISSING:
+                return Resumed(outcome, self._missing())
+            case ResumeOutcome.BAD_SHAPE:
+                return Resumed(outcome, self._wrong(*rest))
+            case ResumeOutcome.NOT_PAUSED:
+                found = f"its concurrency is {rest[0]}" if rest[0] else "it has no limit"
+                return Resumed(
+                    outcome, f"The {self._place} is not braked any more ({found}); somebody did it."
+                )
+            case ResumeOutcome.NOT_OURS:
+                return Resumed(outcome, f"The {self._place} is paused by somebody else.")
+            case ResumeOutcome.CHANGED_SINCE:
+                return Resumed(
+                    outcome,
+                    f"Somebody wrote over our mark in the {self._place}, so the brake may be theirs"
+                    f" by now; when it is time, run HDEL {self._base}meta concurrency and add a"
+                    " job.",
+                )
+            case _:
+                return Resumed(outcome)
+
+    async def _look(self) -> _Seen | Unknown:
+        answer = await self._run("read", _READ, [self._base])
+        if isinstance(answer, Unknown):
+            return answer
+        found: dict[str, Any] = json.loads(answer)
+        if "wrong" in found:
+            message = self._wrong(found["wrong"], found["is"])
+            return Unknown(Why.NOT_BULLMQ, message, self._clock())
+        return _Seen(
+            exists=found["exists"],
+            paused=found["paused"],
+            concurrency=found.get("concurrency"),
+            library=found.get("library"),
+            token=found.get("token"),
+            mark=found.get("mark"),
+            old=found["old"],
+            new=found["new"],
+        )
+
+    async def _run(self, what: str, keys: tuple[str, ...], args: list[str]) -> Any:
+        script: Script = load_script(__package__, f"brake_{what}.lua")
+        try:
+            return await self._server.run(script, [self._base + key for key in keys], args)
+        except RedisFault as fault:
+            return Unknown(fault.why, f"{fault.message} (The {self._place}.)", self._clock())
+
+    def _missing(self) -> str:
+        return (
+            f"There is no {self._place} at {self._server.where}, so nothing is paused and nothing"
+            " can be; correct prefix, name or URL."
+        )
+
+    def _wrong(self, key: str, found: str) -> str:
+        return (
+            f"Key {key} is of type {found}, so {self._place} is none; nothing was paused. Correct"
+            " prefix and name, or remove what else writes there."
+        )
+
+    def _too_old(self) -> str:
+        return (
+            f"The {self._place} is worked on by a BullMQ older than {OLDEST[0]}.{OLDEST[1]}, which"
+            " has no global concurrency: its workers would go on. Upgrade them, or pause what"
+            " enqueues these jobs instead."
+        )
