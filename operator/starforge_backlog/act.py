@@ -17,9 +17,10 @@ from datetime import timedelta
 from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseStatus
+from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Rooms
-from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
+from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import CONFLICT, Failed, Result, Written, located
 from starforge_backlog.policy import Policy
@@ -65,7 +66,7 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
             return True
         case Resume():
             return all(isinstance(before, Resume) for before in failed)
-        case ScaleTo(from_=from_, to=to) if to < from_:
+        case ScaleTo(from_=from_, to=to) | SetMaximum(from_=from_, to=to) if to < from_:
             return True
         case _:
             return not failed
@@ -73,10 +74,12 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
 
 async def _carry_out(
     rooms: Rooms, policy: Policy, action: Action, access: Access
-) -> Paused | Resumed | Written | Failed:
+) -> Paused | Resumed | Written | MaximumResult | Failed:
     match action:
         case ScaleTo():
             return await _scale(rooms, policy, action, access)
+        case SetMaximum():
+            return await _set_maximum(rooms, policy, action, access)
         case Pause():
             return await _pause(rooms, policy, action, access)
         case Resume():
@@ -99,6 +102,45 @@ async def _scale(rooms: Rooms, policy: Policy, action: ScaleTo, access: Access) 
             return Failed(CONFLICT, message)
         case Unknown() as unknown:
             return Failed(unknown.why, unknown.message)
+
+
+async def _set_maximum(
+    rooms: Rooms, policy: Policy, action: SetMaximum, access: Access
+) -> MaximumResult | Failed:
+    """Restored by what the object itself says of us; otherwise written under the version that was
+    decided from."""
+    late = replace(access.late, message="the API server did not answer in time")
+    guard = action.guard
+    if action.restore:
+        write = rooms.maximums.restore(
+            policy.namespace,
+            guard.kind,
+            guard.name,
+            token=guard.token,
+            uid=guard.uid,
+            most=action.most,
+        )
+    else:
+        write = rooms.maximums.write(
+            policy.namespace,
+            guard.kind,
+            guard.name,
+            seen=action.from_,
+            to=action.to,
+            previous=action.to if guard.previous is None else guard.previous,
+            implicit=action.implicit,
+            token=guard.token,
+            version=action.version,
+        )
+    match await access.deadline.keep(write, late):
+        case Unknown() as unknown:
+            return Failed(unknown.why, unknown.message)
+        case MaximumResult(MaximumOutcome.CHANGED, _, message):
+            return Failed(CONFLICT, message)
+        case MaximumResult(MaximumOutcome.GONE, _, message) if not action.restore:
+            return Failed(Why.AUTOSCALER_NOT_FOUND, message)
+        case MaximumResult() as done:
+            return done
 
 
 async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) -> Paused | Failed:

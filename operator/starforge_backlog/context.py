@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starforge_backlog.clock import Clock
+from starforge_backlog.cluster.autoscalers import AutoscalerReader
+from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import SecretReader
@@ -19,6 +21,7 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
+from starforge_backlog.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Rooms:
     secrets: SecretReader
     workloads: WorkloadReader
     replicas: ReplicaWriter
+    autoscalers: AutoscalerReader
+    maximums: MaximumWriter
     statuses: StatusWriter
     databases: DatabaseHub
     prometheus: PrometheusHub
@@ -37,6 +42,7 @@ class Rooms:
     queues: QueueRooms
     producers: ProducerRooms
     ledger: Ledger
+    targets: Targets
     events: EventPoster
     metrics: Metrics
     health: Health

@@ -41,13 +41,16 @@ SHARED_FOR = timedelta(seconds=1)
 async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
     """Read everything the policy names."""
     began = rooms.clock()
+    rival = rooms.targets.ask(policy.body)
     wait = min(policy.spec.interval * PART_OF_INTERVAL, LONGEST_WAIT)
     late = Unknown(Why.TIMEOUT, f"no answer within {format_duration(wait)}", began)
     access = access_of(rooms, policy, wait, late)
     deadline, spec = access.deadline, policy.spec
     target = rooms.workloads.read(policy.namespace, spec.target)
-    (workload, per_replica), database, queues, producers = await asyncio.gather(
+    autoscaler = rooms.autoscalers.read(policy.namespace, spec.target)
+    (workload, per_replica), scaler, database, queues, producers = await asyncio.gather(
         deadline.keep(target, (late, late)),
+        deadline.keep(autoscaler, late),
         _database(rooms, policy, access),
         asyncio.gather(*(_queue(rooms, policy, queue, access) for queue in spec.queues)),
         asyncio.gather(*(_producer(rooms, policy, p, access) for p in spec.producers)),
@@ -60,6 +63,8 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
         database=reading,
         queues={queue.name: found for queue, found in zip(spec.queues, queues, strict=True)},
         producers={p.name: found for p, found in zip(spec.producers, producers, strict=True)},
+        rival=rival,
+        autoscaler=scaler,
     )
 
 

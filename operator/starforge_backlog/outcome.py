@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
-from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
-from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
+from starforge_backlog.api.status import (
+    GuardStatus,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
+from starforge_backlog.cluster.autoscalers_write import MaximumResult
+from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Why
 
@@ -40,7 +46,7 @@ class Result:
     """One action and what became of it."""
 
     action: Action
-    got: Paused | Resumed | Written | Failed
+    got: Paused | Resumed | Written | MaximumResult | Failed
 
     @property
     def ok(self) -> bool:
@@ -75,9 +81,30 @@ def merge(
                 # Refused for good: asked again after a window, not with every pass.
                 scaling = status.scaling.model_copy(update={"last_step": None})
                 status = status.model_copy(update={"scaling": scaling})
+            case Result(SetMaximum() as step, got):
+                guard = _guarded(step, got)
+                scaling = status.scaling.model_copy(update={"guard": guard})
+                status = status.model_copy(update={"scaling": scaling})
             case _:
                 pass  # a scale that may have happened: the next pass sees whether it did
     return status
+
+
+def _guarded(
+    step: SetMaximum, got: Paused | Resumed | Written | MaximumResult | Failed
+) -> GuardStatus | None:
+    """What is remembered of an autoscaler after a write of its maximum."""
+    match got:
+        case MaximumResult(maximum=maximum) if step.restore:
+            # The object says no more of us; where we guard it still, the next pass looks.
+            return step.guard.model_copy(
+                update={"token": "", "previous": None, "maximum": maximum}
+            )
+        case Failed(reason) if reason not in MAYBE and not step.restore:
+            # Refused: what stands there still has to be given back one day, if it is ours.
+            return step.guard.model_copy(update={"maximum": None})
+        case _:
+            return step.guard
 
 
 def locate(
@@ -115,7 +142,9 @@ def located(entry: PauseStatus) -> Producer | None:
 
 
 def _paused_entry(
-    status: QueueBacklogPolicyStatus, producer: str, got: Paused | Resumed | Written | Failed
+    status: QueueBacklogPolicyStatus,
+    producer: str,
+    got: Paused | Resumed | Written | MaximumResult | Failed,
 ) -> QueueBacklogPolicyStatus:
     """The entry of one producer after a pause or a resume; None drops it."""
 
@@ -127,7 +156,7 @@ def _paused_entry(
                 return _after_resume(entry, got)
             case Failed(_, message):
                 return entry.model_copy(update={"message": message})
-            case Written():
+            case Written() | MaximumResult():
                 return entry
 
     changed = [after(e) if e.producer == producer else e for e in status.paused]

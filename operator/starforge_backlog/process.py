@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 
 from starforge_backlog.clock import utc_now
+from starforge_backlog.cluster.autoscalers import AutoscalerReader
+from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import POLICIES, ClusterClient
 from starforge_backlog.cluster.credentials import Credentials
 from starforge_backlog.cluster.errors import ClusterFault
@@ -28,6 +30,7 @@ from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
 from starforge_backlog.report.metrics import Metrics, PolicyKey
 from starforge_backlog.settings import Settings
+from starforge_backlog.targets import Targets
 
 # How often an API server that is not there yet is asked: the first pass is due 3 s after it is.
 START_RETRY_SECONDS = 0.5
@@ -90,6 +93,8 @@ class Process:
             secrets=SecretReader(store),
             workloads=WorkloadReader(client, store),
             replicas=ReplicaWriter(client),
+            autoscalers=AutoscalerReader(client),
+            maximums=MaximumWriter(client),
             statuses=StatusWriter(client),
             databases=databases,
             prometheus=prometheus,
@@ -97,6 +102,7 @@ class Process:
             queues=QueueRooms(databases, prometheus, redis, utc_now),
             producers=ProducerRooms(databases, redis, utc_now),
             ledger=Ledger(),
+            targets=Targets(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,
             health=health,
@@ -107,7 +113,8 @@ class Process:
         await self._expect_policies()
 
     async def _expect_policies(self) -> None:
-        """Until each policy that exists was read once, nobody may count on free connections.
+        """Until each policy that exists was read once, nobody may count on free connections; and of
+        those that name one target the oldest must be known before any acts.
 
         Waits for an API server that is not up yet, or does not know our resource yet.
         """
@@ -115,8 +122,10 @@ class Process:
         while True:
             try:
                 for namespace in self._settings.namespaces or (None,):
-                    for found in await self.rooms.client.list_names(POLICIES, namespace):
-                        self.rooms.ledger.expect(found)
+                    async for body in self.rooms.client.pages(POLICIES, namespace):
+                        meta = body["metadata"]
+                        self.rooms.ledger.expect(f"{meta['namespace']}/{meta['name']}")
+                        self.rooms.targets.expect(body)
             except ClusterFault as fault:
                 if fault.message != told:
                     _log.warning("waiting for the API server", reason=fault.message)
@@ -148,6 +157,7 @@ class Process:
         written = (body.get("spec"), body["metadata"].get("annotations"))
         kept = self._policies.setdefault(uid, _PerPolicy())
         kept.key = key
+        self.rooms.targets.note(body)
         if body["metadata"].get("deletionTimestamp"):
             # It has no passes any more, so nobody may wait for its first one.
             self.rooms.ledger.drop(key)
@@ -166,6 +176,8 @@ class Process:
         rooms.statuses.forget(uid)
         rooms.events.forget(uid)
         rooms.health.policy_gone(uid)
+        for waiting in rooms.targets.drop(uid):
+            self.policy(waiting)[0].set()  # its target is free: it need not wait for its interval
         if any(kept.key == key for kept in self._policies.values()):
             return  # created anew meanwhile: what is kept by name is the new one's
         rooms.ledger.drop(key)

@@ -51,6 +51,8 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
         if isinstance(action, ScaleTo):
             rooms.ledger.raise_to(policy.key, action.connections)
 
+    rooms.ledger.raise_to(policy.key, plan.allowed)
+
     # Act: what is intended is in status before it is done, so that a kill in between is noticed
     # by the next start (P6). Without that write nothing is done.
     results: tuple[Result, ...] = ()

@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from starforge_backlog.act import act
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON, abandons_pauses
 from starforge_backlog.context import Rooms
+from starforge_backlog.decide.guard import hand_back
+from starforge_backlog.decide.plan import Action, SetMaximum
 from starforge_backlog.decide.producers import release_all
-from starforge_backlog.outcome import Failed, merge
+from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 from starforge_backlog.report.announce import announce, count_actions
 from starforge_backlog.report.faults import waiting_for_release
 from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.report.summary import done
+
+# Batches of one producer before the deletion lets go of its turn; it is tried again soon after.
+# One batch is held jobs of 1.5 s, some 50,000.
+ROUNDS = 10
 
 
 class NotReleased(Exception):
@@ -24,7 +32,7 @@ class NotReleased(Exception):
 def may_go(rooms: Rooms, body: Mapping[str, Any]) -> bool:
     """Whether a policy whose spec cannot be read may be deleted: it holds nothing of ours, or a
     person lets it go."""
-    ours = release_all(rooms.statuses.current(body).paused, "").actions
+    ours = _ours(rooms.statuses.current(body), "", str(body["metadata"]["uid"]))
     annotations = dict(body["metadata"].get("annotations") or {})
     return not ours or abandons_pauses(annotations)
 
@@ -36,23 +44,51 @@ async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
     the reason is a condition, so that `kubectl describe` shows why the deletion waits.
     """
     before = rooms.statuses.current(policy.body)
-    plan = release_all(before.paused, "the policy is deleted")
+    actions = _ours(before, "the policy is deleted", policy.uid)
     # Each on its own: one that is stuck must not keep the others paused.
-    results = tuple(
-        [result for action in plan.actions for result in await act(rooms, policy, (action,))]
-    )
+    results = tuple([await _resume(rooms, policy, action) for action in actions])
     status = merge(before, results, rooms.clock())
     count_actions(rooms.metrics, PolicyKey(policy.namespace, policy.name), results)
     await announce(rooms.events, policy, before, status, results)
     stuck = [result.got.message for result in results if isinstance(result.got, Failed)]
-    if stuck and not policy.abandon:
+    partly = [done(result) for result in results if _partly(result)]
+    if (stuck or partly) and not policy.abandon:
         message = (
-            f"deletion waits, because a producer that we paused cannot be resumed: {stuck[0]}."
-            " Mend that, or resume the producer by hand and run: kubectl annotate"
+            f"deletion waits, because {_what(results)}: {stuck[0]}."
+            " Mend that, or do it by hand and run: kubectl annotate"
             f" qbp/{policy.name} -n {policy.namespace} {RELEASE}={RELEASE_ABANDON}"
+            if stuck
+            else f"deletion waits until all of it is resumed: {partly[0]}"
         )
         status = waiting_for_release(status, message, policy.generation, rooms.clock())
         await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
         raise NotReleased(message)
     words = tuple(done(result) for result in results)
-    return (*words, "let go by annotation") if stuck else words
+    return (*words, "let go by annotation") if stuck or partly else words
+
+
+def _ours(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[Action, ...]:
+    """Pauses of ours, and an autoscaler's maximum that we lowered."""
+    back = hand_back(status.scaling.guard, None, owner, why)
+    return (*release_all(status.paused, why).actions, *((back,) if back is not None else ()))
+
+
+async def _resume(rooms: Rooms, policy: Policy, action: Action) -> Result:
+    """One producer, batch after batch; nobody else's window has to be waited for."""
+    for _ in range(ROUNDS):
+        (result,) = await act(rooms, policy, (action,))
+        if not _partly(result):
+            break
+    return result
+
+
+def _what(results: tuple[Result, ...]) -> str:
+    """What is stuck, in words."""
+    first = next(result.action for result in results if isinstance(result.got, Failed))
+    if isinstance(first, SetMaximum):
+        return f"the maximum of {first.object} that we lowered cannot be restored"
+    return "a producer that we paused cannot be resumed"
+
+
+def _partly(result: Result) -> bool:
+    return isinstance(result.got, Resumed) and result.got.outcome is ResumeOutcome.PARTLY

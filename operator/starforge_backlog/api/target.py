@@ -64,6 +64,13 @@ class Guard(Model):
     """Name of a KEDA ScaledObject, in the policy's namespace. Its own HorizontalPodAutoscaler
     follows it."""
 
+    @property
+    def object(self) -> tuple[str, str]:
+        """Kind and name of the autoscaler."""
+        if self.horizontal_pod_autoscaler is not None:
+            return "HorizontalPodAutoscaler", self.horizontal_pod_autoscaler
+        return "ScaledObject", self.scaled_object or ""
+
 
 class Target(Model):
     """The workload that is scaled: anything with a scale subresource."""

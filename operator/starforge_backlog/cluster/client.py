@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -38,6 +38,9 @@ CONNECT_TIMEOUT_SECONDS = 3.0
 
 # Objects per page of a list of names; the framework's own lists use the same.
 PAGE_SIZE = 500
+
+# ... and of whole ones: a policy with its status and the record of its writers is some 50 kB.
+OBJECTS_PER_PAGE = 100
 
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -153,6 +156,20 @@ class ClusterClient:
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return tuple(names)
+            query["continue"] = token
+
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[Json]:
+        """All objects, of one namespace or of the cluster (None), in pages: never more than
+        `OBJECTS_PER_PAGE` of them are in memory."""
+        asked = resource.asked("list", namespace)
+        query = {"limit": str(OBJECTS_PER_PAGE)}
+        while True:
+            page = await self.request(asked, "GET", resource.path(namespace), query=query)
+            for item in page.get("items") or ():
+                yield item
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
             query["continue"] = token
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:

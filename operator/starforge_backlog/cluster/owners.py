@@ -15,36 +15,37 @@ _SCALERS = {"kube-controller-manager": "HorizontalPodAutoscaler (kube-controller
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-def last_writer(found: Json) -> ScaleWriter | None:
-    """Whoever made `spec.replicas` what it is, or None when nobody owns it (never set).
+def last_writer(found: Json, field: str = "replicas") -> ScaleWriter | None:
+    """Whoever made `spec.replicas` (or another field of `spec`) what it is, or None when nobody
+    owns it (never set).
 
     A write that changes the number takes the field from all others, so several owners all wrote
     this very number. Are we among them, it is ours, whoever applied the same afterwards: that is
     how a step shows that was written right before a crash. Of others the latest is named; writes
     through the scale subresource carry no time at all and count as the latest.
     """
-    owners = list(_owners(found))
+    owners = list(_owners(found, field))
     ours = next((owner for owner in owners if owner.manager == FIELD_MANAGER), None)
     if ours is not None or not owners:
         return ours
     return max(owners, key=lambda owner: (owner.at is None, owner.at or _BEGINNING))
 
 
-def _owners(found: Json) -> Iterator[ScaleWriter]:
+def _owners(found: Json, field: str) -> Iterator[ScaleWriter]:
     for entry in found.get("metadata", {}).get("managedFields") or ():
-        if _owns_replicas(entry):
+        if _owns(entry, field):
             manager = str(entry.get("manager") or "")
             if entry.get("subresource") == "scale":
                 manager = _SCALERS.get(manager, manager)
             yield ScaleWriter(manager=manager, at=parse_time(entry.get("time")))
 
 
-def _owns_replicas(entry: Json) -> bool:
+def _owns(entry: Json, field: str) -> bool:
     fields: Any = entry.get("fieldsV1") or {}
     if entry.get("subresource") == "scale":
         # The scale subresource can write nothing but replicas, under whatever path a CRD keeps it.
         return bool(fields.get("f:spec"))
-    return not entry.get("subresource") and "f:replicas" in (fields.get("f:spec") or {})
+    return not entry.get("subresource") and f"f:{field}" in (fields.get("f:spec") or {})
 
 
 def parse_time(text: object) -> datetime | None:

@@ -55,6 +55,8 @@ def not_from_the_future(
             "old_pool": scaling.old_pool
             and scaling.old_pool.model_copy(update={"since": min(scaling.old_pool.since, now)}),
             "idle_since": _past(scaling.idle_since, now),
+            "quiet_since": _past(scaling.quiet_since, now),
+            "asleep_since": _past(scaling.asleep_since, now),
             "next_step_not_before": _past(scaling.next_step_not_before, now + longest_window),
             "hold_down_until": _past(scaling.hold_down_until, now + longest_hold_down),
         }
@@ -94,6 +96,8 @@ def _scaling_moments(scaling: ScalingStatus) -> list[datetime | None]:
     step = scaling.last_step
     return [
         scaling.idle_since,
+        scaling.quiet_since,
+        scaling.asleep_since,
         scaling.surplus.gone_since if scaling.surplus is not None else None,
         scaling.old_pool.since if scaling.old_pool is not None else None,
         *(w.since for w in (scaling.external, scaling.last_external) if w is not None),

@@ -27,17 +27,28 @@ from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured
 from starforge_backlog.decide.freshness import judged
+from starforge_backlog.decide.guard import guard, hand_back, is_another
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.order import in_order, one_release_per_window
-from starforge_backlog.decide.plan import Action, Assessment, Plan, Resume, words
+from starforge_backlog.decide.plan import (
+    TARGET_TAKEN,
+    Action,
+    Assessment,
+    Plan,
+    Resume,
+    SetMaximum,
+    taken,
+    words,
+)
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
+from starforge_backlog.decide.sleep import due, quiet
 from starforge_backlog.decide.standing import OURS, stopped
 from starforge_backlog.decide.verdict import baseline
-from starforge_backlog.snapshot import Known, Snapshot, Unknown, Why
+from starforge_backlog.snapshot import Known, Rival, Snapshot, Unknown, Why
 
 
 def decide(
@@ -71,10 +82,13 @@ def decide(
             "budget": facts.budget if isinstance(facts.budget, BudgetStatus) else before.budget,
         }
     )
-    stopped = _stopped(spec, hold)
+    stopped = _stopped(spec, seen.rival, hold)
     if stopped is not None:
         said = _assess(spec, status, seen, facts, *stopped)
         return Plan((), (), _nobody_looks(status, spec.interval, now), seen, said)
+    if seen.rival is not None:
+        said = _assess(spec, status, seen, facts, TARGET_TAKEN, taken(seen.rival))
+        return _let_go(status, seen, said, owner)
 
     states = _breakers(spec, before, seen, facts, now)
     observing = spec.mode is Mode.OBSERVE
@@ -101,6 +115,7 @@ def decide(
         _pausing(states, pauses.entries),
         released_at + spec.scaling.observe_for if released_at is not None else None,
         now,
+        owner,
     )
     actions = in_order(pauses, outcome.step)
     status = status.model_copy(
@@ -108,8 +123,8 @@ def decide(
     )
     said = _assess(spec, status, seen, facts, outcome.reason, outcome.message)
     if observing:
-        return _observe_only(actions, before, status, watched, seen, said)
-    return Plan(actions, (), status, seen, said)
+        return _observe_only(actions, before, status, watched, seen, said, owner)
+    return Plan(actions, (), status, seen, said, outcome.allowed)
 
 
 def _assess(
@@ -142,11 +157,29 @@ def _assess(
     )
 
 
-def _stopped(spec: QueueBacklogPolicySpec, hold: str | None) -> tuple[str, str] | None:
+def _let_go(
+    status: QueueBacklogPolicyStatus, seen: Snapshot, said: Assessment, owner: str
+) -> Plan:
+    """An older policy acts: what is ours is released (P4), and nothing is remembered of what was
+    going on. Taking over, this one begins as if it had just been made."""
+    why = "an older policy has the target"
+    scaling = status.scaling
+    back = hand_back(scaling.guard, seen.autoscaler, owner, why)
+    fresh = ScalingStatus(replicas=scaling.replicas, guard=back.guard if back else None)
+    status = status.model_copy(update={"breakers": (), "scaling": fresh})
+    actions: tuple[Action, ...] = release_all(status.paused, why).actions
+    return Plan((*actions, *((back,) if back else ())), (), status, seen, said)
+
+
+def _stopped(
+    spec: QueueBacklogPolicySpec, rival: Rival | None, hold: str | None
+) -> tuple[str, str] | None:
     if hold is not None:
         return "Held", f"held by annotation: {hold or 'no reason given'}; remove it to go on"
     if spec.suspend:
         return "Suspended", "spec.suspend is true; what we paused stays paused until it is false"
+    if rival is not None and rival.leaving:
+        return TARGET_TAKEN, taken(rival)
     return None
 
 
@@ -159,7 +192,7 @@ def _nobody_looks(
             "breakers": tuple(
                 breakers.stop_clocks(state, interval, now) for state in status.breakers
             ),
-            "scaling": status.scaling.model_copy(update={"idle_since": None}),
+            "scaling": status.scaling.model_copy(update={"idle_since": None, "quiet_since": None}),
         }
     )
 
@@ -233,8 +266,13 @@ def _scale(
     pausing: bool,
     window_opens: datetime | None,
     now: datetime,
+    owner: str,
 ) -> Outcome:
     """Gather what a step depends on; without a workload there is none."""
+    back = _former_guard(spec, before, seen, owner)
+    if back is not None:
+        message = f"{back.object} is not spec.target.guard any more: its maximum is restored first"
+        return Outcome(back, before, "Stepping", message)
     match seen.workload:
         case Unknown() as unknown:
             return Outcome(None, before, unknown.why, unknown.message)
@@ -245,7 +283,9 @@ def _scale(
     used = facts.utilization.value if isinstance(facts.utilization, Known) else None
     wrote_at = last_write(before, spec.scaling.observe_for)
     old = wrote_at is not None and facts.sampled_at is not None and facts.sampled_at <= wrote_at
-    return scale(
+    steps = guard if spec.target.guard is not None else scale
+    queues = seen.queues.values()
+    return steps(
         Situation(
             spec=spec,
             workload=workload,
@@ -263,8 +303,25 @@ def _scale(
             sample_is_old=old,
             window_opens=window_opens,
             now=now,
+            owner=owner,
+            autoscaler=seen.autoscaler,
+            due=due(queues),
+            quiet=quiet(queues),
         )
     )
+
+
+def _former_guard(
+    spec: QueueBacklogPolicySpec, before: ScalingStatus, seen: Snapshot, owner: str
+) -> SetMaximum | None:
+    """What we lowered and must restore, because the spec names no guard or another one now."""
+    why = "it is not guarded any more"
+    named = spec.target.guard
+    if named is None:
+        return hand_back(before.guard, seen.autoscaler, owner, why)
+    if is_another(before.guard, *named.object):
+        return hand_back(before.guard, None, owner, why)
+    return None
 
 
 def _observe_only(
@@ -274,10 +331,17 @@ def _observe_only(
     watched: ScalingStatus,
     seen: Snapshot,
     said: Assessment,
+    owner: str,
 ) -> Plan:
     """`Observe`: release what is ours, say the rest (P4)."""
-    release = release_all(before.paused, "the policy was switched to Observe")
-    would = tuple(words(action) for action in actions if not isinstance(action, Resume))
+    why = "the policy was switched to Observe"
+    release = release_all(before.paused, why)
+    back = hand_back(before.scaling.guard, seen.autoscaler, owner, why)
+    would = tuple(
+        words(action)
+        for action in actions
+        if not isinstance(action, Resume) and not (back and isinstance(action, SetMaximum))
+    )
     kept = tuple(
         entry
         for entry in status.paused
@@ -286,7 +350,12 @@ def _observe_only(
     )
     # A step that would have been taken is none to observe.
     scaling = status.scaling.model_copy(
-        update={"last_step": None, "next_step_not_before": watched.next_step_not_before}
+        update={
+            "last_step": None,
+            "next_step_not_before": watched.next_step_not_before,
+            "guard": back.guard if back is not None else None,
+        }
     )
     status = status.model_copy(update={"paused": kept, "scaling": scaling})
-    return Plan(release.actions, would, status, seen, said)
+    actions = (*release.actions, *((back,) if back is not None else ()))
+    return Plan(actions, would, status, seen, said)

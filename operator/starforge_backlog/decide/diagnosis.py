@@ -23,7 +23,7 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """All causes that hold now, the leading one first."""
     found = (
-        _consumer_outage(load, workload),
+        _consumer_outage(load, workload, scaling),
         _database_pressure(pressure),
         _producer_storm(load, workload, scaling),
         _slow_processing(load, scaling),
@@ -31,11 +31,16 @@ def diagnose(
     return tuple(finding for finding in found if finding is not None)
 
 
-def _consumer_outage(load: Load, workload: Reading[Workload]) -> Finding | None:
-    """Nothing is processed while work waits, and the pods say why."""
+def _consumer_outage(
+    load: Load, workload: Reading[Workload], scaling: ScalingStatus
+) -> Finding | None:
+    """Nothing is processed while work waits, and the pods say why. A target that sleeps, or that is
+    just waking, is not down."""
     if not isinstance(workload, Known) or not load.waiting:
         return None
     pods = workload.value
+    if _asleep_or_waking(pods, scaling):
+        return None
     down = pods.ready == 0 or (load.throughput == 0 and bool(pods.crash_looping or pods.oom_killed))
     if not down:
         return None
@@ -44,6 +49,15 @@ def _consumer_outage(load: Load, workload: Reading[Workload]) -> Finding | None:
         Cause.CONSUMER_OUTAGE,
         f"{pods.ready} of {pods.replicas} pods Ready while {load.waiting} jobs wait: {why}",
     )
+
+
+def _asleep_or_waking(pods: Workload, scaling: ScalingStatus) -> bool:
+    if pods.replicas == 0:
+        return scaling.asleep_since is not None
+    step = scaling.last_step
+    starting = step is not None and step.from_ == 0 and step.ready_at is None
+    observed = step is not None and step.verdict is StepVerdict.OBSERVING
+    return starting and observed and not (pods.crash_looping or pods.oom_killed)
 
 
 def _database_pressure(pressure: tuple[str, ...] | None) -> Finding | None:

@@ -18,6 +18,8 @@ HOLD_DOWN_GROWTH = 2
 LONGEST_HOLD_DOWN = timedelta(minutes=30)
 # ... unless one observation is longer than that: a hold-down is never shorter than its growth.
 _MOST_DOUBLINGS = 16
+# Replicas that a failed wake-up leaves: none would leave due jobs to nobody, and nothing to look at.
+LEAST_AWAKE = 1
 # What follows a step that could not be judged: the lower of the runbook's 1-2 replicas.
 SMALLEST_STEP = 1
 
@@ -167,13 +169,18 @@ def _closed(
     return remember(at, last_step=step, last_judged=step)
 
 
-def _revert(at: Situation, step: Step) -> Outcome:
-    """Take a failed step back, and further where the budget fell below its start."""
-    to = step.from_
+def _revert(at: Situation, step: Step) -> Outcome | None:
+    """Take a failed step back, and further where the budget fell below its start. Of a target that
+    was asleep one replica stays, for the jobs that woke it are still there; None when that is all
+    there is, and only the hold-down follows."""
+    start = max(step.from_, LEAST_AWAKE)
+    to = start
     if isinstance(at.budget, BudgetStatus):
         most = sustainable(at.budget, at.workload.max_surge)
         to = max(at.spec.target.min_replicas, min(to, most))
-    to = min(to, step.from_)
+    to = min(to, start) if step.from_ else start
+    if to >= at.workload.replicas:
+        return None
     why = f"step {step.from_} -> {step.to} failed: {step.verdict_why}"
     reverted = step.model_copy(update={"reverted": True})
     status = at.before.model_copy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo
+from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.producers import Producers
 from starforge_backlog.decide.ways import failed_before
 
@@ -29,7 +29,7 @@ def one_release_per_window(
     return Producers(tuple(kept), pauses.entries)
 
 
-def in_order(pauses: Producers, step: ScaleTo | None) -> tuple[Action, ...]:
+def in_order(pauses: Producers, step: ScaleTo | SetMaximum | None) -> tuple[Action, ...]:
     """Mitigation before recovery:
 
     1. pauses  2. a step down  3. releases  4. a step up  5. pauses that could not be done before

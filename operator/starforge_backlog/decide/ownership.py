@@ -1,4 +1,8 @@
-"""Whose replicas are they? A write that is not ours is noticed, named and respected (P9)."""
+"""Whose replicas are they? A write that is not ours is noticed, named and respected (P9).
+
+An autoscaler of the target is known before it writes; then nothing of ours is written at all. Other
+writers are known by what they wrote.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import ExternalWriter, ScalingStatus
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
+from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
 
 # A writer that takes replicas back each time we go on is an autoscaler, and not a person who is
 # done: it is asked less and less often, but often enough that a removed one is noticed in a shift.
@@ -24,32 +29,98 @@ def yield_for(times: int, first: timedelta) -> timedelta:
 
 def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
     """Notice writes of `replicas` that are not ours, and respect them (P9)."""
-    workload, before = at.workload, at.before
-    if before.target_uid != workload.uid:
-        # Another object under the same name: nothing we remember is about it.
-        at = replace(
+    at = forget_another_target(at)
+    workload = at.workload
+    conflict = autoscaler_conflict(at)
+    if conflict:
+        at = remember(
             at,
-            before=ScalingStatus(
-                replicas=before.replicas,
-                budget=before.budget,
-                need=before.need,
-                target_uid=workload.uid,
-                applied_replicas=workload.replicas,
-                throughput_per_replica=before.throughput_per_replica,
-            ),
+            applied_replicas=workload.replicas,
+            external=None,
+            last_step=None,
+            idle_since=None,
+            asleep_since=None,
         )
-        before = at.before
+        return at, hold(at, "ReplicaConflict", conflict)
     if workload.replicas == 0:
-        at = remember(at, applied_replicas=0, last_step=None, external=None, idle_since=None)
-        who = workload.writer.manager if workload.writer else "somebody"
-        message = (
-            f"scaled to 0 by {who}; it stays so. Scale it to"
-            f" {at.spec.target.min_replicas} or more to hand it back"
-        )
-        return at, hold(at, "ScaledToZero", message)
+        return _at_zero(at)
+    at = remember(at, asleep_since=None)
     if _ours(at):
         return remember(at, applied_replicas=workload.replicas, external=None), None
     return _external(at)
+
+
+def forget_another_target(at: Situation) -> Situation:
+    """Another object under the same name: nothing we remember is about it. What was done to a
+    guarded autoscaler stays: that is an object of its own."""
+    workload, before = at.workload, at.before
+    if before.target_uid == workload.uid:
+        return at
+    return replace(
+        at,
+        before=ScalingStatus(
+            replicas=before.replicas,
+            budget=before.budget,
+            need=before.need,
+            target_uid=workload.uid,
+            applied_replicas=workload.replicas,
+            throughput_per_replica=before.throughput_per_replica,
+            guard=before.guard,
+        ),
+    )
+
+
+def autoscaler_conflict(at: Situation) -> str:
+    """Who else scales the target, and the mend; empty when nobody is known to. A paused ScaledObject
+    scales nothing."""
+    if not isinstance(at.autoscaler, Known) or at.autoscaler.value is None:
+        return ""
+    found = at.autoscaler.value
+    if found.paused:
+        return ""
+    field = found.kind[0].lower() + found.kind[1:]
+    return (
+        f"{found.kind} {found.name} scales it between {found.minimum} and {found.maximum}; replicas"
+        f" are left to it. Delete it, or name it in spec.target.guard.{field} to keep its maximum"
+        " within the budget"
+    )
+
+
+def hidden(reading: Reading[Autoscaler | None] | None) -> bool:
+    """Whether a fault hides an autoscaler for the moment. Without the right to look nobody will
+    ever know; then other writers are noticed by what they wrote, as before."""
+    return isinstance(reading, Unknown) and reading.why is not Why.NO_PERMISSION
+
+
+def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
+    """Asleep, which is ours to end; or scaled to 0 by somebody, and then it stays so."""
+    if _we_scaled_to_zero(at):
+        since = at.before.asleep_since or at.now
+        return remember(at, applied_replicas=0, external=None, asleep_since=since), None
+    at = remember(
+        at,
+        applied_replicas=0,
+        last_step=None,
+        external=None,
+        idle_since=None,
+        asleep_since=None,
+        quiet_since=None,
+    )
+    who = at.workload.writer.manager if at.workload.writer else "somebody"
+    message = (
+        f"scaled to 0 by {who}; it stays so. Scale it to"
+        f" {max(1, at.spec.target.min_replicas)} or more to hand it back"
+    )
+    return at, hold(at, "ScaledToZero", message)
+
+
+def _we_scaled_to_zero(at: Situation) -> bool:
+    """As the object says; where its kind does not say who wrote, as we remember. A person who
+    scales a sleeping target to 0 once more changes nothing, and is not noticed."""
+    writer = at.workload.writer
+    if writer is not None:
+        return writer.manager == FIELD_MANAGER
+    return at.before.asleep_since is not None
 
 
 def _ours(at: Situation) -> bool:

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from starforge_backlog.api.status import BudgetStatus, PauseStatus, QueueBacklogPolicyStatus
-from starforge_backlog.snapshot import Reading, Snapshot, Unknown
+from starforge_backlog.api.status import (
+    BudgetStatus,
+    GuardStatus,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
+from starforge_backlog.snapshot import Reading, Rival, Snapshot, Unknown
+
+# Reason of the conditions of a policy whose target an older one has.
+TARGET_TAKEN = "TargetTaken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class StepKind(StrEnum):
     """Why replicas change."""
 
     UP = "Up"
+    WAKE = "Wake"  # the first due job of a target that sleeps (minReplicas 0)
     DOWN = "Down"  # the work is done
     REVERT = "Revert"  # the step before failed
     OVER_BUDGET = "OverBudget"  # one window at a time
@@ -55,7 +64,33 @@ class ScaleTo:
     why: str
 
 
-Action = Pause | Resume | ScaleTo
+@dataclass(frozen=True, slots=True)
+class SetMaximum:
+    """Write the maximum of the autoscaler that scales the target, if it is still what we saw.
+
+    `guard` is as the intent stored it: the object, our token, the maximum of its owner. `restore`
+    gives that one back and takes our mark off; the object then tells by itself whether it is ours.
+    """
+
+    guard: GuardStatus
+    from_: int
+    to: int
+    version: str
+    connections: int  # what the target can hold at the new maximum, surge and terminating included
+    why: str
+    implicit: bool = False  # nobody wrote the previous maximum: it is the kind's default
+    restore: bool = False
+    # What a restored maximum must not be above, because more was not decided; None: whatever it was
+    # (the policy lets go of it).
+    most: int | None = None
+
+    @property
+    def object(self) -> str:
+        """Kind and name of the autoscaler."""
+        return f"{self.guard.kind} {self.guard.name}"
+
+
+Action = Pause | Resume | ScaleTo | SetMaximum
 
 
 def words(action: Action) -> str:
@@ -67,6 +102,20 @@ def words(action: Action) -> str:
             return f"resume {held.producer}: {why}"
         case ScaleTo():
             return f"scale {action.from_} -> {action.to}: {action.why}"
+        case SetMaximum():
+            change = f"{action.from_} -> {action.to}"
+            return f"set the maximum of {action.object} {change}: {action.why}"
+
+
+def taken(rival: Rival) -> str:
+    """Whom a policy waits for, and the mend."""
+    if rival.leaving:
+        return f"{rival.shared} was the younger policy {rival.policy}'s; it lets go within a pass"
+    ends = "; it is being deleted, see its conditions" if rival.deleting else ""
+    return (
+        f"{rival.shared} belongs to the older policy {rival.policy}{ends}. Nothing is decided here:"
+        " delete one of the two, or correct spec.target of this one"
+    )
 
 
 class Cause(StrEnum):
@@ -110,6 +159,8 @@ class Plan:
     status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
     seen: Snapshot  # as judged: late readings have become unknown
     assessment: Assessment
+    # Connections that an autoscaler may open by itself, within the maximum that we leave it (P1).
+    allowed: int = 0
 
     def with_status(self, status: QueueBacklogPolicyStatus) -> Plan:
         """The same plan, remembering something more."""

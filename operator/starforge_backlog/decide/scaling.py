@@ -2,7 +2,8 @@
 
 `scale` walks one table from top to bottom; the first row that applies decides:
 
- 1. the workload cannot be read, was scaled to 0 by a person, or is written by another (P9): hold
+ 1. the workload cannot be read, was scaled to 0 by a person, is scaled by an autoscaler, or is
+    written by another (P9): hold; asleep (`minReplicas: 0`): sleep on, or wake
  2. the last step: judge it; revert it when it failed; hold while it is observed
  3. over the budget: down, one window at a time - under pressure to the safe size in one write
  4. readings missing, pressure, a rollout: hold; above maxReplicas: down, one window at a time
@@ -17,18 +18,22 @@ from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, chance, demand
-from starforge_backlog.decide.ownership import yield_to_others
+from starforge_backlog.decide.ownership import hidden, yield_to_others
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
+from starforge_backlog.decide.sleep import asleep, may_sleep, watch
 from starforge_backlog.decide.wish import wish_of
 from starforge_backlog.snapshot import Unknown
 
 
 def scale(at: Situation) -> Outcome:
     """The table above."""
-    at, foreign = yield_to_others(at)
+    at, foreign = yield_to_others(watch(at))
     if foreign is not None:
         return foreign
+    slept = asleep(at)
+    if slept is not None:
+        return slept
     at, pending = judge_last_step(at)
     if pending is not None:
         return pending if pending.step is not None else _safe(at) or pending
@@ -84,6 +89,8 @@ def _blocked(at: Situation) -> Outcome | None:
         return hold(_busy(at), "Unknown", "the database's health cannot be read")
     if at.load.missing:
         return hold(_busy(at), "Unknown", "; ".join(at.load.missing))
+    if hidden(at.autoscaler) and isinstance(at.autoscaler, Unknown):
+        return hold(_busy(at), "Unknown", f"who else scales it: {at.autoscaler.message}")
     if at.pressure:
         return hold(_busy(at), "Pressure", "; ".join(at.pressure))
     return None
@@ -184,6 +191,11 @@ def _down(at: Situation) -> Outcome:
     """One step down after `scaleDownAfter` without work for it; else all is well."""
     replicas, scaling = at.workload.replicas, at.spec.scaling
     floor = max(at.spec.target.min_replicas, replicas - scaling.step_down)
+    if floor <= 0:
+        if may_sleep(at):
+            after = format_duration(scaling.scale_down_after)
+            return _windowed(at, StepKind.DOWN, 0, f"nothing to do for {after}: asleep until it is")
+        floor = 1
     if floor >= replicas or at.missed or not _idle_at(at, floor):
         return hold(_busy(at), "Steady", "no step needed")
     idle_since = at.before.idle_since or at.now

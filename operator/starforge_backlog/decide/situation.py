@@ -9,8 +9,8 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, Step
 from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.need import Load
-from starforge_backlog.decide.plan import ScaleTo, StepKind
-from starforge_backlog.snapshot import Unknown, Workload
+from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
+from starforge_backlog.snapshot import Autoscaler, Reading, Unknown, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,23 @@ class Situation:
     sample_is_old: bool
     window_opens: datetime | None  # a resume was the last thing done: one thing per window
     now: datetime
+    owner: str = ""  # the policy's uid, the first part of every token
+    # With a guard that autoscaler, else whoever else scales the target; None: not looked for.
+    autoscaler: Reading[Autoscaler | None] | None = None
+    due: int = 0  # jobs that are known to wait, whatever else cannot be read
+    quiet: bool | None = None  # nothing waits and nothing is in progress; None: not known
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """At most one write of `replicas`, what to remember, and what holds the next step."""
+    """At most one write of `replicas` (or of an autoscaler's maximum), what to remember, and what
+    holds the next step."""
 
-    step: ScaleTo | None
+    step: ScaleTo | SetMaximum | None
     status: ScalingStatus
     reason: str  # condition `Scaling`
     message: str
+    allowed: int = 0  # connections that an autoscaler may open by itself, see `Plan`
 
 
 def hold(at: Situation, reason: str, message: str) -> Outcome:
@@ -62,6 +69,8 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
     changes: dict[str, object] = {"last_step": step, "next_step_not_before": at.now + observe_for}
     if to < replicas:
         changes["step_size"] = None  # the next storm starts with small steps again
+    if to == 0:
+        changes["asleep_since"] = at.now  # before the write: who scaled to 0 must be told apart
     status = at.before.model_copy(update=changes)
     return Outcome(write(at, kind, to, why), status, "Stepping", f"{replicas} -> {to}: {why}")
 

@@ -14,17 +14,16 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
     ScalingStatus,
-    Step,
     StepVerdict,
 )
 from starforge_backlog.decide.objectives import readable
-from starforge_backlog.decide.plan import Assessment, Plan
+from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.faults import HARMLESS, broken_readings
-from starforge_backlog.snapshot import Known, Unknown
+from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
 
 # Able to step, whether or not a step is needed now.
-ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum"})
+ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep"})
 # A pause that works is seen in arrivals within this time: caches of flags live for seconds.
 EFFECT_WITHIN = timedelta(seconds=30)
 # Arrivals must fall to this part of what they were; another client may still enqueue a little.
@@ -47,15 +46,17 @@ def conditions(
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
         _with_caveats(_headroom(spec, plan.assessment), status.scaling),
-        _consumers(plan, status.scaling.last_step),
+        _consumers(plan, status.scaling),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
-        _scaling(plan.assessment),
+        _scaling(plan),
     )
     return tuple(dated(draft, status, generation, now) for draft in found)
 
 
 def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Draft:
-    """Spec valid, everything reachable."""
+    """Spec valid, the target its own, everything reachable."""
+    if plan.seen.rival is not None:
+        return Draft("Ready", FALSE, TARGET_TAKEN, taken(plan.seen.rival))
     broken = broken_readings(spec, plan)
     if broken:
         # One fault (a lost database) makes many readings unknown; say each sentence once.
@@ -140,14 +141,18 @@ def _with_caveats(draft: Draft, scaling: ScalingStatus) -> Draft:
     return replace(draft, message="; ".join(texts))
 
 
-def _consumers(plan: Plan, step: Step | None) -> Draft:
-    """All pods Ready, none crashing. Pods that a step of ours has just asked for may start."""
+def _consumers(plan: Plan, scaling: ScalingStatus) -> Draft:
+    """All pods Ready, none crashing. Pods that a step of ours has just asked for may start, and
+    none are missed of a target that we sent to sleep."""
+    step = scaling.last_step
     kind = "ConsumersHealthy"
     match plan.seen.workload:
         case Unknown() as unknown:
             return Draft(kind, UNKNOWN, unknown.why, unknown.message)
         case Known(pods):
             pass
+    if pods.replicas == 0 and scaling.asleep_since is not None:
+        return Draft(kind, TRUE, "Asleep", f"asleep since {scaling.asleep_since:%H:%M:%S} UTC")
     if pods.replicas == 0:
         return Draft(kind, FALSE, "ScaledToZero", "no replicas are asked for")
     if pods.crash_looping:
@@ -225,8 +230,19 @@ def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: 
     return len(known) == len(arrivals) and sum(known) > EFFECTIVE_SHARE * arrivals_before
 
 
-def _scaling(facts: Assessment) -> Draft:
+def _scaling(plan: Plan) -> Draft:
     """Able to step; the reason says what holds it."""
-    reason = facts.scaling_reason
+    reason, message = plan.assessment.scaling_reason, plan.assessment.scaling_message
     status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
-    return Draft("Scaling", status, reason, facts.scaling_message)
+    return Draft("Scaling", status, reason, message + _autoscaler_caveat(plan.seen.autoscaler))
+
+
+def _autoscaler_caveat(reading: Reading[Autoscaler | None] | None) -> str:
+    """What a person should know of an autoscaler that does not hold us."""
+    match reading:
+        case Unknown(Why.NO_PERMISSION, message):
+            return f"; whether an autoscaler scales the target is not seen: {message}"
+        case Known(Autoscaler(name=name, paused=True) as found):
+            return f"; {found.kind} {name} is paused, and is left the replicas when it goes on"
+        case _:
+            return ""

@@ -27,6 +27,14 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
     if seen.database is not None:
         readings.append(("database", seen.database.connections))
         readings.append(("database", seen.database.health))
+    autoscaler = seen.autoscaler
+    if autoscaler is not None and not (
+        # Not needed: other writers are noticed by what they write. The condition Scaling says it.
+        isinstance(autoscaler, Unknown)
+        and autoscaler.why is Why.NO_PERMISSION
+        and spec.target.guard is None
+    ):
+        readings.append(("autoscaler", autoscaler))
     for name, queue in seen.queues.items():
         readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
     readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]

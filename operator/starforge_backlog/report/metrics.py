@@ -24,7 +24,7 @@ from starforge_backlog import __version__
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.errors import Asked
-from starforge_backlog.decide.plan import Action, Pause, Resume
+from starforge_backlog.decide.plan import Action, Pause, Resume, SetMaximum
 from starforge_backlog.report import metrics_catalogue as catalogue
 from starforge_backlog.report.metrics_catalogue import CATALOGUE, PREFIX, Family, Kind
 from starforge_backlog.report.metrics_rows import Row, rows_of
@@ -136,10 +136,20 @@ class Metrics:
 
 
 def action_name(action: Action) -> str:
-    """Pause, Resume, or Scale with its kind: ScaleUp, ScaleRevert."""
+    """Pause, Resume, Scale with its kind (ScaleUp, ScaleRevert), or what becomes of a guarded
+    autoscaler's maximum."""
     if isinstance(action, (Pause, Resume)):
         return type(action).__name__
+    if isinstance(action, SetMaximum):
+        return maximum_verb(action)
     return f"Scale{action.kind}"
+
+
+def maximum_verb(action: SetMaximum) -> str:
+    """Of a guarded autoscaler: lower, raise, or restore."""
+    if action.restore:
+        return "MaximumRestored"
+    return "MaximumLowered" if action.to < action.from_ else "MaximumRaised"
 
 
 class _PolicyCollector(Collector):

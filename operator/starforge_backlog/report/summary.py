@@ -12,7 +12,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
-from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo
+from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
+from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.report.rounding import UNKNOWN
@@ -79,6 +80,14 @@ def done(result: Result) -> str:
             return f"could not scale {step.from_} -> {step.to} ({step.why}): {message}"
         case Result(ScaleTo() as step, _):
             return f"scaled {step.from_} -> {step.to} ({step.why})"
+        case Result(SetMaximum() as step, Failed(message=message)):
+            what = f"maximum of {step.object} {step.from_} -> {step.to}"
+            return f"could not set the {what} ({step.why}): {message}"
+        case Result(SetMaximum() as step, MaximumResult(outcome, maximum, message)):
+            if outcome is not MaximumOutcome.WRITTEN:
+                return f"did not restore the maximum of {step.object}: {message}"
+            verb = "restored" if step.restore else "set"
+            return f"{verb} the maximum of {step.object} {step.from_} -> {maximum} ({step.why})"
         case Result(Pause(producer=producer), Failed(message=message)):
             return f"could not pause {producer}: {message}"
         case Result(Resume(held=held), Failed(message=message)):

@@ -10,9 +10,10 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     StepVerdict,
 )
-from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.decide.plan import Pause, Resume, SetMaximum
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused
+from starforge_backlog.report.metrics import maximum_verb
 from starforge_backlog.report.summary import done
 
 
@@ -69,6 +70,9 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
             case Resume(held):
                 producer = held.producer
                 reason, verb = ("ResumeFailed" if failed else "Resumed"), "Resume"
+            case SetMaximum():
+                producer, verb = "", "Guard"
+                reason = "MaximumFailed" if failed else maximum_verb(action)
             case _:
                 producer = ""
                 reason, verb = ("ScaleFailed" if failed else f"Scaled{action.kind}"), "Scale"

@@ -1,0 +1,175 @@
+"""The only writer of an autoscaler's maximum: lowered under a token, restored under the same one.
+
+The previous maximum, the token and the new maximum are written in one patch whose precondition is
+the version that was decided from. Killed at any moment, the object tells by itself whose maximum
+it has (P4, P6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.cluster.autoscalers import (
+    DEFAULTED,
+    KINDS,
+    MAXIMUM,
+    PREVIOUS,
+    TOKEN,
+    AutoscalerKind,
+    autoscaler,
+)
+from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.snapshot import Autoscaler, Unknown
+
+# An autoscaler's version moves with its status, every 15 s. More often than this within
+# milliseconds, and the next pass may try.
+CONFLICT_RETRIES = 3
+
+
+class MaximumOutcome(StrEnum):
+    """What became of a write."""
+
+    WRITTEN = "Written"
+    CHANGED = "Changed"  # it is not what was decided from; the next pass looks again
+    NOT_OURS = "NotOurs"  # somebody else wrote the maximum since, or took our mark away
+    GONE = "Gone"  # the object does not exist any more
+
+
+@dataclass(frozen=True, slots=True)
+class MaximumResult:
+    """A write's outcome. `maximum` is what the object has now, as far as it was seen."""
+
+    outcome: MaximumOutcome
+    maximum: int | None = None
+    message: str = ""
+
+
+def _same_policy(one: str, other: str) -> bool:
+    """Tokens begin with the uid of their policy. Killed between an intent and its write, the status
+    has a younger one than the object."""
+    return one.split("/", 1)[0] == other.split("/", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MaximumWriter:
+    """Lowers, raises and restores the maximum of an autoscaler."""
+
+    client: ClusterClient
+    clock: Clock = utc_now
+
+    async def write(
+        self,
+        namespace: str,
+        kind: str,
+        name: str,
+        *,
+        seen: int,
+        to: int,
+        previous: int,
+        implicit: bool,
+        token: str,
+        version: str,
+    ) -> MaximumResult | Unknown:
+        """Set the maximum, with the mark that says what it was before and whose this is.
+
+        Not where the maximum is not `seen` any more, or under another's token. `implicit` says
+        that nobody wrote `previous`: it is the kind's default.
+        """
+        of = KINDS[kind]
+        marks: Mapping[str, str | None] = {
+            TOKEN: token,
+            PREVIOUS: DEFAULTED if implicit else str(previous),
+            MAXIMUM: str(to),
+        }
+        try:
+            for _ in range(CONFLICT_RETRIES):
+                if await self._patch(of, namespace, name, version, to, marks):
+                    return MaximumResult(MaximumOutcome.WRITTEN, to)
+                now = await self._look(of, namespace, name)
+                if now.maximum != seen or not _same_policy(now.token or token, token):
+                    message = (
+                        f"{kind} {name} was changed meanwhile (maximum {now.maximum}); the next"
+                        " pass looks again"
+                    )
+                    return MaximumResult(MaximumOutcome.CHANGED, now.maximum, message)
+                version = now.version
+        except ClusterFault as fault:
+            return self._fault(fault)
+        return self._keeps_changing(kind, name)
+
+    async def restore(
+        self,
+        namespace: str,
+        kind: str,
+        name: str,
+        *,
+        token: str,
+        uid: str = "",
+        most: int | None = None,
+    ) -> MaximumResult | Unknown:
+        """Give the object back its own maximum, if the one that stands there is ours.
+
+        Where somebody else wrote another one since, theirs stays and only our mark goes. `most` is
+        what was decided for: a previous maximum above it is a conflict.
+        """
+        of = KINDS[kind]
+        try:
+            for _ in range(CONFLICT_RETRIES):
+                now = await self._look(of, namespace, name)
+                if uid and now.uid != uid:
+                    return MaximumResult(MaximumOutcome.GONE, message=f"{kind} {name} is a new one")
+                if now.token is None or not _same_policy(now.token, token):
+                    message = f"{kind} {name} does not have our mark any more; nothing was changed"
+                    return MaximumResult(MaximumOutcome.NOT_OURS, now.maximum, message)
+                ours = now.maximum == now.written and now.kept_maximum is not None
+                to = now.kept_maximum if ours else now.maximum
+                if most is not None and to is not None and to > most:
+                    message = f"the previous maximum of {kind} {name} is {to} now"
+                    return MaximumResult(MaximumOutcome.CHANGED, now.maximum, message)
+                value = None if (now.kept_implicit if ours else now.implicit) else to
+                unmark = {TOKEN: None, PREVIOUS: None, MAXIMUM: None}
+                if await self._patch(of, namespace, name, now.version, value, unmark):
+                    done = MaximumOutcome.WRITTEN if ours else MaximumOutcome.NOT_OURS
+                    message = "" if ours else f"somebody set it to {to} meanwhile; it stays so"
+                    return MaximumResult(done, to, message)
+        except ClusterFault as fault:
+            return self._fault(fault)
+        return self._keeps_changing(kind, name)
+
+    async def _patch(
+        self,
+        of: AutoscalerKind,
+        namespace: str,
+        name: str,
+        version: str,
+        maximum: int | None,
+        marks: Mapping[str, str | None],
+    ) -> bool:
+        """One merge patch under that version; False when it is stale. None takes a key away."""
+        body = {
+            "metadata": {"resourceVersion": version, "annotations": marks},
+            "spec": {of.maximum: maximum},
+        }
+        try:
+            await self.client.patch(of.resource, namespace, name, body)
+        except ClusterFault as fault:
+            if fault.kind is FaultKind.CONFLICT:
+                return False
+            raise
+        return True
+
+    async def _look(self, of: AutoscalerKind, namespace: str, name: str) -> Autoscaler:
+        return autoscaler(of, await self.client.get(of.resource, namespace, name))
+
+    def _fault(self, fault: ClusterFault) -> MaximumResult | Unknown:
+        if fault.kind is FaultKind.NOT_FOUND:
+            return MaximumResult(MaximumOutcome.GONE, message=fault.message)
+        return fault.unknown(self.clock())
+
+    def _keeps_changing(self, kind: str, name: str) -> MaximumResult:
+        message = f"{kind} {name} keeps changing; the next pass tries"
+        return MaximumResult(MaximumOutcome.CHANGED, message=message)

@@ -1,0 +1,387 @@
+"""Guardrail mode: an autoscaler owns `replicas`; its maximum is kept within the budget (P1).
+
+The operator only lowers that maximum, and restores it:
+
+| the maximum of the autoscaler | is                                  | then                           |
+|-------------------------------|-------------------------------------|--------------------------------|
+| any                           | under another policy's mark         | hold: it is theirs             |
+| any, and the budget unknown   |                                     | hold: neither lowered nor raised |
+| above the budget              | its owner's                         | lower at once, under our mark  |
+| above the budget              | ours                                | lower at once                  |
+| above the budget              | somebody's who wrote over ours      | theirs counts as the owner's: lower once more; one that comes back is respected, longer each time (P9) |
+| within the budget             | somebody's who wrote over ours      | take our mark off              |
+| within the budget             | ours, below its owner's             | raise by `stepUp` per window, never above its owner's; there, take our mark off |
+| within the budget             | its owner's                         | nothing to do                  |
+
+It cannot go below the autoscaler's own minimum; a condition says so when the budget does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+
+from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.status import BudgetStatus, ExternalWriter, GuardStatus
+from starforge_backlog.decide.budget import potential, sustainable
+from starforge_backlog.decide.ownership import forget_another_target, yield_for
+from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
+from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown
+
+# autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.
+LEAST_MAXIMUM = 1
+
+
+class Whose(Enum):
+    """Whose maximum stands there, as the object's own marks tell."""
+
+    OWNERS = "its owner's"
+    OURS = "ours"
+    CHANGED = "somebody's who wrote over ours"
+    ANOTHERS = "another policy's"
+
+
+def whose(found: Autoscaler, owner: str) -> Whose:
+    """By the token, which begins with the uid of its policy. A mark that somebody took away makes
+    the maximum theirs."""
+    if found.token is None:
+        return Whose.OWNERS
+    if not owner or not found.token.startswith(f"{owner}/"):
+        return Whose.ANOTHERS
+    ours = found.maximum == found.written and found.kept_maximum is not None
+    return Whose.OURS if ours else Whose.CHANGED
+
+
+def hand_back(
+    guard: GuardStatus | None, seen: Reading[Autoscaler | None] | None, owner: str, why: str
+) -> SetMaximum | None:
+    """Restore whatever we lowered: the policy lets go of it (P4). None when nothing is lowered.
+
+    Does not wait for a reading: the restore looks for itself. The reading tells of a mark that the
+    status has forgotten.
+    """
+    if guard is None or guard.previous is None:
+        if not isinstance(seen, Known) or seen.value is None:
+            return None
+        found = seen.value
+        if whose(found, owner) not in {Whose.OURS, Whose.CHANGED}:
+            return None
+        guard = _status(found, previous=found.kept_maximum or found.maximum, maximum=found.maximum)
+    assert guard.previous is not None
+    now = guard.maximum if guard.maximum is not None else guard.previous
+    return SetMaximum(
+        guard, from_=now, to=guard.previous, version="", connections=0, why=why, restore=True
+    )
+
+
+def is_another(guard: GuardStatus | None, kind: str, name: str) -> bool:
+    """Whether what we lowered is not the object that the spec names now."""
+    return guard is not None and (guard.kind, guard.name) != (kind, name)
+
+
+def guard(at: Situation) -> Outcome:
+    """The table above."""
+    at = forget_another_target(at)
+    # Replicas are the autoscaler's: nobody is in conflict with us over them, no step is pending.
+    at = remember(at, applied_replicas=at.workload.replicas, last_step=None, idle_since=None)
+    match at.autoscaler:
+        case Known(value=Autoscaler() as found):
+            outcome = _guard(at, found)
+        case Unknown() as unknown:
+            outcome = hold(at, unknown.why, unknown.message)
+        case _:
+            outcome = hold(at, "Unknown", "the guarded autoscaler was not read")
+    memory = outcome.status.guard
+    allowed = memory.maximum if memory is not None else None
+    return replace(outcome, allowed=_connections(at, allowed or 0))
+
+
+def _guard(at: Situation, found: Autoscaler) -> Outcome:
+    mark = whose(found, at.owner)
+    if mark is Whose.ANOTHERS:
+        at = remember(at, guard=None)
+        message = (
+            f"{_name(found)} is marked as lowered to {found.written} from {found.kept_maximum} by"
+            f" another policy ({found.token}); where that is gone, set its maximum and take the"
+            " guard annotations off"
+        )
+        return hold(at, "GuardTaken", message)
+    at = _remembered(at, found, mark)
+    if isinstance(at.budget, Unknown):
+        return hold(at, "Unknown", f"no budget: {at.budget.message}")
+    outcome = _lower(at, found, mark) or _unmark(at, found, mark) or _raise(at, found, mark)
+    if found.beside and outcome.step is None:
+        message = (
+            f"{found.beside} scales the target besides {_name(found)}, and nobody lowers its"
+            f" maximum: delete it; {outcome.message}"
+        )
+        return replace(outcome, reason="ReplicaConflict", message=message)
+    return outcome
+
+
+def _remembered(at: Situation, found: Autoscaler, mark: Whose) -> Situation:
+    """What the object says of itself, in status: where we were killed, it knows better."""
+    before = at.before.guard
+    allowed = found.maximum if mark is Whose.OURS or _within(at, found) else None
+    if allowed is None and before is not None and before.uid == found.uid:
+        allowed = before.maximum  # it cannot be lowered yet, or its budget is not known
+    # Written over, theirs is what there is to restore, and our mark is still to be taken off.
+    kept = {Whose.OURS: found.kept_maximum, Whose.CHANGED: found.maximum}
+    memory = _status(found, previous=kept.get(mark), maximum=allowed)
+    at = remember(at, guard=memory)
+    if mark is Whose.CHANGED:
+        return at
+    return remember(at, external=None)
+
+
+# --- lower -------------------------------------------------------------------------------------
+
+
+def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
+    """Above what the database serves: down at once, as far as the autoscaler's minimum."""
+    if _within(at, found):
+        return None
+    floor = max(LEAST_MAXIMUM, found.minimum)
+    to = max(floor, _lowered_to(at))
+    if to >= found.maximum:
+        message = (
+            f"the minimum of {_name(found)} is {found.minimum}, {_limit(at)}: its maximum cannot be"
+            " lowered further; lower its minimum or the pool of its pods"
+        )
+        return hold(at, "MinimumAboveBudget", message)
+    if mark is Whose.CHANGED:
+        at, respected = _respect(at, found)
+        if respected is not None:
+            return respected
+    ours = mark is Whose.OURS
+    previous = found.kept_maximum if ours and found.kept_maximum is not None else found.maximum
+    return _write(
+        at,
+        found,
+        to=to,
+        previous=previous,
+        implicit=found.kept_implicit if ours else found.implicit,
+        token=(found.token or "") if ours else _new_token(at, found),
+        why=f"{_limit(at)}",
+    )
+
+
+def _within(at: Situation, found: Autoscaler) -> bool:
+    """Pods that are about to end do not count here: they are gone before a lower maximum helps."""
+    if isinstance(at.budget, Unknown):
+        return False
+    most = at.spec.target.max_replicas
+    if isinstance(at.budget, BudgetStatus):
+        lasting = sustainable(at.budget, at.workload.max_surge)
+        most = lasting if most is None else min(most, lasting)
+    return most is None or found.maximum <= most
+
+
+def _ceiling(at: Situation) -> int | None:
+    """The most replicas that may be allowed now, pods that are about to end counted. None: no
+    database and no maxReplicas, so nothing limits them."""
+    most = at.spec.target.max_replicas
+    if isinstance(at.budget, BudgetStatus):
+        most = at.budget.replicas if most is None else min(most, at.budget.replicas)
+    return most
+
+
+def _lowered_to(at: Situation) -> int:
+    """No more than the ceiling allows to grow to, and no less than may stay of what runs."""
+    ceiling = _ceiling(at) or 0
+    stays = at.workload.replicas
+    if isinstance(at.budget, BudgetStatus):
+        stays = min(stays, sustainable(at.budget, at.workload.max_surge))
+    if at.spec.target.max_replicas is not None:
+        stays = min(stays, at.spec.target.max_replicas)
+    return max(ceiling, stays)
+
+
+def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | None]:
+    """Somebody wrote over our maximum. Once may be an edit that did not mean us; one who comes back
+    means it, or is a pipeline that always will."""
+    manager = found.writer.manager if found.writer is not None else "an unknown writer"
+    known = at.before.external
+    if known is None or (known.manager, known.replicas) != (manager, found.maximum):
+        times = _times(at, manager, known or at.before.last_external)
+        known = ExternalWriter(manager=manager, replicas=found.maximum, since=at.now, times=times)
+    yielding = _yielding(at, known.times)
+    until = known.since + yielding
+    if at.now >= until:
+        return remember(at, external=None, last_external=known), None
+    at = remember(at, external=known)
+    message = (
+        f"{manager} set the maximum of {_name(found)} back to {found.maximum}, {_limit(at)};"
+        f" respected for {format_duration(yielding)} ({until:%H:%M:%S} UTC)"
+    )
+    return at, hold(at, "ReplicaConflict", message)
+
+
+def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
+    """How often in a row that writer undid us; quiet for as long as it may be respected, it starts
+    anew."""
+    if last is None or last.manager != manager:
+        return 1
+    if last is at.before.external:
+        return last.times
+    again = last.since + _yielding(at, last.times)
+    soon = at.now - again < yield_for(last.times, at.spec.scaling.yield_for)
+    return last.times + 1 if soon else 1
+
+
+def _yielding(at: Situation, times: int) -> timedelta:
+    """The first time not at all: it is the database that pays for the respect."""
+    return timedelta(0) if times == 1 else yield_for(times - 1, at.spec.scaling.yield_for)
+
+
+# --- raise and restore -------------------------------------------------------------------------
+
+
+def _unmark(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
+    """What somebody wrote over ours is within the budget: it stays, and our mark goes."""
+    if mark is not Whose.CHANGED:
+        return None
+    at = remember(at, external=None)
+    why = f"somebody else set it to {found.maximum}, which is within the budget"
+    return _restore(at, found, owners=found.maximum, why=why)
+
+
+def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
+    """Back towards its owner's maximum, by `stepUp` per window."""
+    if mark is not Whose.OURS or found.kept_maximum is None:
+        return hold(at, "Steady", f"the maximum of {_name(found)} is {found.maximum}{_room(at)}")
+    owners, ceiling = found.kept_maximum, _ceiling(at)
+    goal = owners if ceiling is None else min(owners, ceiling)
+    if goal <= found.maximum < owners:
+        message = f"the maximum of {_name(found)} is {found.maximum} instead of {owners}: "
+        return hold(at, "BudgetExhausted", message + _limit(at))
+    held = _held(at)
+    if held is not None:
+        return held
+    to = min(goal, found.maximum + at.spec.scaling.step_up)
+    if at.free_steps is not None:
+        to = min(to, max(found.maximum, at.workload.replicas + at.free_steps))
+    if to <= found.maximum < owners:
+        message = f"no connections are free for a higher maximum of {_name(found)} now"
+        return hold(at, "BudgetExhausted", message)
+    why = f"the budget allows {goal} of its {owners}"
+    if to >= owners:
+        return _restore(at, found, owners=owners, why=why)
+    return _write(
+        at,
+        found,
+        to=to,
+        previous=owners,
+        implicit=found.kept_implicit,
+        token=found.token or "",
+        why=why,
+    )
+
+
+def _held(at: Situation) -> Outcome | None:
+    """Reasons to leave a lowered maximum as it is, although the budget has room (P2, P3)."""
+    if at.sample_is_old:
+        return hold(at, "Observing", "the database was not sampled since the last change")
+    if at.budget is not None and at.pressure is None:
+        return hold(at, "Unknown", "the database's health cannot be read")
+    if at.pressure:
+        return hold(at, "Pressure", "; ".join(at.pressure))
+    moments = (at.before.next_step_not_before, at.window_opens)
+    opens = max((m for m in moments if m is not None), default=None)
+    if opens is not None and at.now < opens:
+        return hold(at, "Observing", f"next change not before {opens:%H:%M:%S} UTC")
+    return None
+
+
+# --- writes ------------------------------------------------------------------------------------
+
+
+def _write(
+    at: Situation,
+    found: Autoscaler,
+    *,
+    to: int,
+    previous: int,
+    implicit: bool,
+    token: str,
+    why: str,
+) -> Outcome:
+    """Its intent is in status before the write, and the same on the object with it (P6)."""
+    memory = _status(found, previous=previous, maximum=to, token=token)
+    step = SetMaximum(
+        memory,
+        from_=found.maximum,
+        to=to,
+        version=found.version,
+        connections=_connections(at, to),
+        why=why,
+        implicit=implicit,
+    )
+    return _outcome(at, found, memory, step)
+
+
+def _restore(at: Situation, found: Autoscaler, *, owners: int, why: str) -> Outcome:
+    memory = _status(found, previous=owners, maximum=owners, token=found.token or "")
+    step = SetMaximum(
+        memory,
+        from_=found.maximum,
+        to=owners,
+        version=found.version,
+        connections=_connections(at, owners),
+        why=why,
+        restore=True,
+        most=owners,
+    )
+    return _outcome(at, found, memory, step)
+
+
+def _outcome(at: Situation, found: Autoscaler, memory: GuardStatus, step: SetMaximum) -> Outcome:
+    opens = at.now + at.spec.scaling.observe_for
+    status = at.before.model_copy(update={"guard": memory, "next_step_not_before": opens})
+    message = f"maximum of {_name(found)} {step.from_} -> {step.to}: {step.why}"
+    return Outcome(step, status, "Stepping", message)
+
+
+def _status(
+    found: Autoscaler, *, previous: int | None, maximum: int | None, token: str | None = None
+) -> GuardStatus:
+    return GuardStatus(
+        kind=found.kind,
+        name=found.name,
+        uid=found.uid,
+        token=(found.token or "") if token is None else token,
+        previous=previous,
+        maximum=maximum,
+    )
+
+
+def _connections(at: Situation, maximum: int) -> int:
+    """What the target can hold at that maximum, or as it is (P1)."""
+    if not isinstance(at.budget, BudgetStatus):
+        return 0
+    replicas = max(maximum, at.workload.living)
+    return potential(replicas, at.workload, at.budget.per_replica)
+
+
+def _new_token(at: Situation, found: Autoscaler) -> str:
+    return f"{at.owner}/{found.name}/{at.now.isoformat(timespec='milliseconds')}"
+
+
+def _name(found: Autoscaler) -> str:
+    return f"{found.kind} {found.name}"
+
+
+def _limit(at: Situation) -> str:
+    """What limits it, in words."""
+    most = at.spec.target.max_replicas
+    if isinstance(at.budget, BudgetStatus) and (most is None or at.budget.replicas <= most):
+        return f"the budget is {at.budget.replicas}"
+    return f"maxReplicas is {most}"
+
+
+def _room(at: Situation) -> str:
+    if isinstance(at.budget, BudgetStatus):
+        return f", within the budget of {at.budget.replicas}"
+    return ""
