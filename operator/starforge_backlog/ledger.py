@@ -48,6 +48,12 @@ class Ledger:
         A policy that cannot be read keeps its last claim: its pods are still there (P2).
         """
         server = _server(seen)
+        if seen.rival is not None:
+            # Its pods are the older policy's too, and count there, once.
+            self.drop(policy)
+            others = () if server is None else self.others(server, policy)
+            claims = tuple(claim for claim in others if claim.policy != seen.rival.policy)
+            return replace(seen, claims=claims, claims_complete=not self._waiting())
         if spec.database is None:
             self._expected.pop(policy, None)
         elif server is not None and isinstance(seen.workload, Known):
@@ -55,7 +61,9 @@ class Ledger:
             memory = remember_pool(before.scaling, seen, seen.taken_at)
             each = count_old_pool(spec.target.connections_per_replica, memory, seen).per_replica
             if isinstance(each, Known):
-                claim = _claim(policy, spec.target, seen.workload.value, each.value)
+                guard = before.scaling.guard if spec.target.guard is not None else None
+                allowed = (guard.maximum if guard is not None else None) or 0
+                claim = _claim(policy, spec.target, seen.workload.value, each.value, allowed)
                 self._note(policy, server, claim)
             elif policy not in self._claims:
                 self._remember(policy, before)
@@ -117,10 +125,13 @@ def _server(seen: Snapshot) -> str | None:
     return seen.database.connections.value.server
 
 
-def _claim(policy: str, target: Target, workload: Workload, each: PerReplica) -> Claim:
+def _claim(
+    policy: str, target: Target, workload: Workload, each: PerReplica, allowed: int
+) -> Claim:
     """Minimums first: a policy is entitled to them while its target runs at less. A target that
-    was scaled to zero by a person wants none."""
-    replicas = workload.living
+    was scaled to zero by a person wants none. A guarded autoscaler may go to `allowed` replicas at
+    any moment, without asking; what its owner allows beyond the budget is lowered and not kept."""
+    replicas = max(workload.living, allowed)
     if workload.replicas:
         replicas = max(replicas, target.min_replicas)
     return Claim(policy, each.role, potential(replicas, workload, each.connections))

@@ -7,10 +7,17 @@ from dataclasses import replace
 from tests.simulator.given import NOW, connections, health, spec, unknown, workload
 from tests.simulator.given import seen as everything
 
-from starforge_backlog.api.status import QueueBacklogPolicyStatus, ScalingStatus
+from starforge_backlog.api.status import GuardStatus, QueueBacklogPolicyStatus, ScalingStatus
 from starforge_backlog.decide.budget import budget
 from starforge_backlog.ledger import EXPECTED_FOR_SECONDS, Ledger
-from starforge_backlog.snapshot import Claim, DatabaseReading, Known, PerReplica, Snapshot
+from starforge_backlog.snapshot import (
+    Claim,
+    DatabaseReading,
+    Known,
+    PerReplica,
+    Rival,
+    Snapshot,
+)
 
 EACH = PerReplica(10, 10, "env PG_POOL_MAX", "etl")
 SPEC = spec()
@@ -120,3 +127,23 @@ def test_a_pool_made_smaller_is_claimed_as_it_was_until_the_pods_have_it() -> No
     large = QueueBacklogPolicyStatus(scaling=ScalingStatus(pool=20))
     ledger.count("ns/a", SPEC, large, seen(4))
     assert ledger.others("db", "ns/b")[0].connections == 4 * 20
+
+
+def test_pods_that_two_policies_name_count_once() -> None:
+    ledger = Ledger()
+    ledger.count("ns/old", SPEC, NEW, seen(4))
+    ledger.count("ns/young", SPEC, NEW, seen(4))
+    refused = replace(seen(4), rival=Rival("ns/old", "Deployment etl-worker"))
+    assert ledger.count("ns/young", SPEC, NEW, refused).claims == ()
+    assert [c.policy for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == ["ns/old"]
+
+
+def test_a_guarded_autoscaler_may_go_to_what_it_is_left() -> None:
+    guarded = spec(target={"name": "w", "guard": {"horizontalPodAutoscaler": "hpa"}})
+    guard = GuardStatus(kind="HorizontalPodAutoscaler", name="hpa", maximum=9)
+    before = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=guard))
+    ledger = Ledger()
+    ledger.count("ns/a", guarded, before, seen(4))
+    assert [c.connections for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == [90]
+    ledger.count("ns/a", SPEC, before, seen(4))
+    assert [c.connections for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == [40]
