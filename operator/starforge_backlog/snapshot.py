@@ -225,13 +225,16 @@ class DatabaseHealth:
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
-    """The pools of a PgBouncer in front of the database (its console: SHOW POOLS, DATABASES,
-    CONFIG)."""
+    """The workers' pools of a PgBouncer in front of the database, as its console tells."""
 
-    pool_size: int  # server connections of the workers' pool: pool_size + reserve, capped
-    server_active: int  # of these, in use now
+    # The most server connections of these pools: with the reserve, within max_db_connections and
+    # max_user_connections, of all PgBouncers behind the URL.
+    capacity: int
+    server_active: int  # server connections in use now
+    full: bool  # a pool has all its connections in use, the reserve aside
     clients_waiting: int
     longest_wait: timedelta
+    waited_before: bool  # clients waited in the sample before this one as well
     max_client_connections: int
     other_clients: int  # client connections that are not the workers'
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from starforge_backlog.api.base import Model
 from starforge_backlog.api.secret import SecretValue
+from starforge_backlog.api.terms import whole
+
+MOST_POOLERS = 64
 
 
 class PgBouncer(Model):
@@ -12,3 +17,7 @@ class PgBouncer(Model):
     url: SecretValue
     """URL of the console (postgresql://user:password@host:6432/pgbouncer), by reference to a
     Secret. The user must be one of stats_users or admin_users."""
+
+    replicas: Annotated[int, whole(1, MOST_POOLERS)] = 1
+    """How many PgBouncers of the same settings stand behind url, each with pools of its own: the
+    database sees all of them, the console tells of one."""

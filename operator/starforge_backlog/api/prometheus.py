@@ -65,7 +65,8 @@ class PrometheusServer(Model):
     stale_after: Annotated[Duration, span("5s", "24h")] = timedelta(minutes=2)
     """How old the newest sample behind an answer may be. Prometheus itself repeats a value for 5
     minutes after its source went silent; older than this it counts as unknown. Longer than the
-    scrape interval."""
+    scrape interval. A rate counts as unknown from half of its window on, because it falls while its
+    samples end: scaling.observeFor should hold four scrapes or more."""
 
 
 class PrometheusQueue(PrometheusServer):
@@ -107,6 +108,11 @@ class PrometheusSignals(PrometheusServer):
                 " arrivals, completed and failed",
                 reason="FieldValueRequired",
             ),
+            Rule(
+                "!has(self.failed) || has(self.completed)",
+                "failed is a part of completed: give completed as well, or there is no ratio",
+                path=".failed",
+            ),
         )
     )
 
@@ -120,10 +126,10 @@ class PrometheusSignals(PrometheusServer):
     """Jobs per second that arrive."""
 
     completed: Expression | None = None
-    """Jobs per second that were processed, well or badly."""
+    """Jobs per second that were processed, well or badly. Replaces the throughput."""
 
     failed: Expression | None = None
-    """Jobs per second that failed."""
+    """Jobs per second that failed. Together with completed it replaces the failure ratio."""
 
 
 class PrometheusDatabase(PrometheusServer):

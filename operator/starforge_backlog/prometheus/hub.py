@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Answer:
-    task: asyncio.Task[Any]
+    task: asyncio.Task[tuple[Any, datetime]]
     asked_at: float  # loop time, seconds
 
 
@@ -115,17 +115,21 @@ class Prometheus:
                     raise answer
             if wanted is None:
                 raise _not_understood()
-            age = judge(wanted, answers[1], stale_after=question.stale_after)
-            value = take(series_of(answers[0]))
+            (found, at), (ages, _) = answers
+            age = judge(wanted, ages, stale_after=question.stale_after)
+            value = take(series_of(found))
         except PrometheusFault as fault:
             return Unknown(fault.why, question.sentence(fault.message), self._clock())
-        return Known(value, self._clock() - age)
+        return Known(value, at - age, lasts=question.stale_after)
 
-    async def _ages(self, wanted: tuple[Selector, ...] | None) -> Any:
-        return await self._ask(age_question(wanted)) if wanted else []
+    async def _ages(self, wanted: tuple[Selector, ...] | None) -> tuple[Any, datetime]:
+        return await self._ask(age_question(wanted)) if wanted else ([], self._clock())
 
-    async def _ask(self, promql: str) -> Any:
-        """The `result` of a query, shared while it is young. Raises PrometheusFault."""
+    async def _ask(self, promql: str) -> tuple[Any, datetime]:
+        """The `result` of a query and when it came, shared while it is young.
+
+        Raises PrometheusFault.
+        """
         now = asyncio.get_running_loop().time()
         self._forget_old_answers(now)
         known = self._answers.get(promql)
@@ -144,7 +148,7 @@ class Prometheus:
         kept = {q: a for q, a in self._answers.items() if not a.task.done() or a.asked_at > oldest}
         self._answers = kept
 
-    async def _send(self, promql: str) -> Any:
+    async def _send(self, promql: str) -> tuple[Any, datetime]:
         """Wait for a slot and ask. Raises PrometheusFault."""
         async with self._slots:
             tries = self._may_ask()
@@ -157,7 +161,7 @@ class Prometheus:
                 if tries:
                     self._trying = False
             self._note(None)
-            return result
+            return result, self._clock()
 
     def _may_ask(self) -> bool:
         """Whether this is the one attempt after a fault. Raises the last fault instead of another

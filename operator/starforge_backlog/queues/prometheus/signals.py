@@ -55,25 +55,26 @@ async def ask(
 def count(reading: Reading[float], where: str) -> Reading[Count]:
     """Jobs. As exact as the exporter, at the time of its sample; a part of a job is one, so that
     no average is ever rounded to an empty queue (P2)."""
-    checked = _not_negative(reading, where)
-    return (
-        checked
-        if isinstance(checked, Unknown)
-        else Known(Count(math.ceil(checked.value)), checked.at)
-    )
+    checked = rate(reading, where)
+    if isinstance(checked, Unknown):
+        return checked
+    return Known(Count(math.ceil(checked.value)), checked.at, checked.lasts)
 
 
-def rate(reading: Reading[float], where: str) -> Reading[float]:
-    """Jobs per second."""
-    return _not_negative(reading, where)
+def rate(reading: Reading[float], where: str, *, forgiven: float = 0.0) -> Reading[float]:
+    """A number that cannot be below 0, such as jobs per second; a little below it is `forgiven`."""
+    if isinstance(reading, Unknown) or reading.value >= -forgiven:
+        return reading
+    message = f"{where}: the expression gives a number below 0; correct it"
+    return Unknown(Why.NOT_A_NUMBER, message, reading.at)
 
 
 def age(reading: Reading[float], where: str) -> Reading[timedelta]:
     """An age in seconds."""
-    checked = _not_negative(reading, where, forgiven=CLOCKS_APART.total_seconds())
+    checked = rate(reading, where, forgiven=CLOCKS_APART.total_seconds())
     if isinstance(checked, Unknown):
         return checked
-    return Known(timedelta(seconds=max(0.0, checked.value)), checked.at)
+    return Known(timedelta(seconds=max(0.0, checked.value)), checked.at, checked.lasts)
 
 
 def outcomes(
@@ -87,12 +88,5 @@ def outcomes(
     seconds = window.total_seconds()
     ended_badly = round(failed.value * seconds)
     ended = max(round(completed.value * seconds), ended_badly)  # scraped moments apart
-    at = min(completed.at, failed.at)
-    return Known(Outcomes(ended - ended_badly, ended_badly, window), at)
-
-
-def _not_negative(reading: Reading[float], where: str, *, forgiven: float = 0.0) -> Reading[float]:
-    if isinstance(reading, Unknown) or reading.value >= -forgiven:
-        return reading
-    message = f"{where}: the expression gives a number below 0; correct it"
-    return Unknown(Why.NOT_A_NUMBER, message, reading.at)
+    found = Outcomes(ended - ended_badly, ended_badly, window)
+    return Known(found, min(completed.at, failed.at), min(completed.lasts, failed.lasts))

@@ -1,0 +1,216 @@
+"""The console of a PgBouncer: its pools, and who waits for them.
+
+One connection per console, shared by all policies. It is no database: the simple protocol only, no
+transactions, no parameters, and no time limit but ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psycopg
+from psycopg.rows import dict_row
+
+from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.databases.faults import (
+    DatabaseFault,
+    NoAnswer,
+    connect_fault,
+    statement_fault,
+)
+from starforge_backlog.databases.pgbouncer_pools import Row, Shown, Workers, pooler
+from starforge_backlog.databases.session import Session, open_session
+from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.databases.url import ServerUrl, parse_url
+from starforge_backlog.sharing import Sharing
+from starforge_backlog.snapshot import Known, Pooler, Reading, Unknown, Why
+
+AT = "database.pgbouncer"
+"""Where it is in a spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleLimits:
+    """How long we wait for a console, and how often we ask."""
+
+    connect_within: timedelta = timedelta(seconds=2)
+    answer_within: timedelta = timedelta(seconds=1)  # all questions; it answers from memory
+    # After a failure nobody knocks for this long: the clients of a restarted pooler all come back.
+    retry_after: timedelta = timedelta(seconds=5)
+    shared_for: timedelta = timedelta(seconds=1)  # younger answers are shared
+    # Two looks further apart are not "in a row".
+    most_apart: timedelta = timedelta(minutes=2)
+
+
+# What the pooler says itself; the rest is said as by a server.
+_AT_CONNECT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
+    (
+        re.compile("not allowed"),
+        Why.NO_PERMISSION,
+        "role {user} may not look at the console; add it to stats_users in pgbouncer.ini",
+    ),
+    (
+        re.compile("no such database"),
+        Why.DATABASE_NOT_FOUND,
+        "the URL leads past the console; its database must be pgbouncer",
+    ),
+    (
+        re.compile("unsupported startup parameter"),
+        Why.SECRET_MALFORMED,
+        "the console refuses a parameter of the URL (options, for example); remove it",
+    ),
+)
+# PostgreSQL's answer to SHOW POOLS, and an old PgBouncer's to what it does not know.
+_NOT_A_CONSOLE = frozenset({"42704", "42601", "08P01"})
+
+
+class Console:
+    """One console under one login."""
+
+    def __init__(self, url: ServerUrl, clock: Clock, limits: ConsoleLimits) -> None:
+        self._url = url
+        self._clock = clock
+        self._limits = limits
+        self._session: Session | None = None
+        self._running: asyncio.Task[Reading[Shown]] | None = None
+        self._last: Reading[Shown] | None = None
+        self._last_end = 0.0  # loop time, seconds
+        self._before: Known[Shown] | None = None  # the look before the last
+        self._retry_at = 0.0  # loop time, seconds
+
+    def update_url(self, url: ServerUrl) -> None:
+        """Use another password from the next connection on; it may be tried at once."""
+        self._url = url
+        if isinstance(self._last, Unknown):
+            self._last, self._retry_at = None, 0.0
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        await self._drop()
+
+    async def read(self, workers: Workers, replicas: int) -> Reading[Pooler]:
+        """The workers' pools. Expected faults are `Unknown`."""
+        last = await self._look()
+        if isinstance(last, Unknown):
+            return last
+        before = self._before
+        near = before is not None and last.at - before.at <= self._limits.most_apart
+        try:
+            found = pooler(last.value, before.value if before and near else None, workers, replicas)
+        except (KeyError, ValueError) as strange:
+            message = f"{AT}: the console shows something unknown ({type(strange).__name__})"
+            return Unknown(Why.BAD_SHAPE, message, last.at)
+        if found is None:
+            where = f"database {workers.database}" if workers.database else "any database"
+            message = (
+                f"{AT}: the pooler leads role {workers.role} to no {where.removeprefix('any ')};"
+                " add it under [databases] in pgbouncer.ini, or correct"
+                " spec.database.workerRole or the Secret's URL"
+            )
+            return Unknown(Why.DATABASE_NOT_FOUND, message, last.at)
+        return Known(found, last.at)
+
+    async def _look(self) -> Reading[Shown]:
+        now = asyncio.get_running_loop().time()
+        if self._last is not None and (
+            now - self._last_end < self._limits.shared_for.total_seconds() or now < self._retry_at
+        ):
+            return self._last
+        if self._running is None:
+            self._running = asyncio.create_task(self._ask())
+            self._running.add_done_callback(self._finished)
+        # Shielded: one pass that runs out of time must not cost everybody the connection.
+        return await asyncio.shield(self._running)
+
+    def _finished(self, task: asyncio.Task[Reading[Shown]]) -> None:
+        self._running = None
+
+    async def _ask(self) -> Reading[Shown]:
+        loop, at = asyncio.get_running_loop(), self._clock()
+        found: Reading[Shown]
+        try:
+            found = Known(await self._shown(), at)
+        except DatabaseFault as fault:
+            found = Unknown(fault.why, f"{AT}: {fault.message}", at)
+            self._retry_at = loop.time() + self._limits.retry_after.total_seconds()
+        if isinstance(self._last, Known):
+            self._before = self._last
+        self._last, self._last_end = found, loop.time()
+        return found
+
+    async def _shown(self) -> Shown:
+        """Raises DatabaseFault; the connection is then closed."""
+        session = await self._connected()
+        limit = self._limits.answer_within.total_seconds()
+        try:
+            async with asyncio.timeout(limit):
+                return Shown(
+                    pools=await _show(session, "pools"),
+                    databases=await _show(session, "databases"),
+                    users=await _show(session, "users"),
+                    lists=await _show(session, "lists"),
+                    config=await _show(session, "config"),
+                )
+        except TimeoutError:
+            await self._drop()
+            raise NoAnswer(limit) from None
+        except psycopg.Error as error:
+            await self._drop()
+            if error.sqlstate in _NOT_A_CONSOLE:
+                message = "what answers is no PgBouncer console; the URL's database is pgbouncer"
+                raise DatabaseFault(Why.BAD_SHAPE, message) from None
+            raise statement_fault(error, user=self._url.key.user) from None
+
+    async def _connected(self) -> Session:
+        """Raises DatabaseFault."""
+        if self._session is not None and not self._session.closed:
+            return self._session
+        url = self._url
+        try:
+            self._session = await open_session(url, self._limits.connect_within)
+        except (psycopg.Error, OSError, UnicodeError) as error:
+            key, text = url.key, str(error).lower()
+            for pattern, why, message in _AT_CONNECT:
+                if pattern.search(text):
+                    raise DatabaseFault(why, message.format(user=key.user)) from None
+            # From None: libpq's message repeats parts of the URL.
+            raise connect_fault(error, host=key.host, port=key.port, user=key.user) from None
+        return self._session
+
+    async def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class ConsoleHub:
+    """One `Console` per host, port and user, however many policies ask for it (P7)."""
+
+    def __init__(self, clock: Clock = utc_now, *, limits: ConsoleLimits | None = None) -> None:
+        def make(url: ServerUrl) -> Console:
+            return Console(url, clock, limits or ConsoleLimits())
+
+        self._shared: Sharing[ServerUrl, Console] = Sharing(make)
+
+    def get(self, url: str, *, owner: str) -> Console:
+        """The console of a URL; nothing is opened yet. Raises DatabaseFault(SECRET_MALFORMED)."""
+        return self._shared.get(parse_url(url), owner=owner)
+
+    def release(self, owner: str) -> None:
+        """`owner` is gone (its policy was deleted): close what only it used."""
+        self._shared.release(owner)
+
+    async def close(self) -> None:
+        """Close everything."""
+        await self._shared.close()
+
+
+async def _show(session: Session, what: str) -> tuple[Row, ...]:
+    cursor = psycopg.AsyncClientCursor(session, row_factory=dict_row)
+    await cursor.execute(load_sql(__package__, f"pgbouncer_{what}.sql"))
+    return tuple(await cursor.fetchall())
