@@ -343,7 +343,7 @@ async def test_version_4_has_no_brake(
 ) -> None:
     queue = bull.queue(redis_url, "etl-backfill", version=4)
     if state != "fresh":
-        queue.add_bulk(3, **({"delay": 60_000} if state == "delayed" else {}))
+        queue.add_bulk(3, delay=60_000 if state == "delayed" else 0)
     if state in {"completed", "active"}:
         worker = queue.worker(Behaviour(ms=0 if state == "completed" else 5_000))
         await until(lambda: [r for r in worker.ran() if r["outcome"] or state == "active"])
