@@ -67,7 +67,10 @@ class Access:
         databases: DatabaseHub,
         deadline: Deadline,
         late: Unknown,
+        types: frozenset[str] = frozenset(),
     ) -> None:
+        """`types`: job types that the policy looks at one by one, besides those of its queues."""
+        self.types = types
         self.policy = policy
         self.namespace = namespace
         self.deadline = deadline

@@ -18,7 +18,15 @@ from starforge_backlog.decide.breaker import (
     stop_clocks,
 )
 from starforge_backlog.decide.signals import Level, name, signal
-from starforge_backlog.snapshot import Known, Outcomes, QueueReading, Reading, Unknown, Why
+from starforge_backlog.snapshot import (
+    Known,
+    Outcomes,
+    QueueReading,
+    Reading,
+    TypeReading,
+    Unknown,
+    Why,
+)
 
 OPEN, HALF_OPEN, CLOSED = BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED
 
@@ -171,6 +179,141 @@ def test_too_few_samples_are_no_failure() -> None:
 def test_a_breaker_over_a_queue_that_is_gone_neither_trips_nor_crashes() -> None:
     one = breaker().model_copy(update={"scope": Scope(queues=("gone",))})
     assert isinstance(signal(one.trip[0], one, {"jobs": queue(9999)}, unknown()), Unknown)
+
+
+def types(**parts: TypeReading) -> QueueReading:
+    """A queue of which some types are told one by one."""
+    return replace(queue(9000), by_type=parts)
+
+
+def part(
+    waiting: int | Unknown = 0, *, failed: int = 0, finished: int = 100, oldest: float = 0
+) -> TypeReading:
+    whole = queue(waiting, oldest=oldest, failed=failed, finished=finished)
+    return TypeReading(whole.waiting, whole.oldest_due_age, whole.outcomes)
+
+
+BACKFILL = {"scope": {"type": "backfill_range"}}
+
+
+@pytest.mark.parametrize(
+    ("trip", "readings", "text"),
+    [
+        ({"waiting": 5000}, {"a": types(backfill_range=part(40))}, "40 backfill_range waiting"),
+        (
+            {"waiting": 5000},
+            {"a": types(backfill_range=part(40)), "b": types(backfill_range=part(2))},
+            "42 backfill_range waiting",
+        ),
+        # A queue that cannot tell types apart has no say, however long it is.
+        (
+            {"waiting": 5000},
+            {"a": types(backfill_range=part(40)), "b": queue(9000)},
+            "40 backfill_range waiting",
+        ),
+        (
+            {"oldestAge": "30m"},
+            {"a": types(backfill_range=part(oldest=60), process=part(oldest=7200))},
+            "oldest backfill_range job 1m",
+        ),
+        (
+            {"failedPercent": 5},
+            {"a": types(backfill_range=part(failed=30, finished=10), process=part())},
+            "75.0% of 40 backfill_range jobs failed",
+        ),
+    ],
+)
+def test_a_breaker_over_a_type_counts_its_jobs_alone(
+    trip: dict[str, Any], readings: dict[str, QueueReading], text: str
+) -> None:
+    one = breaker(trip, **BACKFILL)
+    found = signal(one.trip[0], one, readings, unknown())
+    assert isinstance(found, Level), found
+    assert found.text.startswith(text)
+
+
+def test_a_type_in_a_queue_that_cannot_be_read_now_is_unknown_not_zero() -> None:
+    one = breaker({"waiting": 5000}, **BACKFILL)
+    readings = {"a": types(backfill_range=part(40)), "b": queue(unknown())}
+    found = signal(one.trip[0], one, readings, unknown())
+    assert isinstance(found, Unknown)
+    assert found.why is Why.UNREACHABLE
+    # ... but a queue that never tells what waits is none to wait for.
+    never = {**readings, "b": queue(unknown(Why.NOT_IN_TABLE))}
+    assert isinstance(signal(one.trip[0], one, never, unknown()), Level)
+
+
+def test_a_type_that_no_queue_knows_says_what_to_do() -> None:
+    one = breaker({"waiting": 5000}, **BACKFILL)
+    found = signal(one.trip[0], one, {"a": queue(9000), "b": types(process=part(1))}, unknown())
+    assert isinstance(found, Unknown)
+    assert found.why is Why.NOT_TOLD
+    assert "backfill_range" in found.message
+    assert "scope.type" in found.message
+
+
+def test_utilization_has_no_type() -> None:
+    one = breaker({"databaseUtilizationPercent": 90}, **BACKFILL)
+    found = signal(one.trip[0], one, {"a": queue()}, Known(95.0, NOW))
+    assert isinstance(found, Level)
+    assert found.exceeds
+
+
+def test_one_failing_type_trips_its_own_breaker_only() -> None:
+    """Runbook: if the failure rate for a job type exceeds a threshold, pause that type."""
+    rule = {"failedPercent": 20, "for": "1m"}
+    mine, others = Story(breaker(rule, **BACKFILL)), Story(breaker(rule, scope={"type": "process"}))
+    bad = types(backfill_range=part(failed=30, finished=10), process=part())
+    for story in (mine, others):
+        story.see(bad)
+        story.see(bad, after=60)
+    assert (mine.states[-1], others.states[-1]) == (OPEN, CLOSED)
+    assert mine.status is not None
+    assert "backfill_range" in mine.status.why
+
+
+OWNERS: list[dict[str, Any]] = [
+    {"name": "etl", "contact": "#team-etl", "queues": ["a"]},
+    {"name": "backfill", "contact": "#team-backfill", "types": ["backfill_range"]},
+    {"name": "rest", "contact": "#starforge-ops"},
+]
+
+
+@pytest.mark.parametrize(
+    ("scope", "contacts"),
+    [
+        ({"type": "backfill_range"}, ("#team-backfill",)),
+        ({"queues": ["a"], "type": "backfill_range"}, ("#team-backfill",)),
+        ({"queues": ["a"], "type": "unheard_of"}, ("#team-etl",)),
+        ({"queues": ["a"]}, ("#team-etl",)),
+        ({"queues": ["b"]}, ("#starforge-ops",)),
+        ({}, ("#team-etl", "#starforge-ops")),
+    ],
+)
+def test_whom_a_breaker_concerns(scope: dict[str, Any], contacts: tuple[str, ...]) -> None:
+    queues = [{"name": n, "postgres": {"table": n}} for n in "ab"]
+    whole = {"name": "b", "pause": ["ingestion"], "trip": [{"waiting": 9}], "scope": scope}
+    policy = spec(queues=queues, owners=OWNERS, breakers=[whole])
+    assert policy.owners_of(policy.breakers[0]) == contacts
+
+
+def test_owners_are_named_while_it_is_not_closed() -> None:
+    rule = breaker({"waiting": 1000, "for": "1m"})
+    status: BreakerStatus | None = None
+    named = []
+    for at, waiting in ((0, 9000), (60, 9000), (120, 10), (300, 10), (900, 10)):
+        reading = {"jobs": queue(waiting, at=later(at))}
+        status = step(
+            rule, status, reading, unknown(), later(at), interval=seconds(300), owners=("#etl",)
+        )
+        named.append((status.state, status.owners))
+    assert named == [
+        (CLOSED, ()),
+        (OPEN, ("#etl",)),
+        (OPEN, ("#etl",)),
+        (HALF_OPEN, ("#etl",)),
+        (CLOSED, ()),
+    ]
 
 
 # --- closed → open ---------------------------------------------------------------------------

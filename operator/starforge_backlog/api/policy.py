@@ -205,12 +205,18 @@ class QueueBacklogPolicySpec(Model):
         return min((queue.priority for queue in self.queues), key=order.index)
 
     def owners_of(self, breaker: Breaker) -> tuple[str, ...]:
-        """Whom a breaker concerns: owners of its type, else of its queues, else of everything."""
+        """Whom a breaker concerns: the owners of its type, else those of its queues; whoever owns
+        the rest where one of these has no owner."""
         scope = breaker.scope
-        by_type = [o.contact for o in self.owners if scope.type and scope.type in o.types]
-        by_queue = [o.contact for o in self.owners if set(o.queues) & set(scope.queues)]
-        of_all = [o.contact for o in self.owners if not o.types and not o.queues]
-        return tuple(dict.fromkeys(by_type or by_queue or of_all))
+        if scope.type:
+            of_type = [o.contact for o in self.owners if scope.type in o.types]
+            if of_type:
+                return tuple(dict.fromkeys(of_type))
+        queues = set(scope.queues or (queue.name for queue in self.queues))
+        contacts = [o.contact for o in self.owners if queues & set(o.queues)]
+        if queues - {name for o in self.owners for name in o.queues}:
+            contacts += [o.contact for o in self.owners if not o.types and not o.queues]
+        return tuple(dict.fromkeys(contacts))
 
     def producer(self, name: str) -> Producer | None:
         """The producer of that name, or None when the spec has none (any more)."""

@@ -53,6 +53,7 @@ def step(
     freed: bool = False,
     released_at: datetime | None = None,
     pressure_percent: int = 0,
+    owners: tuple[str, ...] = (),
 ) -> BreakerStatus:
     """The breaker's next state. Pure: everything it remembers is in `before`.
 
@@ -60,7 +61,7 @@ def step(
     `held` says that one of its producers is still paused, by whomever; `released_at` is when we
     released one last, and `freed` says that others did just now: a probe is none before all of
     them run. `pressure_percent` is the utilization from which on the database counts as under
-    pressure.
+    pressure. `owners` are whom it concerns, named while it is not closed.
     """
     status = _after_a_gap(before or BreakerStatus(name=breaker.name), interval, now)
     found = signals(breaker, queues, utilization)
@@ -86,6 +87,9 @@ def step(
                 status = status.model_copy(update={"since": now})
             began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
             after = _half_open(breaker, status, found, now, began=began, held=held)
+    named = owners if after.state is not BreakerState.CLOSED else ()
+    if after.owners != named:
+        after = after.model_copy(update={"owners": named})
     return _seen(after, found, now)
 
 

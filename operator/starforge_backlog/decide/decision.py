@@ -219,6 +219,7 @@ def _breakers(
             freed=not standing.freed.isdisjoint(rule.pause),
             released_at=before.released_at,
             pressure_percent=spec.database.pressure.utilization_percent if spec.database else 0,
+            owners=spec.owners_of(rule),
         )
         for rule in spec.breakers
     )

@@ -13,6 +13,7 @@ from starforge_backlog.snapshot import (
     QueueReading,
     Reading,
     Snapshot,
+    TypeReading,
     Unknown,
     Why,
     unread,
@@ -60,6 +61,16 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
         # The limit and not the age: a text that changes with every pass would be a write (P7).
         return Unknown(Why.STALE, f"the last reading is older than {format_duration(limit)}", now)
 
+    def check_if_told(reading: Reading[T] | None) -> Reading[T] | None:
+        return None if reading is None else check(reading)
+
+    def check_type(part: TypeReading) -> TypeReading:
+        return TypeReading(
+            waiting=check(part.waiting),
+            oldest_due_age=check(part.oldest_due_age),
+            outcomes=check(part.outcomes),
+        )
+
     def check_queue(queue: QueueReading) -> QueueReading:
         return QueueReading(
             waiting=check(queue.waiting),
@@ -72,11 +83,17 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
             outcomes=check(queue.outcomes),
             types=queue.types,
             how=queue.how,
+            by_type={name: check_type(part) for name, part in queue.by_type.items()},
+            failed_attempts_per_second=check_if_told(queue.failed_attempts_per_second),
+            consumers=check_if_told(queue.consumers),
+            notes=queue.notes,
         )
 
     database = seen.database
     if database is not None:
-        database = DatabaseReading(check(database.connections), check(database.health))
+        database = DatabaseReading(
+            check(database.connections), check(database.health), check_if_told(database.pooler)
+        )
     return replace(
         seen,
         workload=check(seen.workload),
@@ -84,4 +101,5 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
         database=database,
         queues={name: check_queue(queue) for name, queue in seen.queues.items()},
         producers={name: check(reading) for name, reading in seen.producers.items()},
+        autoscaler=check_if_told(seen.autoscaler),
     )

@@ -1,4 +1,9 @@
-"""What a trip rule looks at, and where that stands against its value."""
+"""What a trip rule looks at, and where that stands against its value.
+
+A breaker whose scope is a job type looks at the jobs of that type alone, in every queue of its
+scope that can tell them apart. A queue that cannot, ever, has no say; one that cannot be read now
+may hold jobs of the type, so the signal is unknown (P2).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.api.policy import Breaker, Trip
+from starforge_backlog.api.policy import Breaker, Scope, Trip
 from starforge_backlog.decide.need import NEVER_TOLD, told
 from starforge_backlog.snapshot import (
     Confidence,
@@ -15,6 +20,7 @@ from starforge_backlog.snapshot import (
     Outcomes,
     QueueReading,
     Reading,
+    TypeReading,
     Unknown,
     Why,
 )
@@ -48,6 +54,7 @@ class Level:
 
 
 Signal = Level | Unknown
+Part = QueueReading | TypeReading
 
 
 def name(trip: Trip) -> str:
@@ -75,13 +82,11 @@ def signal(
     utilization: Reading[float],
 ) -> Signal:
     """The rule's signal over the queues of the breaker (all, when it names none)."""
-    chosen = [q for n, q in queues.items() if not breaker.scope.queues or n in breaker.scope.queues]
-    if trip.waiting is not None:
-        return _waiting(trip.waiting, chosen)
-    if trip.oldest_age is not None:
-        return _oldest(trip.oldest_age, chosen)
-    if trip.failed_percent is not None:
-        return _failed(trip.failed_percent, trip.min_samples, chosen)
+    if trip.database_utilization_percent is None:
+        parts = _parts(breaker.scope, queues)
+        if isinstance(parts, Unknown):
+            return parts
+        return _of_jobs(trip, parts, f" {breaker.scope.type}" if breaker.scope.type else "")
     value = trip.database_utilization_percent or 0
     match utilization:
         case Known(used, at):
@@ -91,7 +96,38 @@ def signal(
             return unknown
 
 
-def _waiting(value: int, queues: list[QueueReading]) -> Signal:
+def _parts(scope: Scope, queues: Mapping[str, QueueReading]) -> list[Part] | Unknown:
+    """What the rules count: whole queues, or one job type of each."""
+    chosen = [q for name, q in queues.items() if not scope.queues or name in scope.queues]
+    if not chosen:
+        return _no_queue()
+    if scope.type is None:
+        return list(chosen)
+    parts: list[Part] = []
+    for queue in chosen:
+        part = queue.by_type.get(scope.type)
+        if part is not None:
+            parts.append(part)
+        elif isinstance(queue.waiting, Unknown) and queue.waiting.why not in NEVER_TOLD:
+            parts.append(TypeReading(queue.waiting, queue.waiting, queue.waiting))
+    if parts:
+        return parts
+    message = (
+        f"no queue of the breaker tells jobs of type {scope.type} apart; correct scope.type, or"
+        " choose queues that have it in scope.queues"
+    )
+    return Unknown(Why.NOT_TOLD, message, LONG_AGO)
+
+
+def _of_jobs(trip: Trip, parts: list[Part], kind: str) -> Signal:
+    if trip.waiting is not None:
+        return _waiting(trip.waiting, parts, kind)
+    if trip.oldest_age is not None:
+        return _oldest(trip.oldest_age, parts, kind)
+    return _failed(trip.failed_percent or 0, trip.min_samples, parts, kind)
+
+
+def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
     total, found, oldest_reading = 0, set[Confidence](), None
     for queue in queues:
         match queue.waiting:
@@ -101,21 +137,20 @@ def _waiting(value: int, queues: list[QueueReading]) -> Signal:
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
                 return unknown
-    if oldest_reading is None:
-        return _no_queue()
+    assert oldest_reading is not None, "there is at least one queue"
     if Confidence.AT_LEAST in found and total < value:
         message = f"jobs are not counted as far as {value}; lower waiting to what is counted"
         return Unknown(Why.CAPPED, message, oldest_reading)
     return Level(
         100 * total / value,
-        f"{total} waiting (trips at {value})",
+        f"{total}{kind} waiting (trips at {value})",
         at=oldest_reading,
         covers_since=oldest_reading,
         estimated=Confidence.ESTIMATED in found,
     )
 
 
-def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
+def _oldest(value: timedelta, queues: list[Part], kind: str) -> Signal:
     worst, oldest_reading = timedelta(0), None
     # A queue whose age the policy names no source for leaves the rule to the others.
     for queue in [q for q in queues if told(q.oldest_due_age)] or queues:
@@ -125,13 +160,12 @@ def _oldest(value: timedelta, queues: list[QueueReading]) -> Signal:
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
                 return unknown
-    if oldest_reading is None:
-        return _no_queue()
-    text = f"oldest job {format_duration(worst)} (trips at {format_duration(value)})"
+    assert oldest_reading is not None, "there is at least one queue"
+    text = f"oldest{kind} job {format_duration(worst)} (trips at {format_duration(value)})"
     return Level(100 * (worst / value), text, at=oldest_reading, covers_since=oldest_reading)
 
 
-def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
+def _failed(value: int, min_samples: int, queues: list[Part], kind: str) -> Signal:
     ended: list[tuple[Outcomes, datetime]] = []
     missing: list[Unknown] = []
     for queue in queues:
@@ -147,13 +181,11 @@ def _failed(value: int, min_samples: int, queues: list[QueueReading]) -> Signal:
     if missing:
         # The one that may come back first: it counts as unknown, see `blind.py`.
         return min(missing, key=lambda unknown: unknown.why in NEVER_TOLD)
-    if not ended:
-        return _no_queue()
     samples = sum(outcomes.samples for outcomes, _ in ended)
     percent = 100 * sum(outcomes.failed for outcomes, _ in ended) / samples if samples else 0.0
     return Level(
         100 * percent / value,
-        f"{percent:.1f}% of {samples} jobs failed (trips at {value}%)",
+        f"{percent:.1f}% of {samples}{kind} jobs failed (trips at {value}%)",
         at=min(at for _, at in ended),
         covers_since=min(at - outcomes.window for outcomes, at in ended),
         enough=samples >= min_samples,

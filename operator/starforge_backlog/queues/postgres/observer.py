@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.queues.postgres.fetches import Fetches
-from starforge_backlog.queues.postgres.reading import queue_reading
+from starforge_backlog.queues.postgres.reading import queue_reading, type_reading
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.table import TableObserver, Timer
 from starforge_backlog.snapshot import QueueReading
 
 # A table that no policy asked for this long is forgotten: its policy is gone or was changed.
 FORGET_AFTER = timedelta(minutes=30)
+# Types of one queue that are told one by one: as many as it can name, or its policy's breakers.
+MOST_TOLD = 32
 
 
 class PostgresQueues:
@@ -40,12 +42,23 @@ class PostgresQueues:
         self._settings = settings or ObserverSettings()
         self._tables: dict[Hashable, TableObserver] = {}
 
-    def queue(self, name: str, spec: PostgresQueue) -> PostgresQueueSource:
-        """The source for one queue; `name` is its name in the policy, for messages. Cheap."""
-        return PostgresQueueSource(self, name, spec)
+    def queue(
+        self, name: str, spec: PostgresQueue, types: frozenset[str] = frozenset()
+    ) -> PostgresQueueSource:
+        """The source for one queue; `name` is its name in the policy, for messages. Cheap.
+
+        `types` are told one by one, as are those of the spec.
+        """
+        return PostgresQueueSource(self, name, spec, types)
 
     async def read(
-        self, name: str, spec: PostgresQueue, *, rate_window: timedelta, max_age: timedelta
+        self,
+        name: str,
+        spec: PostgresQueue,
+        types: frozenset[str] = frozenset(),
+        *,
+        rate_window: timedelta,
+        max_age: timedelta,
     ) -> QueueReading:
         """See `QueueSource.read`. Expected faults are `Unknown` readings."""
         table = self._table(spec)
@@ -53,7 +66,12 @@ class PostgresQueues:
         window = min(
             max(rate_window, self._settings.shortest_window), self._settings.longest_window
         )
-        return queue_reading(name, spec.types, table, seen, window, self._settings)
+        reading = queue_reading(name, spec.types, table, seen, window, self._settings)
+        told = {
+            kind: type_reading(name, kind, table, seen, window, self._settings)
+            for kind in _told(spec.types, types)
+        }
+        return replace(reading, by_type=told)
 
     def _table(self, spec: PostgresQueue) -> TableObserver:
         shared = spec.model_copy(update={"types": ()})
@@ -81,9 +99,16 @@ class PostgresQueueSource:
     queues: PostgresQueues
     name: str
     spec: PostgresQueue
+    types: frozenset[str] = frozenset()
 
     async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:
         """See `QueueSource.read`."""
         return await self.queues.read(
-            self.name, self.spec, rate_window=rate_window, max_age=max_age
+            self.name, self.spec, self.types, rate_window=rate_window, max_age=max_age
         )
+
+
+def _told(of_queue: tuple[str, ...], of_breakers: frozenset[str]) -> tuple[str, ...]:
+    """The types that a queue tells one by one, from the same reading of the table. One that belongs
+    to another queue of the table is not among them."""
+    return (of_queue or tuple(sorted(of_breakers)))[:MOST_TOLD]

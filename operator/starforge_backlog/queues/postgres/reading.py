@@ -21,6 +21,7 @@ from starforge_backlog.snapshot import (
     Known,
     QueueReading,
     Reading,
+    TypeReading,
     Unknown,
     Why,
 )
@@ -50,25 +51,9 @@ def queue_reading(
     if table is None:
         return _nothing(_reason(queue, seen))
     if types and table.type is None:
-        return _nothing(
-            Unknown(
-                Why.COLUMN_NOT_FOUND,
-                f"The table has no column for types; set spec.queues[{queue}].postgres.columns.type"
-                " or leave types out.",
-                seen.at,
-            )
-        )
-    view = rates.View(
-        history=memory.history,
-        ended=seen.ended,
-        types=types,
-        seconds=window.total_seconds(),
-        at=seen.at,
-        updates_per_job=memory.updates_per_job,
-    )
-    fault = None if seen.fault is None else seen.fault.unknown(seen.at)
-    no_counters = fault if seen.counters is None else None
-    no_counts = fault if seen.depths is None else None
+        return _nothing(_no_types(queue, seen))
+    view = _view(types, memory, seen, window)
+    no_counters, no_counts = _gone(seen)
     groups = _Groups(queue, types, table, seen, no_counts)
     waiting = groups.of(Group.WAITING)
     throughput, source = rates.throughput(view)
@@ -88,6 +73,60 @@ def queue_reading(
         if isinstance(waiting, Unknown)
         else {name: part.due for name, part in waiting.by_type.items() if part.due.value},
         how=f"{how}; {source}" if source else how,
+    )
+
+
+def type_reading(
+    queue: str,
+    name: str,
+    memory: Remembered,
+    seen: TableReading,
+    window: timedelta,
+    settings: ObserverSettings,
+) -> TypeReading:
+    """One job type of `queue`, as `queue_reading` would tell a queue of that type alone."""
+    table = seen.table
+    if table is None:
+        reason = _reason(queue, seen)
+        return TypeReading(reason, reason, reason)
+    if table.type is None:
+        reason = _no_types(queue, seen)
+        return TypeReading(reason, reason, reason)
+    no_counters, no_counts = _gone(seen)
+    waiting = _Groups(queue, (name,), table, seen, no_counts).of(Group.WAITING)
+    ends = rates.outcomes(_view((name,), memory, seen, window), settings.outcome_window)
+    return TypeReading(
+        waiting=_map(waiting, seen.at, lambda depth: depth.due),
+        oldest_due_age=_oldest(queue, table, waiting, seen),
+        outcomes=no_counters or no_counts or _named(queue, ends),
+    )
+
+
+def _view(
+    types: tuple[str, ...], memory: Remembered, seen: TableReading, window: timedelta
+) -> rates.View:
+    return rates.View(
+        history=memory.history,
+        ended=seen.ended,
+        types=types,
+        seconds=window.total_seconds(),
+        at=seen.at,
+        updates_per_job=memory.updates_per_job,
+    )
+
+
+def _gone(seen: TableReading) -> tuple[Unknown | None, Unknown | None]:
+    """Why there are no counters, and why there are no counts."""
+    fault = None if seen.fault is None else seen.fault.unknown(seen.at)
+    return fault if seen.counters is None else None, fault if seen.depths is None else None
+
+
+def _no_types(queue: str, seen: TableReading) -> Unknown:
+    return Unknown(
+        Why.COLUMN_NOT_FOUND,
+        f"The table has no column for types; set spec.queues[{queue}].postgres.columns.type"
+        " or leave types out.",
+        seen.at,
     )
 
 

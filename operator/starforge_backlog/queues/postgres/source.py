@@ -32,7 +32,7 @@ class InTable:
         _, database = opened
         return (
             await self.tables(database)
-            .queue(self.name, self.spec)
+            .queue(self.name, self.spec, self.access.types)
             .read(rate_window=rate_window, max_age=max_age)
         )
 
