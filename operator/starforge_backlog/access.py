@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
+from starforge_backlog.api.target import Target
 from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -67,6 +68,7 @@ class Access:
         databases: DatabaseHub,
         deadline: Deadline,
         late: Unknown,
+        target: Target | None = None,
         types: frozenset[str] = frozenset(),
     ) -> None:
         """`types`: job types that the policy looks at one by one, besides those of its queues."""
@@ -75,6 +77,7 @@ class Access:
         self.namespace = namespace
         self.deadline = deadline
         self.late = late
+        self.target = target  # what the policy scales: no producer of its own
         self._reference = database
         self._secrets = secrets
         self._databases = databases

@@ -165,8 +165,11 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
 async def _resume(
     rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
 ) -> Resumed | Failed:
-    # Where the status says the pause is (the spec may have changed since); else in the spec.
-    producer = located(held) or policy.spec.producer(held.producer)
+    # Where the status says the pause is (the spec may have changed since); else in the spec. Where
+    # both name the same place, the spec's way to it: a login that was corrected must count.
+    producer, kept = policy.spec.producer(held.producer), located(held)
+    if kept is not None and (producer is None or producer.place != kept.place):
+        producer = kept
     found = await _find(rooms, policy, producer, held.producer, held, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)

@@ -13,6 +13,7 @@ from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
@@ -40,6 +41,7 @@ class Rooms:
     prometheus: PrometheusHub
     redis: RedisHub
     queues: QueueRooms
+    http: HttpCaller
     producers: ProducerRooms
     ledger: Ledger
     targets: Targets
@@ -49,6 +51,7 @@ class Rooms:
 
     async def close(self) -> None:
         """Close what holds connections."""
+        await self.http.close()
         await self.redis.close()
         await self.prometheus.close()
         await self.databases.close()

@@ -79,6 +79,7 @@ def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> A
         databases=rooms.databases,
         deadline=Deadline(asyncio.get_running_loop().time() + wait.total_seconds()),
         late=late,
+        target=policy.spec.target,
         types=frozenset(b.scope.type for b in policy.spec.breakers if b.scope.type is not None),
     )
 

@@ -21,7 +21,9 @@ from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.ledger import Ledger
+from starforge_backlog.producers.outside import OutsideRooms
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
@@ -86,7 +88,7 @@ class Process:
         metrics, health = Metrics(), Health()
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
         store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
-        prometheus = PrometheusHub()
+        prometheus, http = PrometheusHub(), HttpCaller()
         self._rooms = Rooms(
             clock=utc_now,
             client=client,
@@ -100,7 +102,8 @@ class Process:
             prometheus=prometheus,
             redis=redis,
             queues=QueueRooms(databases, prometheus, redis, utc_now),
-            producers=ProducerRooms(databases, redis, utc_now),
+            http=http,
+            producers=ProducerRooms(databases, redis, OutsideRooms(client, http, utc_now), utc_now),
             ledger=Ledger(),
             targets=Targets(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
