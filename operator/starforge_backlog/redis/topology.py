@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +18,8 @@ from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
 LOOK_LIMIT = timedelta(milliseconds=800)
+# How long a master that was replaced can be taken for the master: one default interval.
+ASK_SENTINEL_EVERY = timedelta(seconds=15)
 # Faults after which another server may be the right one.
 _ELSEWHERE = frozenset({Why.UNREACHABLE, Why.TIMEOUT, Why.READ_ONLY, Why.STALE})
 
@@ -49,18 +52,29 @@ class OneServer:
 
 
 class Sentinels:
-    """The master, wherever it is now. Sentinels are asked by short connections of their own."""
+    """The master, wherever it is now. Sentinels are asked by short connections of their own.
+
+    A master that answers may have been replaced all the same, seen from the other side of a network
+    that is cut. So Sentinel is asked again now and then, beside the calls and not before them.
+    """
 
     def __init__(self, url: RedisUrl, node_at: NodeAt, pacing: Pacing) -> None:
         self._url = url
         self._node_at = node_at
         self._pacing = pacing
         self._master: Node | None = None
+        self._ask_again_at = 0.0  # loop time, seconds
+        self._asking: asyncio.Task[None] | None = None
 
     async def find(self, keys: Sequence[str]) -> Node:
         if self._master is None:
             self._master = self._node_at(await self._ask_all())
-        greeting = await self._master.greeting()
+            self._ask_again_later()
+        elif asyncio.get_running_loop().time() >= self._ask_again_at:
+            self._ask_again_later()
+            self._asking = asyncio.create_task(self._look_again(self._master))
+        master = self._master
+        greeting = await master.greeting()
         if greeting.replica:
             self._master = None
             raise RedisFault(
@@ -69,7 +83,19 @@ class Sentinels:
                 " a failover is under way, and the next pass follows it.",
                 code="READONLY",
             )
-        return self._master
+        return master
+
+    def _ask_again_later(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._ask_again_at = now + ASK_SENTINEL_EVERY.total_seconds()
+
+    async def _look_again(self, master: Node) -> None:
+        try:
+            address = await self._ask_all()
+        except RedisFault:
+            return  # the master that was named last still answers: nothing better is known
+        if address != master.target.address and self._master is master:
+            self._master = None
 
     def doubt(self, fault: RedisFault) -> None:
         if fault.why in _ELSEWHERE:

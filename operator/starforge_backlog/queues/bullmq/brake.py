@@ -1,20 +1,16 @@
-"""Whether the operator's own brake is on a queue (see producers/). Nobody else writes its key."""
+"""Whether a brake on a queue is the operator's own: the mark that the brake leaves (producers/)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.redis.connection import RedisServer
+import json
 
 
-@dataclass(frozen=True, slots=True)
-class BrakeReader:
-    """Reads the mark that the brake leaves beside a queue."""
-
-    server: RedisServer
-    keys: Keys
-
-    async def read(self) -> str:
-        """The token of whoever braked it, "" for nobody. Raises RedisFault."""
-        return ""
+def token_of(mark: str | None) -> str:
+    """Whose brake it is, from the field `starforge-backlog` of the queue's meta hash; "" for
+    nobody's."""
+    try:
+        found = json.loads(mark or "null")
+    except ValueError:
+        return ""  # somebody else's writing
+    token = found.get("token") if isinstance(found, dict) else None
+    return token if isinstance(token, str) else ""

@@ -58,9 +58,9 @@ look.failed_since = call('ZCOUNT', KEYS[FAILED], after, '+inf')
 look.first_completed = call('ZRANGE', KEYS[COMPLETED], 0, 0, 'WITHSCORES')[2]
 look.first_failed = call('ZRANGE', KEYS[FAILED], 0, 0, 'WITHSCORES')[2]
 
-local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'opts.maxLenEvents')
+local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'starforge-backlog')
 look.meta_paused, look.concurrency = meta[1], meta[2]
-look.version, look.max_events = meta[3], meta[4]
+look.version, look.mark = meta[3], meta[4]
 look.metrics_completed = call('HGET', KEYS[METRICS_COMPLETED], 'count')
 look.metrics_failed = call('HGET', KEYS[METRICS_FAILED], 'count')
 

@@ -74,6 +74,7 @@ class Look:
     metrics_failed: int | None
     meta_paused: bool
     concurrency: int | None
+    mark: str | None  # what the operator's own brake leaves
     version: str
     marker: bool
     markers: int
@@ -90,6 +91,11 @@ class Look:
     def at(self) -> datetime:
         """When it was read."""
         return datetime.fromtimestamp(self.now / 1000, UTC)
+
+    @property
+    def braked(self) -> bool:
+        """Whether the global concurrency hands no job out."""
+        return self.concurrency is not None and self.concurrency <= 0
 
     @property
     def waiting(self) -> int:
@@ -136,6 +142,7 @@ def parse_look(answer: str) -> Look | WrongType:
         metrics_failed=_number(said["metrics_failed"]),
         meta_paused=str(said["meta_paused"]) == "1",
         concurrency=_number(said["concurrency"]),
+        mark=said["mark"] or None,
         version=said["version"] or "",
         marker=said["marker"],
         markers=markers,

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.queues.bullmq import missing
-from starforge_backlog.queues.bullmq.brake import BrakeReader
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Look, WrongType, parse_look
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
@@ -138,7 +137,6 @@ class QueueObserver:
         self._clock = clock
         self._timer = timer
         self._settings = settings
-        self._brake = BrakeReader(server, keys)
         self._chance = random.Random()  # noqa: S311 - which jobs are looked at is no secret
         self._under_way: asyncio.Task[Seen | Unknown] | None = None
         self._last: Seen | Unknown | None = None
@@ -222,7 +220,6 @@ class QueueObserver:
         if look.completed_lately or look.failed_lately:
             seen.ended = await self._ended(look)
         seen.mix = await self._mix(look)
-        seen.brake = await self._brake.read()
         seen.clients = await self._shared.clients.read(self._keys)
         seen.live = seen.clients.of(self._keys)
 

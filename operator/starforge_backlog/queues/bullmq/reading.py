@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from starforge_backlog.queues.bullmq import rates
+from starforge_backlog.queues.bullmq.brake import token_of
 from starforge_backlog.queues.bullmq.look import Job, Look
 from starforge_backlog.queues.bullmq.oldest import oldest_due
 from starforge_backlog.queues.bullmq.rates import History, Kept, Slice, View
@@ -16,6 +17,7 @@ from starforge_backlog.queues.bullmq.types import Ended, Mix
 from starforge_backlog.queues.bullmq.versions import Fleet
 from starforge_backlog.queues.bullmq.workers import NOT_ALLOWED, Clients
 from starforge_backlog.snapshot import (
+    Confidence,
     Consumers,
     Count,
     Known,
@@ -43,7 +45,6 @@ class Seen:
     events: Slice | None = None
     ended: Ended | None = None
     mix: Mix | None = None
-    brake: str = ""
     clients: Clients | None = None
     live: int | None = None  # workers with a connection
     undated: Mapping[str, int] = field(default_factory=dict)
@@ -119,7 +120,8 @@ def _by_type(seen: Seen, waiting: Mapping[str, Count], all_kept: bool) -> dict[s
 
 
 def _no_jobs(mix: Mix) -> Count:
-    return Count(0) if mix.exact else Mix({"": 1}, exact=False).waiting(0, 1)[""]
+    """Of a kind that is not among those that were read."""
+    return Count(0, Confidence.EXACT if mix.exact else Confidence.ESTIMATED)
 
 
 def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
@@ -160,21 +162,27 @@ def _consumers(seen: Seen) -> Reading[Consumers]:
         return seen.fault
     return Known(
         Consumers(
-            live=seen.live,
+            live=_live(seen),
             orphaned=look.orphaned,
             stalled=look.stalled,
-            paused_by=_paused_by(seen),
+            paused_by=_paused_by(look),
         ),
         look.at,
     )
 
 
-def _paused_by(seen: Seen) -> str:
-    look = seen.look
+def _live(seen: Seen) -> int | None:
+    """Workers with a connection. Jobs that are held although nobody seems to be there are held by
+    workers whose names do not reach the server (a proxy in between), or that have just come."""
+    held = seen.look.active_looked > seen.look.orphaned
+    return None if held and not seen.live else seen.live
+
+
+def _paused_by(look: Look) -> str:
     if look.meta_paused:
         return _PERSON  # the operator never uses BullMQ's own pause
-    if look.concurrency == 0:
-        return seen.brake or _PERSON
+    if look.braked:
+        return token_of(look.mark) or _PERSON
     return ""
 
 
@@ -183,9 +191,9 @@ def _notes(seen: Seen) -> tuple[str, ...]:
     found = list(seen.fleet.notes)
     if look.meta_paused:
         found.append("The queue is paused by BullMQ's pause(); that is left alone.")
-    elif look.concurrency == 0 and not seen.brake:
+    elif look.braked and not token_of(look.mark):
         found.append("The queue's global concurrency was set to 0 by a person; that is left alone.")
-    elif look.concurrency:
+    elif look.concurrency and not look.braked:
         found.append(f"The queue's global concurrency is {look.concurrency}.")
     if look.children:
         found.append(f"{look.children} parents wait for their children.")
