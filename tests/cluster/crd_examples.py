@@ -56,7 +56,7 @@ spec:
       reservedConnections: max(pg_settings_superuser_reserved_connections)
       lockWaiters: sum(pg_locks_waiting)
       longestTransactionSeconds: max(pg_stat_activity_max_tx_duration)
-    pgbouncer: {url: {secretKeyRef: {name: starforge-db, key: CONSOLE_URL}}}
+    pgbouncer: {url: {secretKeyRef: {name: starforge-db, key: CONSOLE_URL}}, replicas: 2}
     headroom: 10
     maxConnections: 200
     workerRole: etl-worker
@@ -168,6 +168,7 @@ spec:
         statusColumn: state
         running: running
         paused: paused
+        progressColumns: [processed_count]
         auditTable: app.audit_logs
     - name: ranges
       jobTypes:

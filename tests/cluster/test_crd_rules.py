@@ -130,8 +130,14 @@ CASES = [
         refused=({SIGNALS: SERIES},),
         accepted=tuple(
             {SIGNALS: {**SERIES, signal: "vector(1)"}}
-            for signal in ("waiting", "oldestAgeSeconds", "arrivals", "completed", "failed")
+            for signal in ("waiting", "oldestAgeSeconds", "arrivals", "completed")
         ),
+    ),
+    Case(
+        "spec.queues[0].signals.failed",
+        "failed is a part of completed: give completed as well, or there is no ratio",
+        refused=({f"{SIGNALS}.completed": GONE}, {SIGNALS: {**SERIES, "failed": "vector(1)"}}),
+        accepted=({SIGNALS: {**SERIES, "failed": "vector(1)", "completed": "vector(2)"}},),
     ),
     Case(
         "spec.queues[0].signals",
@@ -174,6 +180,19 @@ CASES = [
         accepted=(
             {"spec.producers.0.featureFlag": {}},
             *({"spec.producers.0": {"name": "ingestion", way: WAYS[way]}} for way in WAYS),
+        ),
+    ),
+    Case(
+        "spec.producers",
+        "a producer's workload is the policy's own target: without its consumers the queue would"
+        " only grow; name the workload that feeds the queue",
+        refused=(
+            {WORKLOAD: {"kind": "StatefulSet", "name": "etl-worker"}},
+            {WORKLOAD: {"name": "etl-worker"}, "spec.target.kind": "Deployment"},
+        ),
+        accepted=(
+            {WORKLOAD: {"kind": "Deployment", "name": "etl-worker"}},
+            {WORKLOAD: {"kind": "StatefulSet", "name": "other"}},
         ),
     ),
     Case(

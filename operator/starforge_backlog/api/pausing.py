@@ -89,7 +89,12 @@ class JobTypes(Model):
 
 
 class ConfigMapKey(Model):
-    """A key of a ConfigMap that an API reads while it runs (mounted as a file, or watched)."""
+    """A key of a ConfigMap that an API reads while it runs (mounted as a file, or watched).
+
+    The value before is kept in an annotation on the ConfigMap, written together with it, and is
+    restored on release. GitOps that reconciles this key (Argo CD, Flux) would take the pause back,
+    which counts as resumed by somebody: leave the key out of what it applies, or have it ignored.
+    """
 
     name: ObjectName
     """Name of the ConfigMap, in the policy's namespace. It must exist. A pod template is never
@@ -109,7 +114,8 @@ class Webhook(Model):
     reason}, the header Idempotency-Key, and, where there is a secret, X-StarForge-Signature:
     t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">. The answer must be 2xx with a JSON body
     {"paused": true|false} that says what is in force now; {"owner": token} beside it, if the API
-    keeps it, tells our pause from another's.
+    keeps it, tells our pause from another's. docs/reference/webhook.md has the whole contract and a
+    receiver.
     """
 
     url: HttpUrl
@@ -144,7 +150,14 @@ class WorkloadKind(StrEnum):
 
 
 class PausedWorkload(Model):
-    """A workload that produces: scaled to zero, or a CronJob suspended."""
+    """A workload that produces: scaled to zero, or a CronJob suspended.
+
+    The value before is kept in an annotation on the workload, written together with it, and is
+    restored on release. Whoever stopped the workload before keeps it stopped. A
+    HorizontalPodAutoscaler leaves a workload of 0 replicas alone and goes on afterwards; a KEDA
+    ScaledObject may start it again, which counts as resumed by somebody. Jobs of a CronJob that run
+    already are not stopped.
+    """
 
     kind: WorkloadKind = WorkloadKind.DEPLOYMENT
     """Deployment or StatefulSet (scaled to zero), or CronJob (suspended)."""

@@ -110,6 +110,13 @@ _RULES = rules(
         reason="FieldValueRequired",
     ),
     Rule(
+        "!self.producers.exists(p, has(p.workload) && p.workload.name == self.target.name"
+        " && p.workload.kind == self.target.kind && self.target.apiVersion == 'apps/v1')",
+        "a producer's workload is the policy's own target: without its consumers the queue would"
+        " only grow; name the workload that feeds the queue",
+        path=".producers",
+    ),
+    Rule(
         "has(self.database) || !self.breakers.exists(b,"
         " b.trip.exists(t, has(t.databaseUtilizationPercent)))",
         "databaseUtilizationPercent needs spec.database: add database.url.secretKeyRef",
