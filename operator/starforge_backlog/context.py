@@ -13,6 +13,7 @@ from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
@@ -38,6 +39,7 @@ class Rooms:
     maximums: MaximumWriter
     statuses: StatusWriter
     databases: DatabaseHub
+    poolers: ConsoleHub
     prometheus: PrometheusHub
     redis: RedisHub
     queues: QueueRooms
@@ -54,5 +56,6 @@ class Rooms:
         await self.http.close()
         await self.redis.close()
         await self.prometheus.close()
+        await self.poolers.close()
         await self.databases.close()
         await self.client.close()

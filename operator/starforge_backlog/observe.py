@@ -13,10 +13,17 @@ from datetime import timedelta
 from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Producer, Queue
+from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.context import Rooms
+from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.pgbouncer import Looks, workers_pools
+from starforge_backlog.databases.pgbouncer_pools import Workers
+from starforge_backlog.databases.prometheus import ScrapedDatabases
+from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.outcome import entry_of
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.holder import Holder
+from starforge_backlog.prometheus.server import blame, resolve
 from starforge_backlog.snapshot import (
     DatabaseReading,
     Known,
@@ -48,18 +55,21 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
     deadline, spec = access.deadline, policy.spec
     target = rooms.workloads.read(policy.namespace, spec.target)
     autoscaler = rooms.autoscalers.read(policy.namespace, spec.target)
-    (workload, per_replica), scaler, database, queues, producers = await asyncio.gather(
+    (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
         deadline.keep(target, (late, late)),
         deadline.keep(autoscaler, late),
         _database(rooms, policy, access),
+        _console(rooms, policy, access),
         asyncio.gather(*(_queue(rooms, policy, queue, access) for queue in spec.queues)),
         asyncio.gather(*(_producer(rooms, policy, p, access) for p in spec.producers)),
     )
     reading, login = database
+    per_replica = _with_role(policy, per_replica, login)
+    reading, per_replica = _behind_pooler(policy, reading, per_replica, looks, login)
     return Snapshot(
         taken_at=began,
         workload=workload,
-        per_replica=_with_role(policy, per_replica, login),
+        per_replica=per_replica,
         database=reading,
         queues={queue.name: found for queue, found in zip(spec.queues, queues, strict=True)},
         producers={p.name: found for p, found in zip(spec.producers, producers, strict=True)},
@@ -86,21 +96,78 @@ def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> A
 
 async def _database(
     rooms: Rooms, policy: Policy, access: Access
-) -> tuple[DatabaseReading | None, str | None]:
-    """Connections and health, and the role that we log in as."""
+) -> tuple[DatabaseReading | None, ServerKey | None]:
+    """Connections and health, and where the policy's login leads to."""
     spec = policy.spec.database
     if spec is None:
         return None, None
-    opened = await access.database()
+    late = DatabaseReading(access.late, access.late)
+    opened = await access.database() if spec.url is not None else None
+    login = opened[1].key if isinstance(opened, tuple) else None
+    if spec.prometheus is not None:
+        scraped = _scraped(rooms, policy, spec.prometheus, access)
+        return await access.deadline.keep(scraped, late), login
+    assert opened is not None, "the CRD refuses a database without url and prometheus"
     if isinstance(opened, Unknown):
         return DatabaseReading(opened, opened), None
-    url, database = opened
-    headroom = rooms.databases.headroom(url, owner=policy.key)
-    late = DatabaseReading(access.late, access.late)
+    headroom = rooms.databases.headroom(opened[0], owner=policy.key)
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
         access.blame(spec.url, reading.connections)
-    return reading, database.key.user
+    return reading, login
+
+
+async def _scraped(
+    rooms: Rooms, policy: Policy, spec: PrometheusDatabase, access: Access
+) -> DatabaseReading:
+    """The same from Prometheus."""
+    server = await resolve(spec, access, "database.prometheus")
+    if isinstance(server, Unknown):
+        return DatabaseReading(server, server)
+    prometheus = rooms.prometheus.get(server, owner=policy.key)
+    kept = rooms.prometheus.attached(
+        prometheus, ScrapedDatabases, lambda: ScrapedDatabases(prometheus)
+    )
+    reading = await kept.reader(spec).read(spec, policy.spec.scaling.observe_for)
+    blame(spec, access, reading.connections)
+    return reading
+
+
+async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Looks] | None:
+    """What the pooler's console shows; None: the policy names none."""
+    spec = policy.spec.database.pgbouncer if policy.spec.database is not None else None
+    if spec is None:
+        return None
+    url = await access.secret(spec.url)
+    if isinstance(url, Unknown):
+        return replace(url, message=f"database.pgbouncer: {url.message}")
+    try:
+        console = rooms.poolers.get(url.value, owner=policy.key)
+    except DatabaseFault as fault:
+        return Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
+    looks = await access.deadline.keep(console.look(), access.late)
+    access.blame(spec.url, looks)
+    return looks
+
+
+def _behind_pooler(
+    policy: Policy,
+    reading: DatabaseReading | None,
+    per_replica: Reading[PerReplica],
+    looks: Reading[Looks] | None,
+    login: ServerKey | None,
+) -> tuple[DatabaseReading | None, Reading[PerReplica]]:
+    """The workers' pools, and what all replicas together can hold behind them."""
+    database = policy.spec.database
+    if looks is None or reading is None or database is None or database.pgbouncer is None:
+        return reading, per_replica
+    role = per_replica.value.role if isinstance(per_replica, Known) else None
+    workers = Workers(role, login.dbname if login is not None else None) if role else None
+    pools = workers_pools(looks, workers, database.pgbouncer.replicas)
+    if isinstance(pools, Known) and isinstance(per_replica, Known):
+        pooled = replace(per_replica.value, pooled=pools.value.capacity)
+        per_replica = replace(per_replica, value=pooled)
+    return replace(reading, pooler=pools), per_replica
 
 
 async def _queue(rooms: Rooms, policy: Policy, queue: Queue, access: Access) -> QueueReading:
@@ -124,12 +191,12 @@ async def _producer(
 
 
 def _with_role(
-    policy: Policy, per_replica: Reading[PerReplica], login: str | None
+    policy: Policy, per_replica: Reading[PerReplica], login: ServerKey | None
 ) -> Reading[PerReplica]:
     """Whose sessions are the workers': the spec says it, or the pods' own environment, or the
     login that the policy was given for the same database."""
     if not isinstance(per_replica, Known):
         return per_replica
     named = policy.spec.database.worker_role if policy.spec.database else None
-    role = named or per_replica.value.role or login
-    return Known(replace(per_replica.value, role=role), per_replica.at)
+    role = named or per_replica.value.role or (login.user if login is not None else None)
+    return replace(per_replica, value=replace(per_replica.value, role=role))

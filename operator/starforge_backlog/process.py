@@ -21,6 +21,7 @@ from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.outside import OutsideRooms
@@ -99,6 +100,7 @@ class Process:
             maximums=MaximumWriter(client),
             statuses=StatusWriter(client),
             databases=databases,
+            poolers=ConsoleHub(),
             prometheus=prometheus,
             redis=redis,
             queues=QueueRooms(databases, prometheus, redis, utc_now),
@@ -186,5 +188,6 @@ class Process:
         rooms.ledger.drop(key)
         rooms.databases.release(key)
         rooms.prometheus.release(key)
+        rooms.poolers.release(key)
         rooms.redis.release(key)
         rooms.metrics.forget(PolicyKey(namespace, name))

@@ -227,6 +227,8 @@ class DatabaseHealth:
 class Pooler:
     """The workers' pools of a PgBouncer in front of the database, as its console tells."""
 
+    # An entry leads the workers to their database; without one these are the defaults, as of `*`.
+    known: bool
     # The most server connections of these pools: with the reserve, within max_db_connections and
     # max_user_connections, of all PgBouncers behind the URL.
     capacity: int
@@ -303,6 +305,8 @@ class PerReplica:
     source: str  # "env PG_POOL_MAX of container worker"
     role: str | None  # database user in the pods' own environment, where it can be seen
     pool_from: PoolFrom = PoolFrom.REFERENCE
+    # Behind a pooler: server connections that all replicas together hold at most. None: direct.
+    pooled: int | None = None
 
 
 class FlagValue(StrEnum):

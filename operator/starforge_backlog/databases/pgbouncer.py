@@ -67,6 +67,29 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
 _NOT_A_CONSOLE = frozenset({"42704", "42601", "08P01"})
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Two looks in a row."""
+
+    now: Shown
+    before: Shown | None
+
+
+def workers_pools(looks: Reading[Looks], workers: Workers | None, replicas: int) -> Reading[Pooler]:
+    """The pools of the workers. `workers` is None when nothing tells their role."""
+    if isinstance(looks, Unknown):
+        return looks
+    if workers is None:
+        message = f"{AT}: nothing tells the workers' role; set spec.database.workerRole"
+        return Unknown(Why.NOT_CONFIGURED, message, looks.at)
+    try:
+        found = pooler(looks.value.now, looks.value.before, workers, replicas)
+    except (KeyError, ValueError) as strange:
+        message = f"{AT}: the console shows something unknown ({type(strange).__name__} {strange})"
+        return Unknown(Why.BAD_SHAPE, message, looks.at)
+    return Known(found, looks.at)
+
+
 class Console:
     """One console under one login."""
 
@@ -93,27 +116,15 @@ class Console:
             await asyncio.wait([self._running])
         await self._drop()
 
-    async def read(self, workers: Workers, replicas: int) -> Reading[Pooler]:
-        """The workers' pools. Expected faults are `Unknown`."""
+    async def look(self) -> Reading[Looks]:
+        """What it shows now, and what it showed before. Expected faults are `Unknown`."""
         last = await self._look()
         if isinstance(last, Unknown):
             return last
         before = self._before
-        near = before is not None and last.at - before.at <= self._limits.most_apart
-        try:
-            found = pooler(last.value, before.value if before and near else None, workers, replicas)
-        except (KeyError, ValueError) as strange:
-            message = f"{AT}: the console shows something unknown ({type(strange).__name__})"
-            return Unknown(Why.BAD_SHAPE, message, last.at)
-        if found is None:
-            where = f"database {workers.database}" if workers.database else "any database"
-            message = (
-                f"{AT}: the pooler leads role {workers.role} to no {where.removeprefix('any ')};"
-                " add it under [databases] in pgbouncer.ini, or correct"
-                " spec.database.workerRole or the Secret's URL"
-            )
-            return Unknown(Why.DATABASE_NOT_FOUND, message, last.at)
-        return Known(found, last.at)
+        if before is not None and last.at - before.at > self._limits.most_apart:
+            before = None
+        return Known(Looks(last.value, before.value if before else None), last.at)
 
     async def _look(self) -> Reading[Shown]:
         now = asyncio.get_running_loop().time()

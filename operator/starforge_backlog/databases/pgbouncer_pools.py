@@ -34,35 +34,45 @@ class Workers:
     database: str | None  # as the server calls it; None: every database behind the pooler
 
 
-def pooler(shown: Shown, before: Shown | None, workers: Workers, replicas: int) -> Pooler | None:
-    """The pools of the workers, existing or not yet; None when the pooler leads to no database of
-    theirs. `before` is the last look, if there was one lately."""
-    entries = [e for e in shown.databases if _leads_to(e, workers)]
-    if not entries:
-        return None
-    pools = _pools(shown, entries, workers)
+def pooler(shown: Shown, before: Shown | None, workers: Workers, replicas: int) -> Pooler:
+    """The pools of the workers, those that nobody has opened yet included. `before` is the last
+    look, if there was one lately. Raises KeyError or ValueError for what no version shows."""
     config = {str(row["key"]): row["value"] for row in shown.config}
+    found = _entries(shown, workers)
+    # The entry `*` is not shown, only what came of it; after an hour without clients that is gone.
+    entries = found or [_of_defaults(config)]
+    pools = _pools(shown, entries, workers)
     clients = {str(row["list"]): int(row["items"]) for row in shown.lists}
     all_clients = clients.get("used_clients", 0) + clients.get("login_clients", 0)
     capacity = sum(_most(entry, shown.users, workers.role) for entry in entries)
     for limit in (_number(config.get("max_user_connections")), _of_user(shown.users, workers)):
         capacity = min(capacity, limit) if limit else capacity
     return Pooler(
+        known=bool(found),
         capacity=capacity * replicas,
         server_active=sum(_number(pool["sv_active"]) for pool in pools),
         full=any(_is_full(pool, entries, shown.users, workers.role) for pool in pools),
         clients_waiting=sum(_number(pool["cl_waiting"]) for pool in pools),
         longest_wait=max((_wait(pool) for pool in pools), default=timedelta(0)),
         waited_before=before is not None
-        and any(
-            _waits(pool)
-            for pool in _pools(
-                before, [e for e in before.databases if _leads_to(e, workers)], workers
-            )
-        ),
+        and any(_waits(pool) for pool in _pools(before, _entries(before, workers), workers)),
         max_client_connections=_number(config.get("max_client_conn")),
         other_clients=all_clients - sum(_clients(pool) for pool in pools),
     )
+
+
+def _entries(shown: Shown, workers: Workers) -> list[Row]:
+    return [entry for entry in shown.databases if _leads_to(entry, workers)]
+
+
+def _of_defaults(config: Mapping[str, Any]) -> Row:
+    """What an entry without settings of its own would be."""
+    return {
+        "name": None,
+        "pool_size": config["default_pool_size"],
+        "reserve_pool": config["reserve_pool_size"],
+        "max_connections": config["max_db_connections"],
+    }
 
 
 def _leads_to(entry: Row, workers: Workers) -> bool:

@@ -105,19 +105,22 @@ class Prometheus:
         self, question: Question, take: Callable[[tuple[Series, ...]], T]
     ) -> Reading[T]:
         wanted = selectors(question.promql)
-        answers = await asyncio.gather(
+        answer: tuple[Any, datetime] | BaseException
+        ages: tuple[Any, datetime] | BaseException
+        answer, ages = await asyncio.gather(
             self._ask(question.promql), self._ages(wanted), return_exceptions=True
         )
         try:
             # What is wrong with the expression says more than what is wrong with its series.
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
+            if isinstance(answer, BaseException):
+                raise answer
+            if isinstance(ages, BaseException):
+                raise ages
             if wanted is None:
                 raise _not_understood()
-            (found, at), (ages, _) = answers
-            age = judge(wanted, ages, stale_after=question.stale_after)
-            value = take(series_of(found))
+            result, at = answer
+            age = judge(wanted, ages[0], stale_after=question.stale_after)
+            value = take(series_of(result))
         except PrometheusFault as fault:
             return Unknown(fault.why, question.sentence(fault.message), self._clock())
         return Known(value, at - age, lasts=question.stale_after)
