@@ -92,8 +92,7 @@ class ConfigMapKey(Model):
     """A key of a ConfigMap that an API reads while it runs (mounted as a file, or watched).
 
     The value before is kept in an annotation on the ConfigMap, written together with it, and is
-    restored on release. GitOps that reconciles this key (Argo CD, Flux) would take the pause back,
-    which counts as resumed by somebody: leave the key out of what it applies, or have it ignored.
+    restored on release.
     """
 
     name: ObjectName
@@ -153,10 +152,7 @@ class PausedWorkload(Model):
     """A workload that produces: scaled to zero, or a CronJob suspended.
 
     The value before is kept in an annotation on the workload, written together with it, and is
-    restored on release. Whoever stopped the workload before keeps it stopped. A
-    HorizontalPodAutoscaler leaves a workload of 0 replicas alone and goes on afterwards; a KEDA
-    ScaledObject may start it again, which counts as resumed by somebody. Jobs of a CronJob that run
-    already are not stopped.
+    restored on release. Whoever stopped the workload before keeps it stopped.
     """
 
     kind: WorkloadKind = WorkloadKind.DEPLOYMENT

@@ -79,14 +79,20 @@ class Producer(Model):
     answers 429 or 503. {} is the runbook's flag."""
 
     config_map: ConfigMapKey | None = None
-    """Paused by a key of a ConfigMap, for an API that reads it."""
+    """Paused by a key of a ConfigMap, for an API that reads it while it runs. GitOps that applies
+    this key (Argo CD, Flux) takes the pause back, which is respected like a person's resume: leave
+    the key out of what it applies. Needs the chart value rbac.producers.configMaps."""
 
     webhook: Webhook | None = None
-    """Paused by a signed HTTP call."""
+    """Paused by a signed HTTP call to an API that pauses itself; docs/reference/webhook.md has what
+    is sent, what must be answered, and a receiver."""
 
     workload: PausedWorkload | None = None
     """Paused by scaling a Deployment or StatefulSet of producers to zero, or by suspending a
-    CronJob; the value before is kept."""
+    CronJob (Jobs that run already go on); the value before is kept on the object. A
+    HorizontalPodAutoscaler leaves 0 replicas alone and goes on afterwards; a KEDA ScaledObject may
+    start the workload again, which is respected like a person's resume. Needs the chart value
+    rbac.producers.deployments, statefulSets or cronJobs."""
 
     queue: BullmqQueue | None = None
     """Stops a background queue of BullMQ (for one, etl-backfill) by its global concurrency, never
