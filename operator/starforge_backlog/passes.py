@@ -112,7 +112,9 @@ class Runner:
     def _phase(self, interval: float) -> float:
         """Seconds; the same for policies with the same database, but for the spread."""
         meta, spec = self.body()["metadata"], self.body()["spec"]
-        reference = (spec.get("database") or {}).get("url") or {"uid": meta["uid"]}
+        database = spec.get("database") or {}
+        scraped = {"server": (database.get("prometheus") or {}).get("server", meta["uid"])}
+        reference = database.get("url") or scraped
         shared = _hash(f"{meta['namespace']}/{dict(reference)}") * 3600
         return shared + _hash(meta["uid"]) * spread(self.rooms.health.policies, interval)
 
