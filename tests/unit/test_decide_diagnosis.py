@@ -31,6 +31,7 @@ from starforge_backlog.decide.need import (
 )
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.decide.plan import Cause
+from starforge_backlog.decide.retries import retry_storm
 from starforge_backlog.snapshot import Known, QueueReading, Unknown, Why
 
 JOBS = spec().queues[0]
@@ -283,3 +284,61 @@ def test_how_a_reading_was_obtained_survives_the_judgement() -> None:
     reading = replace(queue(3), how="index: queue_jobs_claim")
     found = fresh(seen(queues=reading), seconds(15), NOW)
     assert found.queues["jobs"] == reading
+
+
+# --- retry storms ------------------------------------------------------------------------------
+
+
+def retrying(
+    failed: float | Unknown | None, ended: float | Unknown, arrivals: float | Unknown = 0.0
+) -> QueueReading:
+    told = Known(failed, NOW) if isinstance(failed, float) else failed
+    whole = queue(1000, arrivals=arrivals, throughput=ended)
+    return replace(whole, failed_attempts_per_second=told)
+
+
+@pytest.mark.parametrize(
+    ("reading", "missed_now", "storm"),
+    [
+        (retrying(20.0, 10.0), ("waiting 1000 > 500",), True),
+        (retrying(20.0, 10.0, arrivals=12.0), (), True),  # it grows
+        (retrying(20.0, 0.0), ("waiting 1000 > 500",), True),  # nothing but retries
+        (retrying(19.0, 10.0), ("waiting 1000 > 500",), False),
+        # Healthy, however often it tries: neither backlog nor growth.
+        (retrying(20.0, 10.0, arrivals=10.5), (), False),
+        # A few attempts are chance: 20 in a window of 90 s are enough.
+        (retrying(0.2, 0.0), ("waiting 1000 > 500",), False),
+        (retrying(0.3, 0.0), ("waiting 1000 > 500",), True),
+        # Unknown is not zero, and a table does not tell.
+        (retrying(20.0, unknown()), ("waiting 1000 > 500",), False),
+        (retrying(unknown(), 0.0), ("waiting 1000 > 500",), False),
+        (retrying(None, 0.0), ("waiting 1000 > 500",), False),
+        (retrying(20.0, 10.0, arrivals=unknown()), (), False),
+    ],
+)
+def test_a_retry_storm(reading: QueueReading, missed_now: tuple[str, ...], storm: bool) -> None:
+    found = retry_storm({"calm": queue(), "jobs": reading}, {"jobs": missed_now}, WINDOW)
+    assert (found is not None) is storm
+    if found is not None:
+        assert found.cause is Cause.RETRY_STORM
+        assert found.evidence.startswith("queue jobs: ")
+
+
+def test_a_retry_storm_of_another_queue_is_not_this_ones_growth() -> None:
+    """The queue that misses its objective is not the one that fails."""
+    both = {"jobs": queue(9000), "etl": retrying(20.0, 10.0, arrivals=1.0)}
+    assert retry_storm(both, {"jobs": ("waiting 9000 > 500",), "etl": ()}, WINDOW) is None
+
+
+def test_retries_come_after_what_stops_the_storm_and_before_slow_jobs() -> None:
+    pods = Known(workload(4), NOW)
+    storm = load([("jobs", queue(5000, arrivals=20.0, throughput=4.0))])
+    failing = FAILED_STEP.model_copy(update={"throughput_per_replica": 1.0})
+    retries = retry_storm({"jobs": retrying(20.0, 4.0)}, {"jobs": ("waiting",)}, WINDOW)
+    causes = [finding.cause for finding in diagnose(storm, pods, failing, ("locks",), retries)]
+    assert causes == [
+        Cause.DATABASE_PRESSURE,
+        Cause.PRODUCER_STORM,
+        Cause.RETRY_STORM,
+        Cause.SLOW_PROCESSING,
+    ]

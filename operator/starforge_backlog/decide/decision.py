@@ -42,6 +42,7 @@ from starforge_backlog.decide.plan import (
 )
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.decide.producers import decide_producers, release_all
+from starforge_backlog.decide.retries import retry_storm
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
@@ -146,7 +147,13 @@ def _assess(
         for rule in spec.breakers
     }
     return Assessment(
-        findings=diagnose(facts.load, seen.workload, status.scaling, facts.pressure),
+        findings=diagnose(
+            facts.load,
+            seen.workload,
+            status.scaling,
+            facts.pressure,
+            retry_storm(seen.queues, facts.missed, spec.scaling.observe_for),
+        ),
         missed=facts.missed,
         pressure=facts.pressure,
         utilization=facts.utilization,

@@ -2,7 +2,7 @@
 
 Each cause is a rule over this pass' readings, with the numbers that show it. Several can hold;
 the order is that of the actions they ask for: restart what is down, spare the database, pause the
-storm, and only then look at slow jobs. `RetryStorm` and `PoisonMessage` need attempts per job,
+storm, stop the retries, and only then look at slow jobs. `PoisonMessage` needs attempts per job,
 which come with dead letters.
 """
 
@@ -20,12 +20,14 @@ def diagnose(
     workload: Reading[Workload],
     scaling: ScalingStatus,
     pressure: tuple[str, ...] | None,
+    retries: Finding | None = None,
 ) -> tuple[Finding, ...]:
-    """All causes that hold now, the leading one first."""
+    """All causes that hold now, the leading one first. `retries` is what `retries.py` found."""
     found = (
         _consumer_outage(load, workload, scaling),
         _database_pressure(pressure),
         _producer_storm(load, workload, scaling),
+        retries,
         _slow_processing(load, scaling),
     )
     return tuple(finding for finding in found if finding is not None)

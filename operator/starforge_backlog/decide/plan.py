@@ -123,6 +123,7 @@ class Cause(StrEnum):
 
     CONSUMER_OUTAGE = "ConsumerOutage"
     PRODUCER_STORM = "ProducerStorm"
+    RETRY_STORM = "RetryStorm"
     SLOW_PROCESSING = "SlowProcessing"
     DATABASE_PRESSURE = "DatabasePressure"
 
