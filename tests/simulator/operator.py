@@ -18,7 +18,7 @@ from tests.simulator.world import World
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.decision import decide
-from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo
+from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.outcome import Failed, Result, Written, merge
 
@@ -135,6 +135,9 @@ class Operator:
                 if What.UNSURE in faults:
                     return Result(action, Failed("Timeout", "no answer in time"))
                 return Result(action, Written(to))
+            case SetMaximum():
+                msg = "no policy of the simulator has a guard"
+                raise AssertionError(msg)
             case Pause(token=token):
                 if world.lasts(What.OUTAGE):
                     return Result(action, Failed("Unreachable", "connection refused"))

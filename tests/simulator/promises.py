@@ -15,7 +15,7 @@ from tests.simulator.world import World
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.status import BreakerState, PauseState, StepVerdict
 from starforge_backlog.decide.budget import surge
-from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, StepKind
+from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum, StepKind
 from starforge_backlog.snapshot import Known
 
 # Readings without which no step up is taken, and those without which nothing is resumed.
@@ -78,6 +78,8 @@ class Watch:
                     self._resumed(turn)
                 case Pause():
                     self.tally.pauses += 1
+                case SetMaximum():
+                    self._break(turn, "P9", "an autoscaler's maximum was written without a guard")
         self._observe_last_up(turn)
         self._openings(turn)
         if self.world.flag.stolen:

@@ -24,6 +24,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.budget import budget
 from starforge_backlog.decide.need import load
+from starforge_backlog.decide.plan import ScaleTo
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.verdict import baseline
@@ -90,6 +91,12 @@ def other_clients(count: int, pods: Workload) -> BudgetStatus:
     assert database is not None
     there = connections(by_role={"web": count}, peak_by_role={"web": count})
     return budget(database, there, pods, per_replica(10), ())
+
+
+def stepped(outcome: Outcome) -> ScaleTo:
+    """The write of replicas that there must be."""
+    assert isinstance(outcome.step, ScaleTo)
+    return outcome.step
 
 
 def wrote(outcome: Outcome) -> int | None:

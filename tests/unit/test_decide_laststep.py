@@ -21,6 +21,7 @@ from tests.simulator.situations import (
     judged,
     other_clients,
     step,
+    stepped,
     wrote,
 )
 
@@ -91,8 +92,11 @@ def test_a_failed_step_is_taken_back_and_held_down() -> None:
     outcome = judged(
         step(), queue(5000, oldest=300, arrivals=20.0, throughput=2.0), memory={"step_size": 8}
     )
-    assert outcome.step is not None
-    assert (outcome.step.kind, outcome.step.to, outcome.reason) == (StepKind.REVERT, 4, "HoldDown")
+    assert (stepped(outcome).kind, stepped(outcome).to, outcome.reason) == (
+        StepKind.REVERT,
+        4,
+        "HoldDown",
+    )
     assert outcome.status.hold_down_until == NOW + 2 * WINDOW
     assert (outcome.status.failed_steps, outcome.status.step_size) == (1, 2)
     assert outcome.status.last_step is not None

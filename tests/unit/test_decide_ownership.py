@@ -10,6 +10,7 @@ import pytest
 from tests.simulator.given import (
     NOW,
     later,
+    queue,
     workload,
 )
 from tests.simulator.situations import (
@@ -22,7 +23,7 @@ from tests.simulator.situations import (
 
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Situation
-from starforge_backlog.snapshot import ScaleWriter
+from starforge_backlog.snapshot import Autoscaler, Known, ScaleWriter, Unknown, Why
 
 
 def theirs(replicas: int = 9, writer: ScaleWriter | None = HPA, **changes: Any) -> Situation:
@@ -161,3 +162,55 @@ def test_another_object_under_the_same_name_is_a_new_one() -> None:
     assert wrote(outcome) == 6
     assert outcome.status.failed_steps == 0
     assert outcome.status.need == 12
+
+
+# --- an autoscaler of the target ---------------------------------------------------------------
+
+
+def autoscaler(kind: str = "HorizontalPodAutoscaler", **changes: Any) -> Known[Autoscaler | None]:
+    whole: dict[str, Any] = {"uid": "a-1", "version": "1", "minimum": 1, "maximum": 30}
+    return Known(Autoscaler(kind, "web", **{**whole, **changes}), NOW)
+
+
+@pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "ScaledObject"])
+def test_a_target_of_an_autoscaler_is_left_to_it_before_it_ever_wrote(kind: str) -> None:
+    """Not even a failed step is reverted, nor a budget kept: that would be a fight."""
+    storms = [
+        situation(autoscaler=autoscaler(kind)),
+        situation(autoscaler=autoscaler(kind), pods=workload(20, max_surge="0"), pressure=("5",)),
+        situation(autoscaler=autoscaler(kind), memory={"last_step": step(2, 4)}),
+        situation(autoscaler=autoscaler(kind), pods=workload(0, max_surge="0")),
+    ]
+    for at in storms:
+        outcome = scale(at)
+        assert (wrote(outcome), outcome.reason) == (None, "ReplicaConflict")
+        assert f"{kind} web scales it between 1 and 30" in outcome.message
+        assert f"spec.target.guard.{kind[0].lower()}{kind[1:]}" in outcome.message
+
+
+def test_gone_the_replicas_are_ours_at_once() -> None:
+    before = scale(situation(autoscaler=autoscaler())).status
+    outcome = scale(replace(situation(autoscaler=Known(None, NOW)), before=before))
+    assert outcome.reason != "ReplicaConflict"
+
+
+def test_a_paused_scaled_object_scales_nothing() -> None:
+    assert wrote(scale(situation(autoscaler=autoscaler("ScaledObject", paused=True)))) == 6
+
+
+def test_without_the_right_to_look_others_are_noticed_by_what_they_write() -> None:
+    blind = Unknown(Why.NO_PERMISSION, "may not list", NOW)
+    assert wrote(scale(situation(autoscaler=blind))) == 6
+    assert scale(theirs(autoscaler=blind)).reason == "ReplicaConflict"
+
+
+def test_one_that_cannot_be_seen_for_the_moment_holds_up_and_down() -> None:
+    late = Unknown(Why.TIMEOUT, "no answer within 2s", NOW)
+    up = scale(situation(autoscaler=late))
+    assert (wrote(up), up.reason) == (None, "Unknown")
+    idle = {"idle_since": later(-3600)}
+    down = scale(situation(autoscaler=late, reading=queue(0), missed=False, memory=idle))
+    assert wrote(down) is None
+    # What harms the database is taken back all the same: nobody else is known to write.
+    over = workload(20, max_surge="0")
+    assert wrote(scale(situation(autoscaler=late, pods=over, pressure=("5 wait",)))) == 11

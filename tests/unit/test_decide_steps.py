@@ -20,6 +20,7 @@ from tests.simulator.situations import (
     other_clients,
     situation,
     step,
+    stepped,
     wrote,
 )
 
@@ -31,10 +32,13 @@ from starforge_backlog.snapshot import QueueReading, Unknown, Why
 
 def test_a_step_up_is_small_and_remembered_before_it_is_written() -> None:
     outcome = scale(situation())
-    assert outcome.step is not None
-    assert (outcome.step.kind, outcome.step.from_, outcome.step.to) == (StepKind.UP, 4, 6)
-    assert outcome.step.version == "7"
-    assert outcome.step.connections == 60
+    assert (stepped(outcome).kind, stepped(outcome).from_, stepped(outcome).to) == (
+        StepKind.UP,
+        4,
+        6,
+    )
+    assert stepped(outcome).version == "7"
+    assert stepped(outcome).connections == 60
     remembered = outcome.status.last_step
     assert remembered is not None
     assert (remembered.from_, remembered.to, remembered.at) == (4, 6, NOW)
@@ -149,7 +153,7 @@ def test_over_the_budget(
     pods = workload(8, max_surge="0")
     outcome = scale(situation(pods=pods, budget=other_clients(150, pods), pressure=pressure))
     assert wrote(outcome) == to
-    assert (outcome.step.kind if outcome.step else None) == kind
+    assert (stepped(outcome).kind if outcome.step else None) == kind
 
 
 def test_the_safe_size_waits_for_no_window() -> None:
@@ -184,8 +188,7 @@ def quiet(**changes: Any) -> Situation:
 
 def test_a_step_down_comes_after_its_time() -> None:
     outcome = scale(quiet())
-    assert outcome.step is not None
-    assert (outcome.step.kind, outcome.step.to) == (StepKind.DOWN, 3)
+    assert (stepped(outcome).kind, stepped(outcome).to) == (StepKind.DOWN, 3)
     assert wrote(scale(quiet(memory={"idle_since": later(-599)}))) is None
     first = scale(quiet(memory={"idle_since": None}))
     assert first.status.idle_since == NOW

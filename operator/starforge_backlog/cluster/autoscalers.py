@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers and KEDA ScaledObjects: who else scales a target (P9), and a guard's own.
+"""HorizontalPodAutoscalers and KEDA ScaledObjects: who else scales a target (P9), and a guard.
 
 Who else: one LIST of each kind per namespace, shared by all its policies for some seconds (P7).
 A guard: one GET per pass, because its version is the precondition of what is written to it.
@@ -145,16 +145,12 @@ class AutoscalerReader:
                 found += [seen for seen in listed if _scales(seen, target)]
         return fault.unknown(self._clock()) if fault is not None and not found else found
 
-    async def _list(
-        self, namespace: str, kind: AutoscalerKind
-    ) -> tuple[_Seen, ...] | ClusterFault:
+    async def _list(self, namespace: str, kind: AutoscalerKind) -> tuple[_Seen, ...] | ClusterFault:
         """Shared; a kind that the API server does not serve has no objects in any namespace."""
 
         async def ask() -> tuple[_Seen, ...] | ClusterFault:
             try:
-                items = await self._client.list_objects(
-                    kind.resource, namespace, label_selector=""
-                )
+                items = await self._client.list_objects(kind.resource, namespace, label_selector="")
             except ClusterFault as fault:
                 if fault.kind is FaultKind.NOT_FOUND:
                     self._absent_until[kind.kind] = self._monotonic() + KEEP_ABSENT_SECONDS

@@ -2,16 +2,18 @@
 
 The operator only lowers that maximum, and restores it:
 
-| the maximum of the autoscaler | is                                  | then                           |
-|-------------------------------|-------------------------------------|--------------------------------|
-| any                           | under another policy's mark         | hold: it is theirs             |
-| any, and the budget unknown   |                                     | hold: neither lowered nor raised |
-| above the budget              | its owner's                         | lower at once, under our mark  |
-| above the budget              | ours                                | lower at once                  |
-| above the budget              | somebody's who wrote over ours      | theirs counts as the owner's: lower once more; one that comes back is respected, longer each time (P9) |
-| within the budget             | somebody's who wrote over ours      | take our mark off              |
-| within the budget             | ours, below its owner's             | raise by `stepUp` per window, never above its owner's; there, take our mark off |
-| within the budget             | its owner's                         | nothing to do                  |
+| the maximum      | whose it is                 | then                                            |
+|------------------|-----------------------------|-------------------------------------------------|
+| any              | marked by another policy    | hold: it is theirs                              |
+| unknown budget   | any                         | hold: neither lowered nor raised (P2)           |
+| over the budget  | its owner's                 | lower at once, under our mark                   |
+| over the budget  | ours                        | lower at once                                   |
+| over the budget  | somebody wrote over ours    | it is the owner's now: lower once more; one who |
+|                  |                             | comes back is respected, longer each time (P9)  |
+| within it        | somebody wrote over ours    | take our mark off                               |
+| within it        | ours, below its owner's     | raise by `stepUp` per window; at its owner's,   |
+|                  |                             | take our mark off                               |
+| within it        | its owner's                 | nothing to do                                   |
 
 It cannot go below the autoscaler's own minimum; a condition says so when the budget does.
 """

@@ -71,8 +71,8 @@ def forget_another_target(at: Situation) -> Situation:
 
 
 def autoscaler_conflict(at: Situation) -> str:
-    """Who else scales the target, and the mend; empty when nobody is known to. A paused ScaledObject
-    scales nothing."""
+    """Who else scales the target, and the mend; empty when nobody is known to. A paused
+    ScaledObject scales nothing."""
     if not isinstance(at.autoscaler, Known) or at.autoscaler.value is None:
         return ""
     found = at.autoscaler.value

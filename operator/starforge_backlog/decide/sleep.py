@@ -1,12 +1,12 @@
 """`minReplicas: 0`: nobody works while there is nothing to do, and the first due job wakes them.
 
-| the target | its queues                                              | then                      |
-|------------|---------------------------------------------------------|---------------------------|
-| asleep     | no job is known to be due                               | it sleeps on              |
-| asleep     | a job is due, budget and health known, no pressure      | it wakes, within one pass |
-| asleep     | a job is due, and something of that is missing          | hold, with the reason     |
-| awake      | nothing waits, nothing is in progress, for `scaleDownAfter` | one step down, to 0 at last |
-| awake      | one of these cannot be read                             | it stays awake (P2)       |
+| the target | its queues                                          | then                         |
+|------------|-----------------------------------------------------|------------------------------|
+| asleep     | no job is known to be due                           | it sleeps on                 |
+| asleep     | a job is due; budget and health known, no pressure  | it wakes, within one pass    |
+| asleep     | a job is due; something of that is missing          | hold, with the reason        |
+| awake      | nothing waits or is in progress, `scaleDownAfter`   | one step down, to 0 at last  |
+| awake      | one of these cannot be read                         | it stays awake (P2)          |
 
 A job that is scheduled counts when it is due. Waking waits for no window: it is a start and not a
 further step, and needs no measurement but the job itself. An open breaker does not stop it, because
@@ -78,7 +78,9 @@ def asleep(at: Situation) -> Outcome | None:
 def _held(at: Situation, jobs: str) -> Outcome | None:
     """What must be known, or gone, before anybody is woken (P1, P2)."""
     if at.sample_is_old:
-        return hold(at, "Observing", f"{jobs}, but the database was not sampled since the last step")
+        return hold(
+            at, "Observing", f"{jobs}, but the database was not sampled since the last step"
+        )
     if hidden(at.autoscaler):
         return hold(at, "Unknown", f"{jobs}, but who else scales it is not known")
     if isinstance(at.budget, Unknown):

@@ -1,0 +1,400 @@
+"""Guardrail mode: a maximum within the budget, and back to its owner's (P1, P2, P4, P9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.simulator.given import NOW, OWNER, fresh_policy, later, seen, workload
+from tests.simulator.situations import UID, WINDOW, other_clients, situation
+
+from starforge_backlog.api.status import (
+    BudgetStatus,
+    GuardStatus,
+    QueueBacklogPolicyStatus,
+    ScalingStatus,
+)
+from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
+from starforge_backlog.decide.budget import potential
+from starforge_backlog.decide.guard import Whose, guard, hand_back, whose
+from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.situation import Outcome, Situation
+from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Unknown, Why
+
+HPA = "HorizontalPodAutoscaler"
+GUARD = {"horizontalPodAutoscaler": "hpa"}
+TARGET = {"name": "etl-worker", "guard": GUARD}
+TOKEN = f"{OWNER}/hpa/2026-01-01T00:00:00.000+00:00"
+
+
+def hpa(maximum: int = 20, **changes: Any) -> Autoscaler:
+    """An autoscaler that nobody has lowered."""
+    whole: dict[str, Any] = {
+        "kind": HPA,
+        "name": "hpa",
+        "uid": "hpa-1",
+        "version": "41",
+        "minimum": 1,
+        "maximum": maximum,
+        "writer": ScaleWriter("kubectl", None),
+    }
+    return Autoscaler(**{**whole, **changes})
+
+
+def lowered(maximum: int, *, owners: int = 20, **changes: Any) -> Autoscaler:
+    """One that we have lowered."""
+    marks = {"kept_maximum": owners, "token": TOKEN, "written": maximum}
+    return hpa(maximum, **{**marks, **changes})
+
+
+def at(found: Autoscaler | Unknown | None, **changes: Any) -> Situation:
+    """A budget for eleven replicas; four run."""
+    reading = found if isinstance(found, Unknown) else Known(found, NOW)
+    target = {**TARGET, **changes.pop("target", {})}
+    parts = {"target": target, **changes.pop("spec", {})}
+    return situation(**{"spec": parts, "autoscaler": reading, "owner": OWNER, **changes})
+
+
+def step(outcome: Outcome) -> SetMaximum | None:
+    assert outcome.step is None or isinstance(outcome.step, SetMaximum)
+    return outcome.step
+
+
+def to(outcome: Outcome) -> int | None:
+    found = step(outcome)
+    return None if found is None else found.to
+
+
+FEW = {"budget": other_clients(130, workload(4, max_surge="0"))}  # 200 - 3 - 130 - 20 = four
+
+
+def test_above_the_budget_it_is_lowered_at_once_and_the_intent_comes_first() -> None:
+    outcome = guard(at(hpa(20)))
+    found = step(outcome)
+    assert found is not None
+    assert (found.from_, found.to, found.version, found.restore) == (20, 11, "41", False)
+    assert found.guard.previous == 20
+    assert found.guard.token.startswith(f"{OWNER}/")
+    assert outcome.status.guard == found.guard, "in status before it is written (P6)"
+    assert found.connections == 110
+    assert outcome.allowed == 110
+
+
+HELD = [
+    # Nothing to do.
+    ({"found": hpa(11)}, "Steady"),
+    ({"found": hpa(5)}, "Steady"),
+    # Lowered as far as the budget asks.
+    ({"found": lowered(11)}, "BudgetExhausted"),
+    # P2: an unknown budget moves nothing, up or down.
+    ({"found": hpa(20), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
+    ({"found": lowered(4), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
+    ({"found": lowered(4), "pressure": None}, "Unknown"),
+    ({"found": lowered(4), "pressure": ("5 wait",)}, "Pressure"),
+    ({"found": lowered(4), "sample_is_old": True}, "Observing"),
+    ({"found": lowered(4), "memory": {"next_step_not_before": later(1)}}, "Observing"),
+    ({"found": lowered(4), "window_opens": later(1)}, "Observing"),
+    ({"found": lowered(4), "free_steps": 0}, "BudgetExhausted"),
+    # Its own minimum is the least.
+    ({"found": lowered(6, minimum=6), **FEW}, "MinimumAboveBudget"),
+    ({"found": hpa(6, minimum=6), **FEW}, "MinimumAboveBudget"),
+    # Another policy's mark is not ours to undo.
+    ({"found": hpa(20, token="uid-2/hpa/x", written=20, kept_maximum=30)}, "GuardTaken"),
+    ({"found": Unknown(Why.AUTOSCALER_NOT_FOUND, "gone", NOW)}, "AutoscalerNotFound"),
+    ({"found": hpa(11, beside="ScaledObject so")}, "ReplicaConflict"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), HELD)
+def test_what_moves_nothing(changes: dict[str, Any], reason: str) -> None:
+    outcome = guard(at(**changes))
+    assert (to(outcome), outcome.reason) == (None, reason)
+    assert outcome.message
+
+
+MOVED = [
+    ({"found": hpa(20), **FEW}, 4),
+    ({"found": lowered(11), **FEW}, 4),
+    ({"found": hpa(20, minimum=6), **FEW}, 6),
+    ({"found": hpa(20), "target": {"maxReplicas": 7}}, 7),
+    # Under pressure as well, and whatever window is open.
+    ({"found": hpa(20), "pressure": ("5 wait",), "window_opens": later(1)}, 11),
+    # By `stepUp` per window, never above the budget or its owner's.
+    ({"found": lowered(4)}, 6),
+    ({"found": lowered(4), "memory": {"next_step_not_before": NOW}}, 6),
+    ({"found": lowered(10)}, 11),
+    ({"found": lowered(4, owners=5)}, 5),
+    ({"found": lowered(4), "free_steps": 1}, 5),
+    # Pods that are about to end take nothing from those that run, and leave no room for more.
+    ({"found": hpa(20), "pods": workload(4, max_surge="0", terminating=9)}, 4),
+    ({"found": hpa(20), "pods": workload(4, max_surge="0", terminating=2)}, 9),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), MOVED)
+def test_how_far_it_goes(changes: dict[str, Any], wanted: int) -> None:
+    assert to(guard(at(**changes))) == wanted
+
+
+def test_at_its_owners_maximum_our_mark_goes() -> None:
+    found = step(guard(at(lowered(4, owners=6))))
+    assert found is not None
+    assert (found.to, found.restore, found.most) == (6, True, 6)
+
+
+def test_a_default_that_nobody_wrote_is_remembered_as_one() -> None:
+    found = step(guard(at(hpa(100, implicit=True))))
+    assert found is not None
+    assert found.implicit
+    further = step(guard(at(lowered(11, owners=100, kept_implicit=True), **FEW)))
+    assert further is not None
+    assert further.implicit
+    assert further.guard.previous == 100
+
+
+def test_replicas_are_never_written_whatever_the_autoscaler_does() -> None:
+    outcome = guard(at(lowered(11), memory={"applied_replicas": 2}))
+    assert outcome.step is None
+    assert outcome.status.external is None, "its replicas are no conflict"
+
+
+def test_without_a_database_there_is_nothing_to_guard() -> None:
+    assert guard(at(hpa(50), budget=None)).reason == "Steady"
+    assert to(guard(at(lowered(4, owners=6), budget=None))) == 6
+
+
+def test_another_target_under_the_name_does_not_lose_what_was_lowered() -> None:
+    memory = {"target_uid": "workload-0", "guard": GuardStatus(kind=HPA, name="hpa", previous=20)}
+    assert to(guard(at(lowered(4), memory=memory))) == 6
+
+
+# --- somebody else writes the maximum ----------------------------------------------------------
+
+
+def changed(maximum: int, manager: str = "argocd") -> Autoscaler:
+    """Lowered by us to 11, written over since."""
+    return replace(lowered(11), maximum=maximum, writer=ScaleWriter(manager, None))
+
+
+def test_a_new_maximum_is_the_owners_and_is_lowered_again() -> None:
+    found = step(guard(at(changed(30))))
+    assert found is not None
+    assert (found.from_, found.to, found.guard.previous) == (30, 11, 30)
+    assert found.guard.token != TOKEN
+
+
+def test_a_new_maximum_within_the_budget_stays_and_our_mark_goes() -> None:
+    found = step(guard(at(changed(8))))
+    assert found is not None
+    assert (found.from_, found.to, found.restore) == (8, 8, True)
+
+
+def test_one_who_always_writes_it_back_is_respected_longer_and_longer() -> None:
+    clock, waits, before = 0.0, list[float](), ScalingStatus(target_uid=UID)
+    for _ in range(6):
+        began = clock = clock + 30
+        while True:
+            now = later(clock)
+            one = replace(at(changed(30)), before=before, now=now)
+            outcome = guard(one)
+            before = outcome.status
+            if outcome.step is not None:
+                break
+            assert outcome.reason == "ReplicaConflict"
+            assert "argocd" in outcome.message
+            clock += 15
+        waits.append(clock - began)
+    assert waits == [0, 300, 600, 1200, 2400, 3600]
+
+
+def test_a_respected_writer_costs_one_write_of_status() -> None:
+    last = guard(at(changed(30))).status.last_external
+    first = guard(at(changed(30), memory={"last_external": last}, now=later(30)))
+    again = guard(replace(at(changed(30)), before=first.status, now=later(45)))
+    assert first.reason == "ReplicaConflict"
+    assert again.status == first.status
+
+
+# --- letting go --------------------------------------------------------------------------------
+
+OURS = GuardStatus(kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous=20, maximum=4)
+
+
+def test_what_was_lowered_is_handed_back() -> None:
+    back = hand_back(OURS, None, OWNER, "the policy is deleted")
+    assert back is not None
+    assert (back.from_, back.to, back.restore, back.most) == (4, 20, True, None)
+
+
+def test_what_the_status_forgot_is_found_by_its_mark() -> None:
+    back = hand_back(None, Known(lowered(4), NOW), OWNER, "why")
+    assert back is not None
+    assert (back.to, back.guard.token) == (20, TOKEN)
+
+
+@pytest.mark.parametrize(
+    "found", [None, hpa(20), hpa(20, token="uid-2/hpa/x", written=20, kept_maximum=30)]
+)
+def test_what_is_not_ours_is_left_alone(found: Autoscaler | None) -> None:
+    untouched = GuardStatus(kind=HPA, name="hpa", maximum=20)
+    assert hand_back(untouched, Known(found, NOW), OWNER, "why") is None
+
+
+def as_restored(status: QueueBacklogPolicyStatus, done: SetMaximum) -> QueueBacklogPolicyStatus:
+    got = MaximumResult(MaximumOutcome.WRITTEN, done.to)
+    return merge(status, (Result(done, got),), NOW)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"mode": "Observe", "target": TARGET},
+        {"target": {"name": "etl-worker"}},
+        {"target": {"name": "etl-worker", "guard": {"horizontalPodAutoscaler": "another"}}},
+        {"target": {"name": "etl-worker", "guard": {"scaledObject": "hpa"}}},
+    ],
+)
+def test_observe_and_an_edited_guard_release_it(parts: dict[str, Any]) -> None:
+    policy = fresh_policy(**parts)
+    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
+    snapshot = replace(seen(), autoscaler=Known(None, NOW))
+    plan = policy.decide(snapshot)
+    (action,) = plan.actions
+    assert isinstance(action, SetMaximum)
+    assert (action.guard.name, action.to, action.restore) == ("hpa", 20, True)
+    policy.status = as_restored(policy.status, action)
+    again = policy.decide(snapshot)
+    assert not any(isinstance(a, SetMaximum) for a in again.actions)
+
+
+def test_observe_says_what_it_would_do_and_marks_nothing() -> None:
+    policy = fresh_policy(mode="Observe", target=TARGET)
+    plan = policy.decide(replace(seen(), autoscaler=Known(hpa(50), NOW)))
+    assert plan.actions == ()
+    assert "set the maximum of HorizontalPodAutoscaler hpa 50 -> " in plan.would[0]
+    assert policy.status.scaling.guard is None
+
+
+@pytest.mark.parametrize("hold", ["maintenance", None])
+def test_held_or_suspended_nothing_is_done(hold: str | None) -> None:
+    policy = fresh_policy(target=TARGET, suspend=hold is None)
+    policy.hold = hold
+    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
+    assert policy.decide(replace(seen(), autoscaler=Known(lowered(4), NOW))).actions == ()
+
+
+def test_a_younger_policy_lets_go_of_everything() -> None:
+    policy = fresh_policy(target=TARGET)
+    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
+    rival = Rival("ns/old", "Deployment etl-worker")
+    plan = policy.decide(replace(seen(), autoscaler=Known(lowered(4), NOW), rival=rival))
+    (action,) = plan.actions
+    assert isinstance(action, SetMaximum)
+    assert action.restore
+    assert plan.assessment.scaling_reason == "TargetTaken"
+
+
+@pytest.mark.parametrize(
+    ("got", "previous", "maximum"),
+    [
+        (MaximumResult(MaximumOutcome.WRITTEN, 11), 20, 11),
+        (Failed("Timeout", "late"), 20, 11),
+        (Failed("NoPermission", "may not patch"), 20, None),
+    ],
+)
+def test_what_is_remembered_of_a_write(got: Any, previous: int, maximum: int | None) -> None:
+    action = step(guard(at(hpa(20))))
+    assert action is not None
+    before = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=action.guard))
+    kept = merge(before, (Result(action, got),), NOW).scaling.guard
+    assert kept is not None
+    assert (kept.previous, kept.maximum) == (previous, maximum)
+
+
+# --- any history -------------------------------------------------------------------------------
+
+
+@dataclass
+class Cluster:
+    """An autoscaler as the API server keeps it, and a status that may be lost or late."""
+
+    owners: int
+    minimum: int
+    found: Autoscaler = field(init=False)
+    status: ScalingStatus = field(default_factory=lambda: ScalingStatus(target_uid=UID))
+
+    def __post_init__(self) -> None:
+        self.found = hpa(self.owners, minimum=self.minimum)
+
+    def write(self, action: SetMaximum) -> None:
+        """As `MaximumWriter` does."""
+        if not action.restore:
+            self.found = replace(
+                self.found,
+                maximum=action.to,
+                kept_maximum=action.guard.previous,
+                token=action.guard.token,
+                written=action.to,
+            )
+        elif self.found.token is not None:
+            ours = self.found.maximum == self.found.written
+            kept = self.found.kept_maximum if ours else self.found.maximum
+            assert kept is not None
+            self.found = hpa(kept, minimum=self.minimum)
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("pass"), st.integers(0, 160)),  # other clients' connections
+    st.tuples(st.just("blind"), st.just(0)),
+    st.tuples(st.just("killed"), st.integers(0, 160)),  # between the write and the status
+    st.tuples(st.just("lost"), st.integers(0, 160)),  # between the intent and the write
+    st.tuples(st.just("person"), st.integers(1, 40)),
+)
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.lists(EVENTS, max_size=25))
+def test_never_above_the_owners_nor_the_budget_and_restored_exactly(
+    owners: int, minimum: int, events: list[tuple[str, int]]
+) -> None:
+    cluster = Cluster(max(owners, minimum), minimum)
+    pods = workload(1, max_surge="0")
+    moment = 0.0
+    for what, number in events:
+        moment += WINDOW.total_seconds()
+        if what == "person":
+            wanted = max(number, minimum)
+            if cluster.found.token and wanted == cluster.found.maximum:
+                continue  # who writes our own number changes nothing, and is not noticed
+            cluster.owners = wanted
+            cluster.found = replace(cluster.found, maximum=cluster.owners)
+            continue
+        blind = what == "blind"
+        room = Unknown(Why.TIMEOUT, "late", NOW) if blind else other_clients(number, pods)
+        was = cluster.found
+        one = at(was, pods=pods, budget=room, now=later(moment))
+        outcome = guard(replace(one, before=cluster.status))
+        action = step(outcome)
+        cluster.status = outcome.status
+        if action is None:
+            continue
+        assert isinstance(room, BudgetStatus), "an unknown budget moves nothing (P2)"
+        assert action.to <= cluster.owners, "never above its owner's"
+        if not action.restore:
+            assert action.to <= max(room.replicas, minimum), "never above the budget (P1)"
+            assert action.connections == potential(action.to, pods, room.per_replica)
+        if action.to > action.from_:
+            assert action.to - action.from_ <= 2, "raised by steps"
+        if what != "lost":
+            cluster.write(action)
+        if what == "killed":
+            cluster.status = ScalingStatus(target_uid=UID)  # even the intent may be gone
+    mark = whose(cluster.found, OWNER)
+    back = hand_back(cluster.status.guard, Known(cluster.found, NOW), OWNER, "deleted")
+    assert mark in {Whose.OWNERS, Whose.OURS, Whose.CHANGED}
+    if back is not None:
+        cluster.write(back)
+    assert (cluster.found.maximum, cluster.found.token) == (cluster.owners, None)
