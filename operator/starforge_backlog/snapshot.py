@@ -147,6 +147,15 @@ class Consumers:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Jobs that a pause of this operator holds back (`producers[].jobTypes`). No worker can take
+    them, so they are not in `waiting`; and they are not done, so they are not healthy either."""
+
+    count: Count
+    oldest: timedelta | None  # by the due time it had before; None: not known
+
+
+@dataclass(frozen=True, slots=True)
 class QueueReading:
     """One queue. Rates are jobs per second, averaged over the window the policy asked for
     (`scaling.observeFor`), so that a verdict compares whole windows."""
@@ -167,6 +176,7 @@ class QueueReading:
     failed_attempts_per_second: Reading[float] | None = None
     consumers: Reading[Consumers] | None = None
     notes: tuple[str, ...] = ()  # sentences for status: what a person should know of this queue
+    held: HeldBack | None = None  # None: none, or not seen
 
 
 def unread(why: Unknown) -> QueueReading:

@@ -165,6 +165,8 @@ def row(part: str, kind: str | None, due: int, **more: Any) -> dict[str, Any]:
         "due": due,
         "scheduled": 0,
         "undated": 0,
+        "held": 0,
+        "held_oldest": None,
         "oldest": 5.0,
         **more,
     }

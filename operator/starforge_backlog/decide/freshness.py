@@ -87,6 +87,7 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
             failed_attempts_per_second=check_if_told(queue.failed_attempts_per_second),
             consumers=check_if_told(queue.consumers),
             notes=queue.notes,
+            held=queue.held,
         )
 
     database = seen.database

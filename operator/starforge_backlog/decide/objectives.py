@@ -15,11 +15,14 @@ def missed(queue: Queue, reading: QueueReading) -> tuple[str, ...]:
     """The objectives that are missed at this moment, each with its numbers.
 
     Unknown readings miss nothing and meet nothing (P2); `readable` says whether there are any.
+    What a pause of ours holds back is not done: it misses them like what waits.
     """
     found = []
+    held = reading.held
+    also = f" and {held.count} held back" if held is not None else ""
     match reading.waiting:
-        case Known(count) if count.value > queue.objectives.waiting:
-            found.append(f"waiting {count} > {queue.objectives.waiting}")
+        case Known(count) if count.value + _held(reading) > queue.objectives.waiting:
+            found.append(f"waiting {count}{also} > {queue.objectives.waiting}")
         case _:
             pass
     match reading.oldest_due_age:
@@ -27,6 +30,9 @@ def missed(queue: Queue, reading: QueueReading) -> tuple[str, ...]:
             found.append(f"oldest {format_duration(age)} > {format_duration(queue.oldest_age)}")
         case _:
             pass
+    if held is not None and held.oldest is not None and held.oldest > queue.oldest_age:
+        waited, most = format_duration(held.oldest), format_duration(queue.oldest_age)
+        found.append(f"oldest held back {waited} > {most}")
     match reading.outcomes:
         case Known(outcomes) if (
             outcomes.samples >= MIN_SAMPLES
@@ -38,6 +44,10 @@ def missed(queue: Queue, reading: QueueReading) -> tuple[str, ...]:
         case _:
             pass
     return tuple(found)
+
+
+def _held(reading: QueueReading) -> int:
+    return 0 if reading.held is None else reading.held.count.value
 
 
 def readable(reading: QueueReading) -> bool:

@@ -11,6 +11,7 @@ from starforge_backlog.queues.postgres.catalog import JobTable
 from starforge_backlog.queues.postgres.depth import (
     Depth,
     Depths,
+    Head,
     by_type_depth,
     exact_depth,
     head_depth,
@@ -51,7 +52,7 @@ class Caps:
             for depth in depths.by_group.values()
             if depth is not None
             for part in depth.by_type.values()
-            for count in (part.due, part.scheduled)
+            for count in (part.due, part.scheduled, part.held)
             if count.value >= least
         )
         self.per_type = max(least, self._settings.most_counted // max(1, long))
@@ -104,6 +105,8 @@ async def _by_index(
                     table, group, settings.head_rows, ordered=plan.head is plan.head.ORDERED
                 )
             )
+        if plan.head is Head.ORDERED and group is Group.WAITING:
+            parts += _some(statements.held(table, settings.head_rows))
         if plan.capped:
             parts += _some(statements.capped(table, group, settings.most_counted))
     rows = await database.fetch(statements.union(parts))

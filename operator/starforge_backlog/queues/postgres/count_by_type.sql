@@ -14,5 +14,7 @@
            WHERE j.{status} = {word} AND j.{type} = kind.type LIMIT {limit}) c) AS due,
         0::bigint AS scheduled,
         0::bigint AS undated,
-        NULL::float8 AS oldest
+        NULL::float8 AS oldest,
+        0::bigint AS held,
+        NULL::float8 AS held_oldest
    FROM kind WHERE kind.type IS NOT NULL)

@@ -6,7 +6,12 @@
         (SELECT count(*) FROM (SELECT 1 FROM {table} j
            WHERE j.{status} = {word} AND {due} LIMIT {limit}) c) AS due,
         (SELECT count(*) FROM (SELECT 1 FROM {table} j
-           WHERE j.{status} = {word} AND {later} LIMIT {limit}) c) AS scheduled,
+           WHERE j.{status} = {word} AND {later} LIMIT {limit}) c)
+        + (SELECT count(*) FROM (SELECT 1 FROM {table} j
+             WHERE j.{status} = {word} AND {beyond} LIMIT {limit}) c) AS scheduled,
         (SELECT count(*) FROM (SELECT 1 FROM {table} j
            WHERE j.{status} = {word} AND {undated} LIMIT {limit}) c) AS undated,
-        NULL::float8 AS oldest)
+        NULL::float8 AS oldest,
+        (SELECT count(*) FROM (SELECT 1 FROM {table} j
+           WHERE j.{status} = {word} AND {held} LIMIT {limit}) c) AS held,
+        NULL::float8 AS held_oldest)

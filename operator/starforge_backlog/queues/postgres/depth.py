@@ -25,7 +25,8 @@ class Head(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Jobs of one group: due now, scheduled for later, and the age of the oldest due in seconds.
+    """Jobs of one group: due now, scheduled for later, held back by a pause of ours; and the age of
+    the oldest due (and of the oldest held, by the due time it had before) in seconds.
 
     `oldest` is None when it could not be seen; 0 when nothing is due. `by_type` holds the types
     that were seen; with `all_types` there are no others.
@@ -34,13 +35,15 @@ class Depth:
     due: Count = _ZERO
     scheduled: Count = _ZERO
     oldest: float | None = 0.0
+    held: Count = _ZERO
+    held_oldest: float | None = 0.0
     by_type: Mapping[str, Depth] = field(default_factory=dict)
     all_types: bool = True
 
     @property
     def total(self) -> Count:
-        """Due and scheduled together."""
-        return add(self.due, self.scheduled)
+        """All together: a job that is held has not left."""
+        return add(self.due, self.scheduled, self.held)
 
     @property
     def exact(self) -> int | None:
@@ -66,6 +69,7 @@ class Depth:
             whole,
             due=at_least(whole.due),
             scheduled=at_least(whole.scheduled),
+            held=at_least(whole.held),
             # What was seen comes first in the line, so an unseen type's jobs are all younger.
             oldest=whole.oldest if whole.due.value else None,
             all_types=False,
@@ -103,7 +107,11 @@ def total_of(parts: Mapping[str, Depth], *, all_types: bool) -> Depth:
     whole = _sum(parts.values())
     if not all_types:
         whole = replace(
-            whole, due=at_least(whole.due), scheduled=at_least(whole.scheduled), oldest=None
+            whole,
+            due=at_least(whole.due),
+            scheduled=at_least(whole.scheduled),
+            held=at_least(whole.held),
+            oldest=None,
         )
     return replace(whole, by_type=parts, all_types=all_types)
 
@@ -112,10 +120,13 @@ def _sum(depths: Iterable[Depth]) -> Depth:
     parts = tuple(depths)
     ages = [part.oldest for part in parts if part.due.value]
     known = [age for age in ages if age is not None]
+    held = [part.held_oldest for part in parts if part.held.value]
     return Depth(
         due=add(*(part.due for part in parts)),
         scheduled=add(*(part.scheduled for part in parts)),
         oldest=max(known, default=0.0) if len(known) == len(ages) else None,
+        held=add(*(part.held for part in parts)),
+        held_oldest=None if None in held else max((age for age in held if age), default=0.0),
     )
 
 
@@ -144,6 +155,8 @@ def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float
             due=Count(round(depth.due.value * factor), Confidence.ESTIMATED),
             scheduled=Count(round(depth.scheduled.value * factor), Confidence.ESTIMATED),
             oldest=None,
+            held=Count(round(depth.held.value * factor), Confidence.ESTIMATED),
+            held_oldest=None,
             by_type={name: scaled(part) for name, part in depth.by_type.items()},
             # A type that the sample missed is rare, not absent.
             all_types=False,
@@ -169,21 +182,22 @@ def by_type_depth(rows: Iterable[Mapping[str, Any]], *, limit: int, most_types: 
 def head_depth(
     rows: Iterable[Mapping[str, Any]], *, head: Head | None, head_limit: int, total_limit: int
 ) -> Depth:
-    """From `head_of_line.sql` (unless `head` is None) and `count_capped.sql`.
+    """From `head_of_line.sql` (unless `head` is None; once for the line, once for what is held
+    behind it) and `count_capped.sql`.
 
     Exact while the line is short. Beyond `head_limit` jobs the totals come from the index, capped
     at `total_limit`; the age is that of the first in line where the rows are ordered, and types
     are those of the head, as lower bounds.
     """
     found = list(rows)
-    front = [row for row in found if row["part"] == "head"]
+    front = [row for row in found if row["part"] in ("head", "front")]
+    behind = [row for row in found if row["part"] == "held"]
     totals = [row for row in found if row["part"] == "total"]
-    seen: dict[str, int] = {}
-    for row in front:
-        seen[row["word"]] = seen.get(row["word"], 0) + row["due"] + row["scheduled"]
-    types = _by_type(front, limit=None)
-    if head is not None and all(count < head_limit for count in seen.values()):
-        return total_of(types, all_types=True)
+    all_held = _is_short(behind, head_limit)
+    if head is not None and _is_short(front, head_limit):
+        # "head" is the whole line, "front" ends where the held jobs begin.
+        whole = any(row["part"] == "head" for row in front)
+        return _short(front if whole else front + behind, exact=whole or all_held)
     undated = sum(row["undated"] for row in totals)
     ages_hold = head is Head.ORDERED and not undated
     bounds = {
@@ -192,9 +206,18 @@ def head_depth(
             due=at_least(part.due),
             scheduled=at_least(part.scheduled),
             oldest=part.oldest if ages_hold else None,
+            held=_ZERO,
         )
-        for name, part in types.items()
+        for name, part in _by_type(front, limit=None).items()
     }
+    unseen = Depth(due=at_least(_ZERO), scheduled=at_least(_ZERO))
+    for name, part in _by_type(behind, limit=None).items():
+        if part.held.value:
+            bounds[name] = replace(
+                bounds.get(name, unseen),
+                held=part.held if all_held else at_least(part.held),
+                held_oldest=part.held_oldest,
+            )
     first = _sum(bounds.values())
     if not totals:
         return replace(first, by_type=bounds, all_types=False)
@@ -204,9 +227,30 @@ def head_depth(
         due=due,
         scheduled=scheduled,
         oldest=first.oldest if ages_hold or not due.value else None,
+        held=add(*(_capped(row["held"], total_limit) for row in totals)),
+        held_oldest=first.held_oldest,
         by_type=bounds,
         all_types=not due.value and not scheduled.value,
     )
+
+
+def _is_short(rows: Iterable[Mapping[str, Any]], limit: int) -> bool:
+    """Whether these are all rows, of each word."""
+    seen: dict[str, int] = {}
+    for row in rows:
+        seen[row["word"]] = seen.get(row["word"], 0) + row["due"] + row["scheduled"] + row["held"]
+    return all(count < limit for count in seen.values())
+
+
+def _short(rows: Iterable[Mapping[str, Any]], *, exact: bool) -> Depth:
+    """A line that was read to its end; not `exact`: but for jobs that are held back behind it."""
+    types = _by_type(rows, limit=None)
+    if not exact:
+        types = {
+            name: replace(part, scheduled=at_least(part.scheduled), held=at_least(part.held))
+            for name, part in types.items()
+        }
+    return total_of(types, all_types=True)
 
 
 def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[str, Depth]:
@@ -223,6 +267,8 @@ def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[st
                 due=_capped(due, limit),
                 scheduled=_capped(row["scheduled"], limit),
                 oldest=age,
+                held=_capped(row["held"], limit),
+                held_oldest=row["held_oldest"] if row["held"] else 0.0,
             )
         )
     return {name: _sum(depths) for name, depths in parts.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from starforge_backlog.decide.numbers import digits
 from starforge_backlog.queues.postgres import rates
 from starforge_backlog.queues.postgres.catalog import JobTable, quoted
 from starforge_backlog.queues.postgres.depth import Depth
@@ -18,6 +19,7 @@ from starforge_backlog.queues.postgres.words import Group
 from starforge_backlog.snapshot import (
     Confidence,
     Count,
+    HeldBack,
     Known,
     QueueReading,
     Reading,
@@ -73,6 +75,8 @@ def queue_reading(
         if isinstance(waiting, Unknown)
         else {name: part.due for name, part in waiting.by_type.items() if part.due.value},
         how=f"{how}; {source}" if source else how,
+        notes=_notes(waiting),
+        held=_held(waiting),
     )
 
 
@@ -100,6 +104,22 @@ def type_reading(
         oldest_due_age=_oldest(queue, table, waiting, seen),
         outcomes=no_counters or no_counts or _named(queue, ends),
     )
+
+
+def _held(waiting: Depth | Unknown) -> HeldBack | None:
+    if isinstance(waiting, Unknown) or not waiting.held.value:
+        return None
+    oldest = waiting.held_oldest
+    return HeldBack(waiting.held, None if oldest is None else timedelta(seconds=max(0.0, oldest)))
+
+
+def _notes(waiting: Depth | Unknown) -> tuple[str, ...]:
+    held = _held(waiting)
+    if held is None:
+        return ()
+    # Rounded: a status that changes with each job that arrives would be written with every pass.
+    about = replace(held.count, value=int(digits(held.count.value, 2)))
+    return (f"{about} jobs are held back by a pause (jobTypes) and get their due times back.",)
 
 
 def _view(

@@ -4,8 +4,10 @@ SELECT 'type' AS part,
        {status}::text AS word,
        {type} AS type,
        count(*) FILTER (WHERE {is_due}) AS due,
-       count(*) FILTER (WHERE NOT {is_due}) AS scheduled,
+       count(*) FILTER (WHERE NOT {is_due} AND NOT {is_held}) AS scheduled,
        0::bigint AS undated,
-       NULL::float8 AS oldest
+       NULL::float8 AS oldest,
+       count(*) FILTER (WHERE {is_held}) AS held,
+       NULL::float8 AS held_oldest
   FROM {table} TABLESAMPLE SYSTEM ({percent})
  GROUP BY 2, 3

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from psycopg import sql
 
+from starforge_backlog.databases import held_back
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.queues.postgres.catalog import JobTable
 from starforge_backlog.queues.postgres.words import Group
@@ -27,12 +28,25 @@ _NO_AGE = sql.SQL("NULL::float8")
 
 def count_all(table: JobTable) -> Statement:
     """Exact counts of every word and type."""
-    return _fill("count_all.sql", **_names(table), is_due=_is_due(table), oldest=_oldest(table))
+    return _fill(
+        "count_all.sql",
+        **_names(table),
+        is_due=_is_due(table),
+        oldest=_oldest(table),
+        is_held=_is_held(table),
+        held_oldest=_held_oldest(table),
+    )
 
 
 def sample(table: JobTable, percent: float) -> Statement:
     """Counts in `percent` of the table's blocks."""
-    return _fill("sample.sql", **_names(table), is_due=_is_due(table), percent=sql.Literal(percent))
+    return _fill(
+        "sample.sql",
+        **_names(table),
+        is_due=_is_due(table),
+        is_held=_is_held(table),
+        percent=sql.Literal(percent),
+    )
 
 
 def by_type(table: JobTable, group: Group, limit: int) -> Statement | None:
@@ -54,6 +68,7 @@ def by_type(table: JobTable, group: Group, limit: int) -> Statement | None:
         **_ranges(table, group),
         "age": age,
         "age_of_row": _age_of(age),
+        "age_of_held": _age_of(held_back.original(age)) if table.run_after else _NO_AGE,
         # A due time of -infinity is "at once", not an age; the range keeps it out by the index.
         "oldest_range": sql.SQL("{age} > '-infinity' AND {age} <= now()").format(age=age),
     }
@@ -79,6 +94,39 @@ def by_type(table: JobTable, group: Group, limit: int) -> Statement | None:
 
 def head(table: JobTable, group: Group, limit: int, *, ordered: bool) -> Statement | None:
     """The first `limit` rows of a group, in the order of the line or as they come."""
+    due = table.run_after
+    if ordered and group is Group.WAITING and due is not None and not due.nullable:
+        # Without the jobs that are held back: thousands of them would look like a long line.
+        before = _beside_held(due.name, "<")
+        return _first(table, group, limit, ordered=True, part="front", and_range=before)
+    return _first(table, group, limit, ordered=ordered, part="head", and_range=sql.SQL(""))
+
+
+def held(table: JobTable, limit: int) -> Statement | None:
+    """The first `limit` jobs from those that are held back on: they stand behind all others."""
+    if table.run_after is None:
+        return None
+    behind = _beside_held(table.run_after.name, ">=")
+    return _first(table, Group.WAITING, limit, ordered=True, part="held", and_range=behind)
+
+
+def _beside_held(due: str, operator: str) -> sql.Composed:
+    return sql.SQL(" AND {due} {operator} {first}").format(
+        due=sql.Identifier(due),
+        operator=sql.SQL(operator),
+        first=held_back.from_now(held_back.FIRST),
+    )
+
+
+def _first(
+    table: JobTable,
+    group: Group,
+    limit: int,
+    *,
+    ordered: bool,
+    part: str,
+    and_range: sql.Composable,
+) -> Statement | None:
     if not table.words.of(group) or (ordered and table.age is None):
         return None
     columns = {
@@ -98,6 +146,10 @@ def head(table: JobTable, group: Group, limit: int, *, ordered: bool) -> Stateme
                 word=sql.Literal(word),
                 is_due=_is_due(table),
                 oldest=_oldest(table),
+                is_held=_is_held(table),
+                held_oldest=_held_oldest(table),
+                part=sql.Literal(part),
+                and_range=and_range,
                 head_columns=sql.SQL(", ").join(columns.values()),
                 in_order=order,
                 limit=sql.Literal(limit),
@@ -194,14 +246,22 @@ def _is_due(table: JobTable) -> sql.Composable:
 
 
 def _ranges(table: JobTable, group: Group) -> dict[str, sql.Composable]:
-    """The same as ranges of an index: due, later, undated. Only waiting jobs are told apart."""
+    """The same as ranges of an index: due, later (before and beyond the jobs that are held back),
+    held, undated. Only waiting jobs are told apart."""
     if table.run_after is None or group is not Group.WAITING:
-        return {"due": _TRUE, "later": _FALSE, "undated": _FALSE}
+        none = dict.fromkeys(("later", "beyond", "held", "undated"), _FALSE)
+        return {"due": _TRUE, **none}
     due = sql.Identifier(table.run_after.name)
     undated = sql.SQL("{} IS NULL").format(due) if table.run_after.nullable else _FALSE
     return {
         "due": sql.SQL("{} <= now()").format(due),
-        "later": sql.SQL("{} > now()").format(due),
+        "later": sql.SQL("{due} > now() AND {due} < {first}").format(
+            due=due, first=held_back.from_now(held_back.FIRST)
+        ),
+        "beyond": sql.SQL("{due} >= {last}").format(
+            due=due, last=held_back.from_now(held_back.LAST)
+        ),
+        "held": _is_held(table),
         "undated": undated,
     }
 
@@ -216,6 +276,25 @@ def _oldest(table: JobTable) -> sql.Composable:
     return _age_of(
         sql.SQL("min({age}) FILTER (WHERE {is_due} AND {age} > '-infinity')").format(
             age=age, is_due=_is_due(table)
+        )
+    )
+
+
+def _is_held(table: JobTable) -> sql.Composable:
+    """Whether a row waits, but is held back by a pause of ours (producers/job_types.py)."""
+    if table.run_after is None:
+        return _FALSE
+    return held_back.is_held(sql.Identifier(table.run_after.name))
+
+
+def _held_oldest(table: JobTable) -> sql.Composable:
+    """Age of the oldest held row of a group of rows by the due time it had before, in seconds."""
+    if table.run_after is None:
+        return _NO_AGE
+    due = sql.Identifier(table.run_after.name)
+    return _age_of(
+        sql.SQL("min({original}) FILTER (WHERE {is_held})").format(
+            original=held_back.original(due), is_held=_is_held(table)
         )
     )
 
