@@ -1,0 +1,419 @@
+"""Autoscalers on a real API server: who scales a target, and a maximum lowered and restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.keda import SCALED_OBJECTS, Json, autoscaler, scaled_object
+from tests.cluster.room import Requests, apply, connected, until, workload
+
+from local.cluster import LocalCluster
+from starforge_backlog.api.policy import Target
+from starforge_backlog.cluster.autoscalers import (
+    KEEP_ABSENT_SECONDS,
+    KEEP_SECONDS,
+    AutoscalerReader,
+)
+from starforge_backlog.cluster.autoscalers_write import (
+    MaximumOutcome,
+    MaximumResult,
+    MaximumWriter,
+)
+from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.snapshot import Autoscaler, Known, Unknown, Why
+
+pytestmark = pytest.mark.cluster
+
+HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+PLAIN = Target(name="etl-worker")
+TOKEN = "uid-1/hpa/2026-01-01T00:00:00.000+00:00"
+
+
+class Timer:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def guarding(name: str = "hpa", kind: str = "horizontalPodAutoscaler") -> Target:
+    return Target.model_validate({"name": "etl-worker", "guard": {kind: name}})
+
+
+@pytest.fixture
+async def room(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
+    async with connected(cluster.kubeconfig) as found:
+        yield found
+
+
+@pytest.fixture
+def timer() -> Timer:
+    return Timer()
+
+
+@pytest.fixture
+def reader(room: tuple[ClusterClient, Requests], timer: Timer) -> AutoscalerReader:
+    return AutoscalerReader(room[0], monotonic=timer)
+
+
+@pytest.fixture
+def writer(room: tuple[ClusterClient, Requests]) -> MaximumWriter:
+    return MaximumWriter(room[0])
+
+
+@pytest.fixture(scope="module")
+def keda(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The CRD alone."""
+    file = tmp_path_factory.mktemp("keda") / "scaledobjects.json"
+    file.write_text(json.dumps(SCALED_OBJECTS), "utf-8")
+    cluster.apply_crds(file)
+
+
+async def found(
+    reader: AutoscalerReader, namespace: str, target: Target = PLAIN
+) -> Autoscaler | None:
+    reading = await reader.read(namespace, target)
+    assert isinstance(reading, Known), reading
+    return reading.value
+
+
+async def guarded(
+    reader: AutoscalerReader, namespace: str, target: Target | None = None
+) -> Autoscaler:
+    seen = await found(reader, namespace, target or guarding())
+    assert seen is not None
+    return seen
+
+
+def stored(cluster: LocalCluster, namespace: str, what: str = "hpa/hpa") -> Json:
+    text = cluster.kubectl("get", "-n", namespace, what, "-o", "json", "--show-managed-fields")
+    whole: Json = json.loads(text)
+    return whole
+
+
+async def lower(writer: MaximumWriter, namespace: str, seen: Autoscaler, to: int) -> MaximumResult:
+    got = await writer.write(
+        namespace,
+        seen.kind,
+        seen.name,
+        seen=seen.maximum,
+        to=to,
+        previous=seen.maximum if seen.kept_maximum is None else seen.kept_maximum,
+        implicit=seen.implicit or seen.kept_implicit,
+        token=TOKEN,
+        version=seen.version,
+    )
+    assert isinstance(got, MaximumResult), got
+    return got
+
+
+async def restore(
+    writer: MaximumWriter, namespace: str, kind: str = HPA, name: str = "hpa", **how: Any
+) -> MaximumResult:
+    got = await writer.restore(namespace, kind, name, **{"token": TOKEN, **how})
+    assert isinstance(got, MaximumResult), got
+    return got
+
+
+# --- a cluster without KEDA; first, because the CRD stays ---------------------------------------
+
+
+async def test_without_keda_there_is_none_and_it_is_asked_for_once_a_minute(
+    cluster: LocalCluster,
+    namespace: str,
+    room: tuple[ClusterClient, Requests],
+    reader: AutoscalerReader,
+    timer: Timer,
+) -> None:
+    cluster.kubectl("delete", "crd", "scaledobjects.keda.sh", "--ignore-not-found")
+
+    async def gone() -> bool | None:
+        await AutoscalerReader(room[0]).read(namespace, PLAIN)
+        return True if room[1].made[-1] == ("list", "scaledobjects", "404") else None
+
+    await until(gone, "the CRD's end")
+    before = len(room[1].made)
+    for seconds in (0.0, KEEP_SECONDS, KEEP_SECONDS, KEEP_ABSENT_SECONDS):
+        timer.now += seconds
+        assert await found(reader, namespace) is None
+    asked = [resource for _, resource, _ in room[1].since(before)]
+    assert asked.count("scaledobjects") == 2
+    assert asked.count("horizontalpodautoscalers") == 4
+
+
+# --- who scales a target -----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("keda")
+async def test_one_list_serves_all_policies_of_a_namespace(
+    cluster: LocalCluster,
+    namespace: str,
+    room: tuple[ClusterClient, Requests],
+    reader: AutoscalerReader,
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    before = len(room[1].made)
+    for name in ("etl-worker", "another", "third"):
+        await found(reader, namespace, Target(name=name))
+    assert len(room[1].since(before)) == 2
+
+
+@pytest.mark.usefixtures("keda")
+@pytest.mark.parametrize(
+    ("document", "scales"),
+    [
+        (autoscaler(minimum=2, maximum=9), (HPA, 2, 9)),
+        (autoscaler(), (HPA, 1, 20)),
+        (scaled_object(), (SCALED_OBJECT, 0, 100)),
+        (scaled_object(minReplicaCount=1, maxReplicaCount=7), (SCALED_OBJECT, 1, 7)),
+        (autoscaler(target={"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}), None),
+        (
+            autoscaler(
+                target={"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "etl-worker"}
+            ),
+            None,
+        ),
+        (scaled_object(target={"kind": "StatefulSet", "name": "etl-worker"}), None),
+        (
+            scaled_object(target={"apiVersion": "argoproj.io/v1alpha1", "name": "etl-worker"}),
+            None,
+        ),
+    ],
+)
+async def test_who_scales_it(
+    cluster: LocalCluster,
+    namespace: str,
+    reader: AutoscalerReader,
+    document: Json,
+    scales: tuple[str, int, int] | None,
+) -> None:
+    apply(cluster, namespace, document)
+    seen = await found(reader, namespace)
+    assert (None if seen is None else (seen.kind, seen.minimum, seen.maximum)) == scales
+
+
+@pytest.mark.usefixtures("keda")
+async def test_a_paused_scaled_object_is_told_apart(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, timer: Timer
+) -> None:
+    apply(cluster, namespace, scaled_object())
+    pause = ["annotate", "-n", namespace, "scaledobject/so", "autoscaling.keda.sh/paused=true"]
+    cluster.kubectl(*pause)
+    seen = await found(reader, namespace)
+    assert seen is not None
+    assert seen.paused
+    # Paused at a number, KEDA keeps it there.
+    cluster.kubectl(*pause[:-1], "autoscaling.keda.sh/paused-replicas=3")
+    timer.now += KEEP_SECONDS
+    seen = await found(reader, namespace)
+    assert seen is not None
+    assert not seen.paused
+
+
+async def test_one_that_was_made_or_deleted_counts_soon(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, timer: Timer
+) -> None:
+    assert await found(reader, namespace) is None
+    apply(cluster, namespace, autoscaler())
+    timer.now += KEEP_SECONDS
+    assert await found(reader, namespace) is not None
+    cluster.kubectl("delete", "-n", namespace, "hpa/hpa")
+    timer.now += KEEP_SECONDS
+    assert await found(reader, namespace) is None
+
+
+# --- a guard -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "why", "mend"),
+    [
+        (None, Why.AUTOSCALER_NOT_FOUND, "create it, or take spec.target.guard away"),
+        (
+            autoscaler(target={"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}),
+            Why.GUARD_MISMATCH,
+            "scales Deployment web and not Deployment etl-worker",
+        ),
+        (
+            autoscaler(
+                owner={"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "so"}
+                | {"uid": "8a9c6d5e-0000-4000-8000-000000000000"}
+            ),
+            Why.GUARD_MISMATCH,
+            "guard that one: spec.target.guard.scaledObject: so",
+        ),
+    ],
+)
+async def test_what_is_no_guard(
+    cluster: LocalCluster,
+    namespace: str,
+    room: tuple[ClusterClient, Requests],
+    document: Json | None,
+    why: Why,
+    mend: str,
+) -> None:
+    if document is not None:
+        apply(cluster, namespace, document)
+    reading = await AutoscalerReader(room[0]).read(namespace, guarding())
+    assert isinstance(reading, Unknown)
+    assert reading.why is why
+    assert mend in reading.message
+
+
+@pytest.mark.usefixtures("keda")
+async def test_another_one_beside_the_guard_is_named(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader
+) -> None:
+    apply(cluster, namespace, autoscaler(), scaled_object())
+    assert (await guarded(reader, namespace)).beside == "ScaledObject so"
+
+
+@pytest.mark.usefixtures("keda")
+async def test_a_scaled_objects_own_autoscaler_is_not_another_one(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader
+) -> None:
+    apply(cluster, namespace, scaled_object())
+    uid = stored(cluster, namespace, "scaledobject/so")["metadata"]["uid"]
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "so", "uid": uid}
+    apply(cluster, namespace, autoscaler("keda-hpa-so", owner=owner))
+    assert (await guarded(reader, namespace, guarding("so", "scaledObject"))).beside == ""
+
+
+# --- lowered and restored ----------------------------------------------------------------------
+
+KINDS = [
+    (autoscaler(maximum=20), guarding(), "hpa/hpa", "maxReplicas", 20),
+    (
+        scaled_object(maxReplicaCount=20),
+        guarding("so", "scaledObject"),
+        "scaledobject/so",
+        "maxReplicaCount",
+        20,
+    ),
+    (
+        scaled_object(),
+        guarding("so", "scaledObject"),
+        "scaledobject/so",
+        "maxReplicaCount",
+        None,
+    ),
+]
+
+
+@pytest.mark.usefixtures("keda")
+@pytest.mark.parametrize(("document", "target", "what", "key", "owners"), KINDS)
+async def test_lowered_twice_and_restored_as_it_was(
+    cluster: LocalCluster,
+    namespace: str,
+    reader: AutoscalerReader,
+    writer: MaximumWriter,
+    document: Json,
+    target: Target,
+    what: str,
+    key: str,
+    owners: int | None,
+) -> None:
+    apply(cluster, namespace, document)
+    before = stored(cluster, namespace, what)
+    for to in (11, 4):
+        seen = await guarded(reader, namespace, target)
+        assert (await lower(writer, namespace, seen, to)).outcome is MaximumOutcome.WRITTEN
+        now = await guarded(reader, namespace, target)
+        assert (now.maximum, now.written, now.token) == (to, to, TOKEN)
+        assert (now.kept_maximum, now.kept_implicit) == (owners or 100, owners is None)
+        assert now.writer is not None
+        assert now.writer.manager == "starforge-backlog"
+    done = await restore(writer, namespace, now.kind, now.name, uid=now.uid, most=owners or 100)
+    assert done.outcome is MaximumOutcome.WRITTEN
+    after = stored(cluster, namespace, what)
+    assert after["spec"] == before["spec"]
+    assert after["spec"].get(key) == owners
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
+async def test_a_stale_decision_is_void_and_a_status_that_moved_is_not(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    seen = await guarded(reader, namespace)
+    cluster.kubectl("annotate", "-n", namespace, "hpa/hpa", "somebody=else")
+    assert (await lower(writer, namespace, seen, 5)).outcome is MaximumOutcome.WRITTEN
+    cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", '{"spec": {"maxReplicas": 15}}')
+    stale = await lower(writer, namespace, seen, 3)
+    assert (stale.outcome, stale.maximum) == (MaximumOutcome.CHANGED, 15)
+    assert stored(cluster, namespace)["spec"]["maxReplicas"] == 15
+
+
+async def test_what_somebody_wrote_over_ours_stays_and_the_mark_goes(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    await lower(writer, namespace, await guarded(reader, namespace), 5)
+    cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", '{"spec": {"maxReplicas": 15}}')
+    changed = await guarded(reader, namespace)
+    assert (changed.maximum, changed.written, changed.token) == (15, 5, TOKEN)
+    assert changed.writer is not None
+    assert changed.writer.manager == "kubectl-patch"
+    done = await restore(writer, namespace)
+    assert (done.outcome, done.maximum) == (MaximumOutcome.NOT_OURS, 15)
+    assert (await guarded(reader, namespace)).token is None
+
+
+async def test_only_our_own_mark_is_undone(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    assert (await restore(writer, namespace)).outcome is MaximumOutcome.NOT_OURS
+    await lower(writer, namespace, await guarded(reader, namespace), 5)
+    other = await restore(writer, namespace, token="uid-2/hpa/later")
+    assert other.outcome is MaximumOutcome.NOT_OURS
+    assert (await guarded(reader, namespace)).maximum == 5
+    # Killed between an intent and its write, the status has a younger token than the object.
+    younger = await restore(writer, namespace, token="uid-1/hpa/later")
+    assert younger.outcome is MaximumOutcome.WRITTEN
+
+
+async def test_more_than_was_decided_is_not_restored(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    await lower(writer, namespace, await guarded(reader, namespace), 5)
+    got = await restore(writer, namespace, most=15)
+    assert got.outcome is MaximumOutcome.CHANGED
+    assert (await guarded(reader, namespace)).maximum == 5
+
+
+async def test_gone_and_made_anew_there_is_nothing_to_restore(
+    cluster: LocalCluster, namespace: str, writer: MaximumWriter
+) -> None:
+    assert (await restore(writer, namespace)).outcome is MaximumOutcome.GONE
+    apply(cluster, namespace, autoscaler())
+    assert (await restore(writer, namespace, uid="another")).outcome is MaximumOutcome.GONE
+
+
+async def test_without_the_right_each_message_names_the_chart_value(
+    cluster: LocalCluster, namespace: str, tmp_path: Path
+) -> None:
+    apply(cluster, namespace, workload(), autoscaler())
+    cluster.kubectl("create", "serviceaccount", "-n", namespace, "nobody")
+    token = cluster.kubectl("create", "token", "-n", namespace, "nobody").strip()
+    stranger = Path(shutil.copy(cluster.kubeconfig, tmp_path / "kubeconfig"))
+    config = ["config", "--kubeconfig", str(stranger)]
+    cluster.kubectl(*config, "set-credentials", "nobody", f"--token={token}")
+    cluster.kubectl(*config, "set-context", "--current", "--user=nobody")
+    async with connected(stranger) as (client, _):
+        reader = AutoscalerReader(client)
+        plain = await reader.read(namespace, PLAIN)
+        guard = await reader.read(namespace, guarding())
+        write = await MaximumWriter(client).restore(namespace, HPA, "hpa", token=TOKEN)
+    for reading in (plain, guard, write):
+        assert isinstance(reading, Unknown)
+        assert reading.why is Why.NO_PERMISSION
+        assert "rbac.autoscalers" in reading.message
