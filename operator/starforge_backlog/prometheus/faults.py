@@ -86,11 +86,6 @@ _TRANSPORT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         ),
     ),
     (
-        re.compile("wrong version number|record layer failure|ssl|tls", re.IGNORECASE),
-        Why.TLS_FAILED,
-        "TLS with {host} failed; does it speak https at all? If not, write http:// in url.",
-    ),
-    (
         re.compile(
             "name or service not known|name resolution|nodename nor servname|failed to resolve"
             "|no address associated|name does not resolve",
@@ -106,6 +101,11 @@ _TRANSPORT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         re.compile("connection refused", re.IGNORECASE),
         Why.UNREACHABLE,
         "nothing answers at {host}; check that Prometheus runs and that url is right.",
+    ),
+    (
+        re.compile(r"SSL: |SSLError|SSLEOFError|TLS/SSL"),
+        Why.TLS_FAILED,
+        "TLS with {host} failed; does it speak https at all? If not, write http:// in url.",
     ),
 )
 _NO_CONNECTION = (

@@ -126,7 +126,9 @@ class Prometheus:
         return Known(value, at - age, lasts=question.stale_after)
 
     async def _ages(self, wanted: tuple[Selector, ...] | None) -> tuple[Any, datetime]:
-        return await self._ask(age_question(wanted)) if wanted else ([], self._clock())
+        if not wanted or not all(one.named for one in wanted):
+            return [], self._clock()  # see `judge`
+        return await self._ask(age_question(wanted))
 
     async def _ask(self, promql: str) -> tuple[Any, datetime]:
         """The `result` of a query and when it came, shared while it is young.

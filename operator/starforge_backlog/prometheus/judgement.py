@@ -81,6 +81,13 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
     """
     if not wanted:
         return timedelta(0)
+    nameless = next((one.text for one in wanted if not one.named), None)
+    if nameless is not None:
+        raise PrometheusFault(
+            Why.QUERY_ERROR,
+            f"{nameless} names no single metric, so nobody can tell how old its samples are: write"
+            " the metric's name before the braces, and add several with + or or.",
+        )
     told = {str(one["metric"].get(PART, "")): one["value"] for one in answer}
     ages: list[timedelta] = []
     for number, selector in enumerate(wanted):

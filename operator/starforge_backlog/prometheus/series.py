@@ -44,6 +44,12 @@ class Selector:
     range: timedelta | None  # the widest [range] around it; None: only its last value is read
     is_up: bool = False
 
+    @property
+    def named(self) -> bool:
+        """Whether it is of one metric. Functions that tell of samples drop the metric's name, and
+        Prometheus refuses what is then twice the same series."""
+        return not self.text.startswith("{") or '__name__="' in self.text
+
 
 @lru_cache(MOST_REMEMBERED)
 def selectors(expression: str) -> tuple[Selector, ...] | None:
