@@ -213,13 +213,10 @@ class HeldBackfills:
                     plan=plan,
                 )
             case PauseState.INTENDED | PauseState.CHANGED | PauseState.FOREIGN:
-                assert entry is not None
                 value = running
                 if seen.paused & known.keys():
-                    # Killed between intent and result: the audit table says whether it happened.
-                    asks = entry.state is PauseState.INTENDED
-                    token = entry.token if asks and await self._proven(entry.token) else None
-                    value = ProducerReading(FlagValue.PAUSED, token, _CONSTANT, plan=plan)
+                    # Whose these are a resume tells.
+                    value = ProducerReading(FlagValue.PAUSED, None, _CONSTANT, plan=plan)
             case _:
                 value = running
         return Known(value, reading.at)
@@ -282,12 +279,6 @@ class HeldBackfills:
         if len(row["ours"]) > row["written"]:
             return rows.swallowed(self._producer.place, self._producer.clock())
         return self._judge(row, marks)
-
-    async def _proven(self, token: str) -> bool:
-        try:
-            return bool(await self._producer.proven(token))
-        except DatabaseFault:
-            return False  # told with the write that follows, which asks the same
 
     def _judge(self, row: Mapping[str, Any], marks: Marks) -> Resumed:
         place = self._producer.place
