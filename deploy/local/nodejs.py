@@ -26,7 +26,7 @@ from local.wheels import wheel_environment
 OLDEST = 20
 INSTALL_WITHIN = 600.0
 
-PACKAGES = (REPOSITORY / "tests" / "node",)
+PACKAGES = (REPOSITORY / "tests" / "node", REPOSITORY / "deploy" / "demo" / "node")
 """What `python -m local.build` installs beforehand."""
 
 _NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
@@ -72,7 +72,7 @@ def _installed(folder: Path, node: NodeProgram) -> Path:
     for name in _NPM_FILES:
         if (folder / name).exists():
             digest.update((folder / name).read_bytes())
-    target = cache_dir() / f"npm-{folder.name}-{digest.hexdigest()[:16]}"
+    target = cache_dir() / f"npm-{folder.parent.name}-{digest.hexdigest()[:16]}"
     modules, complete = target / "node_modules", target / ".complete"
     lock = target.with_suffix(".lock")
     with exclusive(lock, lambda: say(f"another process is installing {folder}; waiting for it")):
