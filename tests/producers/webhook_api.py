@@ -41,6 +41,8 @@ class FakeApi:
     owner: str | None = None
     faults: deque[Fault] = field(default_factory=deque)
     after: deque[Fault] = field(default_factory=deque)  # used up after it has acted
+    # Who pauses it by hand right before the request of that number; None: somebody without a name.
+    by_hand: dict[int, str | None] = field(default_factory=dict)
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     url: str = ""
@@ -49,6 +51,8 @@ class FakeApi:
         body = await request.read()
         self.paths.add(request.path)
         self.got.append((request.method, dict(request.headers), body))
+        if len(self.got) in self.by_hand:
+            self.paused, self.owner = True, self.by_hand[len(self.got)]
         if self.faults:
             return await self.faults.popleft()(request)
         if request.method == "POST":

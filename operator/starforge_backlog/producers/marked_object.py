@@ -14,6 +14,7 @@ Ready moves the latter, and would look like a person's write.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from datetime import datetime
@@ -28,8 +29,10 @@ from starforge_backlog.cluster.marks import Mark
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
-# A Deployment moves with every pod that becomes Ready or dies: several times while it is written.
-CONFLICT_RETRIES = 5
+# A Deployment moves with every pod that becomes Ready or dies: many times while it is scaled. Each
+# wait is twice the one before, 1.3 s together; the effects of a pass have 5 s.
+CONFLICT_RETRIES = 7
+CONFLICT_WAIT_SECONDS = 0.02
 
 
 class Field(Protocol):
@@ -95,7 +98,7 @@ class MarkedObjectProducer:
             return fault.unknown(self._clock())
 
     async def _pause(self, owner: str, token: str, at: datetime, why: str) -> Paused | Unknown:
-        for _ in range(CONFLICT_RETRIES):
+        for attempt in range(CONFLICT_RETRIES):
             seen = await look(self._client, self._field.place)
             if wrong := self._field.wrong(seen):
                 return Paused(PauseOutcome.BAD_SHAPE, message=wrong)
@@ -111,6 +114,7 @@ class MarkedObjectProducer:
                 if not self._field.is_paused(written.value):
                     return self._swallowed()
                 return Paused(PauseOutcome.PAUSED, written.version, previous)
+            await asyncio.sleep(CONFLICT_WAIT_SECONDS * 2**attempt)
         return self._busy()
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
@@ -128,7 +132,7 @@ class MarkedObjectProducer:
             return fault.unknown(self._clock())
 
     async def _resume(self, token: str, version: str, previous: str | None) -> Resumed | Unknown:
-        for _ in range(CONFLICT_RETRIES):
+        for attempt in range(CONFLICT_RETRIES):
             seen = await look(self._client, self._field.place)
             if not self._field.is_paused(seen.value):
                 return Resumed(ResumeOutcome.NOT_PAUSED, self._running(seen))
@@ -148,6 +152,7 @@ class MarkedObjectProducer:
                 if self._field.is_paused(written.value):
                     return self._swallowed()
                 return Resumed(ResumeOutcome.RESUMED)
+            await asyncio.sleep(CONFLICT_WAIT_SECONDS * 2**attempt)
         return self._busy()
 
     def _others(self, seen: Seen) -> str:
