@@ -27,6 +27,7 @@ from starforge_backlog.report.metrics_rows import CONNECTION_TERMS, REPLICA_TERM
 from starforge_backlog.snapshot import (
     Confidence,
     Connections,
+    Consumers,
     Count,
     DatabaseHealth,
     DatabaseReading,
@@ -37,6 +38,7 @@ from starforge_backlog.snapshot import (
     ProducerReading,
     QueueReading,
     Snapshot,
+    TypeReading,
     Unknown,
     Why,
     Workload,
@@ -58,6 +60,15 @@ def snapshot() -> Snapshot:
         arrivals_per_second=Known(12.5, NOW),
         throughput_per_second=Known(8.0, NOW),
         outcomes=Known(Outcomes(95, 5, timedelta(seconds=90)), NOW),
+        failed_attempts_per_second=Known(2.5, NOW),
+        consumers=Known(Consumers(live=3, orphaned=2, stalled=1), NOW),
+        by_type={
+            "backfill_range": TypeReading(
+                waiting=Known(Count(40), NOW),
+                oldest_due_age=Known(timedelta(minutes=2), NOW),
+                outcomes=Known(Outcomes(15, 5, timedelta(minutes=5)), NOW),
+            )
+        },
     )
     workload = Workload(
         uid="u",
@@ -291,4 +302,30 @@ def test_the_page_is_made_of_the_catalogue() -> None:
 
 def test_terms_of_the_budget_are_all_shown() -> None:
     shown = {*CONNECTION_TERMS, *REPLICA_TERMS}
-    assert shown == set(BudgetStatus.model_fields) - {"formula", "server", "share", "held_by"}
+    assert shown == set(BudgetStatus.model_fields) - {"formula", "server", "held_by"}
+
+
+def test_what_a_queue_does_not_tell_has_no_series(metrics: Metrics) -> None:
+    quiet = replace(
+        snapshot().queues["jobs"], failed_attempts_per_second=None, consumers=None, by_type={}
+    )
+    observe(metrics, replace(snapshot(), queues={"jobs": quiet}))
+    text = metrics.render().decode()
+    assert "queue_workers{" not in text
+    assert "queue_type_waiting_jobs{" not in text
+    # A server that does not let us ask for connections: no number of workers, the rest is told.
+    hidden = replace(quiet, consumers=Known(Consumers(live=None, orphaned=2), NOW))
+    observe(metrics, replace(snapshot(), queues={"jobs": hidden}))
+    text = metrics.render().decode()
+    assert "queue_workers{" not in text
+    assert 'queue_orphaned_jobs{namespace="starforge",policy="etl",queue="jobs"} 2.0' in text
+
+
+def test_a_type_that_cannot_be_read_is_counted_and_not_shown(metrics: Metrics) -> None:
+    gone = TypeReading(GONE, GONE, GONE)
+    part = replace(snapshot().queues["jobs"], by_type={"backfill_range": gone})
+    observe(metrics, replace(snapshot(), queues={"jobs": part}))
+    text = metrics.render().decode()
+    assert "queue_type_waiting_jobs{" not in text
+    (counted,) = [line for line in text.splitlines() if "unknown_readings{" in line]
+    assert counted.endswith(" 3.0")

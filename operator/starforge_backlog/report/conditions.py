@@ -11,6 +11,7 @@ from starforge_backlog.api.status import (
     BudgetStatus,
     Condition,
     PauseState,
+    PauseStatus,
     QueueBacklogPolicyStatus,
     QueueStatus,
     ScalingStatus,
@@ -19,15 +20,13 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
+from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
+from starforge_backlog.report.pauses import concerned, progress
 from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
 
 # Able to step, whether or not a step is needed now.
 ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep"})
-# A pause that works is seen in arrivals within this time: caches of flags live for seconds.
-EFFECT_WITHIN = timedelta(seconds=30)
-# Arrivals must fall to this part of what they were; another client may still enqueue a little.
-EFFECTIVE_SHARE = 0.5
 
 
 def conditions(
@@ -182,28 +181,18 @@ def _producers(
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),
         PauseState.FOREIGN: ("PausedByOthers", "{message}"),
     }
+    told: list[tuple[str, str]] = []
     for state, (reason, text) in order.items():
-        entries = [entry for entry in status.paused if entry.state is state]
-        if not entries:
-            continue
-        entry = entries[0]
-        useless = state is PauseState.HELD and _no_effect(
-            plan, entry.arrivals_before, entry.since, now
-        )
-        effect = "; but arrivals did not fall: is something else enqueueing?" if useless else ""
-        message = text.format(
-            message=entry.message,
-            breaker=entry.breaker,
-            since=f"{entry.since:%H:%M:%S} UTC",
-            effect=effect,
-        )
-        running = TRUE if state is PauseState.OVERRIDDEN else FALSE
-        return Draft(
-            kind,
-            running,
-            "PausedWithoutEffect" if useless else reason,
-            f"{entry.producer} {message}".strip(),
-        )
+        told += [
+            _pause(spec, plan, status, entry, reason, text, now)
+            for entry in status.paused
+            if entry.state is state
+        ]
+    if told:
+        # All of them, the most urgent first: its reason is the condition's.
+        running = all(e.state is PauseState.OVERRIDDEN for e in status.paused)
+        messages = (*(message for _, message in told), *filter(None, (concerned(status),)))
+        return Draft(kind, TRUE if running else FALSE, told[0][0], "; ".join(messages))
     for name, reading in plan.seen.producers.items():
         if isinstance(reading, Unknown) and reading.why not in HARMLESS:
             return Draft(kind, UNKNOWN, reading.why, f"{name}: {reading.message}")
@@ -221,13 +210,29 @@ def _with_blind_rules(draft: Draft, facts: Assessment) -> Draft:
     return replace(draft, message=message[:MESSAGE_LIMIT])
 
 
-def _no_effect(plan: Plan, arrivals_before: float | None, since: datetime, now: datetime) -> bool:
-    """The pause is in force, its effect had time, and as much arrives as before."""
-    if not arrivals_before or now - since < EFFECT_WITHIN:
-        return False
-    arrivals = [q.arrivals_per_second for q in plan.seen.queues.values()]
-    known = [a.value for a in arrivals if isinstance(a, Known) and a.at - since >= EFFECT_WITHIN]
-    return len(known) == len(arrivals) and sum(known) > EFFECTIVE_SHARE * arrivals_before
+def _pause(
+    spec: QueueBacklogPolicySpec,
+    plan: Plan,
+    status: QueueBacklogPolicyStatus,
+    entry: PauseStatus,
+    reason: str,
+    text: str,
+    now: datetime,
+) -> tuple[str, str]:
+    """Reason and sentence of one pause."""
+    effect = ""
+    if entry.state is PauseState.HELD:
+        effect = progress(entry)
+        if useless(spec, plan.seen, status, entry, now):
+            reason = "PausedWithoutEffect"
+            effect += "; but arrivals did not fall: is something else enqueueing?"
+    message = text.format(
+        message=entry.message,
+        breaker=entry.breaker,
+        since=f"{entry.since:%H:%M:%S} UTC",
+        effect=effect,
+    )
+    return reason, f"{entry.producer} {message}".strip()
 
 
 def _scaling(plan: Plan) -> Draft:

@@ -14,6 +14,8 @@ from starforge_backlog.snapshot import Reading, Unknown, Why
 HARMLESS = frozenset(
     {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_TOLD, Why.NOT_CONFIGURED}
 )
+# An expression that Prometheus refuses, or that means several things, stays so until it is mended.
+_REFUSED = frozenset({Why.QUERY_ERROR, Why.SEVERAL_SERIES})
 
 
 def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:
@@ -27,6 +29,8 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
     if seen.database is not None:
         readings.append(("database", seen.database.connections))
         readings.append(("database", seen.database.health))
+        if seen.database.pooler is not None:
+            readings.append(("pgbouncer", seen.database.pooler))
     autoscaler = seen.autoscaler
     if autoscaler is not None and not (
         # Not needed: other writers are noticed by what they write. The condition Scaling says it.
@@ -37,6 +41,8 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
         readings.append(("autoscaler", autoscaler))
     for name, queue in seen.queues.items():
         readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
+        flows = (queue.arrivals_per_second, queue.throughput_per_second, queue.outcomes)
+        readings += [(f"queue {name}", flow) for flow in flows if _is_refused(flow)]
     readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
     if isinstance(plan.assessment.budget, Unknown):
         # Readable, and yet no budget: a standby, say. The same fault twice is said once.
@@ -46,6 +52,12 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
         for what, reading in readings
         if isinstance(reading, Unknown) and reading.why not in HARMLESS
     )
+
+
+def _is_refused(reading: Reading[object]) -> bool:
+    """Whether the policy itself is to blame for a missing rate. Others come with time, or not at
+    all, and are told by what needs them."""
+    return isinstance(reading, Unknown) and reading.why in _REFUSED
 
 
 def waiting_for_release(

@@ -12,6 +12,7 @@ from enum import StrEnum
 PREFIX = "starforge_backlog_"
 POLICY = ("namespace", "policy")
 QUEUE = (*POLICY, "queue")
+TYPE = (*QUEUE, "type")
 
 
 class Kind(StrEnum):
@@ -61,6 +62,24 @@ QUEUE_ARRIVALS = _gauge("queue_arrivals_per_second", QUEUE, "Jobs that arrive, o
 QUEUE_THROUGHPUT = _gauge("queue_throughput_per_second", QUEUE, "Jobs that end, over the window.")
 QUEUE_FAILED_RATIO = _gauge(
     "queue_failed_ratio", QUEUE, "Failed of all jobs that ended in the window, 0 to 1."
+)
+QUEUE_FAILED_ATTEMPTS = _gauge(
+    "queue_failed_attempts_per_second", QUEUE, "Attempts that fail, retried or not."
+)
+QUEUE_WORKERS = _gauge("queue_workers", QUEUE, "Workers that are connected to the queue.")
+QUEUE_ORPHANED = _gauge(
+    "queue_orphaned_jobs", QUEUE, "Jobs in progress whose worker has lost its lock on them."
+)
+QUEUE_STALLED = _gauge(
+    "queue_stalled_jobs", QUEUE, "Jobs in progress that were given out again after a worker died."
+)
+# Types that the policy names, by its queues or by a breaker's scope: never all of a table.
+TYPE_WAITING = _gauge("queue_type_waiting_jobs", TYPE, "Due jobs of one type that wait.")
+TYPE_OLDEST = _gauge(
+    "queue_type_oldest_due_age_seconds", TYPE, "How long the oldest due job of one type waits."
+)
+TYPE_FAILED_RATIO = _gauge(
+    "queue_type_failed_ratio", TYPE, "Failed of the jobs of one type that ended, 0 to 1."
 )
 
 # Database and budget
@@ -147,6 +166,13 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
         QUEUE_ARRIVALS,
         QUEUE_THROUGHPUT,
         QUEUE_FAILED_RATIO,
+        QUEUE_FAILED_ATTEMPTS,
+        QUEUE_WORKERS,
+        QUEUE_ORPHANED,
+        QUEUE_STALLED,
+        TYPE_WAITING,
+        TYPE_OLDEST,
+        TYPE_FAILED_RATIO,
     ),
     "Database and budget": (
         DATABASE_CONNECTIONS,

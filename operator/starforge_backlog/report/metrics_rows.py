@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,9 +14,11 @@ from starforge_backlog.snapshot import (
     Count,
     FlagValue,
     Known,
+    Outcomes,
     QueueReading,
     Reading,
     Snapshot,
+    TypeReading,
     Unknown,
 )
 
@@ -35,7 +37,7 @@ CONNECTION_TERMS = (
     "worker_cap",
     "per_replica",
 )
-REPLICA_TERMS = ("slots", "surge", "terminating", "pressure_cap", "seed_cap", "replicas")
+REPLICA_TERMS = ("slots", "surge", "terminating", "pressure_cap", "seed_cap", "replicas", "share")
 
 
 def rows_of(snapshot: Snapshot | None, status: QueueBacklogPolicyStatus) -> Iterator[Row]:
@@ -72,8 +74,33 @@ def _queues(snapshot: Snapshot) -> Iterator[Row]:
             catalogue.QUEUE_FAILED_RATIO,
             (name,),
             queue.outcomes,
-            lambda o: o.failed_percent / 100 if o.samples else None,
+            _failed_ratio,
         )
+        yield from _consumers(name, queue)
+        for kind, part in queue.by_type.items():
+            yield from _type((name, kind), part)
+
+
+def _consumers(name: str, queue: QueueReading) -> Iterator[Row]:
+    """What only some kinds of queues tell."""
+    if queue.failed_attempts_per_second is not None:
+        yield from _row(
+            catalogue.QUEUE_FAILED_ATTEMPTS, (name,), queue.failed_attempts_per_second, float
+        )
+    if queue.consumers is not None:
+        yield from _row(catalogue.QUEUE_WORKERS, (name,), queue.consumers, lambda c: c.live)
+        yield from _row(catalogue.QUEUE_ORPHANED, (name,), queue.consumers, lambda c: c.orphaned)
+        yield from _row(catalogue.QUEUE_STALLED, (name,), queue.consumers, lambda c: c.stalled)
+
+
+def _type(labels: tuple[str, str], part: TypeReading) -> Iterator[Row]:
+    yield from _row(catalogue.TYPE_WAITING, labels, part.waiting, lambda c: c.value)
+    yield from _row(catalogue.TYPE_OLDEST, labels, part.oldest_due_age, timedelta.total_seconds)
+    yield from _row(catalogue.TYPE_FAILED_RATIO, labels, part.outcomes, _failed_ratio)
+
+
+def _failed_ratio(outcomes: Outcomes) -> float | None:
+    return outcomes.failed_percent / 100 if outcomes.samples else None
 
 
 def _database(snapshot: Snapshot) -> Iterator[Row]:
@@ -127,14 +154,18 @@ def _readings(snapshot: Snapshot) -> Iterator[tuple[str, Reading[object]]]:
     if snapshot.database is not None:
         yield "connections", snapshot.database.connections
         yield "health", snapshot.database.health
+        if snapshot.database.pooler is not None:
+            yield "pooler", snapshot.database.pooler
+    if snapshot.autoscaler is not None:
+        yield "autoscaler", snapshot.autoscaler
     for queue in snapshot.queues.values():
         yield from (("queue", reading) for reading in _of_queue(queue))
     for producer in snapshot.producers.values():
         yield "producer", producer
 
 
-def _of_queue(queue: QueueReading) -> Iterable[Reading[object]]:
-    return (
+def _of_queue(queue: QueueReading) -> Iterator[Reading[object]]:
+    yield from (
         queue.waiting,
         queue.scheduled,
         queue.in_progress,
@@ -144,6 +175,11 @@ def _of_queue(queue: QueueReading) -> Iterable[Reading[object]]:
         queue.throughput_per_second,
         queue.outcomes,
     )
+    for told in (queue.failed_attempts_per_second, queue.consumers):
+        if told is not None:
+            yield told
+    for part in queue.by_type.values():
+        yield from (part.waiting, part.oldest_due_age, part.outcomes)
 
 
 def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
@@ -170,7 +206,9 @@ def _budget(budget: BudgetStatus) -> Iterator[Row]:
     for term in CONNECTION_TERMS:
         yield catalogue.BUDGET_CONNECTIONS, (term,), float(getattr(budget, term))
     for term in REPLICA_TERMS:
-        yield catalogue.BUDGET_REPLICAS, (term,), float(getattr(budget, term))
+        number = getattr(budget, term)
+        if number is not None:  # a policy that is alone has no share
+            yield catalogue.BUDGET_REPLICAS, (term,), float(number)
 
 
 def _row(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -25,7 +27,17 @@ from starforge_backlog.report.rounding import (
     rate_text,
 )
 from starforge_backlog.report.summary import summary
-from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Reading, Unknown
+from starforge_backlog.snapshot import (
+    Confidence,
+    Consumers,
+    Count,
+    Known,
+    QueueReading,
+    Reading,
+    Unknown,
+)
+
+T = TypeVar("T")
 
 # Types are counted by the observer; a table with hundreds of them must not fill the status.
 TYPES_SHOWN = 20
@@ -95,10 +107,27 @@ def _queue(
             for kind, count in sorted(reading.types.items())[:TYPES_SHOWN]
         },
         how=reading.how,
+        failed_attempts_per_second=_if_told(
+            reading.failed_attempts_per_second,
+            lambda rate: rate_text(rate, old.failed_attempts_per_second),
+        ),
+        workers=_if_told(reading.consumers, _workers),
         notes=reading.notes,
         missed=_kept(missed, old.missed),
         missed_since=since,
     )
+
+
+def _if_told(reading: Reading[T] | None, text: Callable[[Reading[T]], str]) -> str:
+    """Empty where this kind of queue does not tell."""
+    return "" if reading is None else text(reading)
+
+
+def _workers(reading: Reading[Consumers]) -> str:
+    """Empty as well where the server does not let us ask for connections."""
+    if isinstance(reading, Unknown):
+        return UNKNOWN
+    return "" if reading.value.live is None else str(reading.value.live)
 
 
 def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:

@@ -16,6 +16,7 @@ from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumR
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.report.pauses import concerned, what_was_paused
 from starforge_backlog.report.rounding import UNKNOWN
 
 
@@ -30,6 +31,7 @@ def summary(
         _is_it_bad(status.queues),
         _why(plan),
         _done(results) or _standing(spec, status, plan.seen.taken_at),
+        concerned(status),
         _blind(plan, status),
         _would(plan),
         _next(plan),
@@ -58,23 +60,32 @@ def _why(plan: Plan) -> str:
 
 
 def _done(results: tuple[Result, ...]) -> str:
-    return ", ".join(done(result) for result in results)
+    """A pause that only went on is no news, or the sentence would change with every leak."""
+    return ", ".join(done(result) for result in results if not went_on(result))
+
+
+def went_on(result: Result) -> bool:
+    """Whether a pause of ours was carried out once more, because more of it ran."""
+    return isinstance(result.action, Pause) and result.action.again and result.ok
 
 
 def done(result: Result) -> str:
     """One action and what became of it, in words."""
     match result:
-        case Result(Pause(producer=producer, why=why), Paused(outcome=outcome)):
+        case Result(Pause(producer=producer, why=why) as pause, Paused(outcome=outcome) as paused):
             match outcome:
                 case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
-                    return f"paused {producer} ({why})"
+                    what = what_was_paused(pause, paused)
+                    return f"paused {producer}{f': {what}' if what else ''} ({why})"
                 case PauseOutcome.ALREADY_PAUSED:
                     return f"{producer} was paused already by somebody else"
                 case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
                     return f"could NOT pause {producer}"
-        case Result(Resume(held=held, why=why), Resumed(outcome=outcome)):
+        case Result(Resume(held=held, why=why), Resumed(outcome=outcome, message=message)):
             if outcome is ResumeOutcome.RESUMED:
                 return f"resumed {held.producer} ({why})"
+            if outcome is ResumeOutcome.PARTLY:
+                return f"resumed a part of {held.producer} ({why}): {message}"
             return f"did not resume {held.producer}: {outcome}"
         case Result(ScaleTo() as step, Failed(message=message)):
             return f"could not scale {step.from_} -> {step.to} ({step.why}): {message}"
@@ -99,9 +110,15 @@ def done(result: Result) -> str:
 def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus, now: datetime) -> str:
     """What earlier passes did that is still in force, and what ends it."""
     parts = []
-    held = [e.producer for e in status.paused if e.state is PauseState.HELD]
-    if held:
-        parts.append(f"{', '.join(held)} paused by us")
+    held = [e for e in status.paused if e.state is PauseState.HELD]
+    whole = [entry.producer for entry in held if entry.complete and not entry.resuming]
+    if whole:
+        parts.append(f"{', '.join(whole)} paused by us")
+    parts += [
+        f"{entry.producer} {'resumed' if entry.resuming else 'paused'} in part"
+        for entry in held
+        if entry.resuming or not entry.complete
+    ]
     recover = {breaker.name: breaker.recover for breaker in spec.breakers}
     for breaker in status.breakers:
         rule = recover.get(breaker.name)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from starforge_backlog.api.status import (
     BreakerState,
+    BreakerStatus,
     PauseState,
     QueueBacklogPolicyStatus,
     StepVerdict,
 )
 from starforge_backlog.decide.plan import Pause, Resume, SetMaximum
 from starforge_backlog.outcome import Failed, Result
-from starforge_backlog.producers.protocol import Paused
+from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
-from starforge_backlog.report.summary import done
+from starforge_backlog.report.summary import done, went_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,26 @@ def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus)
             warning=b.state is BreakerState.OPEN,
             reason=f"Breaker{b.state}",
             action="Decide",
-            text=f"breaker {b.name}: {b.why}",
+            text=f"breaker {b.name}: {b.why}" + _owners(b),
         )
         for b in after.breakers
         if b.state is not old.get(b.name, BreakerState.CLOSED)
     ]
+
+
+def _owners(breaker: BreakerStatus) -> str:
+    """Whom an opening concerns (runbook: pause that type and notify its owners)."""
+    named = breaker.owners if breaker.state is BreakerState.OPEN else ()
+    return f"; owners: {', '.join(named)}" if named else ""
+
+
+def _told(result: Result) -> bool:
+    """What goes on was told when it began: the next batch, or what leaked meanwhile."""
+    match result:
+        case Result(Resume(held), Resumed(ResumeOutcome.PARTLY)):
+            return held.resuming
+        case _:
+            return went_on(result)
 
 
 def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> list[Note]:
@@ -63,13 +79,15 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
     told[""] = ready.message if ready is not None else ""
     notes = []
     for result in results:
+        if _told(result):
+            continue
         action, failed = result.action, isinstance(result.got, Failed) or not result.ok
         match action:
             case Pause(producer):
                 reason, verb = ("PauseFailed" if failed else "Paused"), "Pause"
             case Resume(held):
                 producer = held.producer
-                reason, verb = ("ResumeFailed" if failed else "Resumed"), "Resume"
+                reason, verb = ("ResumeFailed" if failed else _resumed(result)), "Resume"
             case SetMaximum():
                 producer, verb = "", "Guard"
                 reason = "MaximumFailed" if failed else maximum_verb(action)
@@ -81,6 +99,14 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
             continue
         notes.append(Note(failed, reason, verb, done(result)))
     return notes
+
+
+def _resumed(result: Result) -> str:
+    match result.got:
+        case Resumed(ResumeOutcome.PARTLY):
+            return "Resuming"
+        case _:
+            return "Resumed"
 
 
 def _pauses(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
