@@ -339,6 +339,7 @@ class ProducerReading:
     # What a pause would cover, for producers without a place for a token (ids, as JSON text). It is
     # stored with the intent, before the effect (P6).
     plan: str | None = None
+    writer: str = ""  # who made it what it is, where that can be told: "kubectl-edit", "argocd"
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,8 @@ async def test_gitops_that_reverts_it_is_respected_and_named(
     held = await paused(producer)
     assert (await seen(producer)).version == held.version
     person.apply(manifest)
-    assert (await seen(producer)).value is FlagValue.RUNNING
+    now = await seen(producer)
+    assert (now.value, now.writer) == (FlagValue.RUNNING, "argocd-controller")
     left = await resumed(producer, held)
     assert left.outcome is ResumeOutcome.NOT_PAUSED
     assert "argocd-controller" in left.message
@@ -339,6 +340,8 @@ async def test_made_immutable_while_it_is_paused(
 ) -> None:
     held = await paused(producer)
     person.write({"immutable": True})
+    again = await paused(producer)
+    assert again.outcome is PauseOutcome.ALREADY_OURS, "not refused, which would be forgotten"
     left = await resumed(producer, held)
     assert left.outcome is ResumeOutcome.BAD_SHAPE
     assert "immutable" in left.message

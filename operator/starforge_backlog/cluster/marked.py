@@ -53,8 +53,9 @@ class Seen:
 
     @property
     def writer(self) -> str:
-        """Who wrote the value, for people."""
-        return ", ".join(_KNOWN_MANAGERS.get(owner, owner) for owner in self.owners)
+        """Who else wrote the value, for people; empty where nobody else did, or it is not told."""
+        others = (owner for owner in self.owners if owner != FIELD_MANAGER)
+        return ", ".join(_KNOWN_MANAGERS.get(owner, owner) for owner in others)
 
     @property
     def as_we_left_it(self) -> bool:

@@ -205,7 +205,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
         state=PauseState.FOREIGN,
         since=now,
         theirs=seen.token or "",
-        message="paused by somebody else; it stays paused until they resume it",
+        message=f"paused by {seen.writer or 'somebody else'}; it stays paused until they resume it",
     )
 
 
@@ -228,7 +228,8 @@ def _found_running(
             "by": "other",
             "state": PauseState.OVERRIDDEN,
             "since": now,
-            "message": "somebody resumed it while the breaker is open; respected until it closes",
+            "message": f"{seen.writer or 'somebody'} resumed it while the breaker is open;"
+            " respected until it closes",
         }
     )
 
@@ -240,7 +241,8 @@ def _still_ours(entry: PauseStatus, seen: ProducerReading) -> PauseStatus:
         return entry.model_copy(
             update={
                 "state": PauseState.CHANGED,
-                "message": "somebody wrote over our pause; resume it by hand when it is safe",
+                "message": f"{seen.writer or 'somebody'} wrote over our pause; resume it by hand"
+                " when it is safe",
             }
         )
     return entry

@@ -20,7 +20,6 @@ import shlex
 from datetime import datetime
 from typing import Protocol
 
-from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
@@ -81,7 +80,7 @@ class MarkedObjectProducer:
             return Unknown(Why.BAD_SHAPE, wrong, at)
         value = FlagValue.PAUSED if self._field.is_paused(seen.value) else FlagValue.RUNNING
         token = seen.mark.token if seen.mark is not None else None
-        return Known(ProducerReading(value, token, seen.version), at)
+        return Known(ProducerReading(value, token, seen.version, writer=seen.writer), at)
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
@@ -100,11 +99,13 @@ class MarkedObjectProducer:
     async def _pause(self, owner: str, token: str, at: datetime, why: str) -> Paused | Unknown:
         for attempt in range(CONFLICT_RETRIES):
             seen = await look(self._client, self._field.place)
+            is_paused, mark = self._field.is_paused(seen.value), seen.mark
+            if is_paused and mark is not None and mark.token == token:
+                # Before anything else: what is ours must not be forgotten as refused.
+                return Paused(PauseOutcome.ALREADY_OURS, seen.our_version, mark.previous)
             if wrong := self._field.wrong(seen):
                 return Paused(PauseOutcome.BAD_SHAPE, message=wrong)
-            if self._field.is_paused(seen.value):
-                if seen.mark is not None and seen.mark.token == token:
-                    return Paused(PauseOutcome.ALREADY_OURS, seen.our_version, seen.mark.previous)
+            if is_paused:
                 return Paused(PauseOutcome.ALREADY_PAUSED, message=self._others(seen))
             previous = None if seen.value is None else json.dumps(seen.value)
             mark = Mark.of(token=token, by=owner, at=at, why=why, previous=previous)
@@ -167,8 +168,7 @@ class MarkedObjectProducer:
         return f"The {self._field.called} is not paused any more; {who}."
 
     def _changed(self, seen: Seen, previous: str | None) -> str:
-        others = [owner for owner in seen.owners if owner != FIELD_MANAGER]
-        who = f"Somebody ({', '.join(others)})" if others else "Somebody"
+        who = f"Somebody ({seen.writer})" if seen.writer else "Somebody"
         place, before = self._field.place, seen.mark.previous if seen.mark is not None else previous
         outer, inner = place.path
         value = None if before is None else json.loads(before)
