@@ -32,7 +32,7 @@ async def until(
     prometheus: Prometheus, expression: str, *, window: float = 8, stale_after: float = 120
 ) -> tuple[list[float], Unknown]:
     """The numbers that are still believed, and what ends them."""
-    numbers = []
+    numbers: list[float] = []
     for _ in range(200):
         reading: Reading[float] = await prometheus.number(
             question(expression, window=window, stale_after=stale_after)

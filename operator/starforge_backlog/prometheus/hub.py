@@ -89,6 +89,7 @@ class Prometheus:
         """Use another password or token from the next question on; it may be tried at once."""
         self._server = server
         self._fault = None
+        self._answers.clear()  # under the old one they may all be refusals
         self._drop()
 
     async def close(self) -> None:

@@ -1,0 +1,257 @@
+"""A server that hangs, restarts, is not there, or is something else; and what others notice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+from aiohttp import web
+from tests.prometheus.conftest import LIMITS, question
+
+from local.ports import free_ports
+from local.prometheus import PrometheusServer
+from starforge_backlog.prometheus.hub import Prometheus, PrometheusHub
+from starforge_backlog.prometheus.server import Server
+from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+
+pytestmark = pytest.mark.prometheus
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Start = Callable[..., PrometheusServer]
+GIVE_UP = LIMITS.give_up_after.total_seconds()
+# What a caller may wait when the answer is known already; a busy machine is not slower than that.
+AT_ONCE = 0.1
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """The URL of a web server that answers everything with `handler`."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def speaking(speak: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The URL of a server that says what `speak` writes, whatever it is asked."""
+
+    talks: list[asyncio.Task[None]] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.append(cast("asyncio.Task[None]", asyncio.current_task()))
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await speak(writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for one in talks:
+            one.cancel()
+        await asyncio.gather(*talks)
+
+
+async def timed(reading: Awaitable[Reading[float]]) -> tuple[Reading[float], float]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    found = await reading
+    return found, loop.time() - began
+
+
+def threads() -> int:
+    return sum(t.name.startswith("prometheus") for t in threading.enumerate())
+
+
+async def test_a_server_that_hangs(start_prometheus: Start, hub: PrometheusHub) -> None:
+    """Its callers wait once, the next ones not at all, and one of them finds it back."""
+    server = start_prometheus()
+    prometheus = hub.get(Server(server.url), owner="ns/a")
+    assert isinstance(await prometheus.number(question("1")), Known)
+    server.freeze()
+    try:
+        asked = [timed(prometheus.number(question(str(n)))) for n in range(10, 30)]
+        for reading, lasted in await asyncio.gather(*asked):
+            assert isinstance(reading, Unknown)
+            assert reading.why is Why.TIMEOUT
+            assert "recording rule" in reading.message
+            assert lasted < GIVE_UP + AT_ONCE
+        reading, lasted = await timed(prometheus.number(question("2")))
+        assert isinstance(reading, Unknown)
+        assert lasted < AT_ONCE
+    finally:
+        server.thaw()
+    await asyncio.sleep(LIMITS.retry_after.total_seconds())
+    assert isinstance(await prometheus.number(question("3")), Known)
+
+
+async def test_who_hangs_delays_nobody_else(start_prometheus: Start, hub: PrometheusHub) -> None:
+    good, bad = start_prometheus(), start_prometheus()
+    other, hangs = (hub.get(Server(one.url), owner="ns/a") for one in (good, bad))
+    await asyncio.gather(other.number(question("1")), hangs.number(question("1")))
+    bad.freeze()
+    try:
+        stuck = [asyncio.create_task(hangs.number(question(str(n)))) for n in range(10)]
+        await asyncio.sleep(0.2)
+        for n in range(30):
+            reading, lasted = await timed(other.number(question(f"1 + {n}")))
+            assert isinstance(reading, Known)
+            assert lasted < AT_ONCE
+        await asyncio.gather(*stuck)
+    finally:
+        bad.thaw()
+
+
+async def test_a_restart_costs_one_reading_at_the_most(
+    start_prometheus: Start, hub: PrometheusHub
+) -> None:
+    server = start_prometheus()
+    prometheus = hub.get(Server(server.url), owner="ns/a")
+    assert isinstance(await prometheus.number(question("1")), Known)
+    server.stop()
+    await asyncio.sleep(0.1)
+    down = await prometheus.number(question("2"))
+    assert isinstance(down, Unknown)
+    assert down.why is Why.UNREACHABLE
+    server.restart()
+    await asyncio.sleep(LIMITS.retry_after.total_seconds())
+    assert isinstance(await prometheus.number(question("3")), Known)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:{free}", Why.UNREACHABLE),
+        ("http://no-such-host.invalid:9090", Why.HOST_UNKNOWN),
+        ("https://127.0.0.1:{free}", Why.UNREACHABLE),
+    ],
+)
+async def test_nobody_there(hub: PrometheusHub, url: str, why: Why) -> None:
+    (free,) = free_ports(1)
+    prometheus = hub.get(Server(url.format(free=free)), owner="ns/a")
+    reading = await prometheus.number(question("1"))
+    assert isinstance(reading, Unknown)
+    # Name resolution has no limit of its own, so a slow resolver looks like a slow server.
+    assert reading.why in {why, Why.TIMEOUT} if why is Why.HOST_UNKNOWN else reading.why is why
+
+
+async def test_a_web_page(hub: PrometheusHub) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>Grafana</html>", content_type="text/html")
+
+    async with serving(page) as url:
+        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.NOT_PROMETHEUS
+    assert "correct url" in reading.message
+
+
+async def test_a_login_page(hub: PrometheusHub) -> None:
+    """A redirect is not followed: the token would travel with it."""
+
+    async def login(request: web.Request) -> web.Response:
+        raise web.HTTPFound("http://login.example.com/?next=secret")
+
+    async with serving(login) as url:
+        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.NOT_PROMETHEUS
+    assert "login.example.com" in reading.message
+    assert "secret" not in reading.message
+
+
+async def test_a_store_that_did_not_answer(hub: PrometheusHub) -> None:
+    """Thanos says so in `warnings`, and answers with the rest."""
+
+    async def half(request: web.Request) -> web.Response:
+        data = {"resultType": "vector", "result": [{"metric": {}, "value": [1, "5"]}]}
+        return web.json_response({"status": "success", "data": data, "warnings": ["store 2"]})
+
+    async with serving(half) as url:
+        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.PARTIAL
+    assert "store 2" in reading.message
+
+
+async def test_an_answer_without_end(hub: PrometheusHub) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(OSError):
+            while True:
+                await response.write(b" " * 65536)
+        return response
+
+    async with serving(flood) as url:
+        prometheus = hub.get(Server(url), owner="ns/a")
+        reading, lasted = await timed(prometheus.number(question("1")))
+    assert isinstance(reading, Unknown)
+    assert reading.why in {Why.SEVERAL_SERIES, Why.TIMEOUT}
+    assert lasted < GIVE_UP + 2 * AT_ONCE
+
+
+@pytest.mark.parametrize("drops", [b"H", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n "])
+async def test_byte_by_byte(hub: PrometheusHub, drops: bytes) -> None:
+    """Each byte is in time; the whole never is. The threads come back all the same."""
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        writer.write(drops)
+        for _ in range(200):
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.write(b" ")
+
+    async with speaking(drip) as url:
+        prometheus = hub.get(Server(url), owner="ns/a")
+        asked = [timed(prometheus.number(question(str(n)))) for n in range(4)]
+        for reading, lasted in await asyncio.gather(*asked):
+            assert isinstance(reading, Unknown)
+            assert reading.why is Why.TIMEOUT
+            assert lasted < GIVE_UP + 2 * AT_ONCE
+        began = asyncio.get_running_loop().time()
+        await hub.close()  # waits for its threads
+        assert asyncio.get_running_loop().time() - began < 1
+        assert threads() == 0
+
+
+async def test_a_policy_that_leaves_takes_its_session_along(
+    start_prometheus: Start, hub: PrometheusHub
+) -> None:
+    server = start_prometheus()
+    prometheus = hub.get(Server(server.url), owner="ns/a")
+    assert hub.get(Server(server.url), owner="ns/b") is prometheus
+    await prometheus.number(question("1"))
+    hub.release("ns/a")
+    assert hub.get(Server(server.url), owner="ns/b") is prometheus
+    hub.release("ns/b")
+    assert hub.get(Server(server.url), owner="ns/b") is not prometheus
+
+
+async def test_a_caller_that_gives_up_costs_the_others_nothing(hub: PrometheusHub) -> None:
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.4)
+        data = {"resultType": "scalar", "result": [1, "5"]}
+        return web.json_response({"status": "success", "data": data})
+
+    async with serving(slow) as url:
+        prometheus: Prometheus = hub.get(Server(url), owner="ns/a")
+        patient = asyncio.create_task(prometheus.number(question("1")))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(prometheus.number(question("1")), 0.1)
+        assert isinstance(await patient, Known)
