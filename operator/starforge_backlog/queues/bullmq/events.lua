@@ -1,7 +1,7 @@
 -- What happened lately, from the newest entries of a BullMQ queue's event stream (majors 4 to 6).
 -- Promise (P7): reads at most `most` entries, whatever happened since. Where they do not reach back
--- to the entry that was read last, the answer is a sample: a slice of time that ends now, complete
--- in itself, and `whole` says that it is not all.
+-- to the entry that was read last, the answer is a sample, the newest part of it, and `whole` says
+-- that it is not all. Redis 7 and later count what was ever added, which tells of how many.
 --
 -- KEYS: 1 the stream
 -- ARGV: 1 most (entries), 2 last (id of the newest entry of the time before; "0-0": there was
@@ -22,7 +22,13 @@ end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local entries = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', most)
-local n = { now = now, read = #entries, newest = entries[1] and entries[1][1] or '0-0' }
+local info, ever = redis.pcall('XINFO', 'STREAM', KEYS[1]), false
+if not info['err'] then
+  for at = 1, #info, 2 do
+    if info[at] == 'entries-added' then ever = info[at + 1] end
+  end
+end
+local n = { ever = ever, now = now, read = #entries, newest = entries[1] and entries[1][1] or '0-0' }
 for _, name in ipairs({ 'added', 'again', 'replaced', 'completed', 'failed', 'retried', 'restarted',
   'removed', 'stalled', 'cleaned', 'entries' }) do
   n[name] = 0

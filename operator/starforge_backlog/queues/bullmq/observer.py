@@ -15,7 +15,7 @@ from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Look, WrongType, parse_look
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
-from starforge_backlog.queues.bullmq.rates import History, Sample, Slice, parse_slice
+from starforge_backlog.queues.bullmq.rates import EventMark, History, Sample, Slice, parse_slice
 from starforge_backlog.queues.bullmq.reading import Seen, queue_reading
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import (
@@ -142,7 +142,7 @@ class QueueObserver:
         self._last: Seen | Unknown | None = None
         self._taken = 0.0  # timer's seconds of the last reading
         self._fleet = Fleet()
-        self._newest_event = ""
+        self._mark = EventMark()
         self._mixed: _Mixed | None = None
         self._first_seen = FirstSeen()
         self.asked = timer()  # when somebody wanted to know, to forget queues that nobody wants
@@ -230,10 +230,10 @@ class QueueObserver:
         answer = await self._server.run(
             load_script(_PACKAGE, "events.lua"),
             [self._keys.of("events")],
-            [self._settings.events, self._newest_event, self._fleet.major or 5],
+            [self._settings.events, self._mark.newest, self._fleet.major or 5],
         )
         step = None if last is None else look.now / 1000 - last.at
-        found, self._newest_event = parse_slice(str(answer), step)
+        found, self._mark = parse_slice(str(answer), self._mark, step)
         return found
 
     async def _ended(self, look: Look) -> Ended:

@@ -9,8 +9,8 @@ without reading one finished job, whether or not BullMQ keeps those. Three thing
 has its remedy: an add of a job that exists raises `id` as well (the event stream says how often);
 a failed job that a person puts back returns without an add (at most as many as left the failed
 set); a job that is removed has left without being worked on (events say so, one by one). Where the
-events since the sample before were read completely, they tell it exactly. Where the workers keep
-metrics, their counters do.
+events since the sample before were read completely, they tell it exactly; where they are a part,
+they stand for all. Where the workers keep metrics, their counters tell it exactly.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _REMOVED = 4.0
 _FEW = 20
 _ALL_TOLD = 0.95  # share of the seconds in which it must be told how jobs ended
 _ALL_KEPT = 0.9  # share of the jobs that left that must still be there; the two are not one moment
+_ENOUGH_ENTRIES = 50  # of events that stand for more than were read
 _ENOUGH_ENDED = 20  # jobs in a sample of events below which no ratio is told
 
 _EVENTS_MEND = "give the Queue a longer event stream (streams.events.maxLen, 10,000 by default)"
@@ -42,11 +43,13 @@ _METRICS_MEND = (
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Events of the last `seconds`; all of them since the slice before, if `whole`."""
+    """Events since the slice before: all of them if `whole`, else the newest `entries`, which go
+    back `seconds`."""
 
     seconds: float
     whole: bool
     entries: int
+    of: int | None = None  # how many there were; None: Redis before 7 does not count them
     added: int = 0
     again: int = 0  # adds of a job that was there already
     replaced: int = 0  # adds that removed a job
@@ -66,30 +69,63 @@ class Slice:
         """Attempts that failed, for good or not."""
         return self.failed + self.retried
 
+    @property
+    def tells(self) -> bool:
+        """Whether it is enough to stand for all."""
+        return self.whole or self.entries >= _ENOUGH_ENTRIES
 
-def parse_slice(answer: str, step: float | None) -> tuple[Slice, str]:
-    """From events.lua: the slice, and the id of the newest entry for the next time.
+    @property
+    def scale(self) -> float | None:
+        """By how much there was more than was read; None where that is not known. Not by time:
+        after a burst and a rest the newest events go back far and are few."""
+        if self.whole:
+            return 1.0
+        return None if self.of is None else max(1.0, self.of / max(1, self.entries))
+
+
+@dataclass(frozen=True, slots=True)
+class EventMark:
+    """How far the event stream was read."""
+
+    newest: str = ""  # id of the newest entry; "0-0": there was none
+    ever: int | None = None  # entries that were ever added
+
+
+def parse_slice(answer: str, before: EventMark, step: float | None) -> tuple[Slice, EventMark]:
+    """From events.lua: the slice, and the mark for the next time.
 
     `step`: seconds since the sample before.
     """
     said: dict[str, Any] = json.loads(answer)
-    whole = bool(said["whole"]) and step is not None
-    span = (int(said["now"]) - int(said["from"])) / 1000
-    counts = {
-        name: max(0, int(said[name]))
-        for name in (
-            "added",
-            "again",
-            "replaced",
-            "completed",
-            "failed",
-            "retried",
-            "restarted",
-            "removed",
-        )
-    }
-    seconds = step if whole and step is not None else span
-    return Slice(seconds=seconds, whole=whole, entries=said["entries"], **counts), said["newest"]
+    ever = int(said["ever"]) if said["ever"] is not False else None
+    of = None if ever is None or before.ever is None else ever - before.ever
+    entries, whole = int(said["entries"]), bool(said["whole"])
+    if of is not None:
+        whole = of == entries
+        of = of if of >= entries else None  # another stream than before
+    counts = {name: max(0, int(said[name])) for name in _COUNTS}
+    return (
+        Slice(
+            seconds=(int(said["now"]) - int(said["from"])) / 1000,
+            whole=whole and step is not None,
+            entries=entries,
+            of=of,
+            **counts,
+        ),
+        EventMark(said["newest"], ever),
+    )
+
+
+_COUNTS = (
+    "added",
+    "again",
+    "replaced",
+    "completed",
+    "failed",
+    "retried",
+    "restarted",
+    "removed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +139,13 @@ class Totals:
     told: float = 0.0
     completed: int = 0
     failed: int = 0
-    # The events that were read, and in how many of the seconds they happened.
+    # Attempts that failed, and in how many of the seconds events told.
     seen: float = 0.0
-    entries: int = 0
-    seen_completed: int = 0
-    seen_failed: int = 0
-    seen_attempts: int = 0  # that failed
+    failed_attempts: float = 0.0
+    # The ends among the events that were read, and how far those went back.
+    read: float = 0.0
+    read_completed: int = 0
+    read_failed: int = 0
 
     def plus(self, other: Totals) -> Totals:
         """Both together."""
@@ -172,16 +209,27 @@ def _step(last: Sample, sample: Sample) -> Totals:
     told = Totals(seconds=seconds, arrived=arrived, left=left)
     if ended is not None:
         told = replace(told, told=seconds, completed=ended[0], failed=ended[1])
-    if seen is not None:
+    if seen is not None and seen.tells:
         told = replace(
             told,
-            seen=min(seen.seconds, seconds),
-            entries=seen.entries,
-            seen_completed=seen.completed,
-            seen_failed=seen.failed,
-            seen_attempts=seen.failed_attempts,
+            seen=seconds,
+            failed_attempts=_failed_attempts(seen, left, seconds),
+            read=seconds if seen.whole else min(seen.seconds, seconds),
+            read_completed=seen.completed,
+            read_failed=seen.failed,
         )
     return told
+
+
+def _failed_attempts(seen: Slice, left: float, seconds: float) -> float:
+    """Of a whole step: by the jobs that ended in it, whose number is known well; where hardly any
+    did, by the number of events, else by time."""
+    if seen.whole:
+        return seen.failed_attempts
+    if seen.ended >= _ENOUGH_ENDED:
+        return seen.failed_attempts * left / seen.ended
+    scale = seen.scale or max(1.0, seconds / max(seen.seconds, 0.001))
+    return seen.failed_attempts * scale
 
 
 def _arrived(added: int, seen: Slice | None) -> float:
@@ -196,13 +244,14 @@ def _arrived(added: int, seen: Slice | None) -> float:
 
 def _left(last: Sample, sample: Sample, arrived: float) -> tuple[float, tuple[int, int] | None]:
     """Jobs that ended between two samples, and how, where that is told."""
-    seconds, seen = sample.at - last.at, sample.slice
+    seen = sample.slice if sample.slice is not None and sample.slice.tells else Slice(0, False, 0)
+    scale = seen.scale or 0.0
     gone = arrived - (sample.live - last.live)
     # Failed jobs that are no longer in the failed set: put back, or removed.
     taken = max(0, last.failed + sample.failed_since - sample.failed)
-    gone += min(taken, max(_scaled(seen, "restarted", seconds), -gone, 0.0))
-    gone = max(0.0, gone - _scaled(seen, "removed", seconds))
-    by_events = _scaled(seen, "ended", seconds) if seen is not None and seen.entries else None
+    gone += min(taken, max(seen.restarted * scale, -gone, 0.0))
+    gone = max(0.0, gone - seen.removed * scale)
+    by_events = seen.ended * scale if scale else None
     if sample.metrics is not None and last.metrics is not None:
         completed = sample.metrics[0] - last.metrics[0]
         failed = sample.metrics[1] - last.metrics[1]
@@ -213,13 +262,6 @@ def _left(last: Sample, sample: Sample, arrived: float) -> tuple[float, tuple[in
     if by_events is not None and gone > _REMOVED * by_events + _FEW:
         return by_events, None  # drained or cleaned: nobody worked on those
     return gone, None
-
-
-def _scaled(seen: Slice | None, what: str, seconds: float) -> float:
-    """A count of a slice, as if the whole step had been like it."""
-    if seen is None or seen.seconds <= 0:
-        return 0.0
-    return float(getattr(seen, what)) * max(1.0, seconds / seen.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +309,18 @@ def throughput(view: View) -> Reading[float]:
 
 
 def failed_attempts(view: View) -> Reading[float]:
-    """Attempts that failed, retried or not, per second: from the slices of time whose events were
-    read, which are all of it for a queue that is not too busy."""
+    """Attempts that failed, retried or not, per second: from the events that were read, which are
+    all of them for a queue that is not too busy."""
     past = view.window()
     if isinstance(past, Unknown):
         return past
-    if past.seen <= 0 or (not past.entries and past.left > _FEW):
+    if past.seen < past.seconds / 2:
         return Unknown(
             Why.NOT_CONFIGURED,
             f"The queue's event stream does not tell what happened; {_EVENTS_MEND}.",
             view.at,
         )
-    return Known(past.seen_attempts / past.seen, view.at)
+    return Known(past.failed_attempts / past.seen, view.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +335,7 @@ class Kept:
         """Whether none of those that ended in the window was removed, as far as the same window
         shows: an old job that is still there proves nothing about those that came after it."""
         enough = self.completed + self.failed >= _ALL_KEPT * past.left - _FEW
-        return self.reaches_back and enough and self.failed >= past.seen_failed
+        return self.reaches_back and enough and self.failed >= past.read_failed
 
 
 def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
@@ -306,9 +348,9 @@ def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
     if past.told >= _ALL_TOLD * past.seconds:
         window = timedelta(seconds=past.told)
         return Known(Outcomes(past.completed, past.failed, window), view.at)
-    if past.seen_completed + past.seen_failed >= _ENOUGH_ENDED:
-        window = timedelta(seconds=past.seen)
-        return Known(Outcomes(past.seen_completed, past.seen_failed, window), view.at)
+    if past.read_completed + past.read_failed >= _ENOUGH_ENDED:
+        window = timedelta(seconds=past.read)
+        return Known(Outcomes(past.read_completed, past.read_failed, window), view.at)
     return Unknown(
         Why.NOT_CONFIGURED,
         "Nothing tells how jobs end: the workers keep no metrics, jobs that ended are removed and"

@@ -16,8 +16,9 @@ from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Why
 
-# `<prefix>:<base64 of the queue's name>`, `…:w:<worker's name>`; `…:qe` is a listener, no worker.
-_NAME = re.compile(r"^(?P<prefix>.+):(?P<queue>[A-Za-z0-9+/]+={0,2})(?P<worker>:w:.*)?$", re.DOTALL)
+# `<prefix>:<base64 of the queue's name>`, or that and `:w:<worker's name>`. With `:qe` in its place
+# it is a listener and no worker.
+_NAMED = ":w:"
 _FIELD = re.compile(r" name=(\S+) ")
 
 NOT_ALLOWED = (
@@ -43,14 +44,13 @@ def parse_clients(lines: Iterable[str]) -> Clients:
     found: Counter[tuple[str, str]] = Counter()
     for line in lines:
         name = _FIELD.search(line)
-        parts = _NAME.match(name[1]) if name is not None else None
-        if parts is None:
-            continue
+        prefix, colon, encoded = (name[1] if name else "").partition(_NAMED)[0].rpartition(":")
         try:
-            queue = base64.b64decode(parts["queue"], validate=True).decode()
+            queue = base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            continue  # somebody else's name that looks like one of BullMQ's
-        found[parts["prefix"], queue] += 1
+            continue  # a listener, or none of BullMQ's
+        if colon and queue.isprintable():
+            found[prefix, queue] += 1
     return Clients(found)
 
 

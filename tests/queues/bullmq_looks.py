@@ -1,0 +1,54 @@
+"""What look.lua could answer, made by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starforge_backlog.queues.bullmq.look import Look, parse_look
+
+NOW = 1_800_000_000_000  # ms since 1970
+
+_EMPTY: dict[str, Any] = {
+    "now": NOW,
+    "meta": True,
+    "events": True,
+    "marker": False,
+    "has_id": True,
+    "id": "0",
+    "wait": 0,
+    "paused": 0,
+    "active": 0,
+    "delayed": 0,
+    "due": 0,
+    "prioritized": 0,
+    "completed": 0,
+    "failed": 0,
+    "children": 0,
+    "completed_lately": 0,
+    "failed_lately": 0,
+    "failed_since": 0,
+    "metrics_completed": False,
+    "metrics_failed": False,
+    "meta_paused": False,
+    "concurrency": False,
+    "mark": False,
+    "version": False,
+    "markers": 0,
+    "jobs": {},
+    "all_priorities": True,
+    "active_looked": 0,
+    "orphaned": 0,
+    "stalled_active": 0,
+    "old_style": 0,
+    "new_style": 0,
+}
+
+
+def look(**given: Any) -> Look:
+    """A look at an empty queue, but for what is given."""
+    unknown = given.keys() - _EMPTY.keys() - {"first_completed", "first_failed"}
+    assert not unknown, unknown
+    found = parse_look(json.dumps(_EMPTY | given))
+    assert isinstance(found, Look)
+    return found
