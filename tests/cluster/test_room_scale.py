@@ -103,6 +103,17 @@ async def test_a_version_that_moved_for_another_reason_does_not_stop_a_step(
     assert (await seen(reader, namespace)).replicas == 3
 
 
+async def test_to_zero_and_back(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
+) -> None:
+    """The API server leaves a 0 out of the scale that it answers with."""
+    apply(cluster, namespace, workload())
+    after = await step(writer, reader, namespace, 0)
+    assert after.writer is not None
+    assert (after.replicas, after.writer.manager) == (0, "starforge-backlog")
+    assert (await step(writer, reader, namespace, 1)).replicas == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

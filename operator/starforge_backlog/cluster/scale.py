@@ -116,7 +116,9 @@ class ReplicaWriter:
             if fault.kind is FaultKind.CONFLICT:
                 return None
             raise
-        return Scaled(int(written["spec"]["replicas"]), written["metadata"]["resourceVersion"])
+        # The API server leaves a 0 out of a scale.
+        asked = (written.get("spec") or {}).get("replicas") or 0
+        return Scaled(int(asked), written["metadata"]["resourceVersion"])
 
 
 def _generation(found: Json) -> int:
