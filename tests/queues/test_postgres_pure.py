@@ -178,6 +178,8 @@ def test_a_full_head_bounds_types_from_below_and_keeps_the_age_of_the_first() ->
         head=Head.ORDERED,
         head_limit=100,
         total_limit=1_000,
+        held_rows=10,
+        least_held=50,
     )
     assert depth.due == Count(250)
     assert depth.oldest == 90.0
@@ -189,12 +191,40 @@ def test_a_full_head_bounds_types_from_below_and_keeps_the_age_of_the_first() ->
     assert unseen.oldest is None
 
 
+def test_a_short_line_is_exact_before_thousands_that_are_held() -> None:
+    """The types of the first of these are known; their number comes from the index."""
+    found = [
+        row("front", "a", 60, oldest=90.0),
+        row("held", "b", 0, held=10, held_oldest=7_200.0),
+        row("total", None, 60, held=940),
+    ]
+    limits: dict[str, Any] = {
+        "head": Head.ORDERED,
+        "head_limit": 100,
+        "total_limit": 1_000,
+        "held_rows": 10,
+        "least_held": 50,
+    }
+    depth = head_depth(found, **limits)
+    assert (depth.due, depth.oldest) == (Count(60), 90.0)
+    # Counted with what the line left of 1,000.
+    assert (depth.held, depth.held_oldest) == (Count(940, Confidence.AT_LEAST), 7_200.0)
+    assert depth.only(["a"]).held == Count(0, Confidence.AT_LEAST)
+    assert depth.only(["b"]).due == Count(0)
+    assert depth.only(["b"]).held == Count(10, Confidence.AT_LEAST)
+    found[-1] = row("total", None, 60, held=939)
+    depth = head_depth(found, **limits)
+    assert (depth.held, depth.exact) == (Count(939), 999)
+
+
 def test_any_hundred_rows_tell_no_age() -> None:
     depth = head_depth(
         [row("head", "a", 100), row("total", None, 1_000)],
         head=Head.ANY,
         head_limit=100,
         total_limit=1_000,
+        held_rows=10,
+        least_held=50,
     )
     assert depth.due == Count(1_000, Confidence.AT_LEAST)
     assert depth.oldest is None

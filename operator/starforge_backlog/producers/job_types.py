@@ -20,14 +20,14 @@ from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases import held_back
-from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.holder import Holder, named_in
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.shared import SharedReading
-from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # Rows of one statement: 30 to 60 ms with the table's indexes, which no worker notices.
 BATCH = 2_000
@@ -35,6 +35,10 @@ BATCH = 2_000
 BATCHES_FOR = timedelta(seconds=1.5)
 # How far into the line, from both ends, it is looked for jobs that should be held (7 ms each).
 LOOK = 10_001
+# As the observer of the queue: 1/50 = 2 % of one core of the database, never blind for longer.
+DUTY = 50
+CHEAP = timedelta(milliseconds=50)  # with an index a look takes 1 to 15 ms
+LONGEST_REST = timedelta(minutes=2)
 MOST_SLOTS = 16  # holders of one table that are told apart
 
 
@@ -96,9 +100,17 @@ class JobTypesProducer:
         try:
             found = await self.database.fetch(sql.SQL("\nUNION ALL\n").join(blocks))
         except DatabaseFault as fault:
+            if fault.why is Why.TIMEOUT and fault.sqlstate:
+                self._spare(READ_LIMIT.total_seconds())
             return self.unknown(fault)
+        self._spare(found.seconds)
         slots = frozenset(row["slot"] for row in found if row["slot"] is not None)
         return Known(Line(slots, any(row["running"] for row in found)), at)
+
+    def _spare(self, seconds: float) -> None:
+        """Without a fitting index a look reads the table: then it is looked at less often."""
+        if seconds > CHEAP.total_seconds():
+            self.line.rest(min(seconds * DUTY, LONGEST_REST.total_seconds()))
 
     async def hold(self, slot: int) -> _Moved:
         """Move jobs into the slot. Raises DatabaseFault."""
@@ -110,25 +122,31 @@ class JobTypesProducer:
         return await self._move("release", slot, held_back.slot_range(slot))
 
     async def _move(self, what: str, slot: int, between: tuple[int, int]) -> _Moved:
-        statement = self._fill(what, between=between)
         params = {"most": self.batch, "hours": held_back.shift_hours(slot)}
         clock = asyncio.get_running_loop().time
         until = clock() + BATCHES_FOR.total_seconds()
-        moved = 0
+        moved, after, passed_over = 0, None, False
         self.line.forget()
         try:
             while True:
+                statement = self._fill(what, between=between, after=after)
                 (row,) = await self.database.execute_write(statement, params)
-                moved += row["written"]
+                moved, after = moved + row["written"], row["last"]
+                passed_over |= row["seen"] > row["written"]
                 swallowed = row["picked"] > row["written"]
                 more = row["seen"] == self.batch and row["written"] > 0
                 if swallowed or not more or clock() >= until:
-                    return _Moved(moved, row["seen"] > row["written"] or more, swallowed)
+                    return _Moved(moved, passed_over or more, swallowed)
         finally:
             self.line.forget()
 
     def _fill(
-        self, what: str, *, between: tuple[int, int] | None = None, **parts: sql.Composable
+        self,
+        what: str,
+        *,
+        between: tuple[int, int] | None = None,
+        after: str | None = None,
+        **parts: sql.Composable,
     ) -> sql.Composed:
         spec, due = self.spec, rows.column(self.spec.due_column)
         first, last = between or (-held_back.HELD_PAST, held_back.HELD_AHEAD)
@@ -141,7 +159,10 @@ class JobTypesProducer:
             words=rows.listed(spec.waiting),
             types=rows.listed(spec.types),
             in_range=sql.SQL("{due} >= {first} AND {due} < {last}").format(
-                due=due, first=held_back.from_now(first), last=held_back.from_now(last)
+                due=due,
+                # Untyped, so that it is read as the column's own kind of timestamp.
+                first=held_back.from_now(first) if after is None else sql.Literal(after),
+                last=held_back.from_now(last),
             ),
             is_held=held_back.is_held(due),
             slot=held_back.slot_in_sql(due),

@@ -6,7 +6,7 @@
 -- SKIP LOCKED: a row in somebody's hands is released with the next pass.
 -- {table} and columns are identifiers of the policy.
 WITH line AS MATERIALIZED (
-    SELECT job.{id} AS id
+    SELECT job.{id} AS id, job.{due} AS due
       FROM {table} AS job
      WHERE job.{status} IN ({words}) AND {in_range}
      ORDER BY job.{due}
@@ -25,5 +25,6 @@ WITH line AS MATERIALIZED (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM line) AS seen,
+       (SELECT max(due)::text FROM line) AS last,
        (SELECT count(*) FROM picked) AS picked,
        (SELECT count(*) FROM written) AS written

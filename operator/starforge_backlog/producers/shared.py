@@ -21,15 +21,21 @@ class SharedReading(Generic[T]):
         self._max_age = max_age.total_seconds()
         self._last: asyncio.Task[T] | None = None
         self._asked_at = asyncio.get_running_loop().time()
+        self._not_before = 0.0  # loop time
 
     def idle_since(self) -> float:
         """Loop time of the last question."""
         return self._asked_at
 
+    def rest(self, seconds: float) -> None:
+        """The last reading was dear: it lasts this long, unless it is forgotten."""
+        self._not_before = asyncio.get_running_loop().time() + seconds
+
     async def read(self) -> T:
         """The state, as read within the last moments."""
         now = asyncio.get_running_loop().time()
-        if self._last is None or (self._last.done() and now - self._asked_at > self._max_age):
+        old = now - self._asked_at > self._max_age and now >= self._not_before
+        if self._last is None or (self._last.done() and old):
             self._last = asyncio.create_task(self._read())
             self._asked_at = now
         # Shielded: one pass that runs out of time must not cancel what the others wait for.

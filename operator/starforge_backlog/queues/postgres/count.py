@@ -106,9 +106,11 @@ async def _by_index(
                 )
             )
         if plan.head is Head.ORDERED and group is Group.WAITING:
-            parts += _some(statements.held(table, settings.head_rows))
+            parts += _some(statements.held(table, settings.held_rows))
         if plan.capped:
-            parts += _some(statements.capped(table, group, settings.most_counted))
+            parts += _some(
+                statements.capped(table, group, settings.most_counted, settings.least_counted)
+            )
     rows = await database.fetch(statements.union(parts))
     depths: dict[Group, Depth | None] = {}
     for group in COUNTED:
@@ -137,7 +139,12 @@ def _head(
     if plan.head is None and not plan.capped:
         return None
     return head_depth(
-        rows, head=plan.head, head_limit=settings.head_rows, total_limit=settings.most_counted
+        rows,
+        head=plan.head,
+        head_limit=settings.head_rows,
+        total_limit=settings.most_counted,
+        held_rows=settings.held_rows,
+        least_held=settings.least_counted,
     )
 
 

@@ -180,7 +180,13 @@ def by_type_depth(rows: Iterable[Mapping[str, Any]], *, limit: int, most_types: 
 
 
 def head_depth(
-    rows: Iterable[Mapping[str, Any]], *, head: Head | None, head_limit: int, total_limit: int
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    head: Head | None,
+    head_limit: int,
+    total_limit: int,
+    held_rows: int,
+    least_held: int,
 ) -> Depth:
     """From `head_of_line.sql` (unless `head` is None; once for the line, once for what is held
     behind it) and `count_capped.sql`.
@@ -193,11 +199,24 @@ def head_depth(
     front = [row for row in found if row["part"] in ("head", "front")]
     behind = [row for row in found if row["part"] == "held"]
     totals = [row for row in found if row["part"] == "total"]
-    all_held = _is_short(behind, head_limit)
+    all_held = _is_short(behind, held_rows)
+    due = add(*(_capped(row["due"] + row["undated"], total_limit) for row in totals))
+    scheduled = add(*(_capped(row["scheduled"], total_limit) for row in totals))
+    held = add(*(_capped(row["held"], max(least_held, total_limit - row["due"])) for row in totals))
     if head is not None and _is_short(front, head_limit):
         # "head" is the whole line, "front" ends where the held jobs begin.
         whole = any(row["part"] == "head" for row in front)
-        return _short(front if whole else front + behind, exact=whole or all_held)
+        if whole or all_held:
+            return total_of(
+                _by_type(front if whole else front + behind, limit=None), all_types=True
+            )
+        # Too many are held back to be read one by one; what waits before them was read to its end.
+        types = {
+            name: replace(part, held=at_least(part.held))
+            for name, part in _by_type(front + behind, limit=None).items()
+        }
+        line = total_of(types, all_types=True)
+        return replace(line, scheduled=scheduled, held=held) if totals else line
     undated = sum(row["undated"] for row in totals)
     ages_hold = head is Head.ORDERED and not undated
     bounds = {
@@ -221,13 +240,11 @@ def head_depth(
     first = _sum(bounds.values())
     if not totals:
         return replace(first, by_type=bounds, all_types=False)
-    due = add(*(_capped(row["due"] + row["undated"], total_limit) for row in totals))
-    scheduled = add(*(_capped(row["scheduled"], total_limit) for row in totals))
     return Depth(
         due=due,
         scheduled=scheduled,
         oldest=first.oldest if ages_hold or not due.value else None,
-        held=add(*(_capped(row["held"], total_limit) for row in totals)),
+        held=held,
         held_oldest=first.held_oldest,
         by_type=bounds,
         all_types=not due.value and not scheduled.value,
@@ -240,17 +257,6 @@ def _is_short(rows: Iterable[Mapping[str, Any]], limit: int) -> bool:
     for row in rows:
         seen[row["word"]] = seen.get(row["word"], 0) + row["due"] + row["scheduled"] + row["held"]
     return all(count < limit for count in seen.values())
-
-
-def _short(rows: Iterable[Mapping[str, Any]], *, exact: bool) -> Depth:
-    """A line that was read to its end; not `exact`: but for jobs that are held back behind it."""
-    types = _by_type(rows, limit=None)
-    if not exact:
-        types = {
-            name: replace(part, scheduled=at_least(part.scheduled), held=at_least(part.held))
-            for name, part in types.items()
-        }
-    return total_of(types, all_types=True)
 
 
 def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[str, Depth]:

@@ -117,7 +117,7 @@ async def _group_plan(
             head = choice
             line_indexes += plan.indexes
             break
-    statement = statements.capped(table, group, settings.most_counted)
+    statement = statements.capped(table, group, settings.most_counted, settings.least_counted)
     plan = None if statement is None else await _explain(database, statement)
     capped = plan is not None and plan.cost < most and _fits(plan, settings, strict=True)
     if capped and plan is not None:

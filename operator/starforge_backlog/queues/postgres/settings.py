@@ -17,6 +17,8 @@ class ObserverSettings:
     sample_pages: int = 4_000
     # Rows of the head of the line: 7 ms of 10 million, and a canary's worth of each type.
     head_rows: int = 10_001
+    # The same of jobs that are held back, behind the line: their types and the oldest.
+    held_rows: int = 1_001
     # Entries counted before a count becomes "at least": 15 ms. Thresholds of a policy above
     # it cannot be judged on a big table.
     most_counted: int = 100_001

@@ -87,6 +87,7 @@ def by_type(table: JobTable, group: Group, limit: int) -> Statement | None:
                     part=sql.Literal("type"),
                     word=sql.Literal(word),
                     limit=sql.Literal(limit),
+                    least=sql.Literal(limit),
                 )
             )
     return _all(blocks)
@@ -159,8 +160,9 @@ def _first(
     )
 
 
-def capped(table: JobTable, group: Group, limit: int) -> Statement | None:
-    """How many of a group, up to `limit` due and `limit` scheduled."""
+def capped(table: JobTable, group: Group, limit: int, least: int) -> Statement | None:
+    """How many of a group, up to `limit` due and `limit` scheduled; and as many that are held back
+    as are left of `limit` after those that are due, but `least` in any case."""
     if not table.words.of(group):
         return None
     return _all(
@@ -172,6 +174,7 @@ def capped(table: JobTable, group: Group, limit: int) -> Statement | None:
                 part=sql.Literal("total"),
                 word=sql.Literal(word),
                 limit=sql.Literal(limit),
+                least=sql.Literal(least),
             )
             for word in table.words.of(group)
         ]
