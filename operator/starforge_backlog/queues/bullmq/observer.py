@@ -63,9 +63,18 @@ class BullmqQueues:
         self._shared = _OfServer(server, timer, self._settings)
 
     async def read(
-        self, name: str, spec: BullmqQueue, *, rate_window: timedelta, max_age: timedelta
+        self,
+        name: str,
+        spec: BullmqQueue,
+        types: frozenset[str] = frozenset(),
+        *,
+        rate_window: timedelta,
+        max_age: timedelta,
     ) -> QueueReading:
-        """See `QueueSource.read`. `name` is the queue's name in the policy, for messages."""
+        """See `QueueSource.read`. `name` is the queue's name in the policy, for messages.
+
+        `types` are told one by one even when none of them waits or ended lately.
+        """
         queue = self._queue(Keys(spec.prefix, spec.name))
         seen = await queue.observe(max_age)
         if isinstance(seen, Unknown):
@@ -74,7 +83,7 @@ class BullmqQueues:
             return unread(replace(seen, message=message))
         settings = self._settings
         window = min(max(rate_window, settings.shortest_window), settings.longest_window)
-        return queue_reading(seen, queue.history, window, settings)
+        return queue_reading(seen, queue.history, window, settings, types)
 
     def _queue(self, keys: Keys) -> QueueObserver:
         now = self._timer()

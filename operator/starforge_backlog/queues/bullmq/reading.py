@@ -52,9 +52,13 @@ class Seen:
 
 
 def queue_reading(
-    seen: Seen, history: History, window: timedelta, settings: ObserverSettings
+    seen: Seen,
+    history: History,
+    window: timedelta,
+    settings: ObserverSettings,
+    named: frozenset[str] = frozenset(),
 ) -> QueueReading:
-    """What a policy is told. `window`: of its rates."""
+    """What a policy is told. `window`: of its rates; `named`: types that it looks at."""
     look = seen.look
     view = View(history, window.total_seconds(), look.at)
     kept = _kept(look, settings)
@@ -73,7 +77,7 @@ def queue_reading(
         outcomes=rates.outcomes(view, settings.outcome_window, kept),
         types={name: count for name, count in types.items() if count.value},
         how=f"{seen.fleet.text} at redis {seen.where}, {exact}",
-        by_type=_by_type(seen, types, all_kept),
+        by_type=_by_type(seen, types, named, all_kept),
         failed_attempts_per_second=rates.failed_attempts(view),
         consumers=_consumers(seen),
         notes=_notes(seen),
@@ -104,11 +108,18 @@ def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
     return Known(timedelta(milliseconds=0 if oldest is None else look.now - oldest), look.at)
 
 
-def _by_type(seen: Seen, waiting: Mapping[str, Count], all_kept: bool) -> dict[str, TypeReading]:
+def _by_type(
+    seen: Seen, waiting: Mapping[str, Count], named: frozenset[str], all_kept: bool
+) -> dict[str, TypeReading]:
     if seen.mix is None:
         return {}
     ended = seen.ended
-    names = {*waiting, *(ended.failed if ended else ()), *(ended.completed if ended else ())}
+    names = {
+        *waiting,
+        *named,
+        *(ended.failed if ended else ()),
+        *(ended.completed if ended else ()),
+    }
     return {
         name: TypeReading(
             waiting=Known(waiting.get(name, _no_jobs(seen.mix)), seen.look.at),

@@ -32,6 +32,8 @@ class OnRedis:
         queues = self.redis.attached(
             server, BullmqQueues, lambda: BullmqQueues(server, clock=self.clock)
         )
-        reading = await queues.read(self.name, spec, rate_window=rate_window, max_age=max_age)
+        reading = await queues.read(
+            self.name, spec, self.access.types, rate_window=rate_window, max_age=max_age
+        )
         self.access.blame(spec.url, reading.waiting)
         return reading

@@ -1,0 +1,416 @@
+"""Queues that are not there, servers that misbehave, rights that are missing: own reason and mend,
+never an exception, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node.bull import Bull, Connection
+from tests.node.handles import Behaviour
+from tests.queues.bullmq_room import SETTINGS, WINDOW, Eye, client, idle, queue_of, spec, value
+
+from local.errors import LocalError
+from local.redis import RedisServer as LocalRedis
+from local.redis_failover import MASTER_NAME, RedisFailover
+from local.redis_programs import find_redis_62
+from starforge_backlog.access import Access, Deadline
+from starforge_backlog.api.queue import Queue
+from starforge_backlog.clock import utc_now
+from starforge_backlog.cluster.client import Json, Resource
+from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.queues.bullmq.observer import BullmqQueues
+from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.redis.node import Pacing
+from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown, Why
+
+pytestmark = [pytest.mark.redis, pytest.mark.node]
+
+StartRedis = Callable[..., LocalRedis]
+QUICK = Pacing(
+    connect_within=timedelta(seconds=1),
+    retry_first=timedelta(seconds=0.05),
+    retry_most=timedelta(seconds=0.05),
+    retry_jitter=0,
+)
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[RedisHub]:
+    made = RedisHub(pacing=QUICK)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def eye(hub: RedisHub, redis_url: str) -> Eye:
+    return Eye(hub, redis_url)
+
+
+@pytest.fixture
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
+    """`RedisServer.start` without its folder, for tests that need one for themselves."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> LocalRedis:
+            try:
+                server = LocalRedis.start(tmp_path_factory.mktemp("redis"), **options)
+            except LocalError as error:
+                pytest.fail(f"Redis did not start: {error}", pytrace=False)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+def why(reading: Reading[Any] | None) -> Why:
+    assert isinstance(reading, Unknown), reading
+    return reading.why
+
+
+async def until_read(
+    eye: Eye,
+    wanted: Callable[[Reading[Count]], bool] = lambda reading: isinstance(reading, Known),
+    within: float = 20,
+) -> QueueReading:
+    """The first reading that is as it is wanted."""
+    async with asyncio.timeout(within):
+        while not wanted((reading := await eye.read()).waiting):  # noqa: ASYNC110 - it is asked
+            await asyncio.sleep(0.05)
+    return reading
+
+
+def because(reason: Why) -> Callable[[Reading[Count]], bool]:
+    return lambda reading: isinstance(reading, Unknown) and reading.why is reason
+
+
+async def test_a_queue_that_does_not_exist_is_not_an_empty_one(
+    eye: Eye, bull: Bull, redis_url: str
+) -> None:
+    nothing = await eye.read("etl")
+    assert why(nothing.waiting) is Why.QUEUE_NOT_FOUND
+    queue_of(bull, redis_url, 5).add("a")
+    other = bull.queue(redis_url, "payments", prefix="app")
+    other.worker()
+    with client(redis_url) as admin:
+        admin.mset({f"noise:{number}": 1 for number in range(50)})
+
+    misspelt = await eye.read("elt")
+    assert why(misspelt.waiting) is Why.QUEUE_NOT_FOUND
+    assert isinstance(misspelt.waiting, Unknown)
+    message = misspelt.waiting.message
+    assert "no BullMQ queue elt under prefix bull (no key bull:elt:meta)" in message
+    assert "spec.queues[jobs].bullmq.name" in message
+    assert "bull:etl" in message
+    wrong_prefix = await eye.read("payments")
+    assert isinstance(wrong_prefix.waiting, Unknown)
+    assert "app:payments" in wrong_prefix.waiting.message
+    assert value((await eye.read("etl")).waiting) == Count(1)
+
+
+async def test_an_empty_queue_is_an_empty_one(eye: Eye, bull: Bull, redis_url: str) -> None:
+    queue = queue_of(bull, redis_url, 5)
+    queue.counts()
+    queue.call("waitUntilReady")
+    reading = await until_read(eye)
+    assert value(reading.waiting) == Count(0)
+    assert value(reading.oldest_due_age) == timedelta(0)
+
+
+async def test_the_keys_of_bull_3(eye: Eye, redis_url: str) -> None:
+    """As bull 3.29 wrote them: one plain job, one delayed, one with a priority."""
+    with client(redis_url) as admin:
+        for number in ("1", "2", "3"):
+            fields = {"name": "x", "data": "{}", "opts": '{"attempts":1,"delay":0}', "delay": "0"}
+            admin.hset(f"bull:etl:{number}", mapping=fields)
+        admin.set("bull:etl:id", 3)
+        admin.rpush("bull:etl:wait", "1", "3")
+        admin.zadd("bull:etl:delayed", {"2": 7354421968359426})
+        admin.zadd("bull:etl:priority", {"3": 2})
+    reading = (await eye.read()).waiting
+    assert why(reading) is Why.NOT_BULLMQ
+    assert isinstance(reading, Unknown)
+    assert "Bull 3" in reading.message
+    assert "spec.queues[jobs].prometheus" in reading.message
+
+
+@pytest.mark.parametrize("key", ["wait", "delayed", "meta", "events", "metrics:failed"])
+async def test_a_key_of_another_type_is_named(
+    eye: Eye, bull: Bull, redis_url: str, key: str
+) -> None:
+    queue_of(bull, redis_url, 5).add("a")
+    with client(redis_url) as admin:
+        admin.delete(f"bull:etl:{key}")
+        admin.set(f"bull:etl:{key}", "x")
+    reading = (await eye.read()).waiting
+    assert why(reading) is Why.NOT_BULLMQ
+    assert isinstance(reading, Unknown)
+    assert f"Key bull:etl:{key} is a string and not a " in reading.message
+
+
+async def test_a_cluster_wants_a_hash_tag(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    local = start_redis(cluster=True)
+    eye = Eye(hub, local.url().replace("redis://", "redis+cluster://"))
+    bare = await eye.read("etl")
+    assert why(bare.waiting) is Why.HASH_TAG_MISSING
+    queue = bull.queue(local.url(), "etl", prefix="{bull}", connection=Connection(cluster=True))
+    queue.add_bulk(600, {"a": 2, "b": 1})
+    queue.add("c", priority=2)
+    reading = await eye.read("etl", "{bull}")
+    assert value(reading.waiting) == Count(601)
+    assert set(reading.types) >= {"a", "b"}
+    assert value(reading.consumers).live == 0
+
+
+async def test_script_flush_and_restart_are_nothing_new(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    local = start_redis(settings={"appendonly": True, "appendfsync": "always"})
+    eye = Eye(hub, local.url())
+    queue = queue_of(bull, local.url(), 5)
+    queue.add_bulk(20, "a")
+    await eye.read()
+    with local.client() as admin:
+        admin.script_flush()
+    assert value((await eye.read()).waiting) == Count(20)
+    await asyncio.to_thread(local.restart)
+    assert why((await eye.read()).waiting) is Why.UNREACHABLE
+    reading = await until_read(eye)
+    assert value(reading.waiting) == Count(20)
+    queue.add_bulk(10, "a")
+    after, seconds = await eye.again()
+    assert value(after.arrivals_per_second) * seconds == pytest.approx(10, rel=0.1)
+
+
+async def test_a_redis_that_forgot_everything_is_no_empty_queue(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    local = start_redis()
+    eye = Eye(hub, local.url())
+    queue_of(bull, local.url(), 5).add_bulk(20, "a")
+    await eye.read()
+    local.kill()
+    await asyncio.to_thread(local.restart)
+    await until_read(eye, because(Why.QUEUE_NOT_FOUND))
+
+
+async def test_a_frozen_redis_costs_the_others_nothing(
+    hub: RedisHub, eye: Eye, bull: Bull, redis_url: str, start_redis: StartRedis
+) -> None:
+    local = start_redis()
+    stuck = Eye(hub, local.url())
+    for url in (local.url(), redis_url):
+        queue_of(bull, url, 5).add("a")
+    await stuck.read()
+    await eye.read()
+    local.freeze()
+    try:
+        started = time.monotonic()
+        hanging = asyncio.create_task(stuck.read())
+        for _ in range(10):
+            before = time.monotonic()
+            assert value((await eye.read()).waiting) == Count(1)
+            assert time.monotonic() - before < 0.1
+        assert why((await hanging).waiting) is Why.TIMEOUT
+        assert time.monotonic() - started < 1.5
+    finally:
+        local.thaw()
+    assert value((await until_read(stuck)).waiting) == Count(1)
+
+
+async def test_out_of_memory_is_read_all_the_same(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    local = start_redis()
+    eye = Eye(hub, local.url())
+    queue = queue_of(bull, local.url(), 5)
+    queue.worker(Behaviour(hang=["a"]), concurrency=2)
+    queue.add_bulk(700, "a")
+    with local.client() as admin:
+        admin.config_set("maxmemory", 1)
+    reading = await eye.read()
+    assert value(reading.waiting).value == 698
+    assert reading.types["a"].value == 698
+    again, _ = await eye.again()
+    assert value(again.failed_attempts_per_second or again.waiting) == 0
+
+
+async def test_a_replica_is_read_until_it_loses_its_master(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    master = start_redis()
+    replica = start_redis(replica_of=master, name="replica")
+    queue_of(bull, master.url(), 5).add_bulk(5, "a")
+    eye = Eye(hub, replica.url())
+    assert value((await until_read(eye)).waiting) == Count(5)
+    master.kill()
+    reading = await until_read(eye, lambda reading: isinstance(reading, Unknown))
+    assert why(reading.waiting) is Why.STALE
+    with replica.client() as admin:
+        admin.config_set("replica-serve-stale-data", "no")
+    assert why((await eye.read()).waiting) is Why.STALE
+
+
+async def test_a_failover_is_followed(hub: RedisHub, bull: Bull, tmp_path: Path) -> None:
+    pair = await asyncio.to_thread(RedisFailover.start, tmp_path)
+    try:
+        password = pair.servers[0].password
+        url = f"redis+sentinel://:{password}@127.0.0.1:{pair.sentinel.port}/0?master={MASTER_NAME}"
+        eye = Eye(hub, url)
+        queue_of(bull, pair.master.url(), 5).add_bulk(5, "a")
+        assert value((await until_read(eye)).waiting) == Count(5)
+        await asyncio.sleep(0.2)  # until the replica has them too
+        await asyncio.to_thread(pair.kill_master)
+        reading = await until_read(eye)
+        assert value(reading.waiting) == Count(5)
+        assert f"{MASTER_NAME} (Sentinel 127.0.0.1:" in reading.how
+    finally:
+        await asyncio.to_thread(pair.close)
+
+
+async def test_a_login_that_may_only_read(
+    hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
+) -> None:
+    """The least rights: what the documentation asks for, and CLIENT LIST is not among them."""
+    rules = ["~bull:*", "+@read", "+eval", "+evalsha", "+time", "+select", "+hello"]
+    with redis_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "least", "reset", "on", ">x", *rules)
+    queue = queue_of(bull, redis_url, 5)
+    queue.worker()
+    queue.add_bulk(700, "a", removeOnComplete=True)
+    await idle(queue)
+    queue.add_bulk(5, "a", delay=60_000)
+    database = int(redis_url.rsplit("/", 1)[1])
+    eye = Eye(hub, redis_server.url(database, user="least", password="x"))
+    reading = await eye.read()
+    assert value(reading.scheduled) == Count(5)
+    assert value(reading.consumers).live is None
+    assert any("ACL SETUSER least +client|list" in note for note in reading.notes)
+    with redis_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "least", "-evalsha", "-eval")
+    refused = (await eye.read()).waiting
+    assert why(refused) is Why.NO_PERMISSION
+    with redis_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "least", "+evalsha", "+eval", "resetkeys", "~x:*")
+    keyless = (await eye.read()).waiting
+    assert why(keyless) is Why.NO_PERMISSION
+    with redis_server.client() as admin:
+        admin.execute_command("ACL", "DELUSER", "least")
+
+
+async def test_a_hundred_policies_one_look(
+    hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
+) -> None:
+    queue_of(bull, redis_url, 5).add("a")
+    servers = {hub.get(redis_url, owner=f"ns/{number}") for number in range(100)}
+    (server,) = servers
+    queues = BullmqQueues(server, settings=SETTINGS)
+    with redis_server.client() as admin:
+        before = admin.info("commandstats").get("cmdstat_xrevrange", {"calls": 0})["calls"]
+        readings = await asyncio.gather(
+            *(
+                queues.read(f"q{n}", spec(), rate_window=WINDOW, max_age=timedelta(seconds=1))
+                for n in range(100)
+            )
+        )
+        after = admin.info("commandstats")["cmdstat_xrevrange"]["calls"]
+    assert after - before == 1
+    assert {value(reading.waiting).value for reading in readings} == {1}
+    missing = await asyncio.gather(
+        *(
+            queues.read(f"q{n}", spec("no"), rate_window=WINDOW, max_age=timedelta(seconds=1))
+            for n in range(2)
+        )
+    )
+    for number, reading in enumerate(missing):
+        assert isinstance(reading.waiting, Unknown)
+        assert f"queues[q{number}]" in reading.waiting.message, "each is told its own field"
+
+
+async def test_the_oldest_redis_that_is_supported(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis
+) -> None:
+    local = start_redis(program=find_redis_62())
+    eye = Eye(hub, local.url())
+    queue = queue_of(bull, local.url(), 5)
+    queue.add("warm up", priority=3)
+    queue.worker(Behaviour(fail={"bad": "no"}), concurrency=20)
+    await idle(queue)
+    await eye.read()
+    queue.add_bulk(600, {"good": 2, "bad": 1}, removeOnComplete=True)
+    await idle(queue)
+    reading, seconds = await eye.again()
+    assert value(reading.throughput_per_second) * seconds == pytest.approx(600, rel=0.05)
+    attempts = value(reading.failed_attempts_per_second or reading.waiting)
+    assert isinstance(attempts, float)
+    assert attempts * seconds == pytest.approx(200, rel=0.2)
+    assert value(reading.consumers).live == 1
+
+
+class Secrets:
+    """An API server with one Secret."""
+
+    def __init__(self, **values: str) -> None:
+        self.values = values
+        self.asked = 0
+
+    async def get(self, resource: Resource, namespace: str, name: str, *, sub: str = "") -> Json:
+        self.asked += 1
+        encoded = {key: base64.b64encode(v.encode()).decode() for key, v in self.values.items()}
+        return {"metadata": {"name": name, "resourceVersion": "1"}, "data": encoded}
+
+
+async def test_from_a_policy_to_a_reading(
+    hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
+) -> None:
+    queue_of(bull, redis_url, 5).add_bulk(3, "a")
+    secrets = Secrets(url=redis_url)
+    reader = SecretReader(KeyValueStore(secrets))
+    databases, prometheus = DatabaseHub(), PrometheusHub()
+    rooms = QueueRooms(databases, prometheus, hub, utc_now)
+    queue = Queue.model_validate({"name": "jobs", "bullmq": spec()})
+
+    async def read() -> QueueReading:
+        access = Access(
+            policy="starforge/etl",
+            namespace="starforge",
+            database=None,
+            secrets=reader,
+            databases=databases,
+            deadline=Deadline(asyncio.get_running_loop().time() + 5),
+            late=Unknown(Why.TIMEOUT, "no answer in time.", utc_now()),
+            types=frozenset({"rare"}),
+        )
+        return await rooms.source(queue, access).read(rate_window=WINDOW, max_age=timedelta(0))
+
+    reading = await read()
+    assert value(reading.waiting) == Count(3)
+    assert value(reading.by_type["rare"].waiting) == Count(0)
+    # A wrong password is looked up anew with the next pass, so that the mend counts at once.
+    secrets.values = {"url": redis_url.replace(redis_server.password, "old")}
+    reader.forget("starforge", "redis")
+    assert why((await read()).waiting) is Why.WRONG_PASSWORD
+    secrets.values = {"url": redis_url}
+    await asyncio.sleep(0.1)
+    assert value((await read()).waiting) == Count(3)
+    secrets.values = {"url": "redis://h/jobs"}
+    reader.forget("starforge", "redis")
+    malformed = (await read()).waiting
+    assert why(malformed) is Why.SECRET_MALFORMED
+    assert isinstance(malformed, Unknown)
+    assert "key url of Secret redis" in malformed.message
+    secrets.values = {}
+    reader.forget("starforge", "redis")
+    assert why((await read()).waiting) is Why.SECRET_KEY_MISSING
