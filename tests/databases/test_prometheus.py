@@ -1,0 +1,136 @@
+"""Connections and health from a real Prometheus that scrapes an exporter of a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.prometheus.exporter import Exporter
+
+from local.prometheus import PrometheusServer
+from starforge_backlog.api.prometheus import PrometheusDatabase
+from starforge_backlog.databases.prometheus import ScrapedDatabases
+from starforge_backlog.prometheus.hub import Limits, Prometheus, PrometheusHub
+from starforge_backlog.prometheus.server import Server
+from starforge_backlog.snapshot import Connections, DatabaseReading, Known, Unknown, Why
+
+pytestmark = pytest.mark.prometheus
+
+Start = Callable[..., PrometheusServer]
+WINDOW = timedelta(seconds=90)
+
+
+@pytest.fixture
+def exporter() -> Iterator[Exporter]:
+    with Exporter(
+        pg_settings_max_connections=200,
+        pg_settings_superuser_reserved_connections=3,
+        pg_stat_activity_max_tx_duration=42,
+        waiters=7,
+    ) as made:
+        made.by_role = {"worker": 12, "web": 30, "": 1}
+        yield made
+
+
+@pytest.fixture
+def server(start_prometheus: Start, exporter: Exporter) -> PrometheusServer:
+    made = start_prometheus(targets={"postgres": [exporter.address]}, interval=0.25)
+    made.wait_for("pg_settings_max_connections")
+    return made
+
+
+@pytest.fixture
+async def prometheus(server: PrometheusServer) -> AsyncIterator[Prometheus]:
+    hub = PrometheusHub(limits=Limits(shared_for=timedelta(0)))
+    yield hub.get(Server(server.url), owner="ns/a")
+    await hub.close()
+
+
+def spec(server: PrometheusServer, **parts: Any) -> PrometheusDatabase:
+    whole = {"url": server.url, "server": "main", **parts}
+    return PrometheusDatabase.model_validate(whole)
+
+
+async def read(prometheus: Prometheus, told: PrometheusDatabase) -> DatabaseReading:
+    return await ScrapedDatabases(prometheus).reader(told).read(told, WINDOW)
+
+
+def connections(reading: DatabaseReading) -> Connections:
+    assert isinstance(reading.connections, Known), reading.connections
+    return reading.connections.value
+
+
+async def test_the_exporters_own_metrics(prometheus: Prometheus, server: PrometheusServer) -> None:
+    reading = await read(prometheus, spec(server))
+    found = connections(reading)
+    assert found.server == "prometheus:main"
+    assert (found.max_connections, found.reserved_total, found.clients) == (200, 3, 43)
+    assert found.by_role == {"worker": 12, "web": 30, "": 1}
+    assert (found.own, found.role_limits, found.database_limit) == (0, {}, None)
+    assert isinstance(reading.health, Known)
+    assert reading.health.value.longest_transaction == timedelta(seconds=42)
+    assert reading.health.value.lock_waiters == 0, "nobody asked for them"
+
+
+async def test_lock_waiters_where_somebody_tells_them(
+    prometheus: Prometheus, server: PrometheusServer
+) -> None:
+    reading = await read(prometheus, spec(server, lockWaiters="waiters"))
+    assert isinstance(reading.health, Known)
+    assert reading.health.value.lock_waiters == 7
+
+
+async def test_peaks_are_remembered(
+    prometheus: Prometheus, server: PrometheusServer, exporter: Exporter
+) -> None:
+    told = spec(server)
+    readers = ScrapedDatabases(prometheus)
+    await readers.reader(told).read(told, WINDOW)
+    exporter.by_role["web"] = 5
+    server.wait_for('pg_stat_activity_count{usename="web"} == 5')
+    # Another policy of the same database, however else it asks.
+    other = spec(server, lockWaiters="waiters")
+    await asyncio.sleep(1)  # what is nearer in time is one sample
+    found = connections(await readers.reader(other).read(other, WINDOW))
+    assert (found.peak_by_role["web"], found.by_role["web"]) == (30, 5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "why", "says"),
+    [
+        ({"connectionsByRole": "nope"}, Why.EMPTY_RESULT, "database.prometheus.connectionsByRole"),
+        ({"connectionsByRole": "pg_stat_activity_count"}, Why.BAD_SHAPE, "sum by (usename)"),
+        ({"maxConnections": "nope"}, Why.EMPTY_RESULT, "database.prometheus.maxConnections"),
+        ({"maxConnections": "vector(0)"}, Why.NOT_A_NUMBER, "below 1"),
+        ({"reservedConnections": "vector(-1)"}, Why.NOT_A_NUMBER, "below 0"),
+    ],
+)
+async def test_no_connections_without_each_part(
+    prometheus: Prometheus,
+    server: PrometheusServer,
+    parts: dict[str, str],
+    why: Why,
+    says: str,
+) -> None:
+    reading = await read(prometheus, spec(server, **parts))
+    assert isinstance(reading.connections, Unknown)
+    assert reading.connections.why is why
+    assert says in reading.connections.message
+    assert isinstance(reading.health, Known)
+
+
+async def test_constants_are_limits_too(prometheus: Prometheus, server: PrometheusServer) -> None:
+    told = spec(server, maxConnections="100", reservedConnections="vector(5)")
+    found = connections(await read(prometheus, told))
+    assert (found.max_connections, found.reserved_total) == (100, 5)
+
+
+async def test_no_health_without_its_series(
+    prometheus: Prometheus, server: PrometheusServer
+) -> None:
+    reading = await read(prometheus, spec(server, lockWaiters="nope"))
+    assert isinstance(reading.health, Unknown)
+    connections(reading)
