@@ -15,20 +15,17 @@ from hypothesis import strategies as st
 from tests.queues.bullmq_looks import NOW, look
 
 from starforge_backlog.queues.bullmq.brake import token_of
+from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
+from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Job
 from starforge_backlog.queues.bullmq.oldest import FirstSeen, oldest_due
 from starforge_backlog.queues.bullmq.rates import (
-    EventMark,
-    History,
     Kept,
-    Sample,
-    Slice,
     View,
     arrivals,
     failed_attempts,
     outcomes,
-    parse_slice,
     throughput,
 )
 from starforge_backlog.queues.bullmq.types import Part, blocks, parse_ended, parse_sample

@@ -1,46 +1,22 @@
-"""All BullMQ queues of one Redis, each read at most once per moment, whoever asks."""
+"""All BullMQ queues of one Redis, and what each policy sees of them."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Look, WrongType, parse_look
-from starforge_backlog.queues.bullmq.oldest import FirstSeen
-from starforge_backlog.queues.bullmq.rates import EventMark, History, Sample, Slice, parse_slice
-from starforge_backlog.queues.bullmq.reading import Seen, queue_reading
+from starforge_backlog.queues.bullmq.queue import OfServer, QueueObserver, Timer
+from starforge_backlog.queues.bullmq.reading import queue_reading
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
-from starforge_backlog.queues.bullmq.types import (
-    Ended,
-    Mix,
-    Part,
-    blocks,
-    parse_ended,
-    parse_sample,
-)
-from starforge_backlog.queues.bullmq.versions import Fleet, tell
-from starforge_backlog.queues.bullmq.workers import ClientList, Clients
 from starforge_backlog.redis.connection import RedisServer
-from starforge_backlog.redis.faults import RedisFault
-from starforge_backlog.redis.scripts import load_script
-from starforge_backlog.snapshot import QueueReading, Unknown, Why, unread
+from starforge_backlog.snapshot import QueueReading, Unknown, unread
 
 # A queue that no policy asked for this long is forgotten: its policy is gone or was changed.
 FORGET_AFTER = timedelta(minutes=30)
-
-Timer = Callable[[], float]
-"""Seconds that only grow, e.g. `time.monotonic`."""
-
-_PACKAGE = "starforge_backlog.queues.bullmq"
-_DELAYED = "delayed"
 
 
 class BullmqQueues:
@@ -60,7 +36,7 @@ class BullmqQueues:
         self._timer = timer
         self._settings = settings or ObserverSettings()
         self._queues: dict[Keys, QueueObserver] = {}
-        self._shared = _OfServer(server, timer, self._settings)
+        self._shared = OfServer(server, timer, self._settings)
 
     async def read(
         self,
@@ -100,231 +76,3 @@ class BullmqQueues:
                 settings=self._settings,
             )
         return self._queues[keys]
-
-
-class _OfServer:
-    """What the queues of a server have in common."""
-
-    def __init__(self, server: RedisServer, timer: Timer, settings: ObserverSettings) -> None:
-        self.clients = ClientList(
-            server,
-            timer=timer,
-            every=settings.clients_every,
-            duty=settings.duty,
-            longest_pause=settings.longest_pause,
-        )
-        self.similar = missing.SimilarQueues(
-            server, timer=timer, most_keys=settings.similar_keys, every=settings.similar_every
-        )
-
-
-@dataclass(slots=True)
-class _Mixed:
-    """The last sample of names, and when the next is due (timer's seconds)."""
-
-    mix: Mix
-    total: int
-    until: float
-
-
-class QueueObserver:
-    """Reads one queue and remembers what rates need."""
-
-    def __init__(
-        self,
-        server: RedisServer,
-        keys: Keys,
-        shared: _OfServer,
-        *,
-        clock: Clock,
-        timer: Timer,
-        settings: ObserverSettings,
-    ) -> None:
-        self._server = server
-        self._keys = keys
-        self._shared = shared
-        self._clock = clock
-        self._timer = timer
-        self._settings = settings
-        self._chance = random.Random()  # noqa: S311 - which jobs are looked at is no secret
-        self._under_way: asyncio.Task[Seen | Unknown] | None = None
-        self._last: Seen | Unknown | None = None
-        self._taken = 0.0  # timer's seconds of the last reading
-        self._fleet = Fleet()
-        self._mark = EventMark()
-        self._mixed: _Mixed | None = None
-        self._first_seen = FirstSeen()
-        self.asked = timer()  # when somebody wanted to know, to forget queues that nobody wants
-        longest = max(settings.outcome_window, 2 * settings.longest_window)
-        self.history = History(longest=longest.total_seconds())
-
-    async def observe(self, max_age: timedelta) -> Seen | Unknown:
-        """The last reading if it is young enough, else a new one. Never raises RedisFault.
-
-        Who comes while a reading is under way gets that reading. It goes on when the one who
-        caused it gives up: others wait for it.
-        """
-        now = self._timer()
-        self.asked = now
-        if self._under_way is None or self._under_way.done():
-            if self._last is not None and now - self._taken <= max_age.total_seconds():
-                return self._last
-            self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await asyncio.shield(self._under_way)
-
-    async def _read_and_keep(self, now: float) -> Seen | Unknown:
-        try:
-            self._last = await self._read()
-        except RedisFault as fault:
-            self._last = fault.unknown(self._clock())
-        self._taken = now
-        return self._last
-
-    async def _read(self) -> Seen | Unknown:
-        """Raises RedisFault when not even the counts could be read."""
-        look = await self._look()
-        if isinstance(look, WrongType):
-            return missing.wrong_type(look, self._clock())
-        if look.bull3:
-            return missing.bull3(self._keys, look.at)
-        if not look.exists:
-            return await self._not_found(look.at)
-        if (stale := await self._stale_replica(look.at)) is not None:
-            return stale
-        self._fleet = tell(look, self._fleet)
-        seen = Seen(
-            look=look,
-            fleet=self._fleet,
-            where=self._server.where,
-            user=self._server.key.user,
-        )
-        try:
-            await self._read_more(seen)
-        except RedisFault as fault:
-            seen.fault = fault.unknown(look.at)
-        seen.undated = self._first_seen.of(look)
-        self._remember(look, seen.events)
-        return seen
-
-    async def _look(self) -> Look | WrongType:
-        settings, last = self._settings, self.history.last
-        answer = await self._server.run(
-            load_script(_PACKAGE, "look.lua"),
-            self._keys.fixed,
-            [
-                self._keys.base,
-                settings.tail,
-                settings.priorities,
-                settings.active,
-                0 if last is None else round(last.at * 1000),
-                round(settings.outcome_window.total_seconds() * 1000),
-            ],
-        )
-        return parse_look(str(answer))
-
-    async def _read_more(self, seen: Seen) -> None:
-        """What the counts do without. Raises RedisFault; what was read until then is kept."""
-        look = seen.look
-        seen.events = await self._events(look)
-        if look.completed_lately or look.failed_lately:
-            seen.ended = await self._ended(look)
-        seen.mix = await self._mix(look)
-        seen.clients = await self._shared.clients.read(self._keys)
-        seen.live = seen.clients.of(self._keys)
-
-    async def _events(self, look: Look) -> Slice | None:
-        last = self.history.last
-        if not look.events:
-            return None
-        answer = await self._server.run(
-            load_script(_PACKAGE, "events.lua"),
-            [self._keys.of("events")],
-            [self._settings.events, self._mark.newest, self._fleet.major or 5],
-        )
-        step = None if last is None else look.now / 1000 - last.at
-        found, self._mark = parse_slice(str(answer), self._mark, step)
-        return found
-
-    async def _ended(self, look: Look) -> Ended:
-        settings = self._settings
-        since = look.now - round(settings.outcome_window.total_seconds() * 1000)
-        answer = await self._server.run(
-            load_script(_PACKAGE, "ended.lua"),
-            [self._keys.of("completed"), self._keys.of("failed")],
-            [self._keys.base, since, settings.ended],
-        )
-        return parse_ended(
-            answer, now=look.now, window=settings.outcome_window, most=settings.ended
-        )
-
-    async def _mix(self, look: Look) -> Mix:
-        """All waiting jobs of a short queue, each time; a sample of a long one, now and then."""
-        settings, now, total = self._settings, self._timer(), look.waiting
-        small = total <= settings.sample
-        kept = self._mixed
-        if kept is not None and now < kept.until and not small and not kept.mix.exact:
-            return kept.mix
-        parts = [
-            Part("wait", look.wait + look.markers),
-            Part("paused", look.paused + look.markers),
-            Part("prioritized", look.prioritized),
-            Part(_DELAYED, look.due),
-        ]
-        if small:
-            where = {part.suffix: [0] for part in parts if part.length}
-            length = settings.sample + 2 * look.markers
-        else:
-            length = settings.block
-            where = blocks(parts, sample=settings.sample, block=length, chance=self._chance)
-        answers = []
-        for suffix, starts in where.items():
-            found = await self._sample(suffix, length, starts)
-            answers += [(suffix, flat) for flat in found]
-        mix = parse_sample(answers, now=look.now, exact=small, delayed=_DELAYED)
-        self._mixed = _Mixed(mix, total, now + settings.sample_every.total_seconds())
-        return mix
-
-    async def _sample(self, suffix: str, length: int, starts: list[int]) -> Sequence[list[str]]:
-        many = self._settings.blocks_at_once
-        args: list[Sequence[str | int]] = [
-            [self._keys.base, length, *starts[at : at + many]] for at in range(0, len(starts), many)
-        ]
-        script = load_script(_PACKAGE, "sample.lua")
-        return await self._server.run_all(script, [self._keys.of(suffix)], args)
-
-    async def _not_found(self, at: datetime) -> Unknown:
-        try:
-            clients = await self._shared.clients.read(self._keys)
-        except RedisFault:
-            clients = Clients()  # the sentence does without
-        similar = await self._shared.similar.near(self._keys, clients)
-        return missing.not_found(self._keys, similar, at)
-
-    async def _stale_replica(self, at: datetime) -> Unknown | None:
-        """A replica that has lost its master goes on answering, with the past (P2)."""
-        if not (await self._server.greeting([self._keys.of("id")])).replica:
-            return None
-        (role,) = await self._server.pipeline([("ROLE",)], keys=[self._keys.of("id")])
-        if isinstance(role, RedisFault) or role[0] != "slave" or role[3] == "connected":
-            return None  # not allowed to ask: taken for a replica in order, as its clients do
-        return Unknown(
-            Why.STALE,
-            f"The replica at {self._server.where} has lost its master and shows the past; point the"
-            " URL in the Secret at the master, or use redis+sentinel://.",
-            at,
-        )
-
-    def _remember(self, look: Look, events: Slice | None) -> None:
-        metrics = (look.metrics_completed, look.metrics_failed)
-        counted = any(count is not None for count in metrics)
-        self.history.add(
-            Sample(
-                at=look.now / 1000,
-                ids=look.ids,
-                live=look.live,
-                failed=look.failed,
-                failed_since=look.failed_since,
-                metrics=(metrics[0] or 0, metrics[1] or 0) if counted else None,
-                slice=events,
-            )
-        )

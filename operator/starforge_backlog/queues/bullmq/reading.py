@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from starforge_backlog.queues.bullmq import rates
 from starforge_backlog.queues.bullmq.brake import token_of
+from starforge_backlog.queues.bullmq.events import Slice
+from starforge_backlog.queues.bullmq.history import History
 from starforge_backlog.queues.bullmq.look import Job, Look
 from starforge_backlog.queues.bullmq.oldest import oldest_due
-from starforge_backlog.queues.bullmq.rates import History, Kept, Slice, View
+from starforge_backlog.queues.bullmq.rates import Kept, View
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import Ended, Mix
 from starforge_backlog.queues.bullmq.versions import Fleet
