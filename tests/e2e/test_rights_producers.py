@@ -1,0 +1,292 @@
+"""ConfigMaps, workloads and a webhook through the whole operator, under the chart's own rights.
+
+A cluster of its own: the rights that are granted here would be too many in `test_rights.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import pytest
+import yaml
+from tests.e2e.api import APPS, CORE, Api, Json
+from tests.e2e.place import CHART, NAMESPACE, RELEASE, Place, installed
+from tests.e2e.test_pauses import recover, trip
+from tests.e2e.world import World
+from tests.producers.test_webhook_races import receiver
+from tests.producers.webhook_api import SECRET
+
+from local.paths import new_run_dir
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+BATCH: Final = "/apis/batch/v1"
+KINDS: Final = ("configMaps", "deployments", "statefulSets", "cronJobs")
+RIGHTS: Final = {"rbac": {"producers": {kind: {"pause": True} for kind in KINDS}}}
+GRANTED: Final = {
+    ("", "configmaps"),
+    ("apps", "deployments"),
+    ("apps", "statefulsets"),
+    ("batch", "cronjobs"),
+}
+BREAKER: Final[Json] = {
+    "name": "storm",
+    "trip": [{"waiting": 50, "for": "1s"}],
+    "recover": {"below": 50, "for": "1s", "probeFor": "4s"},
+}
+
+
+@dataclass(frozen=True)
+class Feeders:
+    """Everything that feeds the queue, in one namespace, and an API outside of it."""
+
+    api: Api
+    namespace: str
+    url: str
+
+    def make(self) -> None:
+        labels = {"app": "feeder"}
+        pod = {"containers": [{"name": "c", "image": "none"}]}
+        template = {
+            "metadata": {
+                "labels": labels,
+                "annotations": {"local.starforge.dev/process": "none"},
+            },
+            "spec": pod,
+        }
+        scaled = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+        once = {"spec": {"template": {"spec": {**pod, "restartPolicy": "Never"}}}}
+        suspended = {"schedule": "0 0 1 1 *", "jobTemplate": once}
+        for path, body in (
+            (f"{CORE}/%s/configmaps", {"data": {"ingest_paused": "no", "other": "x"}}),
+            (f"{APPS}/%s/deployments", {"spec": scaled}),
+            (f"{APPS}/%s/statefulsets", {"spec": {**scaled, "serviceName": "feeder"}}),
+            (f"{BATCH}/%s/cronjobs", {"spec": suspended}),
+        ):
+            where = path % f"namespaces/{self.namespace}"
+            self.api.create(where, {"metadata": {"name": "feeder"}, **body})
+
+    @property
+    def producers(self) -> list[Json]:
+        reference = {"secretKeyRef": {"name": "partner", "key": "signing-key"}}
+        return [
+            {"name": "config-map", "configMap": {"name": "feeder"}},
+            {"name": "deployment", "workload": {"name": "feeder"}},
+            {"name": "stateful-set", "workload": {"kind": "StatefulSet", "name": "feeder"}},
+            {"name": "cron-job", "workload": {"kind": "CronJob", "name": "feeder"}},
+            {"name": "webhook", "webhook": {"url": self.url, "secret": reference}},
+        ]
+
+    def look(self, group: str, plural: str) -> Json:
+        return self.api.get(f"{group}/namespaces/{self.namespace}/{plural}/feeder")
+
+    def state(self) -> tuple[Any, ...]:
+        """Of the four objects."""
+        return (
+            self.look(CORE, "configmaps")["data"],
+            self.look(APPS, "deployments")["spec"]["replicas"],
+            self.look(APPS, "statefulsets")["spec"]["replicas"],
+            self.look(BATCH, "cronjobs")["spec"]["suspend"],
+        )
+
+
+RUNNING: Final = ({"ingest_paused": "no", "other": "x"}, 2, 2, False)
+STOPPED: Final = ({"ingest_paused": "true", "other": "x"}, 0, 0, True)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    """A cluster whose operator has no right to pause any of them yet."""
+    with installed(new_run_dir("e2e-producers")) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The receiver of the page."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", receiver()],
+        env={**os.environ, "SIGNING_KEY": SECRET, "PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert program.stdout is not None
+    port = program.stdout.readline().strip()
+    yield f"http://127.0.0.1:{port}/ingest"
+    program.kill()
+    program.wait()
+    program.stdout.close()
+
+
+@pytest.fixture
+def world(place: Place) -> Iterator[World]:
+    with contextlib.closing(World.create(place, place.cluster.postgres)) as world:
+        world.write_secret({"signing-key": SECRET}, "partner")
+        world.deploy()
+        yield world
+        assert world.tracebacks() == []
+
+
+@pytest.fixture
+def feeders(world: World, url: str) -> Feeders:
+    found = Feeders(world.api, world.namespace, url)
+    found.make()
+    return found
+
+
+def guard(world: World, feeders: Feeders) -> None:
+    """A policy that pauses them all."""
+    names = [producer["name"] for producer in feeders.producers]
+    world.apply(
+        target={"name": "etl-worker", "maxReplicas": 1},
+        producers=feeders.producers,
+        breakers=[{**BREAKER, "pause": names}],
+    )
+
+
+def grant(place: Place) -> None:
+    place.cluster.helm(
+        *("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", "-f", "-"),
+        stdin=yaml.safe_dump(RIGHTS),
+    )
+
+
+def entries(world: World) -> dict[str, Json]:
+    return {entry["producer"]: entry for entry in world.status().get("paused", ())}
+
+
+def all_are(world: World, state: str) -> bool:
+    found = entries(world)
+    return len(found) == 5 and {entry["state"] for entry in found.values()} == {state}
+
+
+def test_off_until_it_is_granted_then_paused_and_released_to_the_letter(
+    place: Place, world: World, feeders: Feeders
+) -> None:
+    guard(world, feeders)
+    trip(world)
+
+    def told() -> bool:
+        words = " ".join(entry.get("message", "") for entry in entries(world).values())
+        return all(f"rbac.producers.{kind}.pause=true" in words for kind in KINDS)
+
+    world.until(told, "each missing value is named")
+    assert feeders.state() == RUNNING
+    # The webhook needs no right of the cluster: what fails keeps nothing else from being paused.
+    world.until(lambda: entries(world)["webhook"]["state"] == "Held", "the webhook's pause")
+
+    grant(place)
+    mark = place.audit.mark()
+    world.until(lambda: all_are(world, "Held"), "all are paused")
+    assert feeders.state() == STOPPED
+    world.until_passes(2)
+    assert all_are(world, "Held"), "pods that end are no write of a person"
+
+    recover(world)
+    assert feeders.state() == RUNNING
+    assert world.status()["paused"] == []
+    for group, plural in ((CORE, "configmaps"), (APPS, "deployments"), (BATCH, "cronjobs")):
+        annotations = feeders.look(group, plural)["metadata"].get("annotations", {})
+        assert not [name for name in annotations if name.startswith("backlog.starforge.dev/")]
+
+    requests = place.audit.since(mark, namespace=world.namespace)
+    assert [r for r in requests if r.code in {401, 403}] == []
+    patched = {(r.group, r.resource) for r in requests if r.verb == "patch"}
+    assert patched >= GRANTED, "granted, and used"
+    producers = {r.resource for r in requests if r.name == "feeder"}
+    assert producers == {resource for _, resource in GRANTED}, "and no other way is taken"
+
+
+def test_people_and_gitops_are_respected_and_named(
+    place: Place, world: World, feeders: Feeders
+) -> None:
+    grant(place)
+    guard(world, feeders)
+    # Stopped by a person before the storm.
+    jobs = f"{BATCH}/namespaces/{world.namespace}/cronjobs/feeder"
+    world.api.send(
+        "PATCH",
+        jobs,
+        {"spec": {"suspend": True}},
+        content="application/merge-patch+json",
+        query={"fieldManager": "alice"},
+    )
+    world.until_ready()
+    trip(world)
+    world.until(
+        lambda: (
+            [entries(world)[name]["state"] for name in ("config-map", "deployment", "cron-job")]
+            == ["Held", "Held", "Foreign"]
+        ),
+        "the others are paused",
+    )
+    assert "alice" in entries(world)["cron-job"]["message"]
+
+    # GitOps takes one pause back, a person another.
+    world.api.send(
+        "PATCH",
+        f"{CORE}/namespaces/{world.namespace}/configmaps/feeder",
+        {"apiVersion": "v1", "kind": "ConfigMap", "data": RUNNING[0]},
+        content="application/apply-patch+yaml",
+        query={"fieldManager": "argocd-controller", "force": "true"},
+    )
+    world.scale(5, "feeder")
+    world.until(
+        lambda: (
+            [entries(world)[name]["state"] for name in ("config-map", "deployment")]
+            == ["Overridden", "Overridden"]
+        ),
+        "both are respected",
+    )
+    assert "argocd-controller" in entries(world)["config-map"]["message"]
+    world.until_passes(2)
+    assert feeders.state() == (RUNNING[0], 5, 0, True)
+    world.delete()
+    world.until_gone()
+    assert feeders.state() == (RUNNING[0], 5, 2, True), "ours is released, theirs is not"
+
+
+def test_killed_again_and_again(place: Place, world: World, feeders: Feeders) -> None:
+    """At random points of pausing and releasing; the end of each round is all or nothing (P6)."""
+    grant(place)
+    guard(world, feeders)
+    world.until_ready()
+    chance = Random(11)
+    for _ in range(4):
+        trip(world)
+        time.sleep(chance.uniform(0, 1.5))
+        place.kill()
+        world.until(lambda: all_are(world, "Held"), "all are paused", within=90)
+        assert feeders.state() == STOPPED
+        world.store.clear()
+        time.sleep(chance.uniform(0, 6))
+        place.kill()
+        world.until(lambda: world.breaker() == "Closed", "the breaker closes", within=90)
+        world.until(lambda: feeders.state() == RUNNING, "all are released", within=90)
+        world.until(lambda: not entries(world), "nothing is held", within=30)
+
+
+def test_a_policy_that_is_deleted_or_only_looks_on_releases_all(
+    place: Place, world: World, feeders: Feeders
+) -> None:
+    grant(place)
+    guard(world, feeders)
+    world.until_ready()
+    trip(world)
+    world.until(lambda: all_are(world, "Held"), "all are paused")
+    world.apply(mode="Observe")
+    world.until(lambda: feeders.state() == RUNNING, "released on the switch")
+    world.apply(mode="Enforce")
+    world.until(lambda: all_are(world, "Held"), "all are paused again")
+    world.delete()
+    world.until_gone()
+    assert feeders.state() == RUNNING
