@@ -62,6 +62,14 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         Why.SECRET_MALFORMED,
         "the console refuses a parameter of the URL (options, for example); remove it",
     ),
+    (
+        re.compile("timeout expired"),
+        Why.UNREACHABLE,
+        (
+            "no login in time; check that the pooler runs, and that role {user} is in its auth_file"
+            " and stats_users: one that only auth_query knows is never answered"
+        ),
+    ),
 )
 # PostgreSQL's answer to SHOW POOLS, and an old PgBouncer's to what it does not know.
 _NOT_A_CONSOLE = frozenset({"42704", "42601", "08P01"})
