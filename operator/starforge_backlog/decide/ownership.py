@@ -115,8 +115,9 @@ def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
 
 
 def _we_scaled_to_zero(at: Situation) -> bool:
-    """As the object says; where its kind does not say who wrote, as we remember. A person who
-    scales a sleeping target to 0 once more changes nothing, and is not noticed."""
+    """As the object says; where it does not say who wrote, as we remember (the API server, 1.37,
+    leaves a 0 that came through the scale subresource out of its record). A person who scales a
+    sleeping target to 0 once more changes nothing, and is not noticed."""
     writer = at.workload.writer
     if writer is not None:
         return writer.manager == FIELD_MANAGER

@@ -1,0 +1,63 @@
+"""Autoscalers as people make them, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster.keda import SCALED_OBJECTS, autoscaler, scaled_object
+from tests.e2e.place import Place
+from tests.e2e.world import TARGET, World
+
+Json = dict[str, Any]
+
+HPA: Final = "hpa"
+SCALED_OBJECT: Final = "so"
+GUARDED: Final[Json] = {"name": TARGET, "guard": {"horizontalPodAutoscaler": HPA}}
+GUARDED_BY_KEDA: Final[Json] = {"name": TARGET, "guard": {"scaledObject": SCALED_OBJECT}}
+HPAS: Final = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers"
+SCALED_OBJECTS_OF: Final = "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects"
+# The operator sees a new autoscaler after 10 s, and a CRD that was installed after a minute.
+SEEN_WITHIN: Final = 90.0
+
+
+def install_keda(place: Place) -> None:
+    """Its CRD, as a cluster with KEDA has it. KEDA itself does not run here."""
+    file = Path(place.run_dir) / "scaledobjects.json"
+    file.write_text(json.dumps(SCALED_OBJECTS), "utf-8")
+    place.cluster.apply_crds(file)
+
+
+def make_hpa(world: World, *, minimum: int | None = None, maximum: int = 20) -> None:
+    world.api.create(
+        HPAS.format(world.namespace), autoscaler(HPA, minimum=minimum, maximum=maximum)
+    )
+
+
+def make_scaled_object(world: World) -> None:
+    """One that names no bounds: KEDA takes 0 and 100."""
+    world.api.create(SCALED_OBJECTS_OF.format(world.namespace), scaled_object())
+
+
+def hpa(world: World) -> Json:
+    return world.api.get(f"{HPAS.format(world.namespace)}/{HPA}")
+
+
+def the_scaled_object(world: World) -> Json:
+    return world.api.get(f"{SCALED_OBJECTS_OF.format(world.namespace)}/{SCALED_OBJECT}")
+
+
+def write_hpa(world: World, **spec: int) -> None:
+    """As a pipeline does."""
+    world.api.patch(f"{HPAS.format(world.namespace)}/{HPA}", {"spec": spec})
+
+
+def delete_hpa(world: World) -> None:
+    world.api.delete(f"{HPAS.format(world.namespace)}/{HPA}")
+
+
+def marks(found: Json) -> Json:
+    """What the operator put on the object."""
+    notes: Json = found["metadata"].get("annotations") or {}
+    return {key: value for key, value in notes.items() if "starforge" in key}

@@ -1,0 +1,96 @@
+"""A target that has an autoscaler: named, and nothing written (P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from tests.e2e.autoscaling import (
+    HPA,
+    SCALED_OBJECT,
+    SCALED_OBJECTS_OF,
+    SEEN_WITHIN,
+    delete_hpa,
+    install_keda,
+    make_hpa,
+    make_scaled_object,
+    write_hpa,
+)
+from tests.e2e.place import Place
+from tests.e2e.test_pauses import recover, trip
+from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.world import TRIPS, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def left_to_the_horizontal_pod_autoscaler(world: World) -> None:
+    """From the first pass on, although work waits; the real controller scales, and nobody fights.
+    Once it is deleted the replicas are ours."""
+    world.deploy()
+    make_hpa(world)
+    world.store.enqueue(TRIPS)
+    world.apply()
+    found = world.until_condition("Scaling", "ReplicaConflict")
+    assert f"HorizontalPodAutoscaler {HPA} scales it between 1 and 20" in found["message"]
+    assert "Delete it, or name it in spec.target.guard" in found["message"]
+    assert world.condition("Ready")["status"] == "True", "it is a choice and no fault"
+
+    write_hpa(world, minReplicas=3)
+    world.until(lambda: world.replicas() == 3, "the controller's own step", within=60)
+    world.until_passes(3)
+    assert world.scale_writes() == []
+    assert world.condition("Scaling")["reason"] == "ReplicaConflict"
+
+    delete_hpa(world)
+    world.until(world.scale_writes, "a step of ours")
+    assert world.scale_writes()[0].replicas == 4, "from where it left them"
+
+
+def left_to_a_scaled_object(world: World) -> None:
+    """Until it is paused: then nobody else scales."""
+    world.deploy()
+    make_scaled_object(world)
+    world.store.enqueue(TRIPS)
+    # Where the CRD was installed a moment ago, the operator may not have looked for it yet.
+    world.apply(mode="Observe")
+    world.until_condition("Scaling", "ReplicaConflict", within=SEEN_WITHIN)
+    world.apply(mode="Enforce")
+    world.until_passes(3)
+    assert f"ScaledObject {SCALED_OBJECT}" in world.condition("Scaling")["message"]
+    assert world.scale_writes() == []
+    path = f"{SCALED_OBJECTS_OF.format(world.namespace)}/{SCALED_OBJECT}"
+    world.api.patch(path, {"metadata": {"annotations": {"autoscaling.keda.sh/paused": "true"}}})
+    world.until(world.scale_writes, "a step of ours")
+    world.until(lambda: "is paused" in world.condition("Scaling")["message"], "a word of it")
+
+
+def breakers_go_on(world: World) -> None:
+    world.deploy()
+    make_hpa(world)
+    world.apply_breaker()
+    world.until_condition("Scaling", "ReplicaConflict")
+    trip(world)
+    world.until(lambda: world.pause()["state"] == "Held", "a pause of ours")
+    recover(world)
+    assert world.scale_writes() == []
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    left_to_the_horizontal_pod_autoscaler,
+    left_to_a_scaled_object,
+    breakers_go_on,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    install_keda(place)
+    with told(place, STORIES) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_autoscalers(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()

@@ -1,0 +1,112 @@
+"""Two policies with one target: the older acts, the younger says whom it waits for (P1, P3, P9)."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from tests.e2e.autoscaling import GUARDED, make_hpa
+from tests.e2e.place import Place
+from tests.e2e.world import BREAKERS, INTERVAL, PRODUCERS, SPEC, TARGET, TRIPS, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def a_second_later() -> None:
+    """Creation times are whole seconds; of the same one the uid would decide."""
+    time.sleep(1.1)
+
+
+def two(world: World, least: int = 1) -> None:
+    """The younger one's breaker opens with the first waiting job, if it has one to open."""
+    world.deploy(env={"PG_POOL_MAX": "2"})
+    world.apply("old", target={"name": TARGET, "minReplicas": least})
+    world.until_ready("old")
+    a_second_later()
+    breaker = {**BREAKERS[0], "trip": [{"waiting": 1, "for": "1s"}]}
+    world.apply("young", producers=PRODUCERS, breakers=[breaker])
+    found = world.until_condition("Ready", "TargetTaken", name="young")
+    assert f"belongs to the older policy {world.namespace}/old" in found["message"]
+    assert "delete one of the two, or correct spec.target" in found["message"]
+
+
+def test_the_older_acts_alone_also_after_a_restart(place: Place, world: World) -> None:
+    two(world, least=8)
+    world.store.enqueue(1)
+    before = len(world.scale_writes())
+    place.kill()
+    world.until(lambda: world.replicas() == 8, "its minimum")
+    assert len(world.scale_writes()) > before, "steps after the restart"
+    writes = world.scale_writes()
+    replicas = [1, *(write.replicas or 0 for write in writes)]
+    assert max(b - a for a, b in pairwise(replicas)) == 1, "one policy's steps"
+    times = [datetime.fromisoformat(write.at) for write in writes]
+    for before, after in pairwise(times):
+        assert after - before >= timedelta(seconds=2), "each observed (P3)"
+    assert not world.store.paused, "the younger one's breaker is nobody's"
+    assert world.status("young").get("breakers", []) == []
+    assert world.condition("Scaling", "young")["reason"] == "TargetTaken"
+    assert "TO DO" in world.status("young")["summary"]
+
+
+def test_its_pods_count_once(world: World) -> None:
+    two(world)
+    world.deploy("another")
+    world.apply("third", target={"name": "another"})
+    world.until_ready("third")
+    world.until(
+        lambda: world.status("third")["budget"]["otherPolicies"] == 2 * (1 + 1),
+        "two connections for the pod and two for its surge",
+    )
+    world.until_passes(2, "third")
+    assert world.status("third")["budget"]["otherPolicies"] == 4
+
+
+def test_deleted_the_younger_takes_over_within_an_interval(world: World) -> None:
+    two(world)
+    world.delete("old")
+    world.until_gone("old")
+    gone = datetime.now(UTC)
+    world.until_ready("young")
+    assert datetime.now(UTC) - gone <= timedelta(seconds=INTERVAL + 1.5)
+    world.store.enqueue(TRIPS)
+    world.until(world.scale_writes, "its step")
+
+
+def test_one_guarded_autoscaler_has_one_policy(world: World) -> None:
+    world.deploy()
+    world.deploy("another")
+    make_hpa(world)
+    world.apply("old", target=GUARDED)
+    world.until_ready("old")
+    a_second_later()
+    world.apply("young", target={**GUARDED, "name": "another"})
+    found = world.until_condition("Ready", "TargetTaken", name="young")
+    assert "HorizontalPodAutoscaler hpa belongs to the older policy" in found["message"]
+    # Corrected, it has its own target and needs nothing of the other's.
+    world.apply("young", target={"name": "another", "guard": None})
+    world.until_ready("young")
+    assert world.status("young")["observedGeneration"] == 2
+
+
+def test_what_it_had_paused_is_released_when_an_older_one_shows(world: World) -> None:
+    """It cannot be refused after the fact in a cluster's order of creation; but a guard that is
+    edited can bring the older one onto what the younger has."""
+    world.deploy()
+    world.deploy("another")
+    make_hpa(world)
+    world.apply("old", target={"name": "another"})
+    world.until_ready("old")
+    a_second_later()
+    world.apply_breaker("young", target=GUARDED, scaling=SPEC["scaling"])
+    world.until_ready("young")
+    world.store.enqueue(TRIPS)
+    world.until(lambda: world.pause("young")["state"] == "Held", "its pause")
+    world.apply("old", target={"name": "another", "guard": {"horizontalPodAutoscaler": "hpa"}})
+    world.until_condition("Ready", "TargetTaken", name="young")
+    world.until(lambda: not world.store.paused, "its release")
+    assert world.status("young")["paused"] == []
+    world.until_condition("Ready", "GuardMismatch", name="old")
+    assert world.target(TARGET)["spec"]["replicas"] == 1
