@@ -42,6 +42,41 @@ WIDGET = Asked("get", "widgets/scale", "example.com", "starforge", "w")
             Why.NO_PERMISSION,
             "add widgets.example.com to the chart value rbac.extraScaleTargets",
         ),
+        (
+            Asked("patch", "configmaps", "", "starforge", "api"),
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "rbac.producers.configMaps.pause=true (where it lists names, add this one to rbac.prod",
+        ),
+        (
+            Asked("patch", "deployments", "apps", "starforge", "crawler"),
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "rbac.producers.deployments.pause=true",
+        ),
+        (
+            Asked("get", "cronjobs", "batch", "starforge", "import"),
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "rbac.producers.cronJobs.pause=true",
+        ),
+        (
+            Asked("list", "scaledobjects", "keda.sh", "starforge"),
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "rbac.autoscalers.scaledObjects.detect=true",
+        ),
+        (
+            Asked("patch", "horizontalpodautoscalers", "autoscaling", "starforge", "etl"),
+            403,
+            FaultKind.FORBIDDEN,
+            Why.NO_PERMISSION,
+            "rbac.autoscalers.horizontalPodAutoscalers.guard=true",
+        ),
         (PODS, 401, FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, "token is mounted"),
         (SCALE, 404, FaultKind.NOT_FOUND, Why.ERROR, 'deployments/scale.apps "etl-worker"'),
         (SCALE, 409, FaultKind.CONFLICT, Why.ERROR, "changed by somebody else"),
@@ -56,6 +91,13 @@ def test_answers(asked: Asked, status: int, kind: FaultKind, why: Why, says: str
     fault = fault_from_status(asked, status, b'{"kind": "Status", "message": "said this"}')
     assert (fault.kind, fault.why) == (kind, why)
     assert says in fault.message
+
+
+def test_what_an_admission_webhook_refuses_is_no_lack_of_a_right() -> None:
+    said = b'{"message": "admission webhook \\"guard.example\\" denied the request: frozen"}'
+    fault = fault_from_status(SCALE, 403, said)
+    assert "denied the request: frozen" in fault.message
+    assert "rbac." not in fault.message
 
 
 def test_values_that_messages_name_are_in_the_chart() -> None:
