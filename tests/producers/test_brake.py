@@ -491,3 +491,25 @@ async def test_a_server_that_comes_back(brake: Brake, bull: Bull, tmp_path: Any)
         assert left.outcome is ResumeOutcome.RESUMED
     finally:
         server.close()
+
+
+async def test_a_cluster(brake: Brake, tmp_path: Any) -> None:
+    """With a hash tag all keys of a queue are in one slot; without one nothing is paused."""
+    server = RealRedis.start(tmp_path, name="cluster", cluster=True)
+    try:
+        with server.client(0) as client:
+            client.hset("bull:{etl}:meta", mapping={"concurrency": "7"})
+            client.rpush("bull:{etl}:active", "1")
+            client.hset("bull:{etl}:1", mapping={"name": "job", "ats": "1"})
+            producer = brake("{etl}", url=server.url(0))
+            held = await paused(producer)
+            assert (held.outcome, held.previous) == (PauseOutcome.PAUSED, '"7"')
+            assert (await seen(producer)).token == "ns/etl/1"
+            assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
+            assert client.hkeys("bull:{etl}:meta") in ([b"concurrency"], ["concurrency"])
+            assert client.hget("bull:{etl}:meta", "concurrency") in (b"7", "7")
+        got = await brake("etl", url=server.url(0)).read()
+        assert isinstance(got, Unknown)
+        assert got.why is Why.HASH_TAG_MISSING
+    finally:
+        server.close()

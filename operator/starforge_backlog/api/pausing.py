@@ -62,8 +62,9 @@ class BackfillJobs(Model):
 class JobTypes(Model):
     """Job types of the table that are held back, so that only the others are worked on.
 
-    Waiting rows get a due time far in the future, and it back on release; rows that arrive
-    meanwhile as well. Refused where the table has no due time.
+    Waiting rows get a due time far in the future, and on release the one they had; rows that
+    arrive meanwhile as well. Rows without a due time (NULL), and those that are due since or in
+    more than a year, are left alone. Refused where the table has no due time.
     """
 
     table: TableName = "queue_jobs"
