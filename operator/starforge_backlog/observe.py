@@ -187,7 +187,10 @@ async def _producer(
         found = await rooms.producers.find(producer, access, holder)
         return found if isinstance(found, Unknown) else await found.read()
 
-    return await access.deadline.keep(read(), access.late)
+    reading = await access.deadline.keep(read(), access.late)
+    if producer.queue is not None:
+        access.blame(producer.queue.url, reading)
+    return reading
 
 
 def _with_role(
