@@ -309,13 +309,39 @@ async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
     [
         ("http://127.0.0.1:1/x", Why.UNREACHABLE),
         ("http://nowhere.invalid/x", Why.HOST_UNKNOWN),
+        ("http://nöwhere.invalid/x", Why.HOST_UNKNOWN),
+        # Whatever else the API server lets through is told, and stops nobody's pass.
+        ("http://127.0.0.1:99999/x", Why.BAD_SHAPE),
+        ("http://127.0.0.1:port/x", Why.BAD_SHAPE),
+        ("http://[::1/x", Why.BAD_SHAPE),
+        ("http://a..b/x", Why.BAD_SHAPE),
+        ("http://\\host/x", Why.BAD_SHAPE),
+        (f"http://{'h' * 300}/x", Why.BAD_SHAPE),
     ],
 )
 async def test_nobody_there(caller: HttpCaller, url: str, why: Why) -> None:
-    got = await producer_of(caller, url, seconds=4).read()
+    producer = producer_of(caller, url, seconds=4)
+    for got in (await producer.read(), await producer.pause(owner=OWNER, token=TOKEN, at=AT)):
+        assert isinstance(got, Unknown)
+        assert got.why is why, got.message
+        assert len(got.message) < 600
+
+
+async def test_a_path_is_signed_as_it_goes_over_the_wire(caller: HttpCaller, api: FakeApi) -> None:
+    await producer_of(caller, api.url.replace("/ingest", "/ä/%20x")).read()
+    ((_, headers, _),) = api.got
+    assert genuine(headers, b"/%C3%A4/%20x")
+    assert api.paths == {"/ä/ x"}
+
+
+async def test_a_login_with_a_line_break_is_told_and_not_shown(
+    caller: HttpCaller, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.producers.webhook_api.BEARER", "planted\r\nX-Evil: 1")
+    got = await producer_of(caller, api.url).read()
     assert isinstance(got, Unknown)
-    assert got.why is why
-    assert url.split("/")[2] in got.message
+    assert (got.why, "planted" in got.message) == (Why.BAD_SHAPE, False)
+    assert api.got == []
 
 
 def context(tmp_path: Path, *hosts: str) -> tuple[ssl.SSLContext, str]:

@@ -12,7 +12,7 @@ from yarl import URL
 
 from starforge_backlog import __version__
 from starforge_backlog.api import FIELD_MANAGER
-from starforge_backlog.http.faults import HttpFault, fault_of
+from starforge_backlog.http.faults import HttpFault, fault_of, quoted
 from starforge_backlog.snapshot import Why
 
 # Calls in flight at once: a handful of APIs, each asked once per interval.
@@ -64,12 +64,12 @@ class HttpCaller:
 
     async def send(self, call: Call) -> Answer:
         """The answer. Raises HttpFault when there is none."""
-        host = host_of(call.url)
+        address, host = address_of(call.url), host_of(call.url)
         context = self._context(call.trust.ca)
         try:
             async with self._open().request(
                 call.method,
-                URL(call.url, encoded=True),
+                address,
                 headers={**call.headers, "Accept-Encoding": "identity"},
                 data=call.body or None,
                 timeout=aiohttp.ClientTimeout(
@@ -83,6 +83,10 @@ class HttpCaller:
                 return Answer(response.status, body, response.headers.get("Location", ""))
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
             raise fault_of(host, error, call.seconds) from error
+        except ValueError as error:
+            # A host that is no name; or a login of several lines, which is never quoted.
+            message = f"no call can be made to {host}; correct the url, or a Secret's line breaks"
+            raise HttpFault(Why.BAD_SHAPE, message) from error
 
     async def close(self) -> None:
         """Close the connections. A later call opens them anew."""
@@ -116,9 +120,21 @@ class HttpCaller:
         return context
 
 
+def address_of(url: str) -> URL:
+    """The address as it goes over the wire. Raises HttpFault."""
+    try:
+        return URL(url)
+    except ValueError as error:
+        message = f"{quoted(url)} is no address ({quoted(str(error))}); correct the url"
+        raise HttpFault(Why.BAD_SHAPE, message) from error
+
+
 def host_of(url: str) -> str:
     """Host and port, for messages."""
-    return URL(url, encoded=True).authority
+    try:
+        return quoted(URL(url).raw_authority)
+    except ValueError:
+        return quoted(url)
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

@@ -35,7 +35,9 @@ CONFLICT_WAIT_SECONDS = 0.02
 
 
 class Field(Protocol):
-    """What a kind of field says of itself."""
+    """What a kind of field says of itself. It is kept by its place, so equal ones are the same."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def place(self) -> Place:

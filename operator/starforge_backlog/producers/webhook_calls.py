@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starforge_backlog.clock import Clock
-from starforge_backlog.http.caller import Call, HttpCaller, Trust, host_of
+from starforge_backlog.http.caller import Call, HttpCaller, Trust, address_of, host_of
 from starforge_backlog.http.faults import HttpFault
 from starforge_backlog.producers.webhook_wire import (
     InForce,
     Wrong,
     headers_of,
-    path_of,
     signature,
     understood,
 )
@@ -77,17 +76,22 @@ class WebhookCalls:
     ) -> InForce | Wrong:
         """One signed call."""
         endpoint = self._endpoint
-        signed = body or path_of(endpoint.url).encode()
-        sign = signature(endpoint.secret, signed, self.clock()) if endpoint.secret else None
-        headers: Mapping[str, str] = headers_of(signed=sign, bearer=endpoint.bearer, key=key)
         limit = min(seconds, endpoint.seconds)
         try:
+            headers = self._headers(body, key)
             answer = await self._caller.send(
                 Call(method, endpoint.url, limit, endpoint.trust, headers, body)
             )
         except HttpFault as fault:
             return Wrong(fault.why, fault.message, passing=fault.why in _TRANSIENT)
         return understood(answer)
+
+    def _headers(self, body: bytes, key: str | None) -> Mapping[str, str]:
+        endpoint = self._endpoint
+        # A GET has no body; then the path is signed, as it goes over the wire.
+        signed = body or address_of(endpoint.url).raw_path.encode()
+        sign = signature(endpoint.secret, signed, self.clock()) if endpoint.secret else None
+        return headers_of(signed=sign, bearer=endpoint.bearer, key=key)
 
     @property
     def attempts(self) -> int:

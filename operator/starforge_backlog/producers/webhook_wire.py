@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starforge_backlog.http.caller import Answer
 from starforge_backlog.http.faults import quoted
@@ -51,11 +50,6 @@ def signature(secret: str, signed: bytes, at: datetime) -> str:
     seconds = int(at.timestamp())
     digest = hmac.new(secret.encode(), f"{seconds}.".encode() + signed, hashlib.sha256)
     return f"t={seconds},v1={digest.hexdigest()}"
-
-
-def path_of(url: str) -> str:
-    """What is signed of a GET."""
-    return urlsplit(url).path or "/"
 
 
 def body_of(
