@@ -35,6 +35,15 @@ RESTART_BACKOFF: Final = 0.02
 # Seconds for a process to come (back) on a busy machine; it takes two on an idle one.
 STARTS_WITHIN: Final = 60.0
 
+# Of the chart: rights that are off until somebody needs them, and tests do.
+GUARD: Final = {"guard": True}
+AUTOSCALERS: Final = {"horizontalPodAutoscalers": GUARD, "scaledObjects": GUARD}
+VALUES: Final = {
+    "logFormat": "json",
+    "logLevel": "info",
+    "rbac": {"autoscalers": AUTOSCALERS},
+}
+
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -152,7 +161,7 @@ def installed(run_dir: Path) -> Iterator[Place]:
         with contextlib.closing(Api.admin(cluster.control_plane)) as api:
             cluster.helm(
                 *("install", RELEASE, CHART, "-n", NAMESPACE, "--create-namespace", "-f", "-"),
-                stdin=yaml.safe_dump({"logFormat": "json", "logLevel": "info"}),
+                stdin=yaml.safe_dump(VALUES),
             )
             place = Place(cluster, api, log, run_dir)
             place.back(after=-1)

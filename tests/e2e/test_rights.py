@@ -6,6 +6,18 @@ from typing import Final
 
 import pytest
 from tests.e2e.api import APPS, CORE
+from tests.e2e.autoscaling import (
+    HPA,
+    HPAS,
+    SCALED_OBJECT,
+    SCALED_OBJECTS_OF,
+    hpa,
+    install_keda,
+    make_hpa,
+    make_scaled_object,
+    marks,
+    the_scaled_object,
+)
 from tests.e2e.place import RELEASE, Place
 from tests.e2e.test_pauses import recover, trip
 from tests.e2e.world import SECRET, TRIPS, World
@@ -88,9 +100,29 @@ def stateful(world: World) -> None:
     )
 
 
+def guarded(world: World) -> None:
+    """Autoscalers of both kinds whose maximum is lowered."""
+    make_hpa(world)
+    make_scaled_object(world)
+    guards = {"one": {"horizontalPodAutoscaler": HPA}, "two": {"scaledObject": SCALED_OBJECT}}
+    for name, guard in guards.items():
+        ref = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        kind = next(iter(guard))
+        path = HPAS if kind == "horizontalPodAutoscaler" else SCALED_OBJECTS_OF
+        world.deploy(name, env={"PG_POOL_MAX": "10"})
+        world.api.patch(
+            f"{path.format(world.namespace)}/{guard[kind]}", {"spec": {"scaleTargetRef": ref}}
+        )
+        world.apply(name, target={"name": name, "guard": guard, "maxReplicas": 5})
+    world.until(lambda: marks(hpa(world)), "a lower maximum")
+    world.until(lambda: marks(the_scaled_object(world)), "a lower maximum")
+
+
 def test_each_right_is_used_and_none_is_missing(place: Place, world: World) -> None:
     with_pool_size_from_a_config_map(world)
     stateful(world)
+    install_keda(place)
+    guarded(world)
     world.apply_breaker()
     world.until_ready()
     trip(world)

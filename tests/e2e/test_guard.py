@@ -1,0 +1,307 @@
+"""Guardrail mode with the real HorizontalPodAutoscaler controller (P1, P2, P4, P6, P9).
+
+The controller has no metrics here: it keeps its bounds, down to its maximum and up to its minimum,
+and nothing else. How an autoscaler follows a load is not its bounds' business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Final
+
+import pytest
+from tests.e2e.autoscaling import (
+    GUARDED,
+    GUARDED_BY_KEDA,
+    HPA,
+    delete_hpa,
+    hpa,
+    install_keda,
+    make_hpa,
+    make_scaled_object,
+    marks,
+    the_scaled_object,
+    write_hpa,
+)
+from tests.e2e.place import Place
+from tests.e2e.test_pauses import recover, trip
+from tests.e2e.together import Ends, Story, own_server, title, told
+from tests.e2e.world import SPEC, TARGET, TRIPS, World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+CONNECTIONS: Final = 100
+POOL: Final = {"PG_POOL_MAX": "10"}
+OWNERS: Final = 20
+# The controller looks every 15 s.
+CONTROLLER_WITHIN: Final = 60.0
+SEED: Final = 4_711
+KILLS: Final = 8
+
+
+def database(headroom: int) -> dict[str, object]:
+    return {**SPEC["database"], "headroom": headroom, "pressure": {"utilizationPercent": 100}}
+
+
+def maximum(world: World) -> int:
+    return int(hpa(world)["spec"]["maxReplicas"])
+
+
+def budget(world: World) -> int:
+    return int(world.status()["budget"]["replicas"])
+
+
+def lowered(world: World, *, headroom: int = 20, replicas: int = 1) -> int:
+    """A guarded autoscaler; returns what its maximum was lowered to."""
+    world.deploy(replicas=replicas, env=POOL)
+    make_hpa(world, maximum=OWNERS)
+    world.apply(target=GUARDED, database=database(headroom))
+    return world.until(lambda: maximum(world) < OWNERS and maximum(world), "a lower maximum")
+
+
+def lowered_at_once_and_the_controller_follows(world: World) -> None:
+    """More pods than the database serves: the maximum goes down, and the controller with it."""
+    found = lowered(world, replicas=9)
+    world.until_condition("Scaling", "BudgetExhausted")
+    assert found == budget(world) == world.status()["scaling"]["guard"]["maximum"]
+    assert found < 9
+    world.until(lambda: world.replicas() == found, "the controller's step", CONTROLLER_WITHIN)
+    world.store.enqueue(TRIPS)
+    world.until_passes(3)
+    assert world.scale_writes() == [], "replicas are not ours"
+    guard = world.status()["scaling"]["guard"]
+    assert (guard["previous"], guard["name"]) == (OWNERS, HPA)
+    kept = marks(hpa(world))
+    assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
+    assert kept["backlog.starforge.dev/guard-token"] == guard["token"]
+    world.until_told("MaximumLowered")
+    assert f"maximum of HorizontalPodAutoscaler {HPA}" in world.status()["summary"]
+    assert world.place.metric("actions_total", namespace=world.namespace, action="MaximumLowered")
+
+
+def raised_by_steps_and_restored_exactly(world: World) -> None:
+    """Never above its owner's: then the mark goes, and the object is as it was."""
+    world.deploy(env=POOL)
+    make_hpa(world, maximum=6)
+    before = hpa(world)
+    world.apply(target=GUARDED, database=database(headroom=65))
+    world.until(lambda: maximum(world) <= 2, "a low maximum")
+    seen = [maximum(world)]
+    world.apply(database=database(headroom=2))
+
+    def back() -> bool:
+        now = hpa(world)
+        seen.append(now["spec"]["maxReplicas"])
+        return now["spec"]["maxReplicas"] == 6 and not marks(now)
+
+    world.until(back, "its own maximum", within=60)
+    steps = sorted(set(seen))
+    assert all(b - a == 1 for a, b in pairwise(steps)), "by stepUp"
+    assert hpa(world)["spec"] == before["spec"]
+    assert marks(hpa(world)) == {}
+    world.until_told("MaximumRaised", "MaximumRestored")
+    assert "previous" not in world.status()["scaling"]["guard"]
+
+
+def what_others_may_count_on(world: World) -> None:
+    """The autoscaler may go to its maximum at any moment: so much is kept for it (P1)."""
+    found = lowered(world, headroom=60)
+    world.deploy("another", env=POOL)
+    world.apply("another", target={"name": "another"}, database=database(60))
+    world.until_ready("another")
+    world.until(
+        lambda: world.status("another")["budget"]["otherPolicies"] == (found + 1) * 10,
+        "its maximum and a pod of surge, of ten connections each",
+    )
+
+
+def an_unknown_budget_moves_nothing(world: World) -> None:
+    found = lowered(world, headroom=60)
+    world.store.server.freeze()
+    world.until_condition("Scaling", "Unknown")
+    world.apply(database=database(2))
+    world.until_passes(3)
+    assert maximum(world) == found
+    world.store.server.thaw()
+    world.until(lambda: maximum(world) > found, "a step up, once it is known")
+
+
+def a_new_maximum_of_its_owner(world: World) -> None:
+    """Theirs is the one to restore; lowered again, because the database is as small as before. A
+    pipeline that always writes it back is respected."""
+    found = lowered(world)
+    write_hpa(world, maxReplicas=15)
+    world.until(lambda: maximum(world) == found, "lowered once more")
+    world.until(lambda: world.status()["scaling"]["guard"].get("previous") == 15, "theirs is kept")
+    write_hpa(world, maxReplicas=15)
+    said = world.until_condition("Scaling", "ReplicaConflict")
+    assert "set the maximum of HorizontalPodAutoscaler hpa back to 15" in said["message"]
+    assert maximum(world) == 15
+    world.until(lambda: maximum(world) == found, "after the time of respect")
+    world.delete()
+    world.until_gone()
+    assert (maximum(world), marks(hpa(world))) == (15, {})
+
+
+def released_by_observe_and_taken_again(world: World) -> None:
+    lowered(world)
+    world.apply(mode="Observe")
+    world.until(lambda: maximum(world) == OWNERS and not marks(hpa(world)), "its own maximum")
+    world.until_passes(2)
+    assert maximum(world) == OWNERS
+    assert "set the maximum" in world.status()["summary"]
+    world.apply(mode="Enforce")
+    world.until(lambda: maximum(world) < OWNERS, "lowered again")
+
+
+def released_when_the_guard_is_taken_away(world: World) -> None:
+    """The autoscaler is still there, so its replicas are still its own."""
+    lowered(world)
+    world.apply(target={"guard": None})
+    world.until(lambda: maximum(world) == OWNERS and not marks(hpa(world)), "its own maximum")
+    world.until_condition("Scaling", "ReplicaConflict")
+    assert world.scale_writes() == []
+
+
+def deleted_while_it_is_lowered(world: World) -> None:
+    lowered(world)
+    world.delete()
+    world.until_gone()
+    assert (maximum(world), marks(hpa(world))) == (OWNERS, {})
+
+
+def below_its_minimum_it_cannot_go(world: World) -> None:
+    world.deploy(replicas=5, env=POOL)
+    make_hpa(world, minimum=5, maximum=OWNERS)
+    world.apply(target=GUARDED, database=database(60))
+    said = world.until_condition("Scaling", "MinimumAboveBudget")
+    assert maximum(world) == 5
+    assert "lower its minimum" in said["message"]
+
+
+def a_guard_of_something_else(world: World) -> None:
+    world.deploy()
+    world.deploy("another")
+    make_hpa(world)
+    world.apply(target={**GUARDED, "name": "another"})
+    said = world.until_condition("Ready", "GuardMismatch")
+    assert f"scales Deployment {TARGET} and not Deployment another" in said["message"]
+    world.apply("missing", target={"name": TARGET, "guard": {"horizontalPodAutoscaler": "no"}})
+    said = world.until_condition("Ready", "AutoscalerNotFound", name="missing")
+    assert "does not exist" in said["message"]
+    assert maximum(world) == OWNERS
+    assert world.scale_writes() == []
+
+
+def breakers_go_on(world: World) -> None:
+    world.deploy(env=POOL)
+    make_hpa(world, maximum=OWNERS)
+    world.apply_breaker(target=GUARDED, database=database(20))
+    world.until(lambda: maximum(world) < OWNERS, "a lower maximum")
+    trip(world)
+    world.until(lambda: world.pause()["state"] == "Held", "a pause of ours")
+    recover(world)
+
+
+def a_deleted_autoscaler(world: World) -> None:
+    """Made anew, it is another one: nothing of the old one is written there."""
+    lowered(world)
+    delete_hpa(world)
+    world.until_condition("Ready", "AutoscalerNotFound")
+    make_hpa(world, maximum=3)
+    world.until_ready()
+    world.until_passes(2)
+    assert (maximum(world), marks(hpa(world))) == (3, {})
+    world.delete()
+    world.until_gone()
+
+
+def a_scaled_object(world: World) -> None:
+    """One that names no maximum has none again at the end. KEDA does not run here."""
+    world.deploy(env=POOL)
+    make_scaled_object(world)
+    before = the_scaled_object(world)["spec"]
+    world.apply(target=GUARDED_BY_KEDA, database=database(20))
+    world.until(lambda: "maxReplicaCount" in the_scaled_object(world)["spec"], "a lower maximum")
+    assert the_scaled_object(world)["spec"]["maxReplicaCount"] == budget(world)
+    world.delete()
+    world.until_gone()
+    assert the_scaled_object(world)["spec"] == before
+    assert marks(the_scaled_object(world)) == {}
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    lowered_at_once_and_the_controller_follows,
+    raised_by_steps_and_restored_exactly,
+    what_others_may_count_on,
+    an_unknown_budget_moves_nothing,
+    a_new_maximum_of_its_owner,
+    released_by_observe_and_taken_again,
+    released_when_the_guard_is_taken_away,
+    deleted_while_it_is_lowered,
+    below_its_minimum_it_cannot_go,
+    a_guard_of_something_else,
+    breakers_go_on,
+    a_deleted_autoscaler,
+    a_scaled_object,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    install_keda(place)
+    # Servers of their own: what one story holds is not another's budget.
+    with told(place, STORIES, connections=CONNECTIONS) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_guard(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()
+
+
+def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> None:
+    """Lowered and raised again and again while the operator is killed: at every look the object
+    says what its owner's maximum is, and at the end it has it back."""
+    dice = random.Random(SEED)
+    with (
+        own_server(place, CONNECTIONS) as server,
+        contextlib.closing(World.create(place, server)) as world,
+    ):
+        lowered(world)
+        over = threading.Event()
+
+        def watch() -> int:
+            looks = 0
+            while not over.wait(0.05):
+                found = hpa(world)
+                now, kept = found["spec"]["maxReplicas"], marks(found)
+                if kept:
+                    assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
+                    assert kept["backlog.starforge.dev/guard-maximum"] == str(now)
+                else:
+                    assert now == OWNERS, "lowered without a mark"
+                looks += 1
+            return looks
+
+        with ThreadPoolExecutor(1) as together:
+            watching = together.submit(watch)
+            try:
+                for number in range(KILLS):
+                    world.apply(database=database((2, 60)[number % 2]))
+                    time.sleep(dice.uniform(0.0, 2.5))
+                    place.kill()
+            finally:
+                over.set()
+            assert watching.result() > KILLS
+        world.until_condition("Ready", "AllReadable")
+        world.delete()
+        world.until_gone()
+        assert (maximum(world), marks(hpa(world))) == (OWNERS, {})
+        assert world.scale_writes() == []
