@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,6 +11,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 # A policy asks at least once per interval, and no sensible interval is longer than this.
 IDLE_AFTER = timedelta(minutes=10)
+
+
+# Doublings of a delay that are counted: an outage of days must not grow a number without end.
+MOST_DOUBLINGS = 10
+
+
+def retry_delay(failures: int, *, first: timedelta, most: timedelta, jitter: float) -> float:
+    """Seconds until the next attempt to connect, after so many that failed in a row.
+
+    `jitter`: share of it that is random, upwards.
+    """
+    seconds = first.total_seconds() * float(2 ** min(failures, MOST_DOUBLINGS))
+    spread = random.uniform(0, jitter)  # noqa: S311 - spreads load, no secret
+    return min(seconds, most.total_seconds()) * (1 + spread)
 
 
 class Keyed(Protocol):

@@ -7,7 +7,6 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pytest
 from tests.node.bull import Bull, Connection
 from tests.node.handles import Behaviour
 from tests.queues.bullmq_room import SETTINGS, WINDOW, Eye, client, idle, queue_of, spec, value
+from tests.redis.servers import StartRedis, starting
 
-from local.errors import LocalError
 from local.redis import RedisServer as LocalRedis
 from local.redis_failover import MASTER_NAME, RedisFailover
 from local.redis_programs import find_redis_62
@@ -36,7 +35,6 @@ from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unkn
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
 
-StartRedis = Callable[..., LocalRedis]
 QUICK = Pacing(
     connect_within=timedelta(seconds=1),
     retry_first=timedelta(seconds=0.05),
@@ -59,17 +57,8 @@ async def eye(hub: RedisHub, redis_url: str) -> Eye:
 
 @pytest.fixture
 def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
-    """`RedisServer.start` without its folder, for tests that need one for themselves."""
-    with ExitStack() as stack:
-
-        def start(**options: Any) -> LocalRedis:
-            try:
-                server = LocalRedis.start(tmp_path_factory.mktemp("redis"), **options)
-            except LocalError as error:
-                pytest.fail(f"Redis did not start: {error}", pytrace=False)
-            stack.callback(server.close)
-            return server
-
+    """For tests that need a server for themselves."""
+    with starting(tmp_path_factory) as start:
         yield start
 
 

@@ -91,6 +91,19 @@ async def test_attempts_are_counted_and_not_only_jobs(
 
 
 @every_version
+async def test_another_delay_is_no_failed_attempt(
+    eye: Eye, bull: Bull, redis_url: str, version: Version
+) -> None:
+    queue = queue_of(bull, redis_url, version)
+    queue.add_bulk(5, "a", delay=60_000, ids="job")
+    await eye.read()
+    for number in range(5):
+        queue.call_job(f"job-{number}", "changeDelay", 120_000)
+    reading, _ = await eye.again()
+    assert value(reading.failed_attempts_per_second) == 0
+
+
+@every_version
 async def test_adds_of_a_job_that_exists_are_no_arrivals(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:

@@ -1,20 +1,15 @@
-"""Waits short enough for tests, servers of our own to mistreat, and hubs that are closed."""
+"""Waits short enough for tests, and connections that are closed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
+from tests.redis.servers import StartRedis, starting
 
-from local.errors import LocalError
-from local.redis import RedisServer as LocalRedis
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.redis.node import Pacing
-
-StartRedis = Callable[..., LocalRedis]
 
 
 @pytest.fixture
@@ -38,15 +33,6 @@ async def hub(quick: Pacing) -> AsyncIterator[RedisHub]:
 
 @pytest.fixture
 def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
-    """`RedisServer.start` without its folder, for tests that need one for themselves."""
-    with ExitStack() as stack:
-
-        def start(**options: Any) -> LocalRedis:
-            try:
-                server = LocalRedis.start(tmp_path_factory.mktemp("redis"), **options)
-            except LocalError as error:
-                pytest.fail(f"Redis did not start: {error}", pytrace=False)
-            stack.callback(server.close)
-            return server
-
+    """For tests that need a server for themselves."""
+    with starting(tmp_path_factory) as start:
         yield start

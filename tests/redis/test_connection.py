@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.redis.conftest import StartRedis
+from tests.redis.servers import StartRedis
 
 from local.certificates import Authority
 from local.redis import RedisServer as LocalRedis

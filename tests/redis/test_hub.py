@@ -54,7 +54,7 @@ async def test_a_hundred_policies_one_connection(
 
 
 async def test_another_password_is_another_connection_until_it_is_the_only_one(
-    hub: RedisHub, start_redis: object
+    hub: RedisHub,
 ) -> None:
     mine = hub.get("redis://u:one@127.0.0.1:1", owner="mine")
     theirs = hub.get("redis://u:two@127.0.0.1:1", owner="theirs")

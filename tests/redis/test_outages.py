@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.redis.conftest import StartRedis
+from tests.redis.servers import StartRedis
 
 from local.redis_failover import MASTER_NAME, RedisFailover
 from starforge_backlog.redis.connection import RedisServer

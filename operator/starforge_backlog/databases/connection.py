@@ -7,7 +7,6 @@ wrong is a `DatabaseFault`, never an empty result.
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,6 +24,7 @@ from starforge_backlog.databases.faults import (
 from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
+from starforge_backlog.sharing import retry_delay
 from starforge_backlog.snapshot import Why
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
@@ -36,9 +36,6 @@ _READ = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # Without READ WRITE: that would overrule default_transaction_read_only, a switch that people and
 # failover tools use to keep writers out.
 _WRITE = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-
-# Doublings of the delay that are counted: an outage of days must not grow a number without end.
-_MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +226,7 @@ class Database:
             fault = connect_fault(error, host=key.host, port=key.port, user=key.user)
             self._retry_at = clock() + self._delay()  # anew: the attempt took its time
             self._fault = fault
-            self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
+            self._failures += 1
             if session is not None and fault.why is Why.DATABASE_FULL:
                 return session
             await self._drop()
@@ -243,9 +240,12 @@ class Database:
     def _delay(self) -> float:
         """Seconds between the end of an attempt and the next, growing while attempts fail."""
         pacing = self._pacing
-        seconds = pacing.retry_first.total_seconds() * float(2**self._failures)
-        jitter = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
-        return min(seconds, pacing.retry_most.total_seconds()) * (1 + jitter)
+        return retry_delay(
+            self._failures,
+            first=pacing.retry_first,
+            most=pacing.retry_most,
+            jitter=pacing.retry_jitter,
+        )
 
     async def _drop(self) -> None:
         session, self._session, self._session_url = self._session, None, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,11 +17,9 @@ from starforge_backlog.redis.session import (
     Target,
     open_session,
 )
+from starforge_backlog.sharing import retry_delay
 
 T = TypeVar("T")
-
-# Doublings of the delay that are counted: an outage of days must not grow a number without end.
-_MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,7 @@ class Node:
         except RedisFault as fault:
             self._retry_at = clock() + self._delay()  # anew: the attempt took its time
             self._fault = fault
-            self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
+            self._failures += 1
             raise
         self._session, self._session_target = fresh, target
         self._fault, self._failures = None, 0
@@ -137,9 +134,12 @@ class Node:
     def _delay(self) -> float:
         """Seconds between the end of an attempt and the next, growing while attempts fail."""
         pacing = self._pacing
-        seconds = pacing.retry_first.total_seconds() * float(2**self._failures)
-        jitter = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
-        return min(seconds, pacing.retry_most.total_seconds()) * (1 + jitter)
+        return retry_delay(
+            self._failures,
+            first=pacing.retry_first,
+            most=pacing.retry_most,
+            jitter=pacing.retry_jitter,
+        )
 
     async def _drop(self) -> None:
         session, self._session, self._session_target = self._session, None, None

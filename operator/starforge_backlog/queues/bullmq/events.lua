@@ -3,11 +3,15 @@
 -- to the entry that was read last, the answer is a sample, the newest part of it, and `whole` says
 -- that it is not all. Redis 7 and later count what was ever added, which tells of how many.
 --
+-- A job that goes back to wait or to delayed has failed only if its hash has a reason: BullMQ says
+-- the same when it is limited in rate, delays itself, gets another delay or lost its worker. One
+-- whose hash is gone by now is taken for failed.
+--
 -- KEYS: 1 the stream
 -- ARGV: 1 most (entries), 2 last (id of the newest entry of the time before; "0-0": there was
 --       none; "": the first look), 3 major (4: an automatic retry says prev=failed)
 -- Returns JSON. `from` is when the slice begins (ms since 1970).
-local most, last, major = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local most, last, major, base = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local function parts(id)
   local ms, number = string.match(id, '^(%d+)-(%d+)$')
@@ -30,7 +34,7 @@ if not info['err'] then
 end
 local n = { ever = ever, now = now, read = #entries, newest = entries[1] and entries[1][1] or '0-0' }
 for _, name in ipairs({ 'added', 'again', 'replaced', 'completed', 'failed', 'retried', 'restarted',
-  'removed', 'stalled', 'cleaned', 'entries' }) do
+  'removed', 'entries' }) do
   n[name] = 0
 end
 
@@ -54,15 +58,22 @@ n.entries = first
 
 local LIVE = { waiting = true, wait = true, paused = true, active = true, delayed = true,
   prioritized = true, ['waiting-children'] = true }
-local just_added, just_removed = nil, false
+local just_added, just_retried, just_removed = nil, nil, false
+local function retried(id)
+  local key = base .. id
+  if redis.call('HEXISTS', key, 'failedReason') == 1 or redis.call('EXISTS', key) == 0 then
+    n.retried = n.retried + 1
+    just_retried = id
+  end
+end
 for at = first, 1, -1 do
   local f, fields = {}, entries[at][2]
   for i = 1, #fields, 2 do
     f[fields[i]] = fields[i + 1]
   end
   local event, id, prev = f.event, f.jobId, f.prev
-  local was_added, was_removed = just_added, just_removed
-  just_added, just_removed = nil, false
+  local was_added, was_retried, was_removed = just_added, just_retried, just_removed
+  just_added, just_retried, just_removed = nil, nil, false
   if event == 'added' then
     n.added = n.added + 1
     just_added = id
@@ -81,28 +92,21 @@ for at = first, 1, -1 do
     n.completed = n.completed + 1
   elseif event == 'failed' then
     n.failed = n.failed + 1
-  elseif event == 'delayed' then
-    -- A delayed job is announced twice when it is added; alone it is a retry with backoff.
-    if was_added ~= id then
-      n.retried = n.retried + 1
-    end
+  elseif event == 'delayed' and was_added ~= id then
+    retried(id) -- an add of a delayed job is announced twice, this is a retry with backoff
   elseif event == 'waiting' then
     if prev == 'active' or (prev == 'failed' and major == 4) then
-      n.retried = n.retried + 1
+      retried(id)
     elseif prev == 'failed' or prev == 'completed' then
       n.restarted = n.restarted + 1
     end
-  elseif event == 'stalled' then
-    n.stalled = n.stalled + 1
+  elseif event == 'stalled' and was_retried == id then
+    n.retried = n.retried - 1 -- given out again, after an attempt that had failed before
   elseif event == 'removed' then
     just_removed = prev == 'delayed'
     if LIVE[prev] then
       n.removed = n.removed + 1
     end
-  elseif event == 'cleaned' then
-    n.cleaned = n.cleaned + (tonumber(f.count) or 0)
   end
 end
--- A stalled job that is given out again says waiting (prev=active) as well.
-n.retried = math.max(0, n.retried - n.stalled)
 return cjson.encode(n)

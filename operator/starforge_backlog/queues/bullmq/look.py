@@ -140,7 +140,7 @@ def parse_look(answer: str) -> Look | WrongType:
         first_failed=_milliseconds(said.get("first_failed")),
         metrics_completed=_number(said["metrics_completed"]),
         metrics_failed=_number(said["metrics_failed"]),
-        meta_paused=str(said["meta_paused"]) == "1",
+        meta_paused=said["meta_paused"] is not False,  # whatever its value: as BullMQ reads it
         concurrency=_number(said["concurrency"]),
         mark=said["mark"] or None,
         version=said["version"] or "",

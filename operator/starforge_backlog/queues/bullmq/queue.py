@@ -176,7 +176,7 @@ class QueueObserver:
         answer = await self._server.run(
             load_script(_PACKAGE, "events.lua"),
             [self._keys.of("events")],
-            [self._settings.events, self._mark.newest, self._fleet.major or 5],
+            [self._settings.events, self._mark.newest, self._fleet.major or 5, self._keys.base],
         )
         step = None if last is None else look.now / 1000 - last.at
         found, self._mark = parse_slice(str(answer), self._mark, step)

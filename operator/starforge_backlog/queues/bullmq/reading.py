@@ -92,12 +92,11 @@ def _count(look: Look, jobs: int) -> Reading[Count]:
 
 def _kept(look: Look, settings: ObserverSettings) -> Kept:
     since = look.now - round(settings.outcome_window.total_seconds() * 1000)
-    firsts = [first for first in (look.first_completed, look.first_failed) if first is not None]
     return Kept(
         completed=look.completed_lately,
         failed=look.failed_lately,
         # Without a completed job from before, those that ended meanwhile may have been removed.
-        reaches_back=look.first_completed is not None and min(firsts) <= since,
+        reaches_back=look.first_completed is not None and look.first_completed <= since,
     )
 
 
