@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.cluster.keda import SCALED_OBJECTS, autoscaler, scaled_object
 from tests.e2e.place import Place
-from tests.e2e.world import TARGET, World
+from tests.e2e.world import SPEC, TARGET, World
 
 Json = dict[str, Any]
 
@@ -20,6 +20,12 @@ HPAS: Final = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers"
 SCALED_OBJECTS_OF: Final = "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects"
 # The operator sees a new autoscaler after 10 s, and a CRD that was installed after a minute.
 SEEN_WITHIN: Final = 90.0
+
+# Stories of a guard: pods of ten connections on a server of a hundred, and room for twenty pods in
+# the mind of the autoscaler's owner.
+CONNECTIONS: Final = 100
+POOL: Final = {"PG_POOL_MAX": "10"}
+OWNERS: Final = 20
 
 
 def install_keda(place: Place) -> None:
@@ -61,3 +67,19 @@ def marks(found: Json) -> Json:
     """What the operator put on the object."""
     notes: Json = found["metadata"].get("annotations") or {}
     return {key: value for key, value in notes.items() if "starforge" in key}
+
+
+def database(headroom: int) -> dict[str, object]:
+    return {**SPEC["database"], "headroom": headroom, "pressure": {"utilizationPercent": 100}}
+
+
+def maximum(world: World) -> int:
+    return int(hpa(world)["spec"]["maxReplicas"])
+
+
+def lowered(world: World, *, headroom: int = 20, replicas: int = 1) -> int:
+    """A guarded autoscaler; returns what its maximum was lowered to."""
+    world.deploy(replicas=replicas, env=POOL)
+    make_hpa(world, maximum=OWNERS)
+    world.apply(target=GUARDED, database=database(headroom))
+    return world.until(lambda: maximum(world) < OWNERS and maximum(world), "a lower maximum")

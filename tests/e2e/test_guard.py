@@ -6,63 +6,43 @@ and nothing else. How an autoscaler follows a load is not its bounds' business.
 
 from __future__ import annotations
 
-import contextlib
-import random
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Final
 
 import pytest
 from tests.e2e.autoscaling import (
+    CONNECTIONS,
     GUARDED,
     GUARDED_BY_KEDA,
     HPA,
+    OWNERS,
+    POOL,
+    database,
     delete_hpa,
     hpa,
     install_keda,
+    lowered,
     make_hpa,
     make_scaled_object,
     marks,
+    maximum,
     the_scaled_object,
     write_hpa,
 )
 from tests.e2e.place import Place
 from tests.e2e.test_pauses import recover, trip
-from tests.e2e.together import Ends, Story, own_server, title, told
-from tests.e2e.world import SPEC, TARGET, TRIPS, World
+from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.world import TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-CONNECTIONS: Final = 100
-POOL: Final = {"PG_POOL_MAX": "10"}
-OWNERS: Final = 20
 # The controller looks every 15 s.
 CONTROLLER_WITHIN: Final = 60.0
-SEED: Final = 4_711
-KILLS: Final = 8
-
-
-def database(headroom: int) -> dict[str, object]:
-    return {**SPEC["database"], "headroom": headroom, "pressure": {"utilizationPercent": 100}}
-
-
-def maximum(world: World) -> int:
-    return int(hpa(world)["spec"]["maxReplicas"])
 
 
 def budget(world: World) -> int:
     return int(world.status()["budget"]["replicas"])
-
-
-def lowered(world: World, *, headroom: int = 20, replicas: int = 1) -> int:
-    """A guarded autoscaler; returns what its maximum was lowered to."""
-    world.deploy(replicas=replicas, env=POOL)
-    make_hpa(world, maximum=OWNERS)
-    world.apply(target=GUARDED, database=database(headroom))
-    return world.until(lambda: maximum(world) < OWNERS and maximum(world), "a lower maximum")
 
 
 def lowered_at_once_and_the_controller_follows(world: World) -> None:
@@ -264,44 +244,3 @@ def ends(place: Place) -> Iterator[Ends]:
 @pytest.mark.parametrize("story", STORIES, ids=title)
 def test_guard(ends: Ends, story: Story) -> None:
     ends[title(story)].result()
-
-
-def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> None:
-    """Lowered and raised again and again while the operator is killed: at every look the object
-    says what its owner's maximum is, and at the end it has it back."""
-    dice = random.Random(SEED)
-    with (
-        own_server(place, CONNECTIONS) as server,
-        contextlib.closing(World.create(place, server)) as world,
-    ):
-        lowered(world)
-        over = threading.Event()
-
-        def watch() -> int:
-            looks = 0
-            while not over.wait(0.05):
-                found = hpa(world)
-                now, kept = found["spec"]["maxReplicas"], marks(found)
-                if kept:
-                    assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
-                    assert kept["backlog.starforge.dev/guard-maximum"] == str(now)
-                else:
-                    assert now == OWNERS, "lowered without a mark"
-                looks += 1
-            return looks
-
-        with ThreadPoolExecutor(1) as together:
-            watching = together.submit(watch)
-            try:
-                for number in range(KILLS):
-                    world.apply(database=database((2, 60)[number % 2]))
-                    time.sleep(dice.uniform(0.0, 2.5))
-                    place.kill()
-            finally:
-                over.set()
-            assert watching.result() > KILLS
-        world.until_condition("Ready", "AllReadable")
-        world.delete()
-        world.until_gone()
-        assert (maximum(world), marks(hpa(world))) == (OWNERS, {})
-        assert world.scale_writes() == []

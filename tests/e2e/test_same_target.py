@@ -35,10 +35,10 @@ def two(world: World, least: int = 1) -> None:
 def test_the_older_acts_alone_also_after_a_restart(place: Place, world: World) -> None:
     two(world, least=8)
     world.store.enqueue(1)
-    before = len(world.scale_writes())
+    already = len(world.scale_writes())
     place.kill()
     world.until(lambda: world.replicas() == 8, "its minimum")
-    assert len(world.scale_writes()) > before, "steps after the restart"
+    assert len(world.scale_writes()) > already, "steps after the restart"
     writes = world.scale_writes()
     replicas = [1, *(write.replicas or 0 for write in writes)]
     assert max(b - a for a, b in pairwise(replicas)) == 1, "one policy's steps"
