@@ -15,6 +15,7 @@ from dataclasses import replace
 from starforge_backlog.api.policy import QueueBacklogPolicySpec, Target
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.budget import potential
+from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.snapshot import Claim, Known, PerReplica, Snapshot, Workload
 
@@ -105,9 +106,10 @@ class Ledger:
         if budget is None or not budget.server or replicas is None:
             return  # it was never read, so it never scaled; others wait for it no longer than said
         pods = replicas + budget.surge + budget.terminating
+        connections = held(pods * budget.per_replica, budget.pool)
         # Without a role: its sessions then count as others' besides, which is too much, not too
         # little.
-        self._note(policy, budget.server, Claim(policy, None, pods * budget.per_replica))
+        self._note(policy, budget.server, Claim(policy, None, connections))
 
     def _waiting(self) -> bool:
         """Whether somebody is still to be counted."""
@@ -134,4 +136,5 @@ def _claim(
     replicas = max(workload.living, allowed)
     if workload.replicas:
         replicas = max(replicas, target.min_replicas)
-    return Claim(policy, each.role, potential(replicas, workload, each.connections))
+    connections = held(potential(replicas, workload, each.connections), each.pooled)
+    return Claim(policy, each.role, connections)

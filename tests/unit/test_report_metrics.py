@@ -164,7 +164,7 @@ def test_a_pass_is_shown_in_full(metrics: Metrics) -> None:
         f"database_connections{{{LABELS}}}": 61,
         f"database_lock_waiters{{{LABELS}}}": 2,
         f'budget_connections{{{LABELS},term="usable"}}': 2,
-        f'budget_replicas{{{LABELS},term="replicas"}}': 13,
+        f'budget_replicas{{{LABELS},term="replicas"}}': 15,
         f"replicas{{{LABELS}}}": 4,
         f"replicas_needed{{{LABELS}}}": 9,
         f"replicas_allowed{{{LABELS}}}": 6,

@@ -73,6 +73,14 @@ class BudgetStatus(StatusModel):
     formula: str
     """The sum in one line."""
 
+    pool: int | None = None
+    """Server connections that all replicas together hold at most behind the pooler; absent without
+    spec.database.pgbouncer."""
+
+    pool_clients: int | None = None
+    """Client connections that the pooler leaves for the workers; absent without
+    spec.database.pgbouncer."""
+
     share: int | None = None
     """Replicas that this policy is entitled to among all policies of the server; absent where it is
     alone."""

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
+from starforge_backlog.decide.pooler import free_behind, places
+from starforge_backlog.snapshot import Claim, Connections, PerReplica, Pooler, Workload
 
 # The peak of other clients counts for this long: a cron job that comes every ten minutes must
 # find its connections free.
@@ -71,6 +72,7 @@ def budget(
     per_replica: PerReplica,
     claims: tuple[Claim, ...],
     remembered_others: int | None = None,
+    pooler: Pooler | None = None,
 ) -> BudgetStatus:
     """The largest number of replicas the database can serve, with every term of the sum."""
     maximum = connections.limit(database.max_connections)
@@ -80,7 +82,10 @@ def budget(
         usable = min(usable, connections.database_limit)
 
     each = max(1, per_replica.connections)
-    workers = _worker_roles(per_replica, (workload.living + workload.terminating) * each, claims)
+    opened = (workload.living + workload.terminating) * each
+    # A pooler's pool stays open when pods are gone, and holds no more when they come.
+    opened = opened if per_replica.pooled is None else per_replica.pooled
+    workers = _worker_roles(per_replica, opened, claims)
     other_clients = others(connections, workers, remembered_others)
     other_policies = sum(claim.connections for claim in claims)
 
@@ -92,7 +97,8 @@ def budget(
     if role_limit is not None:
         worker_cap = min(worker_cap, role_limit)
 
-    slots = max(0, worker_cap // each)
+    at_once = places(worker_cap, each, pooler)
+    slots = at_once.slots
     seed_cap = max(0, (maximum - database.headroom) // max(1, per_replica.pool))
     room = slots - workload.terminating
     replicas = min(seed_cap, _largest(room, workload.max_surge))
@@ -112,11 +118,13 @@ def budget(
         pressure_cap=pressure_cap,
         seed_cap=seed_cap,
         replicas=replicas,
+        pool=pooler.capacity if pooler is not None else None,
+        pool_clients=at_once.clients,
         formula=(
             f"min({usable} usable - {other_clients} others - {other_policies} other policies"
             f" - {database.headroom} headroom, {pressure_cap} before pressure"
             + (f", {role_limit} role limit" if role_limit is not None else "")
-            + f") = {worker_cap} / {each} per replica = {slots} slots;"
+            + f") = {worker_cap}{at_once.text};"
             f" {replicas} + {surge(replicas, workload.max_surge)} surge"
             f" + {workload.terminating} terminating <= {slots}; runbook's cap {seed_cap}"
         ),
@@ -132,14 +140,22 @@ def sustainable(budget: BudgetStatus, max_surge: str) -> int:
     return min(budget.seed_cap, _largest(budget.slots, max_surge))
 
 
-def free_replicas(database: Database, connections: Connections, per_replica: PerReplica) -> int:
+def free_replicas(
+    database: Database,
+    connections: Connections,
+    per_replica: PerReplica,
+    pooler: Pooler | None = None,
+) -> int:
     """Replicas that the connections free at this moment would serve, headroom left alone.
 
     The budget plans with recent peaks; this stops a step into a moment that is worse than they.
     """
     maximum = connections.limit(database.max_connections)
     free = maximum - connections.reserved_total - connections.clients - database.headroom
-    return max(0, free // max(1, per_replica.connections))
+    each = max(1, per_replica.connections)
+    if pooler is not None:
+        return free_behind(connections, free, each, pooler, per_replica.role or "")
+    return max(0, free // each)
 
 
 def _role_limit(

@@ -24,6 +24,7 @@ from starforge_backlog.decide.need import (
     steady_need,
 )
 from starforge_backlog.decide.objectives import missed
+from starforge_backlog.decide.pooler import readable_pooler
 from starforge_backlog.decide.pressure import pressure, utilization_percent
 from starforge_backlog.decide.surplus import remember_surplus, surplus, with_surplus
 from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why, Workload
@@ -64,7 +65,11 @@ def free_steps(spec: QueueBacklogPolicySpec, seen: Snapshot) -> int | None:
     connections, each = seen.database.connections, seen.per_replica
     if not isinstance(connections, Known) or not isinstance(each, Known):
         return None
-    return free_replicas(spec.database, connections.value, each.value)
+    pooler = seen.database.pooler
+    if isinstance(pooler, Unknown):
+        return None
+    behind = pooler.value if pooler is not None else None
+    return free_replicas(spec.database, connections.value, each.value, behind)
 
 
 def measured(
@@ -118,7 +123,11 @@ def _pressure(spec: QueueBacklogPolicySpec, seen: Snapshot) -> tuple[str, ...] |
     connections, health = seen.database.connections, seen.database.health
     if not isinstance(connections, Known) or not isinstance(health, Known):
         return None
-    return pressure(spec.database, connections.value, health.value)
+    pooler = seen.database.pooler
+    if isinstance(pooler, Unknown):
+        return None
+    behind = pooler.value if pooler is not None else None
+    return pressure(spec.database, connections.value, health.value, behind)
 
 
 def _budget(
@@ -153,7 +162,12 @@ def _budget(
     planned = with_surplus(
         connections.value, each.value, workload.value, seen.claims, before.scaling.surplus
     )
-    return budget(spec.database, planned, workload.value, each.value, seen.claims, remembered)
+    pooler = readable_pooler(seen.database.pooler, workload.value)
+    if isinstance(pooler, Unknown):
+        return pooler
+    return budget(
+        spec.database, planned, workload.value, each.value, seen.claims, remembered, pooler
+    )
 
 
 def _remembered_surplus(

@@ -29,6 +29,7 @@ from starforge_backlog.api.status import BudgetStatus, ExternalWriter, GuardStat
 from starforge_backlog.decide.budget import potential, sustainable
 from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
 from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown
 
@@ -364,7 +365,7 @@ def _connections(at: Situation, maximum: int) -> int:
     if not isinstance(at.budget, BudgetStatus):
         return 0
     replicas = max(maximum, at.workload.living)
-    return potential(replicas, at.workload, at.budget.per_replica)
+    return held(potential(replicas, at.workload, at.budget.per_replica), at.budget.pool)
 
 
 def _new_token(at: Situation, found: Autoscaler) -> str:

@@ -9,33 +9,31 @@ and the server sees the pooler's pool: all pods together hold no more than its `
 | is larger                  | pods x pool, as without a pooler     | the same                   |
 
 The runbook's formula stays an upper bound in both cases. Below it, clients that wait tell when
-more pods are of no use: they only wait as well.
+more pods are of no use: they would only wait as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starforge_backlog.snapshot import Connections, Pooler
+from starforge_backlog.snapshot import Connections, Pooler, Reading, Unknown, Why, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Pods that may live at once behind a pooler, with the sum that led to it."""
+    """Pods that may live at once, with the sum that led to it."""
 
     slots: int
-    clients: int  # client connections that are left for the workers
     text: str
+    clients: int | None = None  # client connections that the pooler leaves for the workers
 
 
-def held(connections: int, pooled: int | None) -> int:
-    """Server connections of pods that can open so many. `pooled` is the pool's capacity; None:
-    they connect directly."""
-    return connections if pooled is None else min(connections, pooled)
-
-
-def places(worker_cap: int, each: int, pooler: Pooler) -> Places:
-    """`worker_cap` as for pods that connect directly, `each` as the pool of one of them."""
+def places(worker_cap: int, each: int, pooler: Pooler | None) -> Places:
+    """`worker_cap`: the server's connections for these workers; `each`: those of one pod's pool."""
+    direct = max(0, worker_cap // each)
+    by_pods = f" / {each} per replica = {direct}"
+    if pooler is None:
+        return Places(direct, f"{by_pods} slots")
     clients = max(0, pooler.max_client_connections - pooler.other_clients)
     of_clients = clients // each
     sum_ = (
@@ -43,29 +41,22 @@ def places(worker_cap: int, each: int, pooler: Pooler) -> Places:
         f" = {clients} / {each} per replica = {of_clients}"
     )
     if pooler.capacity <= worker_cap:
-        pool = f"a pool of {pooler.capacity} <= {worker_cap} for all replicas"
-        return Places(of_clients, clients, f"{pool}; {sum_} slots")
-    direct = max(0, worker_cap) // each
-    pool = (
-        f"a pool of {pooler.capacity} > {worker_cap}, so by pods: / {each} per replica = {direct}"
-    )
+        text = f" >= a pool of {pooler.capacity} for all replicas; {sum_} slots"
+        return Places(of_clients, text, clients)
     slots = min(direct, of_clients)
-    return Places(slots, clients, f"{pool}; {sum_}; {slots} slots")
+    text = f" < a pool of {pooler.capacity}, so by pods:{by_pods}; {sum_}; {slots} slots"
+    return Places(slots, text, clients)
 
 
-def signs(pooler: Pooler) -> tuple[str, ...]:
-    """Signs that more pods would only wait. In two looks in a row: one client that waits for a
-    moment is a pool at work. Without numbers that move: these are texts of status (P7)."""
-    if not pooler.waited_before or not (pooler.clients_waiting or pooler.longest_wait):
-        return ()
-    said = (
-        f"clients wait for the pooler's {pooler.capacity} connections: more pods would only wait"
-        " as well; raise default_pool_size, if the database bears it"
-    )
-    return (said,)
+def held(connections: int, pooled: int | None) -> int:
+    """Server connections of pods that can open so many: no more than the pooler's pool, if there
+    is one (`pooled`)."""
+    return connections if pooled is None else min(connections, pooled)
 
 
-def free(connections: Connections, free_now: int, each: int, pooler: Pooler, role: str) -> int:
+def free_behind(
+    connections: Connections, free_now: int, each: int, pooler: Pooler, role: str
+) -> int:
     """Replicas that could be served at this moment.
 
     `free_now`: the server's connections that are free, headroom left alone. A full pool serves
@@ -75,3 +66,35 @@ def free(connections: Connections, free_now: int, each: int, pooler: Pooler, rol
         return 0
     growth = pooler.capacity - connections.by_role.get(role, 0)
     return max(0, free_now) // each if growth > free_now else pooler.max_client_connections
+
+
+def waiting_clients(pooler: Pooler) -> tuple[str, ...]:
+    """The sign of pressure that more pods would only wait. In two looks in a row: one client that
+    waits for a moment is a pool at work. Without numbers that move: it stands in status (P7)."""
+    if not pooler.waited_before or not (pooler.clients_waiting or pooler.longest_wait):
+        return ()
+    said = (
+        f"clients wait for the pooler's {pooler.capacity} connections: more pods would only wait"
+        " as well; raise default_pool_size, if the database bears it"
+    )
+    return (said,)
+
+
+def readable_pooler(
+    reading: Reading[Pooler] | None, workload: Workload
+) -> Pooler | Unknown | None:
+    """The pooler to plan with; None: the policy names none.
+
+    Workers that run and yet have no pool there connect past it, or by another pooler: then its
+    capacity bounds nothing.
+    """
+    if reading is None or isinstance(reading, Unknown):
+        return reading
+    if not reading.value.known and workload.ready:
+        message = (
+            "pods are Ready, but the pooler leads the workers' role to none of"
+            " its databases; do they connect through another one, or past it? Correct"
+            " database.pgbouncer.url or workerRole, or remove database.pgbouncer"
+        )
+        return Unknown(Why.BAD_SHAPE, message, reading.at)
+    return reading.value

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Database
-from starforge_backlog.snapshot import Connections, DatabaseHealth
+from starforge_backlog.decide.pooler import waiting_clients
+from starforge_backlog.snapshot import Connections, DatabaseHealth, Pooler
 
 
 def utilization_percent(database: Database, connections: Connections) -> float:
@@ -18,7 +19,10 @@ def utilization_percent(database: Database, connections: Connections) -> float:
 
 
 def pressure(
-    database: Database, connections: Connections, health: DatabaseHealth
+    database: Database,
+    connections: Connections,
+    health: DatabaseHealth,
+    pooler: Pooler | None = None,
 ) -> tuple[str, ...]:
     """The signs of pressure, each with its numbers; empty when there is none."""
     limits = database.pressure
@@ -31,4 +35,6 @@ def pressure(
         signs.append(f"{health.lock_waiters} sessions wait for locks{behind}")
     if health.longest_transaction >= limits.longest_transaction:
         signs.append(f"a transaction is open for {format_duration(health.longest_transaction)}")
+    if pooler is not None:
+        signs += waiting_clients(pooler)
     return tuple(signs)

@@ -10,6 +10,7 @@ from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, 
 from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.need import Load
 from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
+from starforge_backlog.decide.pooler import held
 from starforge_backlog.snapshot import Autoscaler, Reading, Unknown, Workload
 
 
@@ -77,7 +78,7 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
 
 def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:
     """A write of `replicas`, with the connections that it can mean (P1)."""
-    each = at.budget.per_replica if isinstance(at.budget, BudgetStatus) else 0
+    budget = at.budget if isinstance(at.budget, BudgetStatus) else None
     pods = to + surge(to, at.workload.max_surge) + at.workload.terminating
     return ScaleTo(
         kind=kind,
@@ -85,6 +86,6 @@ def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:
         to=to,
         version=at.workload.scale_version,
         generation=at.workload.generation,
-        connections=pods * each,
+        connections=held(pods * budget.per_replica, budget.pool) if budget is not None else 0,
         why=why,
     )

@@ -68,5 +68,7 @@ def with_surplus(
 
 def _opened(each: PerReplica, workload: Workload, claims: Iterable[Claim]) -> int:
     pods = workload.living + workload.terminating
+    # A pooler's pool stays open when pods are gone, and holds no more when they come.
+    own = pods * each.connections if each.pooled is None else each.pooled
     others = sum(claim.connections for claim in claims if claim.role == each.role)
-    return pods * each.connections + others
+    return own + others

@@ -44,9 +44,10 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
         flows = (queue.arrivals_per_second, queue.throughput_per_second, queue.outcomes)
         readings += [(f"queue {name}", flow) for flow in flows if _is_refused(flow)]
     readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
-    if isinstance(plan.assessment.budget, Unknown):
-        # Readable, and yet no budget: a standby, say. The same fault twice is said once.
-        readings.append(("database", plan.assessment.budget))
+    budget = plan.assessment.budget
+    if isinstance(budget, Unknown) and not any(reading == budget for _, reading in readings):
+        # Readable, and yet no budget: a standby, say.
+        readings.append(("database", budget))
     return tuple(
         (what, reading)
         for what, reading in readings

@@ -36,6 +36,8 @@ CONNECTION_TERMS = (
     "other_policies",
     "worker_cap",
     "per_replica",
+    "pool",
+    "pool_clients",
 )
 REPLICA_TERMS = ("slots", "surge", "terminating", "pressure_cap", "seed_cap", "replicas", "share")
 
@@ -203,12 +205,15 @@ def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
 
 
 def _budget(budget: BudgetStatus) -> Iterator[Row]:
-    for term in CONNECTION_TERMS:
-        yield catalogue.BUDGET_CONNECTIONS, (term,), float(getattr(budget, term))
-    for term in REPLICA_TERMS:
-        number = getattr(budget, term)
-        if number is not None:  # a policy that is alone has no share
-            yield catalogue.BUDGET_REPLICAS, (term,), float(number)
+    families = (
+        (catalogue.BUDGET_CONNECTIONS, CONNECTION_TERMS),
+        (catalogue.BUDGET_REPLICAS, REPLICA_TERMS),
+    )
+    for family, terms in families:
+        for term in terms:
+            number = getattr(budget, term)
+            if number is not None:  # alone there is no share, without a pooler no pool
+                yield family, (term,), float(number)
 
 
 def _row(
