@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tests.simulator.given import (
     NOW,
+    fresh_policy,
     later,
     queue,
+    seen,
     workload,
 )
 from tests.simulator.situations import (
@@ -21,9 +23,18 @@ from tests.simulator.situations import (
     wrote,
 )
 
+from starforge_backlog.api.status import (
+    BreakerState,
+    BreakerStatus,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
+from starforge_backlog.decide.plan import Resume
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Situation
-from starforge_backlog.snapshot import Autoscaler, Known, ScaleWriter, Unknown, Why
+from starforge_backlog.report.status import report
+from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Unknown, Why
 
 
 def theirs(replicas: int = 9, writer: ScaleWriter | None = HPA, **changes: Any) -> Situation:
@@ -214,3 +225,53 @@ def test_one_that_cannot_be_seen_for_the_moment_holds_up_and_down() -> None:
     # What harms the database is taken back all the same: nobody else is known to write.
     over = workload(20, max_surge="0")
     assert wrote(scale(situation(autoscaler=late, pods=over, pressure=("5 wait",)))) == 11
+
+
+@pytest.mark.parametrize(
+    ("reading", "ready", "said"),
+    [
+        (Unknown(Why.NO_PERMISSION, "may not list; set x", NOW), "True", "may not list; set x"),
+        (Unknown(Why.TIMEOUT, "no answer within 2s", NOW), "False", "no answer within 2s"),
+        (autoscaler("ScaledObject", paused=True), "True", "ScaledObject web is paused"),
+        (autoscaler(), "True", "Delete it, or name it in spec.target.guard"),
+        (Known(None, NOW), "True", ""),
+    ],
+)
+def test_what_people_are_told_of_it(
+    reading: Known[Autoscaler | None] | Unknown, ready: str, said: str
+) -> None:
+    policy = fresh_policy()
+    plan = policy.decide(replace(seen(), autoscaler=reading))
+    status = report(policy.spec, policy.status, plan, (), 1, NOW)
+    conditions = {c.type: c for c in status.conditions}
+    assert conditions["Ready"].status == ready
+    assert said in conditions["Scaling"].message
+
+
+def test_a_younger_policy_is_told_whom_it_waits_for_and_releases_what_it_paused() -> None:
+    policy = fresh_policy()
+    entry = PauseStatus(
+        producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="uid-1/ingestion/x"
+    )
+    policy.status = QueueBacklogPolicyStatus(
+        paused=(entry,), breakers=(BreakerStatus(name="ingestion", state=BreakerState.OPEN),)
+    )
+    rival = Rival("ns/old", "Deployment etl-worker", deleting=True)
+    plan = policy.decide(replace(seen(), rival=rival))
+    assert [type(action) for action in plan.actions] == [Resume]
+    status = report(policy.spec, policy.status, plan, (), 1, NOW)
+    ready = status.condition("Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("False", "TargetTaken")
+    assert "the older policy ns/old; it is being deleted" in ready.message
+    assert status.breakers == ()
+    assert "TO DO" in status.summary
+
+
+def test_while_the_younger_one_lets_go_the_older_holds_what_it_has() -> None:
+    policy = fresh_policy()
+    storm = queue(90_000, oldest=9000, arrivals=50.0, throughput=1.0)
+    rival = Rival("ns/young", "Deployment etl-worker", leaving=True)
+    plan = policy.decide(replace(seen(queues=storm), rival=rival))
+    assert plan.actions == ()
+    assert "lets go within a pass" in plan.assessment.scaling_message
