@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import redis as library
@@ -14,6 +13,7 @@ from tests.node.bull import Bull, Version
 from tests.node.handles import BullQueue
 
 from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.clock import utc_now
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.redis.hub import RedisHub
@@ -43,12 +43,12 @@ def value(reading: Reading[T] | None) -> T:
 
 @dataclass
 class Eye:
-    """Reads one Redis; `since` is the time of the last reading."""
+    """Reads one Redis; `at` is when the last reading was taken, by the server's clock."""
 
     hub: RedisHub
     url: str
     settings: ObserverSettings = SETTINGS
-    since: float = field(default_factory=time.monotonic)
+    at: datetime = field(default_factory=utc_now)
     queues: BullmqQueues = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,19 +58,19 @@ class Eye:
     async def read(
         self, name: str = "etl", prefix: str = "bull", *, window: timedelta = WINDOW
     ) -> QueueReading:
-        self.since = time.monotonic()
-        return await self.queues.read(
+        reading = await self.queues.read(
             "jobs", spec(name, prefix), rate_window=window, max_age=timedelta(0)
         )
+        self.at = reading.waiting.at
+        return reading
 
     async def again(self, least: float = 0.6, **where: str) -> tuple[QueueReading, float]:
         """After at least so many seconds: the reading, and how many they were."""
-        before = self.since
-        await asyncio.sleep(max(0.0, before + least - time.monotonic()))
-        elapsed = time.monotonic() - before
-        # A window of just this length, so that it is the step since the last reading.
-        reading = await self.read(window=timedelta(seconds=elapsed), **where)
-        return reading, elapsed
+        before = self.at
+        await asyncio.sleep(max(0.0, least - (utc_now() - before).total_seconds()))
+        # A window of about this length, so that it is the step since the last reading.
+        reading = await self.read(window=utc_now() - before, **where)
+        return reading, (self.at - before).total_seconds()
 
 
 async def until(done: Callable[[], bool], within: float = 20) -> None:

@@ -162,13 +162,13 @@ async def test_after_a_retry_a_job_waits_since_its_last_start(
 ) -> None:
     queue = queue_of(bull, redis_url, version)
     queue.add("a", attempts=50)
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(2)
     worker = queue.worker(Behaviour(fail={"a": "no"}, ms=50))
     await until(lambda: len(worker.ran()) >= 3)
     worker.stop()
     reading = await eye.read()
     assert value(reading.waiting) == Count(1)
-    assert value(reading.oldest_due_age) < timedelta(seconds=0.6)
+    assert value(reading.oldest_due_age) < timedelta(seconds=1.8)
 
 
 @every_version
@@ -245,13 +245,13 @@ async def test_jobs_whose_worker_was_killed_are_orphaned(
         queue = queue_of(doomed, redis_url, version)
         queue.add_bulk(4, "hangs")
         queue.worker(
-            Behaviour(hang=["hangs"]), concurrency=3, lockDuration=500, stalledInterval=60_000
+            Behaviour(hang=["hangs"]), concurrency=3, lockDuration=1500, stalledInterval=60_000
         )
         await until(lambda: queue.counts()["active"] == 3)
         held = value((await eye.read()).consumers)
         assert (held.live, held.orphaned) == (1, 0)
         doomed.kill()
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.8)
     reading = await eye.read()
     gone = value(reading.consumers)
     assert (gone.live, gone.orphaned) == (0, 3)

@@ -58,7 +58,7 @@ async def test_while_it_is_away_everybody_gets_the_fault_at_once(
     started = time.monotonic()
     for _ in range(50):
         assert (await fault(server.run(READ, ["k"]))).why is Why.UNREACHABLE
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     local.restart()
     await until_works(lambda: server.run(WRITE, ["k"], ["2"]))
 
@@ -77,9 +77,9 @@ async def test_a_frozen_server_hangs_nobody_else(
         for _ in range(20):
             before = time.monotonic()
             await healthy.run(READ, ["k"])
-            assert time.monotonic() - before < 0.1
+            assert time.monotonic() - before < 0.5
         assert (await fault(stuck)).why is Why.TIMEOUT
-        assert time.monotonic() - started < 1.5, "0.8 s is what an answer is waited for"
+        assert time.monotonic() - started < 3, "0.8 s is what an answer is waited for"
         assert (await fault(frozen.run(READ, ["k"]))).why in {Why.TIMEOUT, Why.UNREACHABLE}
     finally:
         local.thaw()
