@@ -4,6 +4,21 @@ One process runs, so a plain dictionary is the ledger. After a restart it fills 
 passes; what cannot be read then is taken from the policy's own status, because its pods are there
 whether we can see them or not. Between a decision and its write nothing awaits, so two policies
 can never be promised the same connection.
+
+What becomes of a policy, and what the others see of it from their next pass on:
+
+| the policy                                 | holds                  | asks others for more     |
+|--------------------------------------------|------------------------|--------------------------|
+| is read                                    | what its pods can open | what its decision said   |
+| is suspended, held, in `Observe`           | the same               | no                       |
+| cannot be read, or its spec not understood | what it held last      | no                       |
+| has not been read since our start          | what its status says   | no; others wait for it   |
+| is deleted, or names no database any more  | nothing: its pods are  | no                       |
+|                                            | strangers' connections |                          |
+
+A deleted policy's pods count by what they have open, with their recent peak, as every stranger's.
+Pods of a step that was just taken have not opened theirs yet: that promise outlives the policy for
+as long as pods need to show.
 """
 
 from __future__ import annotations
@@ -12,16 +27,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from starforge_backlog.api.policy import QueueBacklogPolicySpec, Target
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.decide.budget import potential
+from starforge_backlog.decide.claims import claim_of
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
-from starforge_backlog.snapshot import Claim, Known, PerReplica, Snapshot, Workload
+from starforge_backlog.snapshot import Claim, Known, Snapshot
 
 # How long others wait for the first pass of a policy. By then it had one, or it never will (it
 # was deleted between our list and the watch's, or its passes fail): then it must not hold them.
 EXPECTED_FOR_SECONDS = 120.0
+# Pods that a step asked for are started and have opened connections by then, or are late for other
+# reasons; the same time in which a policy is expected to have its first pass.
+SHOWN_WITHIN_SECONDS = 120.0
+# What a policy asks for is a reading, and late ones are unknown (P2): passes that hang or fail must
+# not make others give connections up. Three intervals, as for every reading, and never less than
+# this.
+ASKING_INTERVALS = 3
+LEAST_ASKING_SECONDS = 15.0
 
 
 class Ledger:
@@ -31,6 +54,9 @@ class Ledger:
         self._monotonic = monotonic
         self._claims: dict[str, tuple[str, Claim]] = {}  # policy → (server, claim)
         self._expected: dict[str, float] = {}  # policy → until when others wait for it
+        self._asked: dict[str, float] = {}  # policy → until when what it asks for counts
+        self._promised: dict[str, float] = {}  # policy → until when its last step may not show
+        self._left: dict[str, tuple[str, Claim, float]] = {}  # deleted → server, claim, until when
 
     def expect(self, policy: str) -> None:
         """A policy exists; until it was counted, nobody may count on what is left."""
@@ -56,7 +82,7 @@ class Ledger:
             claims = tuple(claim for claim in others if claim.policy != seen.rival.policy)
             return replace(seen, claims=claims, claims_complete=not self._waiting())
         if spec.database is None:
-            self._expected.pop(policy, None)
+            self.drop(policy)
         elif server is not None and isinstance(seen.workload, Known):
             # A pool that was made smaller is smaller only in pods that have started since.
             memory = remember_pool(before.scaling, seen, seen.taken_at)
@@ -64,22 +90,52 @@ class Ledger:
             if isinstance(each, Known):
                 guard = before.scaling.guard if spec.target.guard is not None else None
                 allowed = (guard.maximum if guard is not None else None) or 0
-                claim = _claim(policy, spec.target, seen.workload.value, each.value, allowed)
-                self._note(policy, server, claim)
+                claim = claim_of(policy, spec, seen.workload.value, each.value, allowed)
+                self._note(policy, server, self._still_asking(claim))
+                until = max(ASKING_INTERVALS * spec.interval.total_seconds(), LEAST_ASKING_SECONDS)
+                self._asked[policy] = self._monotonic() + until
             elif policy not in self._claims:
                 self._remember(policy, before)
         elif policy not in self._claims:
             self._remember(policy, before)
-        claims = () if server is None else self.others(server, policy)
-        return replace(seen, claims=claims, claims_complete=not self._waiting())
+        return replace(
+            seen,
+            claims=() if server is None else self.others(server, policy),
+            claim=None if server is None else self._own(server, policy),
+            claims_complete=not self._waiting(),
+        )
 
     def others(self, server: str, policy: str) -> tuple[Claim, ...]:
-        """What all other policies hold on that server."""
-        return tuple(
-            claim
+        """What all other policies hold on that server, and what they ask for."""
+        now = self._monotonic()
+        self._left = {name: left for name, left in self._left.items() if left[2] > now}
+        living = (
+            claim if self._asked.get(name, now) > now else replace(claim, wanted=None)
             for name, (where, claim) in self._claims.items()
             if where == server and name != policy
         )
+        left = (
+            claim
+            for name, (where, claim, _) in self._left.items()
+            if where == server and name != policy and name not in self._claims
+        )
+        return (*living, *left)
+
+    def tell(self, policy: str, claim: Claim | None) -> None:
+        """What a decision made known to the others; None: it could not tell, so it asks for
+        nothing and gives nothing back."""
+        if policy in self._claims:
+            server, kept = self._claims[policy]
+            wanted, cap = (claim.wanted, claim.cap) if claim is not None else (None, None)
+            self._claims[policy] = (server, replace(kept, wanted=wanted, cap=cap))
+
+    def unread(self, policy: str, before: QueueBacklogPolicyStatus) -> None:
+        """Its spec is not understood: its pods are there all the same."""
+        if policy in self._claims:
+            self.tell(policy, None)
+        else:
+            self._remember(policy, before)
+        self._expected.pop(policy, None)
 
     def raise_to(self, policy: str, connections: int) -> None:
         """Promise a policy the connections that a write is about to make possible.
@@ -90,11 +146,31 @@ class Ledger:
             server, claim = self._claims[policy]
             most = max(claim.connections, connections)
             self._claims[policy] = (server, replace(claim, connections=most))
+            if connections:
+                self._promised[policy] = self._monotonic() + SHOWN_WITHIN_SECONDS
 
     def drop(self, policy: str) -> None:
         """The policy is gone; its pods are strangers' connections from now on."""
-        self._claims.pop(policy, None)
         self._expected.pop(policy, None)
+        self._asked.pop(policy, None)
+        until = self._promised.pop(policy, 0.0)
+        server, claim = self._claims.pop(policy, ("", None))
+        if claim is not None and until > self._monotonic():
+            # Without a role: what they have open by now counts as others' besides, which is too
+            # much, and for a short time.
+            left = replace(claim, role=None, wanted=None, minimum=0)
+            self._left[policy] = (server, left, until)
+
+    def _own(self, server: str, policy: str) -> Claim | None:
+        where, claim = self._claims.get(policy, ("", None))
+        return claim if where == server else None
+
+    def _still_asking(self, claim: Claim) -> Claim:
+        """With what its last decision told, until the next one tells anew."""
+        _, before = self._claims.get(claim.policy, ("", None))
+        if before is None:
+            return claim
+        return replace(claim, wanted=before.wanted, cap=before.cap)
 
     def _note(self, policy: str, server: str, claim: Claim) -> None:
         self._claims[policy] = (server, claim)
@@ -109,7 +185,8 @@ class Ledger:
         connections = held(pods * budget.per_replica, budget.pool)
         # Without a role: its sessions then count as others' besides, which is too much, not too
         # little.
-        self._note(policy, budget.server, Claim(policy, None, connections))
+        claim = Claim(policy, None, connections, per_replica=max(1, budget.per_replica))
+        self._note(policy, budget.server, claim)
 
     def _waiting(self) -> bool:
         """Whether somebody is still to be counted."""
@@ -125,16 +202,3 @@ def _server(seen: Snapshot) -> str | None:
     if seen.database is None or not isinstance(seen.database.connections, Known):
         return None
     return seen.database.connections.value.server
-
-
-def _claim(
-    policy: str, target: Target, workload: Workload, each: PerReplica, allowed: int
-) -> Claim:
-    """Minimums first: a policy is entitled to them while its target runs at less. A target that
-    was scaled to zero by a person wants none. A guarded autoscaler may go to `allowed` replicas at
-    any moment, without asking; what its owner allows beyond the budget is lowered and not kept."""
-    replicas = max(workload.living, allowed)
-    if workload.replicas:
-        replicas = max(replicas, target.min_replicas)
-    connections = held(potential(replicas, workload, each.connections), each.pooled)
-    return Claim(policy, each.role, connections)

@@ -120,9 +120,9 @@ class Runner:
 
     async def _refuse(self, body: Mapping[str, Any], why: str) -> None:
         meta = body["metadata"]
-        # Nothing tells its target or its database: its pods are strangers to the others.
-        self.rooms.ledger.drop(f"{meta['namespace']}/{meta['name']}")
         before = self.rooms.statuses.current(body)
+        # Nothing tells its target or its database now, and its pods are there all the same (P2).
+        self.rooms.ledger.unread(f"{meta['namespace']}/{meta['name']}", before)
         status = not_understood(before, why, int(meta.get("generation") or 0), self.rooms.clock())
         await self.rooms.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
         self.rooms.health.policy_seen(meta["uid"], UNREADABLE_INTERVAL)

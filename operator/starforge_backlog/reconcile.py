@@ -52,6 +52,7 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
             rooms.ledger.raise_to(policy.key, action.connections)
 
     rooms.ledger.raise_to(policy.key, plan.allowed)
+    rooms.ledger.tell(policy.key, plan.claim)
 
     # Act: what is intended is in status before it is done, so that a kill in between is noticed
     # by the next start (P6). Without that write nothing is done.

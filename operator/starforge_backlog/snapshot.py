@@ -354,8 +354,16 @@ class Claim:
     role: str | None
     connections: int
     minimum: int = 0  # connections that its minReplicas need
-    wanted: int | None = None  # connections that its need would take; None: unknown
+    # Connections that it would step up to, or down to. None: unknown, or not ours to change; then
+    # it keeps what it holds.
+    wanted: int | None = None
     priority: int = 1  # 0 first: Critical, Normal, Background
+    per_replica: int = 1  # connections of one more replica, and ...
+    max_surge: str = "0"  # ... of the pods that a rollout adds
+    pooled: int | None = None  # all its pods together hold no more: a pooler's pool
+    # Connections of all policies together, with this policy's own limits and headroom; None: that
+    # was not computed yet.
+    cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +410,7 @@ class Snapshot:
     queues: Mapping[str, QueueReading]
     producers: Mapping[str, Reading[ProducerReading]]
     claims: tuple[Claim, ...] = ()
+    claim: Claim | None = None  # this policy's own, as the others see it; None: not counted yet
     # False right after a start, until every policy was read once: what the others hold is unknown.
     claims_complete: bool = True
     # An older policy with the same target (or the same guarded autoscaler): it acts, we do not.

@@ -75,6 +75,7 @@ class Operator:
         for action in plan.actions:
             if isinstance(action, ScaleTo):
                 self.ledger.raise_to(self.name, action.connections)
+        self.ledger.tell(self.name, plan.claim)
         killed = faults.get(What.KILL)
         done: list[Action] = []
         status = self._carry_out(plan, before, now, faults, done)

@@ -9,7 +9,7 @@ from tests.simulator.given import seen as everything
 
 from starforge_backlog.api.status import GuardStatus, QueueBacklogPolicyStatus, ScalingStatus
 from starforge_backlog.decide.budget import budget
-from starforge_backlog.ledger import EXPECTED_FOR_SECONDS, Ledger
+from starforge_backlog.ledger import EXPECTED_FOR_SECONDS, SHOWN_WITHIN_SECONDS, Ledger
 from starforge_backlog.snapshot import (
     Claim,
     DatabaseReading,
@@ -53,10 +53,15 @@ def remembered(replicas: int = 20) -> QueueBacklogPolicyStatus:
     return QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=replicas))
 
 
+def held(view: Snapshot) -> list[tuple[str, str | None, int]]:
+    """Who of the others holds how much."""
+    return [(claim.policy, claim.role, claim.connections) for claim in view.claims]
+
+
 def test_each_sees_what_the_others_can_open() -> None:
     ledger = Ledger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
-    assert ledger.count("ns/b", SPEC, NEW, seen(3)).claims == (Claim("ns/a", "etl", 40),)
+    assert held(ledger.count("ns/b", SPEC, NEW, seen(3))) == [("ns/a", "etl", 40)]
     assert ledger.count("ns/c", SPEC, NEW, seen(1, server="another")).claims == ()
 
 
@@ -64,7 +69,7 @@ def test_a_policy_that_cannot_be_read_keeps_its_claim() -> None:
     ledger = Ledger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.count("ns/a", SPEC, NEW, blind())
-    assert ledger.count("ns/b", SPEC, NEW, seen()).claims == (Claim("ns/a", "etl", 40),)
+    assert held(ledger.count("ns/b", SPEC, NEW, seen())) == [("ns/a", "etl", 40)]
 
 
 def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> None:
@@ -72,7 +77,7 @@ def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> Non
     ledger.expect("ns/a")
     ledger.count("ns/a", SPEC, remembered(20), blind())
     view = ledger.count("ns/b", SPEC, NEW, seen())
-    assert view.claims == (Claim("ns/a", None, 200),)
+    assert held(view) == [("ns/a", None, 200)]
     assert view.claims_complete
 
 
@@ -94,14 +99,12 @@ def test_who_came_late_has_a_time_of_its_own() -> None:
     assert not ledger.count("ns/b", SPEC, NEW, seen()).claims_complete
 
 
-def test_a_promise_is_only_raised_and_ends_with_the_policy() -> None:
+def test_a_promise_is_only_raised() -> None:
     ledger = Ledger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)
     ledger.raise_to("ns/a", 50)
-    assert ledger.others("db", "ns/b") == (Claim("ns/a", "etl", 60),)
-    ledger.drop("ns/a")
-    assert ledger.others("db", "ns/b") == ()
+    assert ledger.others("db", "ns/b")[0].connections == 60
 
 
 def test_a_target_below_its_minimum_is_entitled_to_it_unless_scaled_to_zero() -> None:
@@ -147,3 +150,112 @@ def test_a_guarded_autoscaler_may_go_to_what_it_is_left() -> None:
     assert [c.connections for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == [90]
     ledger.count("ns/a", SPEC, before, seen(4))
     assert [c.connections for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == [40]
+
+
+# --- what a policy asks of others -----------------------------------------------------------------
+
+ASKS = Claim("ns/a", "etl", 40, wanted=80, cap=117)
+
+
+def asked(ledger: Ledger) -> int | None:
+    """What policy a asks for, as the others see it."""
+    (claim,) = ledger.others("db", "ns/b")
+    return claim.wanted
+
+
+def test_what_a_decision_told_stands_until_the_next_one() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    assert asked(ledger) is None
+    ledger.tell("ns/a", ASKS)
+    assert asked(ledger) == 80
+    ledger.count("ns/a", SPEC, NEW, seen(5))
+    assert (asked(ledger), ledger.others("db", "ns/b")[0].connections) == (80, 50)
+    ledger.tell("ns/a", None)
+    assert asked(ledger) is None
+
+
+def test_what_a_policy_asked_for_is_unknown_when_its_passes_stop() -> None:
+    timer = Timer()
+    ledger = Ledger(timer)
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.tell("ns/a", ASKS)
+    timer.now = 3 * SPEC.interval.total_seconds() - 1
+    assert asked(ledger) == 80
+    timer.now += 1
+    assert asked(ledger) is None
+    assert ledger.others("db", "ns/b")[0].connections == 40
+
+
+def test_a_spec_that_is_not_understood_any_more_keeps_its_pods_and_asks_for_nothing() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.tell("ns/a", ASKS)
+    ledger.unread("ns/a", NEW)
+    assert (asked(ledger), ledger.others("db", "ns/b")[0].connections) == (None, 40)
+
+
+def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_says() -> None:
+    ledger = Ledger()
+    ledger.expect("ns/a")
+    ledger.unread("ns/a", remembered(20))
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (held(view), view.claims_complete) == ([("ns/a", None, 200)], True)
+
+
+def test_a_deleted_policys_pods_are_strangers() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.drop("ns/a")
+    assert ledger.others("db", "ns/b") == ()
+
+
+def test_a_step_that_does_not_show_yet_outlives_its_policy() -> None:
+    timer = Timer()
+    ledger = Ledger(timer)
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.raise_to("ns/a", 60)
+    ledger.drop("ns/a")
+    ledger.drop("ns/a")
+    assert held(ledger.count("ns/b", SPEC, NEW, seen())) == [("ns/a", None, 60)]
+    timer.now = SHOWN_WITHIN_SECONDS
+    assert ledger.others("db", "ns/b") == ()
+
+
+def test_a_policy_made_anew_is_counted_once() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.raise_to("ns/a", 60)
+    ledger.drop("ns/a")
+    ledger.count("ns/a", SPEC, NEW, seen(6))
+    assert [claim.connections for claim in ledger.others("db", "ns/b")] == [60]
+
+
+def test_a_policy_that_names_no_database_any_more_holds_nothing_there() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    alone = spec(database=None, queues=[prometheus()], producers=[], breakers=[])
+    ledger.count("ns/a", alone, NEW, replace(seen(4), database=None))
+    assert ledger.others("db", "ns/b") == ()
+
+
+def test_who_is_suspended_or_only_observes_is_entitled_to_no_more_than_it_holds() -> None:
+    ledger = Ledger()
+    for parts in ({"suspend": True}, {"mode": "Observe"}):
+        quiet = spec(target={"name": "etl-worker", "minReplicas": 5}, **parts)
+        ledger.count("ns/a", quiet, NEW, seen(2))
+        (claim,) = ledger.others("db", "ns/b")
+        assert (claim.connections, claim.minimum) == (20, 0)
+
+
+def test_a_policy_sees_its_own_claim_on_the_server_it_reads() -> None:
+    ledger = Ledger()
+    mine = ledger.count("ns/a", SPEC, NEW, seen(4)).claim
+    assert mine is not None
+    assert (mine.policy, mine.connections, mine.minimum) == ("ns/a", 40, 10)
+    assert ledger.count("ns/a", SPEC, NEW, blind()).claim is None
+
+
+def prometheus() -> dict[str, object]:
+    """A queue without a database."""
+    return {"name": "jobs", "prometheus": {"url": "http://prometheus:9090"}}

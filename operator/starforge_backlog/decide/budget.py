@@ -21,7 +21,9 @@ PEAK_WINDOW = timedelta(minutes=15)
 
 
 def surge(replicas: int, max_surge: str) -> int:
-    """Pods that a rolling update may add, as Kubernetes rounds: percentages up."""
+    """Pods that a rolling update may add, as Kubernetes rounds: percentages up. None to none."""
+    if replicas <= 0:
+        return 0
     if max_surge.endswith("%"):
         return math.ceil(replicas * int(max_surge[:-1]) / 100)
     return int(max_surge)
@@ -82,10 +84,7 @@ def budget(
         usable = min(usable, connections.database_limit)
 
     each = max(1, per_replica.connections)
-    opened = (workload.living + workload.terminating) * each
-    # A pooler's pool stays open when pods are gone, and holds no more when they come.
-    opened = opened if per_replica.pooled is None else per_replica.pooled
-    workers = _worker_roles(per_replica, opened, claims)
+    workers = worker_roles(per_replica, workload, claims)
     other_clients = others(connections, workers, remembered_others)
     other_policies = sum(claim.connections for claim in claims)
 
@@ -93,7 +92,7 @@ def budget(
     threshold = math.ceil(maximum * database.pressure.utilization_percent / 100) - 1
     pressure_cap = threshold - other_clients - other_policies
     worker_cap = min(usable - other_clients - database.headroom - other_policies, pressure_cap)
-    role_limit = _role_limit(connections, per_replica, workers, claims)
+    role_limit = _role_limit(role_caps(connections, workers), per_replica, claims)
     if role_limit is not None:
         worker_cap = min(worker_cap, role_limit)
 
@@ -101,7 +100,7 @@ def budget(
     slots = at_once.slots
     seed_cap = max(0, (maximum - database.headroom) // max(1, per_replica.pool))
     room = slots - workload.terminating
-    replicas = min(seed_cap, _largest(room, workload.max_surge))
+    replicas = min(seed_cap, largest(room, workload.max_surge))
     return BudgetStatus(
         server=connections.server,
         max_connections=maximum,
@@ -137,7 +136,7 @@ def sustainable(budget: BudgetStatus, max_surge: str) -> int:
     They stop up-steps, but stepping down for them would come after they are gone, and would only
     add to them.
     """
-    return min(budget.seed_cap, _largest(budget.slots, max_surge))
+    return min(budget.seed_cap, largest(budget.slots, max_surge))
 
 
 def free_replicas(
@@ -158,40 +157,59 @@ def free_replicas(
     return max(0, free // each)
 
 
+def common_cap(budget: BudgetStatus) -> int:
+    """Connections that the workers of all policies on the server may have together."""
+    before_pressure = budget.pressure_cap + budget.other_policies
+    return min(budget.usable - budget.others - budget.headroom, before_pressure)
+
+
+def role_caps(connections: Connections, workers: dict[str, int]) -> dict[str, int]:
+    """What the CONNECTION LIMIT of each worker role leaves for pods: others who log in as the same
+    role use it up as well. Roles without a limit are not in it."""
+    caps: dict[str, int] = {}
+    for role, opened in workers.items():
+        limit = connections.role_limits.get(role)
+        if limit is not None:
+            surplus = max(0, connections.by_role.get(role, 0) - opened)
+            own = connections.own if connections.own_role == role else 0
+            caps[role] = limit - surplus - own
+    return caps
+
+
 def _role_limit(
-    connections: Connections,
-    per_replica: PerReplica,
-    workers: dict[str, int],
-    claims: tuple[Claim, ...],
+    caps: dict[str, int], per_replica: PerReplica, claims: tuple[Claim, ...]
 ) -> int | None:
-    """What the CONNECTION LIMIT of the workers' role leaves for this policy's pods: others who
-    log in as the same role, other policies among them, use it up as well. None: no limit."""
+    """What the limit of the workers' role leaves for this policy's pods. None: no limit."""
     role = per_replica.role or ""
-    limit = connections.role_limits.get(role)
-    if limit is None:
+    if role not in caps:
         return None
-    others_claims = sum(claim.connections for claim in claims if claim.role == role)
-    surplus = max(0, connections.by_role.get(role, 0) - workers.get(role, 0))
-    own = connections.own if connections.own_role == role else 0
-    return max(0, limit - others_claims - surplus - own)
+    return max(0, caps[role] - sum(claim.connections for claim in claims if claim.role == role))
 
 
-def _worker_roles(
-    per_replica: PerReplica, opened: int, claims: tuple[Claim, ...]
+def worker_roles(
+    per_replica: PerReplica, workload: Workload, claims: tuple[Claim, ...]
 ) -> dict[str, int]:
     """Each worker role on this database and the connections its pods can open."""
     roles: dict[str, int] = {}
     if per_replica.role:
-        roles[per_replica.role] = opened
+        pods = workload.living + workload.terminating
+        opened = pods * max(1, per_replica.connections)
+        # A pooler's pool stays open when pods are gone, and holds no more when they come.
+        roles[per_replica.role] = opened if per_replica.pooled is None else per_replica.pooled
     for claim in claims:
         if claim.role:
             roles[claim.role] = roles.get(claim.role, 0) + claim.connections
     return roles
 
 
-def _largest(slots: int, max_surge: str) -> int:
+def largest(slots: int, max_surge: str) -> int:
     """Largest R with R + surge(R) <= slots; 0 when nothing fits."""
-    replicas = max(0, slots)
+    if max_surge.endswith("%"):
+        percent = int(max_surge[:-1])
+        replicas = max(0, slots) * 100 // (100 + percent)
+    else:
+        replicas = max(0, slots - int(max_surge))
+    # What a percentage is rounded up by is less than one pod.
     while replicas > 0 and replicas + surge(replicas, max_surge) > slots:
         replicas -= 1
     return replicas

@@ -8,6 +8,7 @@ Recovery runs backwards, one thing per observation window.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
@@ -23,9 +24,10 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide import breaker as breakers
 from starforge_backlog.decide.blind import decisive, unreadable
+from starforge_backlog.decide.claims import tell
 from starforge_backlog.decide.clocks import not_from_the_future
 from starforge_backlog.decide.diagnosis import diagnose
-from starforge_backlog.decide.facts import Facts, free_steps, gather, measured
+from starforge_backlog.decide.facts import Facts, free_steps, gather, measured, shared
 from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.guard import guard, hand_back, is_another
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
@@ -49,7 +51,7 @@ from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.sleep import due, quiet
 from starforge_backlog.decide.standing import OURS, stopped
 from starforge_backlog.decide.verdict import baseline
-from starforge_backlog.snapshot import Known, Rival, Snapshot, Unknown, Why
+from starforge_backlog.snapshot import Claim, Known, Rival, Snapshot, Unknown, Why
 
 
 def decide(
@@ -76,23 +78,27 @@ def decide(
     before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen, now)})
     seen = count_old_pool(spec.target.connections_per_replica, before.scaling, seen)
     facts = gather(spec, before, seen)
+    stopped = _stopped(spec, seen.rival, hold)
+    observing = spec.mode is Mode.OBSERVE
+    scaling = measured(spec, before.scaling, seen, facts, now)
+    moves = stopped is None and not observing and seen.rival is None
+    facts = shared(facts, spec, before, scaling, seen, moves=moves)
     status = before.model_copy(
         update={
-            "scaling": measured(spec, before.scaling, seen, facts, now),
+            "scaling": scaling,
             # The last known terms stay: they hold the peak of other clients over a restart (P6).
             "budget": facts.budget if isinstance(facts.budget, BudgetStatus) else before.budget,
         }
     )
-    stopped = _stopped(spec, seen.rival, hold)
     if stopped is not None:
         said = _assess(spec, status, seen, facts, *stopped)
-        return Plan((), (), _nobody_looks(status, spec.interval, now), seen, said)
+        status = _nobody_looks(status, spec.interval, now)
+        return Plan((), (), status, seen, said, _claim(seen, facts, stopped[0]))
     if seen.rival is not None:
         said = _assess(spec, status, seen, facts, TARGET_TAKEN, taken(seen.rival))
         return _let_go(status, seen, said, owner)
 
     states = _breakers(spec, before, seen, facts, now)
-    observing = spec.mode is Mode.OBSERVE
     pauses = decide_producers(
         spec,
         states,
@@ -124,8 +130,16 @@ def decide(
     )
     said = _assess(spec, status, seen, facts, outcome.reason, outcome.message)
     if observing:
-        return _observe_only(actions, before, status, watched, seen, said, owner)
-    return Plan(actions, (), status, seen, said, outcome.allowed)
+        plan = _observe_only(actions, before, status, watched, seen, said, owner)
+        return replace(plan, claim=_claim(seen, facts, outcome.reason))
+    claim = _claim(seen, facts, outcome.reason)
+    return Plan(actions, (), status, seen, said, claim, outcome.allowed)
+
+
+def _claim(seen: Snapshot, facts: Facts, reason: str) -> Claim | None:
+    """What the other policies on the server are told."""
+    workload = seen.workload.value if isinstance(seen.workload, Known) else None
+    return tell(seen.claim, facts.budget, facts.wants, workload, reason)
 
 
 def _assess(
@@ -311,6 +325,7 @@ def _scale(
             sample_is_old=old,
             window_opens=window_opens,
             now=now,
+            share=None if old else facts.share,
             owner=owner,
             autoscaler=seen.autoscaler,
             due=due(queues),

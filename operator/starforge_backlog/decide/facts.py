@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
@@ -13,7 +13,15 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     Surplus,
 )
-from starforge_backlog.decide.budget import budget, free_replicas
+from starforge_backlog.decide.budget import (
+    budget,
+    common_cap,
+    free_replicas,
+    role_caps,
+    worker_roles,
+)
+from starforge_backlog.decide.claims import asking, wants
+from starforge_backlog.decide.holders import shown_share
 from starforge_backlog.decide.laststep import settled
 from starforge_backlog.decide.need import (
     Load,
@@ -26,8 +34,18 @@ from starforge_backlog.decide.need import (
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.decide.pooler import readable_pooler
 from starforge_backlog.decide.pressure import pressure, utilization_percent
+from starforge_backlog.decide.shares import Share, share_of
 from starforge_backlog.decide.surplus import remember_surplus, surplus, with_surplus
-from starforge_backlog.snapshot import Known, Reading, Snapshot, Unknown, Why, Workload
+from starforge_backlog.snapshot import (
+    Connections,
+    Known,
+    PerReplica,
+    Reading,
+    Snapshot,
+    Unknown,
+    Why,
+    Workload,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,8 @@ class Facts:
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
     missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
     sampled_at: datetime | None  # the older of the database's two readings
+    share: Share | None = None  # among the policies of the server; None: alone, or no budget
+    wants: int | None = None  # replicas that it would step to; None: unknown, or not to be stepped
 
     def read_at(self, now: datetime) -> datetime:
         """The oldest reading of all: what a verdict knows, it knows of this moment."""
@@ -56,6 +76,36 @@ def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen:
         missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
         sampled_at=_sampled_at(seen),
     )
+
+
+def shared(
+    facts: Facts,
+    spec: QueueBacklogPolicySpec,
+    before: QueueBacklogPolicyStatus,
+    scaling: ScalingStatus,
+    seen: Snapshot,
+    *,
+    moves: bool,
+) -> Facts:
+    """The facts with this policy's share of the server.
+
+    `scaling` holds this pass' need. A policy that does not step (`moves`) keeps what it holds.
+    """
+    if not isinstance(facts.budget, BudgetStatus) or not isinstance(seen.workload, Known):
+        return facts
+    workload = seen.workload.value
+    missed = any(facts.missed.values())
+    wanted = wants(spec, workload, scaling, facts.load, missed=missed) if moves else None
+    terms, facts = facts.budget, replace(facts, wants=wanted)
+    if seen.claim is None or not seen.claims:
+        return facts
+    mine = asking(seen.claim, wanted)
+    share = share_of(mine, seen.claims, common_cap(terms), _role_caps(before, seen))
+    # Pods that are about to end are held, and entitle to nothing.
+    bound = terms.seed_cap if wanted is not None else workload.living
+    share = replace(share, entitled=min(share.entitled, bound), most=min(share.most, bound))
+    shown = shown_share(terms, before.budget, share, wanted, seen.claims, spec.scaling)
+    return replace(facts, share=share, budget=shown)
 
 
 def free_steps(spec: QueueBacklogPolicySpec, seen: Snapshot) -> int | None:
@@ -159,15 +209,34 @@ def _budget(
             each.at,
         )
     remembered = before.budget.others if before.budget is not None else None
-    planned = with_surplus(
-        connections.value, each.value, workload.value, seen.claims, before.scaling.surplus
-    )
+    planned = _planned(before, seen, connections.value, each.value, workload.value)
     pooler = readable_pooler(seen.database.pooler, workload.value)
     if isinstance(pooler, Unknown):
         return pooler
     return budget(
         spec.database, planned, workload.value, each.value, seen.claims, remembered, pooler
     )
+
+
+def _planned(
+    before: QueueBacklogPolicyStatus,
+    seen: Snapshot,
+    connections: Connections,
+    each: PerReplica,
+    workload: Workload,
+) -> Connections:
+    return with_surplus(connections, each, workload, seen.claims, before.scaling.surplus)
+
+
+def _role_caps(before: QueueBacklogPolicyStatus, seen: Snapshot) -> dict[str, int]:
+    """Only where the budget was computed, so all readings are there."""
+    assert seen.database is not None
+    connections, each, workload = seen.database.connections, seen.per_replica, seen.workload
+    assert isinstance(connections, Known)
+    assert isinstance(each, Known)
+    assert isinstance(workload, Known)
+    planned = _planned(before, seen, connections.value, each.value, workload.value)
+    return role_caps(planned, worker_roles(each.value, workload.value, seen.claims))
 
 
 def _remembered_surplus(

@@ -6,9 +6,15 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import Growth
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus, Step, StepFailure, StepVerdict
-from starforge_backlog.decide.budget import sustainable
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, write
+from starforge_backlog.decide.situation import (
+    Outcome,
+    Situation,
+    hold,
+    remember,
+    safe_size,
+    write,
+)
 from starforge_backlog.decide.verdict import failed, judge
 from starforge_backlog.snapshot import Workload
 
@@ -18,7 +24,7 @@ HOLD_DOWN_GROWTH = 2
 LONGEST_HOLD_DOWN = timedelta(minutes=30)
 # ... unless one observation is longer than that: a hold-down is never shorter than its growth.
 _MOST_DOUBLINGS = 16
-# Replicas that a failed wake-up leaves: none would leave due jobs to nobody, and nothing to look at.
+# What a failed wake-up leaves: none would leave due jobs to nobody, and nothing to look at.
 LEAST_AWAKE = 1
 # What follows a step that could not be judged: the lower of the runbook's 1-2 replicas.
 SMALLEST_STEP = 1
@@ -112,12 +118,10 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         read_at=at.read_at,
         counted=at.load.waiting_exact,
     )
-    budget = at.budget
-    if isinstance(budget, BudgetStatus):
-        most = sustainable(budget, at.workload.max_surge)
-        if most < step.to:
-            why = f"the budget fell to {most}, with {budget.others} connections of others"
-            judgement = failed(StepFailure.BUDGET, why)
+    most = safe_size(at)
+    if most is not None and most < step.to and isinstance(at.budget, BudgetStatus):
+        why = f"the budget fell to {most}, with {at.budget.others} connections of others"
+        judgement = failed(StepFailure.BUDGET, why)
     verdict, why = judgement.verdict, judgement.why
     where = f"{step.from_} -> {step.to}"
     match verdict:
@@ -175,8 +179,8 @@ def _revert(at: Situation, step: Step) -> Outcome | None:
     there is, and only the hold-down follows."""
     start = max(step.from_, LEAST_AWAKE)
     to = start
-    if isinstance(at.budget, BudgetStatus):
-        most = sustainable(at.budget, at.workload.max_surge)
+    most = safe_size(at)
+    if most is not None:
         to = max(at.spec.target.min_replicas, min(to, most))
     to = min(to, start) if step.from_ else start
     if to >= at.workload.replicas:

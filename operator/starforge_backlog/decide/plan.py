@@ -12,7 +12,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.snapshot import Reading, Rival, Snapshot, Unknown
+from starforge_backlog.snapshot import Claim, Reading, Rival, Snapshot, Unknown
 
 # Reason of the conditions of a policy whose target an older one has.
 TARGET_TAKEN = "TargetTaken"
@@ -48,6 +48,7 @@ class StepKind(StrEnum):
     DOWN = "Down"  # the work is done
     REVERT = "Revert"  # the step before failed
     OVER_BUDGET = "OverBudget"  # one window at a time
+    OVER_SHARE = "OverShare"  # another policy on the server waits for its own; one window at a time
     SAFE = "Safe"  # over budget and under pressure: to the safe size in one write
 
 
@@ -160,6 +161,7 @@ class Plan:
     status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
     seen: Snapshot  # as judged: late readings have become unknown
     assessment: Assessment
+    claim: Claim | None = None  # what to tell the other policies on the server; None: nothing new
     # Connections that an autoscaler may open by itself, within the maximum that we leave it (P1).
     allowed: int = 0
 

@@ -6,8 +6,9 @@
     written by another (P9): hold; asleep (`minReplicas: 0`): sleep on, or wake
  2. the last step: judge it; revert it when it failed; hold while it is observed
  3. over the budget: down, one window at a time - under pressure to the safe size in one write
- 4. readings missing, pressure, a rollout: hold; above maxReplicas: down, one window at a time
- 5. more needed: up by one step within the budget
+ 4. readings missing, pressure, a rollout: hold; above maxReplicas, or above the share that others
+    wait for: down, one window at a time
+ 5. more needed: up by one step within the budget and the share
  6. less needed for `scaleDownAfter`: down by one step
 """
 
@@ -15,14 +16,21 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.budget import sustainable
+from starforge_backlog.decide.holders import holders_text
 from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.ownership import hidden, yield_to_others
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
+from starforge_backlog.decide.situation import (
+    Outcome,
+    Situation,
+    hold,
+    remember,
+    safe_size,
+    take_step,
+)
 from starforge_backlog.decide.sleep import asleep, may_sleep, watch
-from starforge_backlog.decide.wish import wish_of
+from starforge_backlog.decide.wish import Wish, wish_of
 from starforge_backlog.snapshot import Unknown
 
 
@@ -38,7 +46,13 @@ def scale(at: Situation) -> Outcome:
     if pending is not None:
         return pending if pending.step is not None else _safe(at) or pending
     return (
-        _safe(at) or _over_budget(at) or _blocked(at) or _over_maximum(at) or _up(at) or _down(at)
+        _safe(at)
+        or _over_budget(at)
+        or _blocked(at)
+        or _over_maximum(at)
+        or _over_share(at)
+        or _up(at)
+        or _down(at)
     )
 
 
@@ -67,9 +81,9 @@ def _over_budget(at: Situation) -> Outcome | None:
 
 def _limit(at: Situation) -> int | None:
     """The safe size, when there are more replicas than that; `minReplicas` is never undercut."""
-    if not isinstance(at.budget, BudgetStatus):
+    most = safe_size(at)
+    if most is None:
         return None
-    most = sustainable(at.budget, at.workload.max_surge)
     limit = max(at.spec.target.min_replicas, most)
     return limit if at.workload.replicas > limit else None
 
@@ -105,6 +119,20 @@ def _over_maximum(at: Situation) -> Outcome | None:
     return _windowed(at, StepKind.DOWN, to, f"maxReplicas is {maximum}")
 
 
+def _over_share(at: Situation) -> Outcome | None:
+    """More than the share, and another policy has a right to it, waits, and finds nothing free."""
+    if at.share is None or not at.share.lacking:
+        return None
+    replicas = at.workload.replicas
+    least = max(at.share.entitled, at.spec.target.min_replicas)
+    if replicas <= least:
+        return None
+    to = max(least, replicas - at.spec.scaling.step_down)
+    waiting = ", ".join(at.share.waiting)
+    why = f"the share is {least}, and {waiting} waits for connections that are its own"
+    return _windowed(at, StepKind.OVER_SHARE, to, why)
+
+
 def _busy(at: Situation) -> Situation:
     """Not idle, or not known to be: the idle time starts anew."""
     return remember(at, idle_since=None)
@@ -125,14 +153,15 @@ def _up(at: Situation) -> Outcome | None:
         return held
     ceiling, limit = _ceiling(at)
     if replicas >= ceiling:
-        return hold(at, limit, f"{replicas} replicas, {wish.why}, but {_limit_text(at, limit)}")
+        text = f"{replicas} replicas, {wish.why}, but {_limit_text(at, limit, wish)}"
+        return hold(at, limit, text)
     size = at.before.step_size or at.spec.scaling.step_up
     to = min(replicas + size, ceiling, max(wish.replicas, target.min_replicas))
     if at.free_steps is not None and at.free_steps < to - replicas:
         to = replicas + max(0, at.free_steps)
         if to <= replicas:
             message = f"{wish.why}, but no connections are free for one more replica now"
-            return hold(at, "BudgetExhausted", message)
+            return hold(at, "BudgetExhausted", message + _held_by(at))
     return take_step(at, StepKind.UP, to, wish.why)
 
 
@@ -171,6 +200,8 @@ def _ceiling(at: Situation) -> tuple[int, str]:
     """The most replicas allowed now, and the name of what limits them."""
     maximum = at.spec.target.max_replicas
     budget = at.budget.replicas if isinstance(at.budget, BudgetStatus) else None
+    if budget is not None and at.share is not None:
+        budget = min(budget, at.share.most)
     if budget is not None and (maximum is None or budget < maximum):
         return budget, "BudgetExhausted"
     if maximum is not None:
@@ -178,10 +209,22 @@ def _ceiling(at: Situation) -> tuple[int, str]:
     return at.workload.replicas + (at.before.step_size or at.spec.scaling.step_up), "NoBudget"
 
 
-def _limit_text(at: Situation, limit: str) -> str:
-    if limit == "BudgetExhausted" and isinstance(at.budget, BudgetStatus):
-        return f"the budget is {at.budget.replicas}"  # its sum is in DatabaseHeadroom
-    return f"maxReplicas is {at.spec.target.max_replicas}"
+def _limit_text(at: Situation, limit: str, wish: Wish) -> str:
+    if limit != "BudgetExhausted" or not isinstance(at.budget, BudgetStatus):
+        return f"maxReplicas is {at.spec.target.max_replicas}"
+    budget, share = at.budget.replicas, at.share
+    if share is None:
+        return f"the budget is {budget}"  # its sum is in DatabaseHeadroom
+    text = f"the share is {share.most} of {at.before.need or wish.replicas}"
+    if budget < share.most:
+        text += f", and {budget} fit beside the others now"
+    return text + _held_by(at)
+
+
+def _held_by(at: Situation) -> str:
+    """Who holds the rest, so that it need not be looked for at night."""
+    holders = at.budget.held_by if isinstance(at.budget, BudgetStatus) else ()
+    return f"; {holders_text(holders)}" if holders else ""
 
 
 # --- 6. down -----------------------------------------------------------------------------------

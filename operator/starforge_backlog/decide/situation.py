@@ -7,10 +7,11 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, Step
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget import surge, sustainable
 from starforge_backlog.decide.need import Load
 from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
 from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.shares import Share
 from starforge_backlog.snapshot import Autoscaler, Reading, Unknown, Workload
 
 
@@ -34,6 +35,7 @@ class Situation:
     sample_is_old: bool
     window_opens: datetime | None  # a resume was the last thing done: one thing per window
     now: datetime
+    share: Share | None = None  # among the policies of the server; None: alone, or no budget
     owner: str = ""  # the policy's uid, the first part of every token
     # With a guard that autoscaler, else whoever else scales the target; None: not looked for.
     autoscaler: Reading[Autoscaler | None] | None = None
@@ -56,6 +58,18 @@ class Outcome:
 def hold(at: Situation, reason: str, message: str) -> Outcome:
     """No write now, because."""
     return Outcome(None, at.before, reason, message)
+
+
+def safe_size(at: Situation) -> int | None:
+    """Replicas that need not go when there is too little for all; None without a budget.
+
+    What the database serves beside the others as they are now, or this policy's share where that
+    is more: then others have more than theirs, and the room comes from them.
+    """
+    if not isinstance(at.budget, BudgetStatus):
+        return None
+    most = sustainable(at.budget, at.workload.max_surge)
+    return most if at.share is None else max(most, min(at.share.entitled, at.budget.seed_cap))
 
 
 def remember(at: Situation, **changes: object) -> Situation:

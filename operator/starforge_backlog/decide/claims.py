@@ -1,0 +1,109 @@
+"""What a policy tells the others on its server: what it holds and needs, how important it is.
+
+| the policy                                                | holds    | may ask others for more |
+|-----------------------------------------------------------|----------|-------------------------|
+| needs more and can step up                                | its pods | yes                     |
+| cannot use more now (hold-down, crashing pods, pressure)  | its pods | no; gives back          |
+| needs less than it has                                    | its pods | no; gives back          |
+| suspended, `Observe`, unread, scaled by another, rolling  | its pods | no; gives nothing back  |
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from starforge_backlog.api.policy import Mode, Priority, QueueBacklogPolicySpec
+from starforge_backlog.api.status import BudgetStatus, ScalingStatus
+from starforge_backlog.decide.budget import common_cap, potential
+from starforge_backlog.decide.need import Load
+from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.shares import cost
+from starforge_backlog.decide.wish import wish
+from starforge_backlog.snapshot import Claim, PerReplica, Workload
+
+ORDER: Final = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
+# Reasons of the condition `Scaling` under which replicas are not ours to change now, up or down ...
+NOT_OURS_NOW: Final = frozenset(
+    {"ReplicaConflict", "RolloutInProgress", "RolloutPaused", "ScaledToZero", "Unknown"}
+)
+# ... and those under which more connections would be of no use.
+NO_USE_FOR_MORE: Final = frozenset(
+    {"Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"}
+)
+
+
+def claim_of(
+    policy: str,
+    spec: QueueBacklogPolicySpec,
+    workload: Workload,
+    each: PerReplica,
+    allowed: int = 0,
+) -> Claim:
+    """What its pods can open, and what its minimum needs.
+
+    Minimums first: a policy is entitled to them while its target runs at less and is ours to
+    scale. A target that was scaled to zero by a person wants none. A guarded autoscaler may go to
+    `allowed` replicas at any moment, without asking; what its owner allows beyond the budget is
+    lowered and not kept.
+    """
+    moves = spec.mode is Mode.ENFORCE and not spec.suspend
+    least = spec.target.min_replicas if moves and workload.replicas else 0
+    replicas = max(workload.living, allowed, least)
+    claim = Claim(
+        policy,
+        each.role,
+        held(potential(replicas, workload, each.connections), each.pooled),
+        priority=ORDER.index(spec.priority),
+        per_replica=each.connections,
+        max_surge=workload.max_surge,
+        pooled=each.pooled,
+    )
+    return replace(claim, minimum=cost(claim, least))
+
+
+def wants(
+    spec: QueueBacklogPolicySpec,
+    workload: Workload,
+    scaling: ScalingStatus,
+    load: Load,
+    *,
+    missed: bool,
+) -> int | None:
+    """Replicas that the policy would step to if it had the database alone; None: unknown (P2).
+
+    The measured need; one step more while a late queue has not shown yet what a replica finishes;
+    otherwise what there is.
+    """
+    if load.missing:
+        return None
+    more = wish(spec, workload.replicas, scaling, load, missed=missed)
+    if more is not None:
+        wanted = max(more.replicas, scaling.need or 0)
+    else:
+        wanted = min(workload.replicas, scaling.need or workload.replicas)
+    wanted = max(wanted, spec.target.min_replicas)
+    maximum = spec.target.max_replicas
+    return wanted if maximum is None else min(wanted, maximum)
+
+
+def asking(claim: Claim, wanted: int | None) -> Claim:
+    """The claim of a policy that would step to so many replicas."""
+    return replace(claim, wanted=None if wanted is None else cost(claim, wanted))
+
+
+def tell(
+    claim: Claim | None,
+    budget: object,
+    wanted: int | None,
+    workload: Workload | None,
+    reason: str,
+) -> Claim | None:
+    """What the others are told after a decision that ended with `reason`; None: nothing new."""
+    if claim is None or not isinstance(budget, BudgetStatus) or workload is None:
+        return None
+    if reason in NOT_OURS_NOW:
+        wanted = None
+    elif reason in NO_USE_FOR_MORE and wanted is not None:
+        wanted = min(wanted, workload.replicas)
+    return replace(asking(claim, wanted), cap=common_cap(budget))
