@@ -139,7 +139,9 @@ class PrometheusDatabase(PrometheusServer):
 
     server: Label
     """Name of the database server. Policies that name the same server share one budget, so the
-    same server must have the same name everywhere."""
+    same server must have the same name everywhere. A policy without database.prometheus knows it by
+    the identity that the server itself tells: read all policies of one server in the same way, or
+    those of the other way count as strangers."""
 
     connections_by_role: Expression = "sum by (usename) (pg_stat_activity_count)"
     """Open client connections, one series per role; the role is the series' only label."""
