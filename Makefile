@@ -23,6 +23,7 @@ help: ## list the targets (default)
 	@echo '  make demo SCENARIO=main      a storm: steps up, meets the budget, pauses, drains, resumes'
 	@echo '  make demo SCENARIO=pressure  a stranger takes 60 % of the connections: the step is reverted'
 	@echo '  make demo SCENARIO=blind     PostgreSQL stops answering: nothing is scaled up or resumed'
+	@echo '  make demo SCENARIO=bullmq    the main story on BullMQ: Node.js workers, Redis, Prometheus, a backfill'
 	@echo '  make demo CLUSTER=existing   in the cluster of $$KUBECONFIG    CLUSTER=kind: in a new kind cluster'
 
 demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCENARIO=, CLUSTER=)
