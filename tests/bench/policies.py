@@ -101,7 +101,7 @@ def run(place: Place, case: Case, seconds: float) -> Cost:
     time.sleep(seconds)
     cost = watching.stop()
     if cost.writes:
-        say(f"written: {_counts(changed(before, stage.policies(place, namespace)))}")
+        say(f"written: {counts(changed(before, stage.policies(place, namespace)))}")
     say(f"{case.name}: {cost.passes} passes, {cost.lateness.above(LATEST_SECONDS)} late")
     _clear(place, namespace)
     return cost
@@ -207,7 +207,8 @@ COLUMNS: Final = (
 )
 
 
-def _counts(counter: Counter[str]) -> str:
+def counts(counter: Counter[str]) -> str:
+    """For a line: the ten that are most."""
     return ", ".join(f"{count} × {what}" for what, count in counter.most_common(10))
 
 
@@ -231,7 +232,7 @@ def main() -> int:
             rows.append(row(case, cost))
             if case.bars:
                 judge(result, case, cost)
-            result.notes.append(f"{case.name}: requests: {_counts(cost.requests)}.")
+            result.notes.append(f"{case.name}: requests: {counts(cost.requests)}.")
             for write in cost.writes[:5]:
                 result.notes.append(f"{case.name}: write: {write.verb} {write.path}.")
             result.raw[case.name] = {
