@@ -38,6 +38,9 @@ class Model(Protocol):
     def ours(self) -> bool:
         """Whether anything is paused by us, in truth."""
 
+    def runs(self) -> bool:
+        """Whether anything of it is not paused, in truth."""
+
     def stolen(self) -> int:
         """How often something that a person paused was resumed by us: must stay 0."""
 
@@ -68,6 +71,9 @@ class Marked:
 
     def ours(self) -> bool:
         return self.flag.by == "us"
+
+    def runs(self) -> bool:
+        return not self.flag.paused
 
     def stolen(self) -> int:
         return self.flag.stolen
@@ -164,6 +170,9 @@ class Rows:
     def ours(self) -> bool:
         return any(row.by == "us" for row in self.rows.values())
 
+    def runs(self) -> bool:
+        return any(not row.by for row in self.rows.values())
+
     def stolen(self) -> int:
         return self.stole
 
@@ -215,6 +224,9 @@ class Line:
     def ours(self) -> bool:
         return self.held > 0
 
+    def runs(self) -> bool:
+        return self.loose > 0
+
     def stolen(self) -> int:
         return 0
 
@@ -244,6 +256,9 @@ class Deaf:
 
     def ours(self) -> bool:
         return bool(self.tokens)
+
+    def runs(self) -> bool:
+        return not self.tokens
 
     def stolen(self) -> int:
         return 0

@@ -231,6 +231,19 @@ def test_without_people_and_kills_all_of_ours_runs_in_the_end(story: list[Pass])
 
 
 @search
+@given(st.lists(passes, max_size=15))
+def test_while_a_storm_lasts_all_of_it_is_paused(story: list[Pass]) -> None:
+    """Also what was half resumed, what was locked, and what began or arrived since."""
+    history = History()
+    for one in story:
+        history.go(Pass(waiting=one.waiting, unread=one.unread, more=one.more))
+    unlock(history)
+    for _ in range(20):
+        history.go(Pass(waiting=HIGH))
+    assert [name for name, model in history.models.items() if model.runs()] == []
+
+
+@search
 @given(st.lists(passes, max_size=15), st.booleans())
 def test_the_end_of_a_policy_and_observe_release_the_same(story: list[Pass], observe: bool) -> None:
     history = History()
