@@ -385,8 +385,15 @@ class Autoscaler:
     implicit: bool = False
     kept_implicit: bool = False
     writer: ScaleWriter | None = None  # of the maximum
+    changed_since: bool = False  # somebody else wrote the maximum after us, be it the same number
     paused: bool = False  # KEDA: autoscaling.keda.sh/paused; nothing scales the target meanwhile
     beside: str = ""  # another autoscaler of the same target, for a guard that is not the only one
+
+    @property
+    def ours(self) -> bool:
+        """Whether the maximum that stands there is the one that was written with the mark."""
+        written = self.maximum == self.written and self.kept_maximum is not None
+        return written and not self.changed_since
 
 
 @dataclass(frozen=True, slots=True)

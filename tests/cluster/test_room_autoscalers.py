@@ -366,6 +366,20 @@ async def test_what_somebody_wrote_over_ours_stays_and_the_mark_goes(
     assert (await guarded(reader, namespace)).token is None
 
 
+async def test_somebody_who_came_back_to_our_number_keeps_it(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, autoscaler())
+    await lower(writer, namespace, await guarded(reader, namespace), 5)
+    assert (await guarded(reader, namespace)).ours
+    for number in (6, 5):
+        patch = f'{{"spec": {{"maxReplicas": {number}}}}}'
+        cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", patch)
+    assert not (await guarded(reader, namespace)).ours
+    done = await restore(writer, namespace)
+    assert (done.outcome, done.maximum) == (MaximumOutcome.NOT_OURS, 5)
+
+
 async def test_only_our_own_mark_is_undone(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.simulator.given import NOW, OWNER, fresh_policy, later, seen, workload
-from tests.simulator.situations import UID, WINDOW, other_clients, situation
+from tests.simulator.situations import UID, US, WINDOW, other_clients, situation
 
 from starforge_backlog.api.status import (
     BudgetStatus,
@@ -21,6 +21,7 @@ from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumR
 from starforge_backlog.decide.budget import potential
 from starforge_backlog.decide.guard import Whose, guard, hand_back, whose
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Unknown, Why
@@ -41,13 +42,15 @@ def hpa(maximum: int = 20, **changes: Any) -> Autoscaler:
         "minimum": 1,
         "maximum": maximum,
         "writer": ScaleWriter("kubectl", None),
+        "changed_since": True,
     }
     return Autoscaler(**{**whole, **changes})
 
 
 def lowered(maximum: int, *, owners: int = 20, **changes: Any) -> Autoscaler:
     """One that we have lowered."""
-    marks = {"kept_maximum": owners, "token": TOKEN, "written": maximum}
+    marks = {"kept_maximum": owners, "token": TOKEN, "written": maximum, "writer": US}
+    marks["changed_since"] = False
     return hpa(maximum, **{**marks, **changes})
 
 
@@ -177,7 +180,8 @@ def test_another_target_under_the_name_does_not_lose_what_was_lowered() -> None:
 
 def changed(maximum: int, manager: str = "argocd") -> Autoscaler:
     """Lowered by us to 11, written over since."""
-    return replace(lowered(11), maximum=maximum, writer=ScaleWriter(manager, None))
+    writer = ScaleWriter(manager, None)
+    return replace(lowered(11), maximum=maximum, writer=writer, changed_since=True)
 
 
 def test_a_new_maximum_is_the_owners_and_is_lowered_again() -> None:
@@ -217,6 +221,42 @@ def test_a_respected_writer_costs_one_write_of_status() -> None:
     again = guard(replace(at(changed(30)), before=first.status, now=later(45)))
     assert first.reason == "ReplicaConflict"
     assert again.status == first.status
+
+
+def test_somebody_who_came_back_to_our_number_meant_it() -> None:
+    """Up, and down again between two passes: the record of writers tells what the number hides."""
+    theirs = replace(lowered(4), changed_since=True)
+    assert whose(theirs, OWNER) is Whose.CHANGED
+    found = step(guard(at(theirs)))
+    assert found is not None
+    assert (found.to, found.restore) == (4, True)
+
+
+# --- the share of a server ---------------------------------------------------------------------
+
+
+def share(entitled: int, *, most: int = 11, lacking: int = 0) -> Share:
+    return Share(entitled, most, lacking, ("ns/other",) if lacking else (), {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        # What is not in use goes at once, pods one window at a time.
+        ({"found": hpa(10), "share": share(3, lacking=20)}, 4),
+        ({"found": lowered(4), "share": share(3, lacking=20)}, 3),
+        ({"found": lowered(4), "share": share(3, lacking=20), "window_opens": later(1)}, None),
+        ({"found": lowered(4), "share": share(3, lacking=20), "pressure": None}, None),
+        ({"found": lowered(4, minimum=4), "share": share(3, lacking=20)}, None),
+        # Nobody waits: what fits may stay.
+        ({"found": hpa(10), "share": share(3)}, None),
+        # Raised to the share, not to the budget.
+        ({"found": lowered(4), "share": share(5, most=5)}, 5),
+        ({"found": lowered(5), "share": share(5, most=5)}, None),
+    ],
+)
+def test_what_others_have_a_right_to(changes: dict[str, Any], wanted: int | None) -> None:
+    assert to(guard(at(**changes))) == wanted
 
 
 # --- letting go --------------------------------------------------------------------------------
@@ -339,10 +379,10 @@ class Cluster:
                 kept_maximum=action.guard.previous,
                 token=action.guard.token,
                 written=action.to,
+                changed_since=False,
             )
         elif self.found.token is not None:
-            ours = self.found.maximum == self.found.written
-            kept = self.found.kept_maximum if ours else self.found.maximum
+            kept = self.found.kept_maximum if self.found.ours else self.found.maximum
             assert kept is not None
             self.found = hpa(kept, minimum=self.minimum)
 
@@ -367,10 +407,10 @@ def test_never_above_the_owners_nor_the_budget_and_restored_exactly(
         moment += WINDOW.total_seconds()
         if what == "person":
             wanted = max(number, minimum)
-            if cluster.found.token and wanted == cluster.found.maximum:
-                continue  # who writes our own number changes nothing, and is not noticed
+            if wanted == cluster.found.maximum:
+                continue  # who writes the number that stands there changes nothing
             cluster.owners = wanted
-            cluster.found = replace(cluster.found, maximum=cluster.owners)
+            cluster.found = replace(cluster.found, maximum=wanted, changed_since=True)
             continue
         blind = what == "blind"
         room = Unknown(Why.TIMEOUT, "late", NOW) if blind else other_clients(number, pods)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from starforge_backlog.api import GROUP
+from starforge_backlog.api import FIELD_MANAGER, GROUP
 from starforge_backlog.api.policy import Guard, Target
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
@@ -175,6 +175,7 @@ def autoscaler(kind: AutoscalerKind, found: Json) -> Autoscaler:
     notes: Mapping[str, str] = meta.get("annotations") or {}
     kept = notes.get(PREVIOUS)
     maximum, minimum = spec.get(kind.maximum), spec.get(kind.minimum)
+    writer = last_writer(found, kind.maximum)
     return Autoscaler(
         kind=kind.kind,
         name=meta["name"],
@@ -187,7 +188,8 @@ def autoscaler(kind: AutoscalerKind, found: Json) -> Autoscaler:
         written=_number(notes.get(MAXIMUM)),
         implicit=maximum is None,
         kept_implicit=kept == DEFAULTED,
-        writer=last_writer(found, kind.maximum),
+        writer=writer,
+        changed_since=writer is not None and writer.manager != FIELD_MANAGER,
         paused=notes.get(KEDA_PAUSED, "").lower() == "true" and KEDA_PAUSED_AT not in notes,
     )
 

@@ -125,7 +125,7 @@ class MaximumWriter:
                 if now.token is None or not _same_policy(now.token, token):
                     message = f"{kind} {name} does not have our mark any more; nothing was changed"
                     return MaximumResult(MaximumOutcome.NOT_OURS, now.maximum, message)
-                ours = now.maximum == now.written and now.kept_maximum is not None
+                ours = now.ours
                 to = now.kept_maximum if ours else now.maximum
                 if most is not None and to is not None and to > most:
                     message = f"the previous maximum of {kind} {name} is {to} now"

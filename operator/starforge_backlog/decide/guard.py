@@ -13,6 +13,8 @@ The operator only lowers that maximum, and restores it:
 | within it        | somebody wrote over ours    | take our mark off                               |
 | within it        | ours, below its owner's     | raise by `stepUp` per window; at its owner's,   |
 |                  |                             | take our mark off                               |
+| over the share   | its owner's, or ours        | lower, while others wait for what is their own: |
+|                  |                             | what is not in use at once, pods by `stepDown`  |
 | within it        | its owner's                 | nothing to do                                   |
 
 It cannot go below the autoscaler's own minimum; a condition says so when the budget does.
@@ -30,6 +32,7 @@ from starforge_backlog.decide.budget import potential, sustainable
 from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
 from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown
 
@@ -53,8 +56,7 @@ def whose(found: Autoscaler, owner: str) -> Whose:
         return Whose.OWNERS
     if not owner or not found.token.startswith(f"{owner}/"):
         return Whose.ANOTHERS
-    ours = found.maximum == found.written and found.kept_maximum is not None
-    return Whose.OURS if ours else Whose.CHANGED
+    return Whose.OURS if found.ours else Whose.CHANGED
 
 
 def hand_back(
@@ -114,7 +116,12 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
     at = _remembered(at, found, mark)
     if isinstance(at.budget, Unknown):
         return hold(at, "Unknown", f"no budget: {at.budget.message}")
-    outcome = _lower(at, found, mark) or _unmark(at, found, mark) or _raise(at, found, mark)
+    outcome = (
+        _lower(at, found, mark)
+        or _unmark(at, found, mark)
+        or _over_share(at, found, mark)
+        or _raise(at, found, mark)
+    )
     if found.beside and outcome.step is None:
         message = (
             f"{found.beside} scales the target besides {_name(found)}, and nobody lowers its"
@@ -188,6 +195,8 @@ def _ceiling(at: Situation) -> int | None:
     most = at.spec.target.max_replicas
     if isinstance(at.budget, BudgetStatus):
         most = at.budget.replicas if most is None else min(most, at.budget.replicas)
+        if at.share is not None:
+            most = min(most, at.share.most)
     return most
 
 
@@ -239,6 +248,36 @@ def _yielding(at: Situation, times: int) -> timedelta:
     return timedelta(0) if times == 1 else yield_for(times - 1, at.spec.scaling.yield_for)
 
 
+def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
+    """Another policy on the server has a right to connections that this maximum keeps from it."""
+    if at.share is None or not at.share.lacking:
+        return None
+    least = max(LEAST_MAXIMUM, found.minimum, at.share.entitled)
+    if found.maximum <= least:
+        return None
+    replicas = at.workload.replicas
+    to = max(least, replicas if found.maximum > replicas else replicas - at.spec.scaling.step_down)
+    held = _held(at) if to < replicas else None
+    if held is not None:
+        return held
+    ours = mark is Whose.OURS
+    waiting = ", ".join(at.share.waiting)
+    return _write(
+        at,
+        found,
+        to=to,
+        previous=found.kept_maximum if ours and found.kept_maximum else found.maximum,
+        implicit=found.kept_implicit if ours else found.implicit,
+        token=(found.token or "") if ours else _new_token(at, found),
+        why=_waited_for(at.share),
+    )
+
+
+def _waited_for(share: Share) -> str:
+    waiting = ", ".join(share.waiting)
+    return f"the share is {share.entitled}, and {waiting} waits for connections of its own"
+
+
 # --- raise and restore -------------------------------------------------------------------------
 
 
@@ -257,9 +296,12 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
         return hold(at, "Steady", f"the maximum of {_name(found)} is {found.maximum}{_room(at)}")
     owners, ceiling = found.kept_maximum, _ceiling(at)
     goal = owners if ceiling is None else min(owners, ceiling)
+    if at.share is not None and at.share.lacking:
+        goal = min(goal, at.share.entitled)
     if goal <= found.maximum < owners:
-        message = f"the maximum of {_name(found)} is {found.maximum} instead of {owners}: "
-        return hold(at, "BudgetExhausted", message + _limit(at))
+        limit = _waited_for(at.share) if at.share is not None and at.share.lacking else _limit(at)
+        message = f"the maximum of {_name(found)} is {found.maximum} instead of {owners}: {limit}"
+        return hold(at, "BudgetExhausted", message)
     held = _held(at)
     if held is not None:
         return held
@@ -379,6 +421,11 @@ def _name(found: Autoscaler) -> str:
 def _limit(at: Situation) -> str:
     """What limits it, in words."""
     most = at.spec.target.max_replicas
+    ceiling, share = _ceiling(at), at.share
+    if share is not None and share.lacking:
+        return f"the share is {share.entitled}, and {', '.join(share.waiting)} waits for its own"
+    if share is not None and share.most == ceiling and share.most != most:
+        return f"the share is {share.most}"
     if isinstance(at.budget, BudgetStatus) and (most is None or at.budget.replicas <= most):
         return f"the budget is {at.budget.replicas}"
     return f"maxReplicas is {most}"
