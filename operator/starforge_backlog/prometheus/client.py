@@ -1,6 +1,6 @@
 """prometheus-api-client, with our limits and our faults. Blocking: runs in the hub's threads.
 
-Imported when the first policy names a Prometheus: nobody else pays for `requests`.
+Imported when the first policy names a Prometheus, in a thread: nobody else pays for it.
 """
 
 from __future__ import annotations
