@@ -261,7 +261,6 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
     if held is not None:
         return held
     ours = mark is Whose.OURS
-    waiting = ", ".join(at.share.waiting)
     return _write(
         at,
         found,
