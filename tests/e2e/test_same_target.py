@@ -54,7 +54,7 @@ def test_the_older_acts_alone_also_after_a_restart(place: Place, world: World) -
 
 
 def test_its_pods_count_once(place: Place) -> None:
-    """On a server of its own: policies that were deleted a moment ago may still count on another."""
+    """On a server of its own: on another, policies that were just deleted may still count."""
     with (
         own_server(place, 100) as server,
         contextlib.closing(World.create(place, server)) as world,
