@@ -20,10 +20,14 @@ from tests.bench.stage import say
 # Arguments, and seconds after which a benchmark is ended: twice what it takes on two busy cores.
 COMMANDS: Final[dict[str, tuple[tuple[str, ...], float]]] = {
     "observer": (("--write",), 1800),
+    "bullmq": ((), 900),
+    "bullmq_arrivals": ((), 600),
     "simulator": ((), 600),
     "latency": ((), 900),
     "start": ((), 600),
     "policies": ((), 1800),
+    "mixed": ((), 900),
+    "hanging": ((), 600),
 }
 
 

@@ -2,7 +2,7 @@
 
 python -m tests.bench.hanging [--policies 60] [--seconds 20]
 
-Of two Redis servers, two PostgreSQL servers and a Prometheus one after the other is stopped
+Of two Redis servers, two PostgreSQL servers and two of Prometheus one of each is stopped in turn
 (SIGSTOP): its connections stay open, new ones are accepted by the kernel, nothing is answered.
 """
 
@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from tests.bench import mixed_sources, stage
 from tests.bench.database import JobDatabase
+from tests.bench.machine import waited_seconds_of
 from tests.bench.result import Result, Table, percentile
 from tests.bench.stage import say
 from tests.e2e.api import Json
@@ -41,8 +42,9 @@ RECOVERED_WITHIN: Final = 60.0
 BREATHER_SECONDS: Final = 2 * INTERVAL_SECONDS
 QUEUES: Final = 4  # on each Redis
 MAX_CONNECTIONS: Final = 100
-GROUPS: Final = ("redis-a", "redis-b", "postgres-a", "postgres-b", "prometheus")
-FROZEN: Final = ("redis-a", "postgres-b", "prometheus")
+KINDS: Final = ("redis", "postgres", "prometheus")
+GROUPS: Final = tuple(f"{kind}-{one}" for kind in KINDS for one in "ab")
+FROZEN: Final = ("redis-a", "postgres-b", "prometheus-a")
 
 
 class Server(Protocol):
@@ -89,6 +91,7 @@ class Phase:
     delays: list[float]
     missing: int  # passes that should have ended in this time and did not
     worst_gap: float  # seconds between two ends of one policy, beyond the interval
+    waited: float  # share of the time in which the operator waited for a core
 
     def at(self, percent: float) -> float:
         return percentile(self.delays, percent)
@@ -114,26 +117,25 @@ def phase(
     policies: frozenset[str],
     reference: Mapping[str, float],
     seconds: float,
+    waited: float,
 ) -> Phase:
     """Of some policies."""
     delays = [offset(at, reference[p]) for p in policies for at in ends.get(p, ())]
     expected = len(policies) * int(seconds / INTERVAL_SECONDS)
     gaps = [b - a for p in policies for a, b in pairwise(ends.get(p, ()))]
-    return Phase(
-        name, delays, max(0, expected - len(delays)), max(gaps, default=0.0) - INTERVAL_SECONDS
-    )
+    missing, longest = max(0, expected - len(delays)), max(gaps, default=0.0)
+    return Phase(name, delays, missing, longest - INTERVAL_SECONDS, waited / seconds)
 
 
 def spec(group: str, number: int, target: str, url: str) -> Json:
-    """A policy with the group's server as its only source, but for its target."""
+    """A policy with the group's server as its only source; `url`: of a Prometheus."""
     shared = {"interval": f"{INTERVAL_SECONDS:g}s", "target": {"name": target}}
     if group.startswith("redis"):
         queue = mixed_sources.in_redis(group, f"etl-{number % QUEUES}")
         brake = {"url": mixed_sources.secret(group), "name": f"etl-{(number + 1) % QUEUES}"}
         return {**shared, "queues": [queue], **mixed_sources.paused_by({"queue": brake})}
-    if group == "prometheus":
-        series = {"url": url, "waiting": f"sum(waiting_{number % mixed_sources.SERIES})"}
-        return {**shared, "queues": [{"name": "jobs", "prometheus": series}]}
+    if group.startswith("prometheus"):
+        return {**shared, "queues": [mixed_sources.in_prometheus(url, number)]}
     return {
         **shared,
         "database": {"url": mixed_sources.secret(group)},
@@ -154,8 +156,10 @@ def world(place: Place, many: int) -> Iterator[World]:
             server = mixed_sources.start_redis(stack, place, bull, queues, group)
             stage.make_secret(place, NAMESPACE, group, server.url())
             servers[group] = server
-        prometheus = mixed_sources.start_prometheus(stack, place)
-        servers["prometheus"] = prometheus
+        urls = dict.fromkeys(GROUPS, "")
+        for group in ("prometheus-a", "prometheus-b"):
+            prometheus = mixed_sources.start_prometheus(stack, place, group)
+            servers[group], urls[group] = prometheus, prometheus.url
         folder = place.run_dir / "other"
         folder.mkdir()
         other = PostgresServer.start(folder, max_connections=MAX_CONNECTIONS, run=place.cluster.run)
@@ -169,7 +173,7 @@ def world(place: Place, many: int) -> Iterator[World]:
         say(f"making {len(everybody)} targets and policies")
         stage.make_deployments(place, NAMESPACE, everybody)
         specs = {
-            name: spec(group, number, name, prometheus.url)
+            name: spec(group, number, name, urls[group])
             for group in GROUPS
             for number, name in enumerate(names[group])
         }
@@ -191,14 +195,15 @@ class Freeze:
 def freeze(found: World, group: str, seconds: float) -> Freeze:
     """Calm, then the same time with the server stopped."""
     say(f"{group}: {seconds:g} s of calm")
-    calm = time.time()
+    pid = found.place.pid()
+    calm, waited = time.time(), waited_seconds_of(pid)
     time.sleep(seconds)
-    frozen = time.time()
+    frozen, waited_calm = time.time(), waited_seconds_of(pid) - waited
     found.servers[group].freeze()
     try:
         say(f"{group}: stopped for {seconds:g} s")
         time.sleep(seconds)
-        until = time.time()
+        until, waited_frozen = time.time(), waited_seconds_of(pid) - waited - waited_calm
         policies = stage.policies(found.place, NAMESPACE)
         told = sum(
             p["metadata"]["name"] in found.names[group] and not stage.is_ready(p) for p in policies
@@ -210,8 +215,8 @@ def freeze(found: World, group: str, seconds: float) -> Freeze:
     reference = references(before)
     result = Freeze(
         group,
-        phase("before", before, others, reference, frozen - calm),
-        phase("during", during, others, reference, until - frozen),
+        phase("before", before, others, reference, frozen - calm, waited_calm),
+        phase("during", during, others, reference, until - frozen, waited_frozen),
         told,
     )
     say(f"{group}: others' p99 {result.before.at(99):.3f} s before, {result.during.at(99):.3f} s")
@@ -250,6 +255,7 @@ def rows(found: Freeze) -> Iterator[list[str]]:
             str(len(one.delays)),
             *(f"{one.at(percent) * 1000:+.0f} ms" for percent in (50, 99, 100)),
             f"{one.worst_gap * 1000:+.0f} ms",
+            f"{one.waited:.1%}",
         ]
 
 
@@ -261,13 +267,14 @@ COLUMNS: Final = (
     "p99",
     "max",
     f"longest gap − {INTERVAL_SECONDS:g} s",
+    "operator waited for a core",
 )
 HOW: Final = f"""\
 Each policy has a target and one source (a queue and a brake on one of two Redis servers, a table
-and a flag on one of two PostgreSQL servers, or series of a Prometheus), with an interval of
-{INTERVAL_SECONDS:g} s. A server is stopped with SIGSTOP, all its processes at once. When a pass
-ends is read from the operator's log and compared with where in its interval the same policy's
-passes ended in the calm just before (the median); so it counts late starts and long passes
+and a flag on one of two PostgreSQL servers, or series of one of two Prometheus servers), with an
+interval of {INTERVAL_SECONDS:g} s. A server is stopped with SIGSTOP, all its processes at once.
+When a pass ends is read from the operator's log and compared with where in its interval the same
+policy's passes ended in the calm just before (the median); so it counts late starts and long passes
 alike."""
 
 

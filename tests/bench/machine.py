@@ -86,6 +86,11 @@ def cpu_seconds_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def waited_seconds_of(pid: int) -> float:
+    """Time so far in which a process' first thread could have run, but no core was free for it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1]) / 1e9
+
+
 def started_at(pid: int) -> float:
     """Unix time at which a process was made, exact to a tick (10 ms)."""
     # `btime` of /proc/stat is rounded to a second; the clock that counts from the boot is exact.

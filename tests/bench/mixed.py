@@ -25,7 +25,6 @@ from tests.e2e.api import Json
 from tests.e2e.place import Place
 from tests.node.bull import Bull
 
-from local.prometheus import PrometheusServer
 from local.redis import RedisServer
 
 NAMESPACE: Final = "mixed"
@@ -69,8 +68,11 @@ class Connections:
             self.prometheus = max(self.prometheus, at_prometheus)
 
 
-def spec(number: int, target: str, prometheus: PrometheusServer) -> Json:
-    """One of three kinds; all have a target, a database's budget, a producer and a breaker."""
+def spec(number: int, target: str, prometheus: str) -> Json:
+    """One of three kinds; all have a target, a database's budget, a producer and a breaker.
+
+    `prometheus`: its URL.
+    """
     kind = KINDS[number % len(KINDS)]
     if kind == "bullmq":
         # Each queue is read by some and braked by others.
@@ -113,7 +115,7 @@ def run(place: Place, many: int, seconds: float) -> tuple[Cost, Connections, lis
         stage.make_deployments(place, NAMESPACE, names)
         say("making the policies")
         watching = Watching(place, databases, INTERVAL_SECONDS)
-        specs = {name: spec(number, name, prometheus) for number, name in enumerate(names)}
+        specs = {name: spec(number, name, prometheus.url) for number, name in enumerate(names)}
         stage.make_policies(place, NAMESPACE, specs)
         stage.until_ready(place, NAMESPACE, many, within=READY_WITHIN)
         say(f"all Ready; settling for {SETTLE_SECONDS:g} s")

@@ -39,13 +39,16 @@ def start_redis(
     return server
 
 
-def start_prometheus(stack: contextlib.ExitStack, place: Place) -> PrometheusServer:
+def start_prometheus(
+    stack: contextlib.ExitStack, place: Place, name: str = "prometheus"
+) -> PrometheusServer:
     """The runbook's metrics of a StarForge that rests, and a gauge for each series."""
     exporter = stack.enter_context(Exporter(**{f"waiting_{n}": 0 for n in range(SERIES)}))
     for counter in ("received", "processed", "failed"):
         exporter.rates[f"starforge_etl_snapshots_{counter}"] = 0
     server = PrometheusServer.start(
         place.run_dir,
+        name=name,
         targets={"starforge": [exporter.address]},
         interval=SCRAPE_SECONDS,
         run=place.cluster.run,
@@ -64,8 +67,8 @@ def in_redis(url: str, queue: str) -> Json:
     return {"name": "jobs", "bullmq": {"url": secret(url), "name": queue}}
 
 
-def in_prometheus(server: PrometheusServer, number: int) -> Json:
-    series = {"url": server.url, "waiting": f"sum(waiting_{number % SERIES})"}
+def in_prometheus(url: str, number: int) -> Json:
+    series = {"url": url, "waiting": f"sum(waiting_{number % SERIES})"}
     return {"name": "jobs", "prometheus": series}
 
 

@@ -14,7 +14,12 @@ WHOLE: Final = ROOT / "docs" / "benchmarks.md"
 # How a benchmark marks a case that failed.
 NO_REST: Final = "**did not come to rest**"
 # The order in which a reader asks: does it hurt, does it help, is it quick, does it last.
-ORDER: Final = ("observer", "simulator", "latency", "start", "policies")
+ORDER: Final = (
+    *("observer", "bullmq", "bullmq_arrivals"),
+    *("simulator",),
+    *("latency", "start"),
+    *("policies", "mixed", "hanging"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def assemble(pages: list[Page]) -> str:
         "",
         f"{told} Each number is from one run on one machine, which its page names together with",
         "how busy it was; ratios compare things that ran in turns in the same run. `make bench`",
-        "repeats all of them (about 25 minutes), each page says how to repeat one.",
+        "repeats all of them (about 45 minutes), each page says how to repeat one.",
         "",
         *summary(pages).markdown(),
         *(f"Beyond the bars, {line.removeprefix('- ')}" for line in _failures(pages)),
