@@ -60,6 +60,11 @@ class Operator:
         self._status = QueueBacklogPolicyStatus()
         self._clock_off = (0.0, 0.0)  # seconds, until when
 
+    @property
+    def status(self) -> QueueBacklogPolicyStatus:
+        """As it is stored."""
+        return self._status
+
     def turn(self) -> Turn | None:
         """One pass; None while nobody runs."""
         world = self.world
