@@ -34,6 +34,9 @@ class Pacing:
     # … and never further than one default interval, so that recovery is seen with the next pass.
     retry_most: timedelta = timedelta(seconds=15)
     retry_jitter: float = 0.3  # share of the delay that is random, upwards
+    # A server that comes back is connected to in milliseconds. Nobody waits longer for an attempt
+    # while it is known what is wrong: a pass that ran out of time would know no mend.
+    patience: timedelta = timedelta(milliseconds=100)
 
 
 class Node:
@@ -83,7 +86,14 @@ class Node:
         running = asyncio.create_task(self._ask(ask))
         self._running.add(running)
         running.add_done_callback(self._done)
-        return await asyncio.shield(running)
+        known = self._fault if self._session is None or self._session.closed else None
+        if known is None:
+            return await asyncio.shield(running)
+        try:
+            async with asyncio.timeout(self._pacing.patience.total_seconds()):
+                return await asyncio.shield(running)
+        except TimeoutError:
+            raise known from None
 
     async def _ask(self, ask: Callable[[Session], Awaitable[T]]) -> T:
         try:
