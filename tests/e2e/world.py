@@ -253,6 +253,9 @@ class World:
     def reasons(self, name: str = "etl") -> list[str]:
         return [str(event["reason"]) for event in self.events(name)]
 
+    def events_of(self, reason: str, name: str = "etl") -> list[Json]:
+        return [event for event in self.events(name) if event["reason"] == reason]
+
     def until_told(self, *reasons: str) -> None:
         """Until each has its Event: they are posted one after another, behind the status."""
         self.until(lambda: set(reasons) <= set(self.reasons()), f"Events {', '.join(reasons)}")
