@@ -1,0 +1,239 @@
+"""Queues and databases that only Prometheus tells of, through the whole operator: a real Prometheus
+that scrapes a real exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Final
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from tests.e2e.api import Json
+from tests.e2e.place import Place
+from tests.e2e.sources import OBJECTIVES, in_prometheus, own_prometheus
+from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.world import SPEC, TRIPS, World
+from tests.prometheus.exporter import Exporter
+
+pytestmark = [pytest.mark.e2e, pytest.mark.prometheus, pytest.mark.timeout(300)]
+
+SCRAPE: Final = 0.25  # seconds
+WAITING: Final = "starforge_queue_jobs_waiting_total"
+RECEIVED: Final = "starforge_etl_snapshots_received"
+PROCESSED: Final = "starforge_etl_snapshots_processed"
+FAILED: Final = "starforge_etl_snapshots_failed"
+ARRIVALS: Final = 40.0  # jobs per second
+PER_REPLICA: Final = 8.0  # jobs per second
+
+# Rates want half of their window, and four scrapes of it.
+SCALING: Final[Json] = {**SPEC["scaling"], "observeFor": "4s"}
+
+SERVER_LIMIT: Final = 50
+SUPERUSERS: Final = 3
+POOL: Final = 5
+OTHERS: Final = 12  # connections of a web application
+
+
+class Application(Exporter):
+    """The ETL and its database: what they export follows the target's replicas, which is how long
+    workers take. The age of the oldest job has the time at which it was looked up with it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._over = threading.Event()
+        self.looked_up: float | None = None  # seconds; None: just now
+        super().__init__(
+            **{WAITING: 1200.0},
+            pg_settings_max_connections=SERVER_LIMIT,
+            pg_settings_superuser_reserved_connections=SUPERUSERS,
+            pg_stat_activity_max_tx_duration=1,
+        )
+        self._work(1)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from super().collect()
+        age = GaugeMetricFamily("oldest_job_age_seconds", "")
+        age.add_metric((), 90, timestamp=self.looked_up or time.time())
+        yield age
+
+    def _work(self, replicas: int) -> None:
+        self.rates = {
+            RECEIVED: ARRIVALS * SCRAPE,
+            PROCESSED: replicas * PER_REPLICA * SCRAPE,
+            FAILED: 0.0,
+        }
+        self.by_role = {self._world.store.worker: replicas * POOL, "web": OTHERS}
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        def follow() -> None:
+            while not self._over.wait(SCRAPE):
+                self._work(self._world.replicas())
+
+        with ThreadPoolExecutor(1) as together:
+            following = together.submit(follow)
+            try:
+                yield
+            finally:
+                self._over.set()
+                following.result()
+
+
+@contextlib.contextmanager
+def exported(world: World) -> Iterator[tuple[Application, str]]:
+    """An application with a Prometheus that has scraped it long enough for its rates."""
+    world.deploy(env={"PG_POOL_MAX": f"{POOL}"})
+    application = Application(world)
+    with application, application.working():
+        targets = {"starforge": [application.address]}
+        with own_prometheus(world, targets, interval=SCRAPE) as prometheus:
+            prometheus.wait_for(f"count_over_time({RECEIVED}_total[4s]) > 12")
+            yield application, prometheus.url
+
+
+def queue(world: World) -> Json:
+    """The first queue of status."""
+    found: Json = world.status()["queues"][0]
+    return found
+
+
+def holds(world: World, reason: str, *words: str) -> None:
+    """Told with a reason and the query; no step while it lasts."""
+    found = world.until_condition("Ready", reason)
+    for text in words:
+        assert text in found["message"]
+    world.until_condition("Scaling", "Unknown")
+    steps = len(world.scale_writes())
+    world.until_passes(4)
+    assert world.condition("Ready")["reason"] == reason
+    assert world.condition("Scaling")["reason"] == "Unknown"
+    assert len(world.scale_writes()) == steps
+
+
+def goes_on(world: World) -> None:
+    steps = len(world.scale_writes())
+    world.until_ready()
+    world.until(lambda: len(world.scale_writes()) > steps, "a further step")
+
+
+def a_queue_of_series_is_told_and_stepped_for(world: World) -> None:
+    with exported(world) as (_, url):
+        jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
+        world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
+        world.until_ready()
+        found = queue(world)
+        assert found["waiting"] == "1200"
+        assert found["oldest"] == "1m"
+        world.until(lambda: queue(world)["arrivalsPerSecond"] != "unknown", "rates")
+        assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
+        assert f"Prometheus at {url}" in found["how"]
+        world.until(lambda: len(world.scale_writes()) >= 2, "two steps")
+        assert "StepPassed" in world.reasons()
+        replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]
+        assert {after - before for before, after in pairwise(replicas)} == {1}
+
+
+def an_exporter_that_repeats_itself_is_stale(world: World) -> None:
+    """Prometheus goes on answering with the sample of before."""
+    with exported(world) as (application, url):
+        jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
+        world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
+        world.until(world.scale_writes, "a step")
+        application.looked_up = time.time()
+        holds(world, "Stale", "oldestAgeSeconds (max(oldest_job_age_seconds))", "staleAfter")
+        assert queue(world)["oldest"] == "unknown"
+        assert queue(world)["waiting"] == "1200"
+        application.looked_up = None
+        goes_on(world)
+
+
+def an_exporter_that_died_is_no_empty_queue(world: World) -> None:
+    with exported(world) as (application, url):
+        world.apply(queues=[in_prometheus(url)], scaling=SCALING, database=world.roomy())
+        world.until(world.scale_writes, "a step")
+        application.stop()
+        holds(world, "EmptyResult", "queues[jobs].prometheus.waiting", WAITING)
+        assert queue(world)["waiting"] == "unknown"
+
+
+def single_signals_replace_the_tables_own(world: World) -> None:
+    """The throughput of the application, the waiting jobs of the table."""
+    with exported(world) as (application, url):
+        signals = {
+            "url": url,
+            "staleAfter": "5s",
+            "arrivals": f"sum(rate({RECEIVED}_total[$window]))",
+            "completed": f"sum(rate({PROCESSED}_total[$window]))",
+        }
+        jobs = {"name": "jobs", "postgres": {}, "signals": signals, "objectives": OBJECTIVES}
+        world.store.enqueue(TRIPS)
+        world.apply(queues=[jobs], scaling=SCALING, database=world.roomy(), mode="Observe")
+        world.until_ready()
+        assert queue(world)["waiting"] == f"{TRIPS}", "the table's own"
+        world.until(lambda: queue(world)["throughputPerSecond"] != "unknown", "rates")
+        assert float(queue(world)["throughputPerSecond"]) == pytest.approx(PER_REPLICA, rel=0.3)
+        assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
+        world.apply(mode="Enforce")
+        world.until(world.scale_writes, "a step")
+        # The table is still there; half of what a step needs is not.
+        application.stop()
+        world.until_condition("Scaling", "Unknown")
+        steps = len(world.scale_writes())
+        world.until_passes(4)
+        assert len(world.scale_writes()) == steps
+        assert queue(world)["waiting"] == f"{TRIPS}"
+        assert queue(world)["throughputPerSecond"] == "unknown"
+        assert "signals" in world.condition("Scaling")["message"]
+
+
+def a_database_without_a_login_gives_a_budget(world: World) -> None:
+    """No URL anywhere: connections and limits by postgres_exporter's metrics."""
+    with exported(world) as (_, url):
+        scraped = {"url": url, "server": world.namespace, "staleAfter": "5s"}
+        database = {
+            "prometheus": scraped,
+            "headroom": 2,
+            "workerRole": world.store.worker,
+            "pressure": {"utilizationPercent": 100},
+        }
+        world.apply(queues=[in_prometheus(url)], scaling=SCALING, database=database)
+        world.until_ready()
+        world.until(lambda: world.status().get("budget"), "a budget")
+        budget = world.status()["budget"]
+        slots = (SERVER_LIMIT - SUPERUSERS - OTHERS - 2) // POOL
+        assert budget["replicas"] == slots - 1, budget  # one for the surge of a rollout
+        world.until_condition("Scaling", "BudgetExhausted", within=90)
+        replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]
+        assert max(replicas) == slots - 1
+        assert {after - before for before, after in pairwise(replicas)} == {1}
+        with world.store.connect() as admin:
+            row = admin.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (world.store.operator,)
+            ).fetchone()
+        assert row == (0,), "nobody logged in"
+
+
+STORIES: Final[tuple[Story, ...]] = (
+    a_queue_of_series_is_told_and_stepped_for,
+    an_exporter_that_repeats_itself_is_stale,
+    an_exporter_that_died_is_no_empty_queue,
+    single_signals_replace_the_tables_own,
+    a_database_without_a_login_gives_a_budget,
+)
+
+
+@pytest.fixture(scope="module")
+def ends(place: Place) -> Iterator[Ends]:
+    with told(place, STORIES) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_prometheus_queue(ends: Ends, story: Story) -> None:
+    ends[title(story)].result()
