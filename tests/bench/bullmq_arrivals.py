@@ -308,7 +308,10 @@ def main() -> int:
     table: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="bullmq-arrivals-") as name:
         for cases, share in ((STEADY, 1.0), (BURSTS, 0.5)):
-            for case, found in run(Path(name), cases, chosen.seconds * share).items():
+            # Two windows at least.
+            seconds = max(chosen.seconds * share, WINDOW_SECONDS + INTERVAL_SECONDS)
+            for case, found in run(Path(name), cases, seconds).items():
+                say(f"{case}: {[round(window.off_arrivals, 2) for window in found]} % off")
                 table += rows(case, found)
                 judge(result, case, found)
     say("everything is stopped")
