@@ -32,6 +32,23 @@ RUNBOOKS_PAUSE: Final = """
     SET data = jsonb_set(data, '{ingest_paused}', 'true'::jsonb)
     WHERE name = 'ingest_control'"""
 
+# As published by StarForge; one backfill of each state, and two that run.
+BACKFILLS: Final[tuple[LiteralString, ...]] = (
+    """CREATE TABLE backfill_jobs (
+         job_id text PRIMARY KEY, owner text, from_ts timestamptz, to_ts timestamptz,
+         batch_size int DEFAULT 500, concurrency int DEFAULT 2,
+         status text NOT NULL DEFAULT 'pending'
+           CHECK (status IN ('pending', 'running', 'paused', 'failed', 'done')),
+         processed_count bigint DEFAULT 0, error_count bigint DEFAULT 0, last_checkpoint jsonb,
+         started_at timestamptz, finished_at timestamptz)""",
+    """CREATE TABLE audit_logs (
+         id bigserial PRIMARY KEY, action text NOT NULL, user_id text, guild_id text,
+         metadata jsonb, ip_address text, user_agent text, created_at timestamptz DEFAULT now())""",
+    """INSERT INTO backfill_jobs (job_id, status)
+       VALUES ('one', 'running'), ('two', 'running'), ('theirs', 'paused'), ('over', 'done'),
+              ('later', 'pending'), ('broken', 'failed')""",
+)
+
 Connection = psycopg.Connection[TupleRow]
 
 
@@ -99,6 +116,23 @@ class Store:
             ):
                 connection.execute(right.format(sql.Identifier(self.operator)))
 
+    def make_backfills(self) -> None:
+        """With the rights that pauses of rows need, as the documentation says."""
+        self.run(*BACKFILLS)
+        with self.connect() as connection:
+            for right in (
+                sql.SQL("GRANT SELECT, UPDATE (status) ON backfill_jobs TO {}"),
+                sql.SQL("GRANT SELECT, INSERT ON audit_logs TO {}"),
+                sql.SQL("GRANT USAGE ON SEQUENCE audit_logs_id_seq TO {}"),
+            ):
+                connection.execute(right.format(sql.Identifier(self.operator)))
+
+    def let_hold_jobs(self) -> None:
+        """The right that `jobTypes` needs."""
+        with self.connect() as connection:
+            right = sql.SQL("GRANT UPDATE (run_after) ON queue_jobs TO {}")
+            connection.execute(right.format(sql.Identifier(self.operator)))
+
     def replace_jobs(self, tables: Iterable[LiteralString]) -> None:
         """Another variant of queue_jobs."""
         self.run("DROP TABLE queue_jobs", *tables)
@@ -123,9 +157,9 @@ class Store:
         with self.connect() as connection:
             return connection.execute(statement, (number,)).rowcount
 
-    def clear(self) -> None:
-        """No job waits any more."""
-        self.run("DELETE FROM queue_jobs")
+    def clear(self, *, kind: str = "") -> None:
+        """No job (of that type) is there any more."""
+        self.execute("DELETE FROM queue_jobs WHERE %s IN ('', type)", (kind,))
 
     def _columns(self) -> set[str]:
         found = self.rows(
