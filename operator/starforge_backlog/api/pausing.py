@@ -122,7 +122,8 @@ class Webhook(Model):
     """Where to send it."""
 
     secret: SecretValue | None = None
-    """Key of the signature, by reference to a Secret."""
+    """Key of the signature (HMAC-SHA256), by reference to a Secret. If left out, calls are not
+    signed."""
 
     bearer_token: SecretValue | None = None
     """Token for the Authorization header, by reference to a Secret."""

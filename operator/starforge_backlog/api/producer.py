@@ -97,14 +97,16 @@ class Producer(Model):
     queue: BullmqQueue | None = None
     """Stops a background queue of BullMQ (for one, etl-backfill) by its global concurrency, never
     by BullMQ's own pause, which loses jobs where versions 5 and 6 share a queue. A queue that a
-    person paused stays paused."""
+    person paused stays paused. Needs BullMQ 5.9 or later; jobs in progress finish."""
 
     backfill_jobs: BackfillJobs | None = None
-    """Pauses running backfills in a table of spec.database. {} is StarForge's backfill_jobs."""
+    """Pauses running backfills in a table of spec.database: their rows go from running to paused,
+    and those that are still as our pause left them go back. {} is StarForge's backfill_jobs."""
 
     job_types: JobTypes | None = None
-    """Holds some job types of the job table back (runbook: keep only critical job types
-    running)."""
+    """Holds some job types of the job table back (runbook: keep only critical job types running):
+    waiting rows, and those that arrive meanwhile, get a due time far in the future, and on release
+    the one that they had. Refused where the table has no due time."""
 
     @property
     def way(self) -> tuple[str, Model]:

@@ -165,11 +165,14 @@ class Queue(Model):
     """Jobs are in a queue of BullMQ on Redis."""
 
     prometheus: PrometheusQueue | None = None
-    """Nothing but series tells of the jobs."""
+    """Nothing but series tells of the jobs. Each signal is a PromQL expression that answers with
+    one number; $window in it stands for scaling.observeFor."""
 
     signals: PrometheusSignals | None = None
     """Single signals from Prometheus that replace the queue's own, for example the throughput of
-    one job type, which a table cannot tell."""
+    one job type, which a table cannot tell. Each is a PromQL expression that answers with one
+    number; $window in it stands for scaling.observeFor. One that cannot be read is unknown: the
+    queue's own number does not stand in for it."""
 
     objectives: Objectives = Objectives()
     """What healthy means. Missing one of them for its time turns BacklogHealthy False. Steps up do

@@ -121,4 +121,5 @@ class Target(Model):
     guard: Guard | None = None
     """Guardrail mode, for a target whose replicas an autoscaler owns: the operator never writes
     replicas, it only lowers that autoscaler's maximum to what the database can serve, and restores
-    it."""
+    it. Without spec.database there is nothing to guard. Needs the chart value
+    rbac.autoscalers.*.guard."""
