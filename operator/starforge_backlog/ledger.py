@@ -183,9 +183,9 @@ class Ledger:
             return  # it was never read, so it never scaled; others wait for it no longer than said
         pods = replicas + budget.surge + budget.terminating
         connections = held(pods * budget.per_replica, budget.pool)
-        # Without a role: its sessions then count as others' besides, which is too much, not too
-        # little.
-        claim = Claim(policy, None, connections, per_replica=max(1, budget.per_replica))
+        claim = Claim(
+            policy, budget.role or None, connections, per_replica=max(1, budget.per_replica)
+        )
         self._note(policy, budget.server, claim)
 
     def _waiting(self) -> bool:

@@ -77,7 +77,7 @@ def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> Non
     ledger.expect("ns/a")
     ledger.count("ns/a", SPEC, remembered(20), blind())
     view = ledger.count("ns/b", SPEC, NEW, seen())
-    assert held(view) == [("ns/a", None, 200)]
+    assert held(view) == [("ns/a", "etl", 200)]
     assert view.claims_complete
 
 
@@ -200,7 +200,7 @@ def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_s
     ledger.expect("ns/a")
     ledger.unread("ns/a", remembered(20))
     view = ledger.count("ns/b", SPEC, NEW, seen())
-    assert (held(view), view.claims_complete) == ([("ns/a", None, 200)], True)
+    assert (held(view), view.claims_complete) == ([("ns/a", "etl", 200)], True)
 
 
 def test_a_deleted_policys_pods_are_strangers() -> None:

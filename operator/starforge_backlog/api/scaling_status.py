@@ -28,6 +28,9 @@ class BudgetStatus(StatusModel):
     server: str = ""
     """The server that the connections belong to; policies that show the same one share it."""
 
+    role: str = ""
+    """The database role whose sessions are the workers'."""
+
     max_connections: int
     """The server's limit of connections, or the policy's where that is lower."""
 
@@ -82,11 +85,11 @@ class BudgetStatus(StatusModel):
     spec.database.pgbouncer."""
 
     share: int | None = None
-    """Replicas that this policy is entitled to among all policies of the server; absent where it is
-    alone."""
+    """Replicas that this policy is entitled to among all policies of the server: minimums first,
+    then by priority, then by need. Absent where it is alone."""
 
     held_by: tuple[Holder, ...] = ()
-    """Who holds the rest, while this policy wants more than its share."""
+    """Who holds the rest, while this policy wants more than it can have; those who hold most."""
 
 
 class GuardStatus(StatusModel):

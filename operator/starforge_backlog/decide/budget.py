@@ -103,6 +103,7 @@ def budget(
     replicas = min(seed_cap, largest(room, workload.max_surge))
     return BudgetStatus(
         server=connections.server,
+        role=per_replica.role or "",
         max_connections=maximum,
         reserved=reserved,
         usable=usable,

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from starforge_backlog.api.policy import Mode, Priority, QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Mode, Priority, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
 from starforge_backlog.decide.budget import common_cap, potential
-from starforge_backlog.decide.need import Load
+from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.shares import cost
 from starforge_backlog.decide.wish import wish
@@ -81,10 +81,24 @@ def wants(
     if more is not None:
         wanted = max(more.replicas, scaling.need or 0)
     else:
-        wanted = min(workload.replicas, scaling.need or workload.replicas)
+        enough = enough_for(load, scaling, spec.scaling)
+        wanted = min(workload.replicas, enough or workload.replicas)
     wanted = max(wanted, spec.target.min_replicas)
     maximum = spec.target.max_replicas
     return wanted if maximum is None else min(wanted, maximum)
+
+
+def enough_for(load: Load, scaling: ScalingStatus, wanted: Scaling) -> int | None:
+    """Replicas that serve the demand with room to spare; None when that cannot be told.
+
+    More than the need: what is given back on a demand that is low by chance would be asked for
+    again in the next window.
+    """
+    demanded, per_replica = demand(load, wanted.drain_within), scaling.throughput_per_replica
+    if demanded is None or load.arrivals is None:
+        return None
+    spare = chance(load.arrivals, wanted.observe_for)
+    return need(demanded + spare, per_replica and per_replica * (1 - TOLERANCE))
 
 
 def asking(claim: Claim, wanted: int | None) -> Claim:
