@@ -79,7 +79,7 @@ class QueuesEye:
             oldest_seconds=self._age(found[8]),
             backfill_waiting=back_waiting + back_delayed,
             backfill_running=back_running,
-            backfill_stopped=found[7] == "0",
+            backfill_stopped=found[7] == "00",  # as only the operator's brake writes it
         )
 
     def close(self) -> None:

@@ -340,6 +340,13 @@ class ProducerReading:
     # stored with the intent, before the effect (P6).
     plan: str | None = None
     writer: str = ""  # who made it what it is, where that can be told: "kubectl-edit", "argocd"
+    # Running, and who lifts a pause here leaves its token: where that is gone too, the pause was
+    # lost and not lifted.
+    leaves_token: bool = False
+    # The server behind a Secret, without its login (see `same_server`); empty: the spec itself says
+    # where it is, or it could not be told.
+    where: str = ""
+    note: str = ""  # what a person should know or do, whatever is paused
 
 
 @dataclass(frozen=True, slots=True)

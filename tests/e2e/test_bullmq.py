@@ -151,7 +151,7 @@ def a_background_queue_is_braked_and_let_go(world: World) -> None:
         world.until(lambda: states(world) == {"backfill": "Held"}, "the brake")
         assert stands()
         braked = meta(redis)
-        assert (braked["concurrency"], MARK in braked) == ("0", True)
+        assert (braked["concurrency"], MARK in braked) == ("00", True)
         assert "paused" not in braked, "never BullMQ's own pause"
         assert "paused backfill" in world.events_of("Paused")[0]["note"]
         snapshots.call("drain")

@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.node]
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
 MARK = "starforge-backlog"
+BRAKE = "00"  # as no setGlobalConcurrency() writes it
 SOONEST = 0.1  # seconds in which the first job starts after a release; without marker it takes 3
 NEW: tuple[Version, ...] = (5, 6)
 NOWHERE = SecretValue.model_validate({"secretKeyRef": {"name": "redis", "key": "url"}})
@@ -168,7 +169,9 @@ async def test_the_limit_before_comes_back(queue: BullQueue, brake: Brake, hands
     queue.set_concurrency(7)
     held = await paused(brake())
     assert held.previous == '"7"'
-    assert meta(hands)["concurrency"] == "0"
+    assert meta(hands)["concurrency"] == BRAKE
+    assert queue.call("getGlobalConcurrency") == 0, "a zero to whoever looks"
+    assert queue.call("isMaxed") is True
     assert json.loads(meta(hands)[MARK]) == {
         "token": "ns/etl/1",
         "owner": "ns/etl",
@@ -226,7 +229,7 @@ async def test_a_person_who_sets_the_limit_meanwhile(
     held = await paused(brake())
     queue.set_concurrency(limit)
     now = await seen(brake())
-    assert (now.value, now.token) == (FlagValue.RUNNING, None)
+    assert (now.value, now.token) == (FlagValue.RUNNING, "ns/etl/1"), "the mark tells of a person"
     got = await resumed(brake(), held)
     assert got.outcome is ResumeOutcome.NOT_PAUSED
     assert meta(hands) == ({"concurrency": "3"} if limit else {}), "theirs stays, our mark goes"
@@ -280,7 +283,55 @@ async def test_a_mark_that_somebody_removed(queue: BullQueue, brake: Brake, hand
     hands.hdel("bull:etl-backfill:meta", MARK)
     assert (await seen(brake())).token is None
     assert (await resumed(brake(), held)).outcome is ResumeOutcome.NOT_OURS
+    assert meta(hands) == {"concurrency": BRAKE}
+
+
+@pytest.mark.parametrize("mark", ["5", "[]", '{"token": 5}', '{"token": [1]}', "[" * 100_000, "x"])
+@pytest.mark.parametrize("concurrency", ["0", BRAKE, "7"])
+async def test_a_mark_that_is_none(
+    queue: BullQueue, brake: Brake, hands: Any, mark: str, concurrency: str
+) -> None:
+    hands.hset("bull:etl-backfill:meta", mapping={MARK: mark, "concurrency": concurrency})
+    stands = FlagValue.RUNNING if concurrency == "7" else FlagValue.PAUSED
+    now = await seen(brake())
+    assert (now.value, now.token) == (stands, None)
+    left = await brake().resume(token="ns/etl/1", version="", previous=None)
+    assert isinstance(left, Resumed)
+    ours = stands is FlagValue.RUNNING
+    assert left.outcome is (ResumeOutcome.NOT_PAUSED if ours else ResumeOutcome.NOT_OURS)
+    assert meta(hands) == {MARK: mark, "concurrency": concurrency}
+    got = await paused(brake())
+    assert got.outcome is (PauseOutcome.PAUSED if ours else PauseOutcome.ALREADY_PAUSED)
+
+
+async def test_a_person_who_sets_zero_over_our_brake_has_paused_it(
+    queue: BullQueue, brake: Brake, hands: Any
+) -> None:
+    """Their zero is another text than ours, and it stays; only our mark goes."""
+    queue.set_concurrency(7)
+    held = await paused(brake())
+    queue.set_concurrency(0)
+    assert (await seen(brake())).token is None
+    assert (await paused(brake())).outcome is PauseOutcome.ALREADY_PAUSED
+    assert (await resumed(brake(), held)).outcome is ResumeOutcome.NOT_OURS
     assert meta(hands) == {"concurrency": "0"}
+
+
+async def test_jobs_stranded_in_the_list_of_a_pause_pause_nothing(
+    queue: BullQueue, brake: Brake, hands: Any
+) -> None:
+    """Left there by a resume between majors: the queue runs, so it is braked, and wakes after."""
+    hands.lpush("bull:etl-backfill:paused", "stranded")
+    queue.add("job")
+    assert (await seen(brake())).value is FlagValue.RUNNING
+    held = await paused(brake())
+    assert held.outcome is PauseOutcome.PAUSED
+    worker = queue.worker()
+    await asyncio.sleep(0.5)
+    assert worker.ran() == []
+    since = time.time()
+    assert (await resumed(brake(), held)).outcome is ResumeOutcome.RESUMED
+    assert await first_start(worker, since) < SOONEST
 
 
 async def test_what_bullmq_cleans_up_is_not_the_mark(
@@ -393,7 +444,9 @@ async def test_a_key_of_another_type_is_left_alone(
     got = await paused(brake())
     assert got.outcome is PauseOutcome.BAD_SHAPE
     assert (key in got.message, "planted" in got.message) == (True, False)
-    assert (await resumed(brake(), got)).outcome is ResumeOutcome.BAD_SHAPE
+    # To release, nothing has to be known of the list that only BullMQ's own pause uses.
+    left = ResumeOutcome.NOT_PAUSED if suffix == "paused" else ResumeOutcome.BAD_SHAPE
+    assert (await resumed(brake(), got)).outcome is left
     assert hands.type(key) == "zset"
     assert hands.hget("bull:etl-backfill:meta", MARK) is None if suffix != "meta" else True
 

@@ -115,7 +115,7 @@ async def test_operators_killed_at_random(
             outcomes.append(left.outcome)
             found = hands.hgetall(META)
             assert "starforge-backlog" not in found
-            assert found["concurrency"] != "0"
+            assert found["concurrency"] not in {"0", "00"}
             if touched:
                 assert found["concurrency"] == f"{limit}", "a person's word stays"
             limit = int(found["concurrency"])

@@ -16,7 +16,7 @@ from starforge_backlog.decide.producers import (
     release_all,
 )
 from starforge_backlog.decide.standing import stopped
-from starforge_backlog.snapshot import FlagValue, ProducerReading, Reading
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
 INTENDED, HELD, FOREIGN = PauseState.INTENDED, PauseState.HELD, PauseState.FOREIGN
@@ -43,6 +43,11 @@ def says(
     value: FlagValue, token: str | None = None, version: str = "5"
 ) -> Reading[ProducerReading]:
     return flag(value, token=token, version=version)
+
+
+def left(token: str | None) -> Reading[ProducerReading]:
+    """It runs, and a person who lifts a pause leaves its token: a queue of BullMQ."""
+    return Known(ProducerReading(RUNNING, token, "", leaves_token=True), NOW)
 
 
 def decided(
@@ -90,6 +95,10 @@ NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
         (INTENDED, says(PAUSED), INTENDED, PAUSES, None, NOTHING),
         (INTENDED, says(PAUSED, THEIRS), INTENDED, PAUSES, None, NOTHING),
         (HELD, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (HELD, left(TOKEN), OVERRIDDEN, NOTHING, None, NOTHING),
+        # A failover took it along; what an earlier pause left there says nothing.
+        (HELD, left(None), INTENDED, PAUSES, None, NOTHING),
+        (HELD, left(f"{OWNER}/ingestion/2025"), INTENDED, PAUSES, None, NOTHING),
         (HELD, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
         (HELD, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
         (HELD, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
@@ -124,6 +133,15 @@ def test_the_table(
     assert (state(wanted), tuple(map(type, wanted.actions))) == (when_wanted, does)
     unwanted = decided(remembered, reading, wanted=False)
     assert (state(unwanted), tuple(map(type, unwanted.actions))) == (when_not, does_not)
+
+
+def test_what_was_lost_is_paused_again_once() -> None:
+    """Somebody may take a pause away with all its traces; that is not fought (P9)."""
+    again = decided(entry(HELD), left(None), wanted=True)
+    assert [action.token for action in again.actions if isinstance(action, Pause)] == [TOKEN]
+    assert "lost" in again.entries[0].message
+    held = again.entries[0].model_copy(update={"state": HELD})
+    assert state(decided(held, left(None), wanted=True)) is OVERRIDDEN
 
 
 def test_the_intent_names_a_token_before_it_is_written() -> None:

@@ -116,6 +116,10 @@ class PauseStatus(StatusModel):
     resuming: bool = False
     """Whether a part of it was resumed already; the next pass goes on with the rest."""
 
+    renewed: bool = False
+    """Whether it was lost, for example in a failover of Redis, and set again. Lost once more, it
+    counts as resumed by somebody."""
+
     locator: dict[str, str] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 

@@ -7,6 +7,7 @@
 | none            | paused under a token of ours | Held (status was lost)| Held, then release   |
 | Intended        | any                          | pause again           | settle, then release |
 | Held            | running                      | Overridden            | forget               |
+| Held            | running, our token is lost   | pause again, once     | forget               |
 | Held            | paused, our token and version| -                     | release              |
 | Held            | paused, but leaking          | pause again           | release              |
 | Held, incomplete| any                          | pause again           | release              |
@@ -19,6 +20,10 @@
 | Overridden      | paused, our token            | Held or Changed       | the same             |
 | Overridden      | paused, other token or none  | Foreign               | Foreign              |
 | Refused         | any                          | pause again           | forget               |
+
+Lost is a token that a person who resumes would have left there (a BullMQ queue's mark): a failover
+to a replica that had not got our pause yet, or a Redis that came back empty. Lost a second time it
+is Overridden: somebody may take it away with all its traces, and is not fought (P9).
 
 To pause again is to pause under the same token: nothing new to people, and idempotent.
 
@@ -223,6 +228,11 @@ def _found_running(
         return None  # nobody holds it any more: paused anew, under a token of ours
     if entry.state is PauseState.OVERRIDDEN:
         return entry
+    lost = seen.leaves_token and seen.token != entry.token
+    if entry.state is PauseState.HELD and lost and not entry.renewed:
+        message = "our pause was lost (a failover, or a Redis that came back without it); set again"
+        update = {"state": PauseState.INTENDED, "renewed": True, "message": message}
+        return entry.model_copy(update=update)
     return entry.model_copy(
         update={
             "by": "other",

@@ -27,7 +27,7 @@ _MOST_WHY = 300  # characters of the reason in the mark: people read it with HGE
 
 _READ = ("meta", "id", "wait", "paused", "active", "prioritized", "marker", "completed", "failed")
 _PAUSE = ("meta", "id", "wait", "paused")
-_RESUME = ("meta", "wait", "paused", "prioritized", "marker")
+_RESUME = ("meta", "wait", "prioritized", "marker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class _Seen:
 
     exists: bool
     paused: bool  # by BullMQ's own pause
+    brake: bool  # the concurrency is the text that only our brake writes
     concurrency: str | None
     library: str | None  # the last writer's version: a hint, workers do not write it
     token: str | None
@@ -82,17 +83,15 @@ class BrakeProducer:
             return Unknown(Why.QUEUE_NOT_FOUND, self._missing(), at)
         if seen.too_old:
             return Unknown(Why.BAD_SHAPE, self._too_old(), at)
-        stopped = seen.braked or seen.paused
-        # A mark without a brake is what is left when a person lifts it: nobody's pause.
-        ours = seen.braked and seen.token is not None
-        return Known(
-            ProducerReading(
-                FlagValue.PAUSED if stopped else FlagValue.RUNNING,
-                seen.token if ours else None,
-                (seen.mark or "") if ours else f"{seen.concurrency or ''} {seen.paused}",
-            ),
-            at,
-        )
+        if not (seen.braked or seen.paused):
+            # A person who lifts a brake of ours, or sets a limit over it, leaves the mark; a
+            # failover that lost it took both.
+            version = f"{seen.concurrency or ''}"
+            running = ProducerReading(FlagValue.RUNNING, seen.token, version, leaves_token=True)
+            return Known(running, at)
+        token = seen.token if seen.brake else None
+        version = seen.mark or "" if token else f"{seen.concurrency or ''} {seen.paused}"
+        return Known(ProducerReading(FlagValue.PAUSED, token, version), at)
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
@@ -161,6 +160,7 @@ class BrakeProducer:
         return _Seen(
             exists=found["exists"],
             paused=found["paused"],
+            brake=found["brake"],
             concurrency=found.get("concurrency"),
             library=found.get("library"),
             token=found.get("token"),

@@ -7,7 +7,7 @@
 local META, ID, WAIT, PAUSED, ACTIVE, PRIORITIZED, MARKER = 1, 2, 3, 4, 5, 6, 7
 local COMPLETED, FAILED = 8, 9
 local TYPES = { 'hash', 'string', 'list', 'list', 'list', 'zset', 'zset', 'zset', 'zset' }
-local FIELD = 'starforge-backlog'
+local FIELD, BRAKE = 'starforge-backlog', '00'
 local base, call = ARGV[1], redis.call
 
 local exists = {}
@@ -50,13 +50,16 @@ local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', FIELD
 local mark = meta[4]
 local understood, parsed = pcall(cjson.decode, mark or 'null')
 local token
-if mark and understood and type(parsed) == 'table' then token = parsed.token end
+if mark and understood and type(parsed) == 'table' and type(parsed.token) == 'string' then
+  token = parsed.token
+end
 return cjson.encode({
   exists = exists[META] or exists[ID] or exists[WAIT] or exists[PAUSED],
-  paused = meta[1] ~= false or exists[PAUSED],
+  paused = meta[1] ~= false,
+  brake = meta[2] == BRAKE,
   concurrency = meta[2] or nil,
   library = meta[3] or nil,
-  token = token or nil,
+  token = token,
   mark = mark and redis.sha1hex(mark) or nil,
   old = old,
   new = new,
