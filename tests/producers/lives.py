@@ -1,33 +1,50 @@
-"""What `nursery` gives birth to: producers made from words on a command line."""
+"""Lives of operators in a `nursery`: each pauses and resumes one producer until it is killed.
+
+The name of a life comes first, then `say`, which announces a token before it is written anywhere,
+as a status does; then words of a command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from datetime import timedelta
 
 from tests.producers.webhook_api import producer_of
 
-from starforge_backlog.api.pausing import WorkloadKind
+from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.api.pausing import BackfillJobs, JobTypes, WorkloadKind
 from starforge_backlog.api.policy import ConfigMapKey, PausedWorkload
+from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.databases.connection import Database
+from starforge_backlog.databases.url import parse_url
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.config_map import ConfigMapField
+from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.job_types import JobTypesProducer
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
-from starforge_backlog.producers.webhook import WebhookProducer
+from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
 from starforge_backlog.producers.workload import WorkloadField
+from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.snapshot import Known, Unknown
+
+Say = Callable[[str], None]
+
+OWNER = "ns/etl"
+# More than any life has time for.
+PAUSES = 10_000
 
 
-@asynccontextmanager
 async def by_object(
-    kubeconfig: str, namespace: str, kind: str, name: str
-) -> AsyncIterator[MarkedObjectProducer]:
+    life: str, say: Say, kubeconfig: str, namespace: str, kind: str, name: str
+) -> None:
     """By a ConfigMap's default key, or by a workload."""
     client = await ClusterClient.connect({"KUBECONFIG": kubeconfig})
-    try:
-        yield MarkedObjectProducer(client, field_of(namespace, kind, name), utc_now)
-    finally:
-        await client.close()
+    producer = MarkedObjectProducer(client, field_of(namespace, kind, name), utc_now)
+    await _live(producer, life, say)
 
 
 def field_of(namespace: str, kind: str, name: str) -> Field:
@@ -36,10 +53,55 @@ def field_of(namespace: str, kind: str, name: str) -> Field:
     return WorkloadField(namespace, PausedWorkload(kind=WorkloadKind(kind), name=name), None)
 
 
-@asynccontextmanager
-async def by_webhook(url: str) -> AsyncIterator[WebhookProducer]:
-    caller = HttpCaller()
-    try:
-        yield producer_of(caller, url, seconds=2)
-    finally:
-        await caller.close()
+async def by_webhook(life: str, say: Say, url: str) -> None:
+    await _live(producer_of(HttpCaller(), url, seconds=2), life, say)
+
+
+async def by_brake(life: str, say: Say, url: str, name: str) -> None:
+    nowhere = SecretValue.model_validate({"secretKeyRef": {"name": "redis", "key": "url"}})
+    queue = BullmqQueue(url=nowhere, name=name)
+    await _live(BrakeProducer(RedisHub().get(url, owner=OWNER), queue, utc_now), life, say)
+
+
+async def by_backfills(life: str, say: Say, url: str, audit_table: str) -> None:
+    producer = BackfillJobsProducer(
+        Database(parse_url(url)),
+        BackfillJobs(audit_table=audit_table),
+        utc_now,
+        shared_for=timedelta(),
+    )
+    await _live(producer.held_by(Holder("ns", "etl")), f"ns/etl/2026-{life}", say, planned=True)
+
+
+async def by_job_types(life: str, say: Say, url: str, uid: str, kind: str, batch: str) -> None:
+    producer = JobTypesProducer(
+        Database(parse_url(url)),
+        JobTypes(types=(kind,)),
+        utc_now,
+        shared_for=timedelta(),
+        batch=int(batch),
+    )
+    # Not all of it in one go: a kill meets a pause, or a release, half way.
+    await _live(producer.held_by(Holder(uid, "etl")), f"{uid}/etl/2026-{life}", say)
+
+
+async def _live(producer: Pausable, life: str, say: Say, *, planned: bool = False) -> None:
+    """`planned`: what may be paused is read first, and all of it is resumed before the next."""
+    for number in range(PAUSES):
+        token, plan = f"{life}-{number}", None
+        if planned:
+            seen = await producer.read()
+            assert isinstance(seen, Known), seen
+            plan = seen.value.plan
+        say(token)
+        held = await producer.pause(owner=OWNER, token=token, at=utc_now(), plan=plan)
+        if isinstance(held, Unknown):
+            continue
+        left: Resumed | Unknown | None = None
+        while left is None or (planned and _partly(left)):
+            left = await producer.resume(token=token, version=held.version, previous=held.previous)
+
+
+def _partly(left: Resumed | Unknown) -> bool:
+    """A backfill that writes its progress at this moment is not waited for."""
+    return isinstance(left, Resumed) and left.outcome is ResumeOutcome.PARTLY

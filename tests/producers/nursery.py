@@ -18,30 +18,17 @@ import pytest
 SCRIPT: Final = textwrap.dedent(
     """
     import asyncio, importlib, os, sys
-    from starforge_backlog.clock import utc_now
-    from starforge_backlog.snapshot import Unknown
 
     module, _, name = sys.argv[1].partition(":")
-    born = getattr(importlib.import_module(module), name)
+    live = getattr(importlib.import_module(module), name)
 
     def say(line):  # one system call per line, or a kill cuts it in two
         os.write(1, f"{line}\\n".encode())
 
-    async def live(name):
-        async with born(*sys.argv[2:]) as producer:
-            for n in range(10000):
-                token = f"{name}/{n}"
-                say(token)
-                held = await producer.pause(owner="ns/etl", token=token, at=utc_now())
-                if not isinstance(held, Unknown):
-                    await producer.resume(
-                        token=token, version=held.version, previous=held.previous
-                    )
-
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            asyncio.run(live(line.strip()))
+            asyncio.run(live(line.strip(), say, *sys.argv[2:]))
             os._exit(0)
         say(f"pid {child}")
         os.waitpid(child, 0)
@@ -57,7 +44,8 @@ class Nursery:
     process: asyncio.subprocess.Process
 
     async def live_and_be_killed(self, name: str, seconds: float) -> str:
-        """One life; the last token that it announced, as a status would hold it."""
+        """One life, so long after its first pause was announced; the last token that it announced,
+        as a status would hold it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{name}\n".encode())
@@ -67,22 +55,23 @@ class Nursery:
                 case ["pid", number]:
                     pid = int(number)
                 case ["dead"]:
-                    break
+                    assert dying, f"{name} died by itself"
+                    return token
                 case [announced]:
                     token = announced
                 case other:
                     pytest.fail(f"the nursery said {other}")
-            if pid and token and not dying:  # the clock starts with the first pause
+            if pid and token and not dying:
                 dying = True
                 asyncio.get_running_loop().call_later(seconds, os.kill, pid, signal.SIGKILL)
-        return token
+        pytest.fail("the nursery died")
 
 
 @asynccontextmanager
-async def nursery(born: str, *given: str) -> AsyncIterator[Nursery]:
-    """`born` is `module:function` of an async context manager that makes the producer."""
+async def nursery(live: str, *given: str) -> AsyncIterator[Nursery]:
+    """`live` is `module:function` of a coroutine like those in `lives.py`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SCRIPT, born, *given),
+        *(sys.executable, "-c", SCRIPT, live, *given),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from tests.producers.killing import nursery
+from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, own_database, settled
 from tests.producers.test_backfill_jobs import AUDIT, SCHEMA
 
@@ -22,31 +22,6 @@ KILLS = 80
 BACKFILLS = 12
 ROUNDS = 40
 
-LIFE = """
-import json
-from datetime import timedelta
-from starforge_backlog.api.pausing import BackfillJobs
-from starforge_backlog.clock import utc_now
-from starforge_backlog.databases.connection import Database
-from starforge_backlog.databases.url import parse_url
-from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
-from starforge_backlog.producers.holder import Holder
-
-async def live(name, url):
-    producer = BackfillJobsProducer(
-        Database(parse_url(url)), BackfillJobs(audit_table="audit_logs"), utc_now,
-        shared_for=timedelta())
-    held = producer.held_by(Holder("ns", "etl"))
-    for n in range(10000):
-        token = f"ns/etl/2026-{name}-{n}"
-        plan = (await held.read()).value.plan
-        say(token)
-        got = await held.pause(owner="ns/etl", token=token, at=utc_now(), plan=plan)
-        outcome = "Partly"  # a backfill that writes its progress is not waited for
-        while outcome == "Partly":
-            left = await held.resume(token=token, version=got.version, previous=got.previous)
-            outcome = left.outcome
-"""
 # Each backfill stores its progress after a batch, whatever it was told meanwhile.
 PROGRESS = """
 UPDATE backfill_jobs SET processed_count = processed_count + 1, last_checkpoint = '{}'
@@ -112,7 +87,7 @@ async def test_operators_killed_at_random(hands: Hands, operators: Operators, ur
     beside = asyncio.create_task(_progress(url, over))
     successor = operators.backfills(audit_table=AUDIT).pausable
     outcomes: list[ResumeOutcome] = []
-    async with nursery(LIFE, url) as births:
+    async with nursery("tests.producers.lives:by_backfills", url, AUDIT) as births:
         for kill in range(KILLS):
             person = asyncio.create_task(_halt_soon(url, chance.uniform(0, 0.06), kill + 1))
             token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.02, 0.08))

@@ -12,7 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 from tests.node.bull import Bull
-from tests.producers.killing import nursery
+from tests.producers.nursery import nursery
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.secret import SecretValue
@@ -29,24 +29,6 @@ META = "bull:etl-backfill:meta"
 ROUNDS = 100
 Pair = tuple[BrakeProducer, BrakeProducer]
 KILLS = 100
-
-LIFE = """
-from starforge_backlog.api.bullmq import BullmqQueue
-from starforge_backlog.api.secret import SecretValue
-from starforge_backlog.clock import utc_now
-from starforge_backlog.producers.brake import BrakeProducer
-from starforge_backlog.redis.hub import RedisHub
-
-async def live(name, url):
-    nowhere = SecretValue.model_validate({"secretKeyRef": {"name": "redis", "key": "url"}})
-    queue = BullmqQueue(url=nowhere, name="etl-backfill")
-    producer = BrakeProducer(RedisHub().get(url, owner="ns/etl"), queue, utc_now)
-    for n in range(10000):
-        token = f"ns/etl/{name}-{n}"
-        say(token)
-        held = await producer.pause(owner="ns/etl", token=token, at=utc_now())
-        await producer.resume(token=token, version=held.version, previous=held.previous)
-"""
 
 
 @pytest.fixture
@@ -104,7 +86,7 @@ async def test_operators_killed_at_random(
     limit = 4
     queue.set_concurrency(limit)
     outcomes: list[ResumeOutcome] = []
-    async with nursery(LIFE, redis_url) as births:
+    async with nursery("tests.producers.lives:by_brake", redis_url, "etl-backfill") as births:
         for kill in range(KILLS):
             person = asyncio.create_task(_set_soon(redis_url, chance, limit := limit + 1))
             token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.04))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from tests.producers.killing import nursery
+from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, own_database, settled
 from tests.queues.schemas import MODEL
 
@@ -51,27 +51,6 @@ WITH chosen AS (
 UPDATE queue_jobs j
    SET run_after = '2026-01-01', payload = jsonb_build_object('due', '2026-01-01', 'by', 'alice')
   FROM chosen c WHERE j.id = c.id
-"""
-
-LIFE = f"""
-from datetime import timedelta
-from starforge_backlog.api.pausing import JobTypes
-from starforge_backlog.clock import utc_now
-from starforge_backlog.databases.connection import Database
-from starforge_backlog.databases.url import parse_url
-from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import JobTypesProducer
-
-async def live(name, url, uid):
-    producer = JobTypesProducer(
-        Database(parse_url(url)), JobTypes(types=("backfill_range",)), utc_now,
-        shared_for=timedelta(), batch={BATCH})
-    held = producer.held_by(Holder(uid, "etl"))
-    for n in range(10000):
-        token = f"{{uid}}/etl/2026-{{name}}-{{n}}"
-        say(token)
-        got = await held.pause(owner="ns/etl", token=token, at=utc_now())
-        await held.resume(token=token, version=got.version, previous=got.previous)
 """
 
 
@@ -128,12 +107,11 @@ async def test_operators_killed_at_random(hands: Hands, operators: Operators, ur
     successor = operators.job_types(uid="mortal").pausable
     other = operators.job_types(uid="other", batch=BATCH)
     outcomes: list[ResumeOutcome] = []
-    async with nursery(LIFE, url, "mortal") as births:
+    given = (url, "mortal", "backfill_range", f"{BATCH}")
+    async with nursery("tests.producers.lives:by_job_types", *given) as births:
         for kill in range(KILLS):
             await other.pause()
             token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.08))
-            if token == "none":
-                continue
             outcomes.append(await _release(successor, token))
             while (await other.resume()).outcome is ResumeOutcome.PARTLY:
                 pass
@@ -142,7 +120,6 @@ async def test_operators_killed_at_random(hands: Hands, operators: Operators, ur
     over.set()
     await asyncio.gather(*beside)
     assert outcomes.count(ResumeOutcome.RESUMED) > KILLS / 10, "the kills met no pause"
-    assert len(outcomes) > KILLS / 2
     wrong = f"SELECT count(*) FROM queue_jobs WHERE run_after IS DISTINCT FROM {TRUTH}"
     assert hands.one(wrong) == 0, "every due time is what its owner made it"
     early = f"SELECT count(*) FROM jobs_done JOIN queue_jobs ON id = job WHERE due <> {TRUTH}"
