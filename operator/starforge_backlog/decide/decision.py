@@ -118,7 +118,8 @@ def decide(
         spec,
         watched if observing else status.scaling,
         seen,
-        facts,
+        # A policy that asks for nothing has no share to say what it would do within.
+        replace(facts, share=None) if observing else facts,
         _pausing(states, pauses.entries),
         released_at + spec.scaling.observe_for if released_at is not None else None,
         now,
