@@ -7,7 +7,7 @@ wrong is a `RedisFault`, never an empty answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from starforge_backlog.redis.faults import RedisFault
@@ -35,6 +35,7 @@ class RedisServer:
         self._pacing = pacing or Pacing()
         self._nodes: dict[Address, Node] = {}
         self._topology = self._by_url()
+        self._closing: set[asyncio.Task[None]] = set()  # asyncio keeps weak references
 
     def __repr__(self) -> str:
         return f"RedisServer({self.where}, {self.key.user})"
@@ -138,7 +139,7 @@ class RedisServer:
         """Close all connections. The object can be used again and then connects anew."""
         nodes, self._nodes = list(self._nodes.values()), {}
         self._topology = self._by_url()
-        await asyncio.gather(*(node.close() for node in nodes))
+        await asyncio.gather(*self._closing, *(node.close() for node in nodes))
 
     async def _once(
         self, commands: Sequence[Command], keys: Sequence[str], limit: timedelta
@@ -155,7 +156,7 @@ class RedisServer:
             node = await self._topology.find(keys)
             if isinstance(self._topology, OneServer) and (await node.greeting()).cluster:
                 # A plain redis:// URL of a cluster's node: its keys may be on another.
-                self._topology = Cluster(self._url, self._node_at)
+                self._topology = Cluster(self._url, self._node_at, self._keep_only)
                 node = await self._topology.find(keys)
         except RedisFault as fault:
             self._topology.doubt(fault)
@@ -167,11 +168,18 @@ class RedisServer:
             case Kind.SINGLE:
                 return OneServer(self._node_at(self._url.servers[0]))
             case Kind.SENTINEL:
-                return Sentinels(self._url, self._node_at, self._pacing)
+                return Sentinels(self._url, self._node_at, self._keep_only, self._pacing)
             case Kind.CLUSTER:
-                return Cluster(self._url, self._node_at)
+                return Cluster(self._url, self._node_at, self._keep_only)
 
     def _node_at(self, address: Address) -> Node:
         if address not in self._nodes:
             self._nodes[address] = Node(Target.of(self._url, address), self._pacing)
         return self._nodes[address]
+
+    def _keep_only(self, named: Iterable[Address]) -> None:
+        """Close the others, without waiting for what runs on them."""
+        for address in self._nodes.keys() - set(named):
+            closing = asyncio.create_task(self._nodes.pop(address).retire())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)

@@ -56,6 +56,7 @@ class Node:
         self._fault: RedisFault | None = None  # why there is no session
         self._failures = 0  # attempts that failed, since the last that did not
         self._retry_at = 0.0  # loop time of the next attempt, seconds
+        self._retired = False
 
     def retarget(self, target: Target) -> None:
         """Use other credentials from the next pipeline on; they may be tried at once."""
@@ -78,6 +79,11 @@ class Node:
         """Close the connection. The object can be used again and then connects anew."""
         async with self._turn:
             await self._drop()
+
+    async def retire(self) -> None:
+        """Close it for good, after the pipelines before: it is not the right server any more."""
+        self._retired = True
+        await self.close()
 
     async def _in_turn(self, ask: Callable[[Session], Awaitable[T]]) -> T:
         await self._take_turn()
@@ -125,6 +131,8 @@ class Node:
             await self._drop()
         if self._session is not None and self._session_target == self.target:
             return self._session
+        if self._retired:
+            raise lost_fault(str(self.target.address))  # who found it before that looks again
         clock, target = asyncio.get_running_loop().time, self.target
         if clock() < self._retry_at:
             raise self._fault or lost_fault(str(target.address))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
 from redis.crc import key_slot
 
-from starforge_backlog.redis.faults import RedisFault, hash_tag_fault
+from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, hash_tag_fault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session
 from starforge_backlog.redis.url import Address, RedisUrl
+from starforge_backlog.sharing import retry_delay
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
 LOOK_LIMIT = timedelta(milliseconds=800)
+# All Sentinels are asked at once, and one that hangs must not use up the time of a pass.
+SENTINEL_LIMIT = timedelta(seconds=1)
 # How long a master that was replaced can be taken for the master: one default interval.
 ASK_SENTINEL_EVERY = timedelta(seconds=15)
 # Faults after which another server may be the right one.
@@ -25,6 +28,9 @@ _ELSEWHERE = frozenset({Why.UNREACHABLE, Why.TIMEOUT, Why.READ_ONLY, Why.STALE})
 
 NodeAt = Callable[[Address], Node]
 """The one shared connection to an address."""
+
+KeepOnly = Callable[[Iterable[Address]], None]
+"""Close the connections to all other addresses: they are no part of it any more."""
 
 
 class Topology(Protocol):
@@ -54,26 +60,37 @@ class OneServer:
 class Sentinels:
     """The master, wherever it is now. Sentinels are asked by short connections of their own.
 
+    One question serves all who wait for it. After one that failed, the next follows after a delay,
+    and callers get the known fault at once: sixty of them that each asked three hanging Sentinels
+    held 180 connections, for seconds, and again with the next pass.
+
     A master that answers may have been replaced all the same, seen from the other side of a network
     that is cut. So Sentinel is asked again now and then, beside the calls and not before them.
     """
 
-    def __init__(self, url: RedisUrl, node_at: NodeAt, pacing: Pacing) -> None:
+    def __init__(self, url: RedisUrl, node_at: NodeAt, keep_only: KeepOnly, pacing: Pacing) -> None:
         self._url = url
         self._node_at = node_at
+        self._keep_only = keep_only
         self._pacing = pacing
         self._master: Node | None = None
         self._ask_again_at = 0.0  # loop time, seconds
-        self._asking: asyncio.Task[None] | None = None
+        self._question: asyncio.Task[Address] | None = None
+        self._answer: Address | None = None  # of the last question, and ...
+        self._answered_at = 0.0  # ... its loop time, seconds
+        self._fault: RedisFault | None = None  # of the last question
+        self._failures = 0
+        self._not_before = 0.0  # loop time of the next question, seconds
+        self._looking: asyncio.Task[None] | None = None
 
     async def find(self, keys: Sequence[str]) -> Node:
         if self._master is None:
-            self._master = self._node_at(await self._ask_all())
-            self._ask_again_later()
-        elif asyncio.get_running_loop().time() >= self._ask_again_at:
-            self._ask_again_later()
-            self._asking = asyncio.create_task(self._look_again(self._master))
+            self._name(await self._named())
+        elif _now() >= self._ask_again_at:
+            self._ask_again_at = _now() + ASK_SENTINEL_EVERY.total_seconds()
+            self._looking = asyncio.create_task(self._look_again(self._master))
         master = self._master
+        assert master is not None, "it was named just now"
         greeting = await master.greeting()
         if greeting.replica:
             self._master = None
@@ -85,32 +102,87 @@ class Sentinels:
             )
         return master
 
-    def _ask_again_later(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._ask_again_at = now + ASK_SENTINEL_EVERY.total_seconds()
+    def doubt(self, fault: RedisFault) -> None:
+        if _elsewhere(fault):
+            self._master = None
+
+    def _name(self, address: Address) -> None:
+        self._master = self._node_at(address)
+        self._keep_only([address])
+        self._ask_again_at = _now() + ASK_SENTINEL_EVERY.total_seconds()
 
     async def _look_again(self, master: Node) -> None:
         try:
-            address = await self._ask_all()
+            address = await asyncio.shield(self._asked())
         except RedisFault:
             return  # the master that was named last still answers: nothing better is known
         if address != master.target.address and self._master is master:
-            self._master = None
+            self._name(address)
 
-    def doubt(self, fault: RedisFault) -> None:
-        if fault.why in _ELSEWHERE:
-            self._master = None
+    async def _named(self) -> Address:
+        """The master's address, of a question under way or a new one. Raises RedisFault."""
+        recent = _now() < self._answered_at + self._pacing.retry_first.total_seconds()
+        if self._answer is not None and recent:
+            return self._answer  # a master that is dead is not asked for with every call
+        under_way = self._question is not None and not self._question.done()
+        if self._fault is not None and not under_way and _now() < self._not_before:
+            raise self._fault
+        known = self._fault
+        question = self._asked()
+        if known is None:
+            return await asyncio.shield(question)
+        try:
+            async with asyncio.timeout(self._pacing.patience.total_seconds()):
+                return await asyncio.shield(question)
+        except TimeoutError:
+            raise known from None
+
+    def _asked(self) -> asyncio.Task[Address]:
+        if self._question is None or self._question.done():
+            # A task of its own: a caller that runs out of time must not end it for the others.
+            self._question = asyncio.create_task(self._ask_all())
+            self._question.add_done_callback(_looked_at)
+        return self._question
 
     async def _ask_all(self) -> Address:
-        """One after the other until one knows. Raises the last one's RedisFault."""
-        last: RedisFault | None = None
-        for address in self._url.servers:
-            try:
+        """All at once; the first that knows is believed. Raises RedisFault."""
+        asked = [asyncio.create_task(self._ask_within(address)) for address in self._url.servers]
+        faults: list[RedisFault] = []
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    found = await answer
+                except RedisFault as fault:
+                    faults.append(fault)
+                else:
+                    self._answer, self._answered_at = found, _now()
+                    self._fault, self._failures = None, 0
+                    return found
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        # One that answers and does not know the master tells more than one that is away.
+        self._answer = None
+        self._fault = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
+        pacing = self._pacing
+        self._not_before = _now() + retry_delay(
+            self._failures,
+            first=pacing.retry_first,
+            most=pacing.retry_most,
+            jitter=pacing.retry_jitter,
+        )
+        self._failures += 1
+        raise self._fault
+
+    async def _ask_within(self, address: Address) -> Address:
+        try:
+            async with asyncio.timeout(SENTINEL_LIMIT.total_seconds()):
                 return await self._ask(address)
-            except RedisFault as fault:
-                last = fault
-        assert last is not None, "a URL names at least one server"
-        raise last
+        except TimeoutError as error:
+            user = self._url.sentinel_login.user or "default"
+            fault = connect_fault(error, where=str(address), host=address.host, user=user)
+            raise fault from None
 
     async def _ask(self, address: Address) -> Address:
         url, name = self._url, self._url.key.master
@@ -146,9 +218,10 @@ class Sentinels:
 class Cluster:
     """The nodes of a Redis Cluster, one connection each. All keys of a call are in one slot."""
 
-    def __init__(self, url: RedisUrl, node_at: NodeAt) -> None:
+    def __init__(self, url: RedisUrl, node_at: NodeAt, keep_only: KeepOnly) -> None:
         self._url = url
         self._node_at = node_at
+        self._keep_only = keep_only
         self._slots: list[tuple[int, int, Address]] = []
 
     async def find(self, keys: Sequence[str]) -> Node:
@@ -157,6 +230,7 @@ class Cluster:
             raise hash_tag_fault(str(self._url.servers[0]))
         if not self._slots:
             self._slots = await self._look_all()
+            self._keep_only([*self._url.servers, *(address for _, _, address in self._slots)])
         if not slots:
             return self._node_at(self._slots[0][2])
         (slot,) = slots
@@ -172,7 +246,7 @@ class Cluster:
         )
 
     def doubt(self, fault: RedisFault) -> None:
-        if fault.why in _ELSEWHERE or fault.code == "MOVED":
+        if _elsewhere(fault) or fault.code == "MOVED":
             self._slots = []
 
     async def _look_all(self) -> list[tuple[int, int, Address]]:
@@ -191,6 +265,20 @@ class Cluster:
             f"The Redis Cluster at {self._url.servers[0]} has no slots; look at CLUSTER INFO.",
             code="CLUSTERDOWN",
         )
+
+
+def _elsewhere(fault: RedisFault) -> bool:
+    """Whether another server may be the right one. Our own queue says nothing about a server."""
+    return fault.why in _ELSEWHERE and not isinstance(fault, NoTurn)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _looked_at(question: asyncio.Task[Address]) -> None:
+    if not question.cancelled():
+        question.exception()  # or asyncio logs that nobody did
 
 
 def _slots(answer: Answer, asked: Address) -> list[tuple[int, int, Address]]:
