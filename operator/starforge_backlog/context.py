@@ -15,6 +15,7 @@ from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.lane import SlowLane
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
@@ -46,6 +47,7 @@ class Rooms:
     http: HttpCaller
     producers: ProducerRooms
     ledger: Ledger
+    lane: SlowLane
     targets: Targets
     events: EventPoster
     metrics: Metrics

@@ -23,6 +23,7 @@ from starforge_backlog.context import Rooms
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.lane import SlowLane
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.outside import OutsideRooms
 from starforge_backlog.producers.rooms import ProducerRooms
@@ -107,6 +108,7 @@ class Process:
             http=http,
             producers=ProducerRooms(databases, redis, OutsideRooms(client, http, utc_now), utc_now),
             ledger=Ledger(),
+            lane=SlowLane(),
             targets=Targets(),
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,

@@ -40,7 +40,10 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     before = rooms.statuses.current(policy.body)
 
     # Observe: every reading under one deadline; what the other policies hold on this database.
+    began = rooms.lane.now()
     seen = await observe(rooms, policy)
+    # Those that waited for a source that hangs come back together; others are not to wait for them.
+    await rooms.lane.enter(began, policy.spec.interval)
     seen = rooms.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.
@@ -58,7 +61,7 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     # by the next start (P6). Without that write nothing is done.
     results: tuple[Result, ...] = ()
     if plan.actions:
-        intent = locate(plan.status, policy.spec)
+        intent = locate(plan.status, policy.spec, plan.actions)
         plan = plan.with_status(intent)
         written = await _write(rooms, policy, intent, only_for=policy.edition)
         if not written.stands:
