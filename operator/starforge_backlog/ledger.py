@@ -17,8 +17,8 @@ What becomes of a policy, and what the others see of it from their next pass on:
 |                                            | strangers' connections |                          |
 
 A deleted policy's pods count by what they have open, with their recent peak, as every stranger's.
-Pods of a step that was just taken have not opened theirs yet: that promise outlives the policy for
-as long as pods need to show.
+Pods of a step that was just taken have not opened theirs yet: that promise outlives the policy
+until they had time to start.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.api.status import QueueBacklogPolicyStatus, StepVerdict
+from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.claims import claim_of
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
-from starforge_backlog.snapshot import Claim, Known, Snapshot
+from starforge_backlog.snapshot import Claim, Known, Snapshot, Workload
 
 # How long others wait for the first pass of a policy. By then it had one, or it never will (it
 # was deleted between our list and the watch's, or its passes fail): then it must not hold them.
@@ -55,6 +56,7 @@ class Ledger:
         self._claims: dict[str, tuple[str, Claim]] = {}  # policy → (server, claim)
         self._expected: dict[str, float] = {}  # policy → until when others wait for it
         self._asked: dict[str, float] = {}  # policy → until when what it asks for counts
+        self._valid_for: dict[str, float] = {}  # policy → seconds for which that counts
         self._promised: dict[str, float] = {}  # policy → until when its last step may not show
         self._left: dict[str, tuple[str, Claim, float]] = {}  # deleted → server, claim, until when
 
@@ -92,8 +94,10 @@ class Ledger:
                 allowed = (guard.maximum if guard is not None else None) or 0
                 claim = claim_of(policy, spec, seen.workload.value, each.value, allowed)
                 self._note(policy, server, self._still_asking(claim))
-                until = max(ASKING_INTERVALS * spec.interval.total_seconds(), LEAST_ASKING_SECONDS)
-                self._asked[policy] = self._monotonic() + until
+                intervals = ASKING_INTERVALS * spec.interval.total_seconds()
+                self._valid_for[policy] = max(intervals, LEAST_ASKING_SECONDS)
+                if _all_ready(seen.workload.value):
+                    self._promised.pop(policy, None)
             elif policy not in self._claims:
                 self._remember(policy, before)
         elif policy not in self._claims:
@@ -110,7 +114,7 @@ class Ledger:
         now = self._monotonic()
         self._left = {name: left for name, left in self._left.items() if left[2] > now}
         living = (
-            claim if self._asked.get(name, now) > now else replace(claim, wanted=None)
+            claim if self._asked.get(name, now) > now else _silent(claim)
             for name, (where, claim) in self._claims.items()
             if where == server and name != policy
         )
@@ -127,12 +131,17 @@ class Ledger:
         if policy in self._claims:
             server, kept = self._claims[policy]
             wanted, cap = (claim.wanted, claim.cap) if claim is not None else (None, None)
-            self._claims[policy] = (server, replace(kept, wanted=wanted, cap=cap))
+            asked = claim.asked if claim is not None else kept.asked
+            told = replace(kept, wanted=wanted, cap=cap, asked=asked)
+            self._claims[policy] = (server, told)
+            if wanted is not None:
+                self._asked[policy] = self._monotonic() + self._valid_for.get(policy, 0.0)
 
     def unread(self, policy: str, before: QueueBacklogPolicyStatus) -> None:
         """Its spec is not understood: its pods are there all the same."""
         if policy in self._claims:
-            self.tell(policy, None)
+            server, claim = self._claims[policy]
+            self._claims[policy] = (server, _silent(claim))
         else:
             self._remember(policy, before)
         self._expected.pop(policy, None)
@@ -153,12 +162,13 @@ class Ledger:
         """The policy is gone; its pods are strangers' connections from now on."""
         self._expected.pop(policy, None)
         self._asked.pop(policy, None)
+        self._valid_for.pop(policy, None)
         until = self._promised.pop(policy, 0.0)
         server, claim = self._claims.pop(policy, ("", None))
         if claim is not None and until > self._monotonic():
             # Without a role: what they have open by now counts as others' besides, which is too
             # much, and for a short time.
-            left = replace(claim, role=None, wanted=None, minimum=0)
+            left = replace(_silent(claim), role=None, minimum=0)
             self._left[policy] = (server, left, until)
 
     def _own(self, server: str, policy: str) -> Claim | None:
@@ -170,7 +180,7 @@ class Ledger:
         _, before = self._claims.get(claim.policy, ("", None))
         if before is None:
             return claim
-        return replace(claim, wanted=before.wanted, cap=before.cap)
+        return replace(claim, wanted=before.wanted, asked=before.asked, cap=before.cap)
 
     def _note(self, policy: str, server: str, claim: Claim) -> None:
         self._claims[policy] = (server, claim)
@@ -181,7 +191,11 @@ class Ledger:
         budget, replicas = before.budget, before.scaling.replicas
         if budget is None or not budget.server or replicas is None:
             return  # it was never read, so it never scaled; others wait for it no longer than said
-        pods = replicas + budget.surge + budget.terminating
+        step = before.scaling.last_step
+        if step is not None and step.verdict is StepVerdict.OBSERVING:
+            replicas = max(replicas, step.to)  # killed in between, the write may have happened
+        added = surge(replicas, budget.max_surge) if budget.max_surge else budget.surge
+        pods = replicas + added + budget.terminating
         connections = held(pods * budget.per_replica, budget.pool)
         claim = Claim(
             policy, budget.role or None, connections, per_replica=max(1, budget.per_replica)
@@ -202,3 +216,13 @@ def _server(seen: Snapshot) -> str | None:
     if seen.database is None or not isinstance(seen.database.connections, Known):
         return None
     return seen.database.connections.value.server
+
+
+def _silent(claim: Claim) -> Claim:
+    """It keeps what it holds, and asks for nothing."""
+    return replace(claim, wanted=None, asked=None)
+
+
+def _all_ready(workload: Workload) -> bool:
+    """The pods of the last step are there, and what they have open can be seen."""
+    return workload.ready >= workload.replicas and not workload.pending

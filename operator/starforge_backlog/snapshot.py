@@ -364,6 +364,9 @@ class Claim:
     # Connections that it would step up to, or down to. None: unknown, or not ours to change; then
     # it keeps what it holds.
     wanted: int | None = None
+    # What it wanted when that was known last, a short time ago: nobody gives anything back for it,
+    # and nobody takes it either, or a reading that is missing once would be a step up and down.
+    asked: int | None = None
     priority: int = 1  # 0 first: Critical, Normal, Background
     per_replica: int = 1  # connections of one more replica, and ...
     max_surge: str = "0"  # ... of the pods that a rollout adds

@@ -21,7 +21,7 @@ from tests.simulator.world import World
 
 from starforge_backlog.api.policy import Priority, QueueBacklogPolicySpec
 from starforge_backlog.decide.budget import surge
-from starforge_backlog.decide.plan import ScaleTo
+from starforge_backlog.decide.plan import ScaleTo, StepKind
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.snapshot import Claim
 
@@ -89,6 +89,9 @@ class Crowd:
         self.present = {n for n, member in enumerate(members) if member.joins}
         self.suspended: set[int] = set()
         self.not_understood: set[int] = set()
+        # What the operator could know of each: a rollout that began after a policy's last reading
+        # is news to everybody, as strangers are who come after a write.
+        self._known: dict[int, int] = {}
         self._moments = sorted(moments, key=lambda moment: moment.at)
         self._restarts = sorted(restarts)
         self._random = random.Random(seed)
@@ -185,9 +188,16 @@ class Crowd:
             return
         suspend = number in self.suspended
         operator.spec = self.specs[number].model_copy(update={"suspend": suspend})
+        before = self.holds(number)
         turn = operator.turn()
-        if turn is not None:
-            self._check(number, turn)
+        if turn is None:
+            return
+        # One that was never read is waited for, and not for ever; then its pods are strangers.
+        if turn.facts.blind.isdisjoint(("workload", "connections")):
+            self._known[number] = before
+        if any(isinstance(action, ScaleTo) for action in turn.done):
+            self._known[number] = max(before, self.holds(number))
+        self._check(number, turn)
 
     def _check(self, number: int, turn: Turn) -> None:
         for action in turn.done:
@@ -197,12 +207,12 @@ class Crowd:
             if number in self.suspended:
                 self._break(number, turn, "a write of a suspended policy")
             least = self.members[number].setup.min_replicas
-            if action.to < min(least, action.from_):
+            if action.kind is not StepKind.REVERT and action.to < min(least, action.from_):
                 self._break(number, turn, f"{action.to} is below the minimum of {least}")
             if action.to <= action.from_:
                 continue
             setup = self.members[number].setup
-            most = sum(self.holds(n) for n in self.present)
+            most = sum(min(self.holds(n), self._known.get(n, 0)) for n in self.present)
             most += self.strangers() - self.operators[0].world.others + turn.facts.others
             if most + setup.headroom > setup.max_connections - setup.superuser_reserved:
                 self._break(number, turn, f"all together can mean {most} connections")

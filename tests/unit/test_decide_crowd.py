@@ -52,7 +52,7 @@ TROUBLE = (
     *(What.ARRIVALS, What.ROLLOUT, What.CRASH, What.SLOW, What.OUTAGE, What.BLIND),
     *(What.API_OUTAGE, What.CONFLICT, What.UNSURE, What.LOSE_STATUS, What.PURGE, What.LOCKS),
 )
-HUNGRY = 200.0  # jobs per second: more than any server here can serve
+HUNGRY = 1000.0  # jobs per second: more than any server here can serve
 
 
 @st.composite
@@ -206,14 +206,18 @@ def _said(crowd: Crowd, number: int) -> str:
 
 def _truth(crowd: Crowd) -> list[Claim]:
     found = []
+    counted = {claim.policy: claim.connections for claim in crowd.claims()}
     for number in crowd.present:
         world = crowd.operators[number].world
         setup = world.setup
         hungry = world.arrivals == HUNGRY
         movable = number not in crowd.suspended | crowd.not_understood
-        holds = crowd.holds(number)
+        name, holds = crowd.operators[number].name, crowd.holds(number)
+        if number in crowd.not_understood:
+            # Unread since a restart its status stands for it, which may be more than it has (P2).
+            holds = max(holds, counted.get(name, 0))
         claim = Claim(
-            crowd.operators[number].name,
+            name,
             setup.role,
             holds,
             minimum=_cost(setup, setup.min_replicas),

@@ -153,6 +153,18 @@ def test_what_is_asked_back(holds: int, waits: Claim, lacking: int) -> None:
     assert found.lacking == lacking
 
 
+def test_what_was_asked_a_moment_ago_is_kept_free_and_not_asked_back() -> None:
+    """A reading that is missing once must not be a step up, and a step down behind it."""
+    silent = replace(claim("b", None, holds=4, priority=CRITICAL), asked=12)
+    mine = claim("a", 18, holds=10)
+    assert (share_of(mine, (silent,), 20, {}).most, share_of(mine, (silent,), 20, {}).lacking) == (
+        8,
+        0,
+    )
+    assert share_of(mine, (silent,), 20, {}).entitled == 16
+    assert share_of(mine, (replace(silent, asked=None),), 20, {}).most == 16
+
+
 def test_room_within_a_role_is_asked_back_from_those_of_that_role_alone() -> None:
     waits = claim("b", 10, holds=1, role="etl")
     roles = {"etl": 10}

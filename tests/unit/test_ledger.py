@@ -7,7 +7,12 @@ from dataclasses import replace
 from tests.simulator.given import NOW, connections, health, spec, unknown, workload
 from tests.simulator.given import seen as everything
 
-from starforge_backlog.api.status import GuardStatus, QueueBacklogPolicyStatus, ScalingStatus
+from starforge_backlog.api.status import (
+    GuardStatus,
+    QueueBacklogPolicyStatus,
+    ScalingStatus,
+    Step,
+)
 from starforge_backlog.decide.budget import budget
 from starforge_backlog.ledger import EXPECTED_FOR_SECONDS, SHOWN_WITHIN_SECONDS, Ledger
 from starforge_backlog.snapshot import (
@@ -259,3 +264,46 @@ def test_a_policy_sees_its_own_claim_on_the_server_it_reads() -> None:
 def prometheus() -> dict[str, object]:
     """A queue without a database."""
     return {"name": "jobs", "prometheus": {"url": "http://prometheus:9090"}}
+
+
+def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_was() -> None:
+    full = connections(by_role={"web": 190}, peak_by_role={"web": 190}, clients=190)
+    terms = budget(DATABASE, full, workload(4, max_surge="50%"), EACH, ())
+    assert terms.replicas == 0
+    ledger = Ledger()
+    known = QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=4))
+    ledger.count("ns/a", SPEC, known, blind())
+    assert ledger.others("db", "ns/b")[0].connections == 60
+
+
+def test_a_step_that_may_have_been_written_is_counted_after_a_kill() -> None:
+    terms = budget(DATABASE, connections(), workload(4, max_surge="0"), EACH, ())
+    intent = Step(from_=4, to=6, why="more is needed", at=NOW)
+    known = QueueBacklogPolicyStatus(
+        budget=terms, scaling=ScalingStatus(replicas=4, last_step=intent)
+    )
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, known, blind())
+    assert ledger.others("db", "ns/b")[0].connections == 60
+
+
+def test_what_was_asked_a_moment_ago_is_kept_free_and_not_asked_back() -> None:
+    timer = Timer()
+    ledger = Ledger(timer)
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.tell("ns/a", replace(ASKS, asked=80))
+    ledger.tell("ns/a", None)
+    (claim,) = ledger.others("db", "ns/b")
+    assert (claim.wanted, claim.asked) == (None, 80)
+    timer.now = 3 * SPEC.interval.total_seconds()
+    (claim,) = ledger.others("db", "ns/b")
+    assert claim.asked is None
+
+
+def test_a_step_whose_pods_are_ready_shows() -> None:
+    ledger = Ledger()
+    ledger.count("ns/a", SPEC, NEW, seen(4))
+    ledger.raise_to("ns/a", 60)
+    ledger.count("ns/a", SPEC, NEW, seen(6))
+    ledger.drop("ns/a")
+    assert ledger.others("db", "ns/b") == ()

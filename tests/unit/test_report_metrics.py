@@ -302,7 +302,8 @@ def test_the_page_is_made_of_the_catalogue() -> None:
 
 def test_terms_of_the_budget_are_all_shown() -> None:
     shown = {*CONNECTION_TERMS, *REPLICA_TERMS}
-    assert shown == set(BudgetStatus.model_fields) - {"formula", "server", "held_by"}
+    words = {"formula", "server", "role", "max_surge", "held_by"}
+    assert shown == set(BudgetStatus.model_fields) - words
 
 
 def test_what_a_queue_does_not_tell_has_no_series(metrics: Metrics) -> None:

@@ -59,7 +59,10 @@ class BudgetStatus(StatusModel):
     """workerCap ÷ perReplica, rounded down: pods that may live at once."""
 
     surge: int
-    """Pods that a rollout may add."""
+    """Pods that a rollout of so many replicas may add."""
+
+    max_surge: str = ""
+    """The target's maxSurge, as written: what a rollout may add to any number of replicas."""
 
     terminating: int
     """Pods that are about to end and still hold connections."""

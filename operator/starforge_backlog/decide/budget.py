@@ -114,6 +114,7 @@ def budget(
         per_replica=each,
         slots=slots,
         surge=surge(replicas, workload.max_surge),
+        max_surge=workload.max_surge,
         terminating=workload.terminating,
         pressure_cap=pressure_cap,
         seed_cap=seed_cap,

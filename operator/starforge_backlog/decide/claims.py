@@ -27,6 +27,8 @@ ORDER: Final = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
 NOT_OURS_NOW: Final = frozenset(
     {"ReplicaConflict", "RolloutInProgress", "RolloutPaused", "ScaledToZero", "Unknown"}
 )
+# ... those of them that may be over with the next pass ...
+SOON_KNOWN: Final = frozenset({"RolloutInProgress", "Unknown"})
 # ... and those under which more connections would be of no use.
 NO_USE_FOR_MORE: Final = frozenset(
     {"Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"}
@@ -113,11 +115,14 @@ def tell(
     workload: Workload | None,
     reason: str,
 ) -> Claim | None:
-    """What the others are told after a decision that ended with `reason`; None: nothing new."""
+    """What the others are told after a decision that ended with `reason`; None: unknown."""
     if claim is None or not isinstance(budget, BudgetStatus) or workload is None:
         return None
     if reason in NOT_OURS_NOW:
         wanted = None
     elif reason in NO_USE_FOR_MORE and wanted is not None:
         wanted = min(wanted, workload.replicas)
-    return replace(asking(claim, wanted), cap=common_cap(budget))
+    told = replace(asking(claim, wanted), cap=common_cap(budget))
+    if wanted is not None:
+        return replace(told, asked=told.wanted)
+    return told if reason in SOON_KNOWN else replace(told, asked=None)

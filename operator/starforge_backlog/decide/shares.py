@@ -56,9 +56,9 @@ def share_of(mine: Claim, claims: Iterable[Claim], cap: int, roles: Caps) -> Sha
         claims = tuple(c if c.cap is not None and held > c.cap else _fixed(c) for c in claims)
     given = shares((mine, *claims), cap, roles)
     most = given[mine.policy]
-    if mine.wanted is not None and most >= mine.wanted:
+    if mine.wanted is not None:
         greedy = replace(mine, wanted=max(cap, mine.minimum))
-        most = shares((greedy, *claims), cap, roles)[mine.policy]
+        most = shares((greedy, *map(_asking, claims)), cap, roles)[mine.policy]
     waiting = [c for c in claims if c.wanted is not None and given[c.policy] > c.connections]
     return Share(
         entitled=_replicas(mine, given[mine.policy]),
@@ -165,7 +165,14 @@ def _lacking(
 
 
 def _fixed(claim: Claim) -> Claim:
-    return replace(claim, wanted=None)
+    return replace(claim, wanted=None, asked=None)
+
+
+def _asking(claim: Claim) -> Claim:
+    """What it asked for is kept free while its wish is unknown for a moment."""
+    if claim.wanted is not None or claim.asked is None or claim.asked <= claim.connections:
+        return claim
+    return replace(claim, wanted=claim.asked, minimum=claim.connections)
 
 
 def _next(claim: Claim, given: Mapping[str, int]) -> int | None:

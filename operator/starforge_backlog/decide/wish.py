@@ -43,9 +43,10 @@ def wish(
         enough_waits = (load.waiting or 0) >= replicas
         if not enough_waits or wanted <= per_replica * replicas * (1 + TOLERANCE):
             return None
-        return Wish(
-            needed, f"{about(wanted)} jobs/s needed at {about(per_replica)} per replica = {needed}"
-        )
+        # Told with the steady need: the exact one is another with every pass of a storm (P7).
+        shown = before.need if before.need is not None and before.need > replicas else needed
+        rate = about(shown * per_replica)
+        return Wish(needed, f"{rate} jobs/s needed at {about(per_replica)} per replica = {shown}")
     if missed:
         # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
         return Wish(replicas + scaling.step_up, "an objective is missed")
