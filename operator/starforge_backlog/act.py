@@ -21,16 +21,34 @@ from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumR
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.standing import OURS
+from starforge_backlog.decide.ways import carries_token
+from starforge_backlog.decide.whereabouts import elsewhere, same_server
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import CONFLICT, Failed, Result, Written, located
+from starforge_backlog.outcome import CONFLICT, ELSEWHERE, Failed, Result, Written, ended, located
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
+from starforge_backlog.producers.protocol import (
+    Pausable,
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.snapshot import Unknown, Why
 
 # All effects of one pass together. A write that takes longer is given up; it may have happened,
 # which is why each can be repeated.
 ACT_LIMIT = timedelta(seconds=5)
+# A server that says so knows nothing of our pause.
+_NOTHING_OF_OURS = frozenset(
+    {
+        ResumeOutcome.NOT_PAUSED,
+        ResumeOutcome.ROW_MISSING,
+        ResumeOutcome.NOT_OURS,
+        ResumeOutcome.BAD_SHAPE,
+    }
+)
 
 
 async def act(rooms: Rooms, policy: Policy, actions: tuple[Action, ...]) -> tuple[Result, ...]:
@@ -151,6 +169,13 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
     found = await _find(rooms, policy, producer, action.producer, entry, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
+    made_at = entry.where if entry is not None and entry.state in OURS else ""
+    if made_at:
+        here = await access.deadline.keep(found.where(), access.late)
+        if isinstance(here, Unknown):
+            return Failed(here.why, here.message)
+        if not same_server(made_at, here):
+            return Failed(ELSEWHERE, elsewhere(made_at, here))
     pausing = found.pause(
         owner=policy.key,
         token=action.token,
@@ -159,7 +184,13 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
         plan=action.plan,
     )
     got = await access.deadline.keep(pausing, access.late)
-    return Failed(got.why, got.message) if isinstance(got, Unknown) else got
+    if isinstance(got, Unknown):
+        return Failed(got.why, got.message)
+    if not made_at and got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}:
+        # It was not read before. Untold it is released like one of an older version.
+        here = await access.deadline.keep(found.where(), access.late)
+        return replace(got, where="" if isinstance(here, Unknown) else here)
+    return got
 
 
 async def _resume(
@@ -173,10 +204,30 @@ async def _resume(
     found = await _find(rooms, policy, producer, held.producer, held, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
+    here: str | Unknown = ""
+    if held.where:
+        here = await access.deadline.keep(found.where(), access.late)
+    if isinstance(here, Unknown):
+        return Failed(here.why, here.message)
+    away = not same_server(held.where, here)
+    if away and producer is not None and not carries_token(producer):
+        return _away(policy, held, here)  # what is like ours there need not be ours
     # Without a version (killed between intent and result) the mark at its place proves the pause.
     resuming = found.resume(token=held.token, version=held.version, previous=held.previous)
     got = await access.deadline.keep(resuming, access.late)
-    return Failed(got.why, got.message) if isinstance(got, Unknown) else got
+    if isinstance(got, Unknown):
+        return Failed(got.why, got.message)
+    if away and got.outcome in _NOTHING_OF_OURS:
+        return _away(policy, held, here)
+    return ended(held, got)
+
+
+def _away(policy: Policy, held: PauseStatus, here: str) -> Resumed | Failed:
+    """The Secret leads to another server than the one where our pause still is (P4)."""
+    message = elsewhere(held.where, here)
+    if policy.abandon:
+        return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {message}")
+    return Failed(ELSEWHERE, message)
 
 
 async def _find(

@@ -19,6 +19,7 @@ from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMax
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Why
 
+ELSEWHERE = "AnotherServer"  # the Secret leads away from where the pause was made
 CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.
 MAYBE = frozenset({CONFLICT, Why.TIMEOUT, Why.UNREACHABLE})
@@ -106,18 +107,31 @@ def _guarded(
 
 
 def locate(
-    status: QueueBacklogPolicyStatus, spec: QueueBacklogPolicySpec
+    status: QueueBacklogPolicyStatus, spec: QueueBacklogPolicySpec, actions: Iterable[Action] = ()
 ) -> QueueBacklogPolicyStatus:
-    """Note with each new pause where the producer is, for the day the spec forgets it."""
+    """Note with each pause where it is made, for the day the spec forgets it.
+
+    One that was refused names the place that the spec corrects meanwhile: its next pause is made at
+    the new one. A pause that is held stays where it is.
+    """
+    pausing = {action.producer for action in actions if isinstance(action, Pause)}
 
     def with_place(entry: PauseStatus) -> PauseStatus:
         producer = spec.producer(entry.producer)
-        if entry.locator or producer is None:
+        made_now = entry.producer in pausing and entry.state is not PauseState.HELD
+        if producer is None or (entry.locator and not made_now):
             return entry
         way, place = producer.way
         return entry.model_copy(update={"locator": {way: place.model_dump_json(by_alias=True)}})
 
     return status.model_copy(update={"paused": tuple(with_place(e) for e in status.paused)})
+
+
+def ended(held: PauseStatus, resumed: Resumed) -> Resumed:
+    """A release in parts of which nothing is left was ours, in the passes before: nobody else's."""
+    if held.resuming and resumed.outcome is ResumeOutcome.NOT_PAUSED:
+        return Resumed(ResumeOutcome.RESUMED)
+    return resumed
 
 
 def entry_of(producer: Producer, entries: Iterable[PauseStatus]) -> PauseStatus | None:
@@ -152,13 +166,20 @@ def _paused_entry(
                 return _after_pause(entry, got)
             case Resumed():
                 return _after_resume(entry, got)
-            case Failed(_, message):
-                return entry.model_copy(update={"message": message})
+            case Failed(reason, message):
+                return _after_failure(entry, reason, message)
             case Written() | MaximumResult():
                 return entry
 
     changed = [after(e) if e.producer == producer else e for e in status.paused]
     return status.model_copy(update={"paused": tuple(e for e in changed if e is not None)})
+
+
+def _after_failure(entry: PauseStatus, reason: str, message: str) -> PauseStatus:
+    update: dict[str, object] = {"message": message, "failed": True}
+    if entry.state is PauseState.REFUSED and reason in MAYBE:
+        update["state"] = PauseState.INTENDED  # this time it may have happened
+    return entry.model_copy(update=update)
 
 
 def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
@@ -174,6 +195,7 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
                 "message": paused.message,
                 "complete": paused.complete,
                 "resuming": False,
+                "where": paused.where or entry.where,
             }
         case PauseOutcome.ALREADY_PAUSED if entry.state is PauseState.HELD:
             # Carried on, and the rest was paused by others meanwhile. What is ours stays ours.
@@ -184,9 +206,12 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
                 "by": "other",
                 "message": paused.message or "somebody else paused it before; it stays theirs",
             }
+        case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE if entry.state is PauseState.HELD:
+            # More of it cannot be paused. What is ours has to be released all the same.
+            return entry.model_copy(update={"message": paused.message, "failed": True})
         case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
             update = {"state": PauseState.REFUSED, "message": paused.message}
-    return entry.model_copy(update=update)
+    return entry.model_copy(update={"failed": False, **update})
 
 
 def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
@@ -200,4 +225,4 @@ def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
             update = {"state": PauseState.FOREIGN, "by": "other", "message": resumed.message}
         case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:
             update = {"state": PauseState.CHANGED, "message": resumed.message}
-    return entry.model_copy(update=update)
+    return entry.model_copy(update={"failed": False, **update})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starforge_backlog.act import act
@@ -10,7 +11,7 @@ from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON, abandons_pauses
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.guard import hand_back
-from starforge_backlog.decide.plan import Action, SetMaximum
+from starforge_backlog.decide.plan import Action, Resume, SetMaximum
 from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.policy import Policy
@@ -79,6 +80,8 @@ async def _resume(rooms: Rooms, policy: Policy, action: Action) -> Result:
         (result,) = await act(rooms, policy, (action,))
         if not _partly(result):
             break
+        if isinstance(action, Resume):  # what is left is the rest of ours
+            action = replace(action, held=action.held.model_copy(update={"resuming": True}))
     return result
 
 

@@ -16,10 +16,11 @@ from starforge_backlog.api.status import (
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.producers import decide_producers, release_all
-from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.outcome import Failed, Result, ended, merge
 from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.protocol import Resumed
 from starforge_backlog.snapshot import Unknown
 
 OWNER = "uid-1"
@@ -33,6 +34,7 @@ class Loop:
     producer: BackfillJobsProducer | JobTypesProducer
     way: str
     status: QueueBacklogPolicyStatus = field(default_factory=QueueBacklogPolicyStatus)
+    outcomes: list[Resumed] = field(default_factory=list)  # of all releases
 
     @property
     def entry(self) -> PauseStatus | None:
@@ -99,8 +101,10 @@ class Loop:
                 left = await held.resume(
                     token=entry.token, version=entry.version, previous=entry.previous
                 )
-                got = Failed(left.why, left.message) if isinstance(left, Unknown) else left
-                return Result(action, got)
+                if isinstance(left, Unknown):
+                    return Result(action, Failed(left.why, left.message))
+                self.outcomes.append(ended(entry, left))
+                return Result(action, self.outcomes[-1])
             case _:
                 raise AssertionError(action)
         return Result(action, Failed(done.why, done.message) if isinstance(done, Unknown) else done)

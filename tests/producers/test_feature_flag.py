@@ -58,7 +58,11 @@ async def test_a_pause_and_its_mark(human: Human, operator: Operator) -> None:
             "version": human.version(),
         },
     }
-    assert await seen(producer) == ProducerReading(FlagValue.PAUSED, "ns/etl/1", human.version())
+    where = await producer.where()
+    assert isinstance(where, str)
+    assert await seen(producer) == ProducerReading(
+        FlagValue.PAUSED, "ns/etl/1", human.version(), where=where
+    )
 
 
 @pytest.mark.parametrize("write_owner", [True, False])

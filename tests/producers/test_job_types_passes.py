@@ -14,6 +14,7 @@ from tests.queues.schemas import MODEL
 from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 
 pytestmark = pytest.mark.postgres
 
@@ -134,12 +135,48 @@ async def test_a_person_who_lifts_the_hold(hands: Hands, operators: Operators) -
     assert policy.entry is None
 
 
-async def test_a_lost_status_is_found_and_released(hands: Hands, operators: Operators) -> None:
-    before = hands.rows(ALL)
+async def test_without_a_status_nothing_is_released(hands: Hands, operators: Operators) -> None:
     await loop(operators).run(wanted=True)
+    held = hands.rows(ALL)
     policy = loop(operators)
-    assert [type(a) for a in await policy.run(wanted=False)] == [Resume]
-    assert hands.rows(ALL) == before
+    for _ in range(2):
+        assert await policy.run(wanted=False) == ()
+    assert (policy.entry, hands.rows(ALL)) == (None, held)
+
+
+async def test_held_jobs_that_are_cancelled_end_no_pause(
+    hands: Hands, operators: Operators
+) -> None:
+    """Three are held, the application cancels them and enqueues others in the same incident."""
+    policy = loop(operators)
+    await policy.run(wanted=True)
+    hands.run(
+        "DELETE FROM queue_jobs",
+        "INSERT INTO queue_jobs (type) SELECT 'backfill_range' FROM generate_series(1, 500)",
+    )
+    await policy.run(wanted=True)
+    assert (policy.state, hands.one(HELD)) == (PauseState.HELD, 500)
+
+
+async def test_a_release_in_parts_ends_as_one(
+    hands: Hands, operators: Operators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 jobs in parts of 8: the third part does not know that it was the last, and the fourth
+    finds nothing. It was us all the same, and the next release waits for its window."""
+    monkeypatch.setattr("starforge_backlog.producers.job_types.BATCHES_FOR", AT - AT)
+    policy = loop(operators, batch=8)
+    for _ in range(4):
+        await policy.run(wanted=True)
+    assert hands.one(HELD) == 24
+    for _ in range(3):
+        await policy.run(wanted=False)
+        assert policy.entry is not None
+    assert hands.one(HELD) == 0
+    last_part = policy.status.released_at
+    await policy.run(wanted=False)
+    assert policy.entry is None
+    assert policy.outcomes[-1] == Resumed(ResumeOutcome.RESUMED)
+    assert (policy.status.released_at or AT) > (last_part or AT)
 
 
 async def test_a_table_without_a_due_time_is_refused(hands: Hands, operators: Operators) -> None:

@@ -35,6 +35,7 @@ class Producers:
         self.began: list[str] = []
         self._hangs = hangs
         self._refused = refused
+        self.here = ""
 
     async def find(self, producer: Producer, _access: Access, _holder: Holder) -> One:
         return One(self, producer.name)
@@ -50,6 +51,9 @@ class One:
     def __init__(self, all_: Producers, name: str) -> None:
         self._all = all_
         self._name = name
+
+    async def where(self) -> str:
+        return self._all.here
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str, plan: str | None

@@ -354,7 +354,8 @@ def test_deletion_releases_ours_and_only_ours() -> None:
 
 
 def test_what_could_not_be_released_before_comes_last() -> None:
-    stuck = entry(HELD, producer="stuck", message="permission denied")
-    found = release_all((stuck, entry(HELD)), "the policy is deleted")
+    stuck = entry(HELD, producer="stuck", message="permission denied", failed=True)
+    healthy = entry(HELD, message="20 jobs are held back")
+    found = release_all((stuck, healthy), "the policy is deleted")
     released = [a.held.producer for a in found.actions if isinstance(a, Resume)]
     assert released == ["ingestion", "stuck"]

@@ -337,7 +337,7 @@ def test_sources_are_paused_before_what_runs_in_the_background() -> None:
     assert named(*found.actions) == ["api", "cron", "backfills", "types"]
     assert [kept.producer for kept in found.entries] == NAMES  # status keeps the spec's order
     stuck = tuple(
-        e.model_copy(update={"message": "no such row"} if e.producer == "api" else {})
+        e.model_copy(update={"failed": e.producer == "api"})
         for e in found.entries
     )
     retried = several(wanted=True, entries=stuck)
@@ -375,7 +375,7 @@ def test_a_release_under_way_goes_on_without_a_window_of_its_own() -> None:
 
 
 def test_one_that_cannot_be_released_keeps_no_other_waiting() -> None:
-    entries = (held("api"), held("types", message="permission denied"))
+    entries = (held("api"), held("types", failed=True))
     assert released(entries) == ["api"]
 
 

@@ -123,8 +123,15 @@ class PauseStatus(StatusModel):
     locator: dict[str, str] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 
+    where: str = ""
+    """The server behind the Secret at which the pause was made, without its login. Another one that
+    knows nothing of the pause is no proof that it was released."""
+
     arrivals_before: float | None = None
     """Jobs per second that arrived before the pause, to verify its effect."""
 
     message: str = ""
     """What a person should know or do."""
+
+    failed: bool = False
+    """Whether the last write failed. What failed is tried after everything else."""

@@ -139,6 +139,11 @@ class Producer(Model):
         return self.way[0] in BACKGROUND
 
     @property
+    def planned(self) -> bool:
+        """Whether it is rows of a table: what a pause may cover is in status before the write."""
+        return self.way[0] in {"backfillJobs", "jobTypes"}
+
+    @property
     def in_database(self) -> bool:
         """Whether it is in spec.database."""
         return self.way[0] in {"featureFlag", "backfillJobs", "jobTypes"}

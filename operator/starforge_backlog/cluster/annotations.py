@@ -8,7 +8,8 @@ from starforge_backlog.api import GROUP
 
 # Any value holds; the value is the reason that the conditions quote. Absent: nobody holds.
 HOLD = f"{GROUP}/hold"
-# On a policy that is being deleted: let it go although what we paused could not be released.
+# On a policy that is being deleted: let it go although what we paused could not be released. On
+# any: forget the pauses that were made at a server which its Secret leads to no more.
 RELEASE = f"{GROUP}/release"
 # The only value that lets go, so that a leftover `release: "false"` does not orphan a pause.
 RELEASE_ABANDON = "abandon"

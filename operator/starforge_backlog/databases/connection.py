@@ -24,6 +24,7 @@ from starforge_backlog.databases.faults import (
 from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
+from starforge_backlog.databases.whereabouts import BELIEVED_FOR, whereabouts_of
 from starforge_backlog.sharing import retry_delay
 from starforge_backlog.snapshot import Why
 
@@ -81,6 +82,8 @@ class Database:
         self._fault: DatabaseFault | None = None  # why there is no session
         self._failures = 0  # attempts that failed, since the last that did not
         self._retry_at = 0.0  # loop time of the next attempt, seconds
+        self._where = ""  # see `where`; asked anew for each session
+        self._where_until = 0.0  # loop time
 
     def __repr__(self) -> str:
         return f"Database({self.key.host}:{self.key.port}, {self.key.user})"
@@ -130,6 +133,18 @@ class Database:
         the statement must be one that can be repeated. READ_ONLY on a server that takes no writes.
         """
         return await self._run(_Transaction(_WRITE, "write_limits.sql", timeout), query, params)
+
+    async def where(self) -> str:
+        """Which server and database this is, without the login (`decide/whereabouts.py`).
+
+        Raises DatabaseFault.
+        """
+        clock = asyncio.get_running_loop().time
+        if not self._where or clock() >= self._where_until:
+            found = await whereabouts_of(self)
+            self._where, self._where_until = found, clock() + BELIEVED_FOR.total_seconds()
+            return found
+        return self._where
 
     async def close(self) -> None:
         """Close the connection. The object can be used again and then connects anew."""
@@ -249,6 +264,7 @@ class Database:
 
     async def _drop(self) -> None:
         session, self._session, self._session_url = self._session, None, None
+        self._where = ""
         if session is not None:
             await session.close()
 

@@ -1,9 +1,14 @@
 """Due times of jobs that are held back: far in the future, whose hold it is, and the way back.
 
-A held job is due `BASE` (a hundred years) plus some *slots* of four years later than before. The
-slot is the holder's, so a row tells by itself whose it is, in each of StarForge's schemas and with
-no column of ours. Taking the same hours off again is exact: hours are not days, which a session's
-time zone could stretch by a change of clocks, and both kinds of timestamp are whole microseconds.
+A held job is due `BASE` (a hundred years) plus some *slots* of four years later than before, in
+each of StarForge's schemas and with no column of ours. Taking the same hours off again is exact:
+hours are not days, which a session's time zone could stretch by a change of clocks, and both kinds
+of timestamp are whole microseconds.
+
+A due time alone proves nothing: an application may have far dates of its own. What proves a hold is
+that its slot was *free* when it was chosen, which is in the policy's status before the first job is
+moved; see docs/pausing-rows-and-queues.md. A slot that lies over the turn of a decade is never
+chosen: that is where people put dates that mean "never".
 
 A slot is as wide as the due times that it can hold, so neighbours never overlap:
 
@@ -16,7 +21,10 @@ Times end before the year 9999, the last one that Python, JavaScript and most to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
+from itertools import count
 from typing import Final
 
 from psycopg import sql
@@ -27,14 +35,29 @@ HELD_PAST: Final = _YEAR
 HELD_AHEAD: Final = _YEAR
 LONGEST_HOLD: Final = 2 * _YEAR
 WIDTH: Final = HELD_PAST + HELD_AHEAD + LONGEST_HOLD
-# Of two holders on one table, one in 1,700 pairs shares a slot; their jobs would be released
-# together, with the due times they had. More slots would pass the year 9000.
+# More slots would pass the year 9000.
 SLOTS: Final = 1_700
 
 
 def slot_of(holder: str) -> int:
-    """The slot of a holder, the same in every process and for ever."""
+    """The slot that a holder asks for first, the same in every process and for ever."""
     return int.from_bytes(sha256(holder.encode()).digest()[:8], "big") % SLOTS
+
+
+def slots_of(holder: str) -> Iterator[int]:
+    """The slots that a holder asks for, one after the other until one is free."""
+    yield slot_of(holder)
+    for again in count(1):
+        yield slot_of(f"{holder} {again}")
+
+
+def has_round_dates(slot: int, now: datetime) -> bool:
+    """Whether a first of January of a year like 2500 lies in the slot, now or before a hold that
+    begins now has to end."""
+    first, last = slot_range(slot)
+    begins, ends = (now.year + hours / _YEAR for hours in (first, last + LONGEST_HOLD))
+    # A year of margin: a moment is up to a year later than its year's number.
+    return begins // 10 != (ends + 1) // 10
 
 
 def shift_hours(slot: int) -> int:

@@ -20,6 +20,7 @@
 | Overridden      | paused, our token            | Held or Changed       | the same             |
 | Overridden      | paused, other token or none  | Foreign               | Foreign              |
 | Refused         | any                          | pause again           | forget               |
+| Intended, Held  | (of another server)          | -                     | release, which fails |
 
 Lost is a token that a person who resumes would have left there (a BullMQ queue's mark): a failover
 to a replica that had not got our pause yet, or a Redis that came back empty. Lost a second time it
@@ -27,7 +28,11 @@ is Overridden: somebody may take it away with all its traces, and is not fought 
 
 To pause again is to pause under the same token: nothing new to people, and idempotent.
 
-What a pause covers of a producer of several things is in the entry before the write (`items.py`).
+What a pause covers of a producer of several things is in the entry before the write: ids
+(`items.py`), or which due times are ours (jobTypes).
+
+A reading of another server than the one where our pause was made (the value of a Secret changed)
+says nothing about the pause; it is neither carried on there nor forgotten (`whereabouts.py`).
 
 A reading taken before our own last write says nothing about it and counts as none. Nothing is
 released while a signal of a breaker that pauses the producer cannot be read (P2). What the spec
@@ -55,9 +60,10 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide import items
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.standing import OURS, after_our_write, renamed
+from starforge_backlog.decide.standing import OURS, after_our_write, made_elsewhere, renamed
 from starforge_backlog.decide.ways import (
     Proof,
+    carries_token,
     failed_before,
     in_order_of_mitigation,
     is_background,
@@ -110,9 +116,15 @@ def decide_producers(
             entry = former.model_copy(update={"producer": name})
             del forgotten[former.producer]
         reading = after_our_write(readings.get(name), entry, released_at)
-        entry = _observe(entry, name, reading, owner, breaker is not None, now)
         action: Pause | Resume | None = None
-        if breaker is not None:
+        elsewhere = made_elsewhere(entry, producer, reading)
+        if elsewhere is None:
+            entry = _observe(entry, producer, reading, owner, breaker is not None, now)
+        if elsewhere is not None:
+            let_go = breaker is None and name not in waiting
+            entry = elsewhere
+            action = Resume(elsewhere, "the breaker let go") if let_go else None
+        elif breaker is not None:
             entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
         elif entry is not None and name not in waiting:
             entry, action = _release(entry, producer, reading, "the breaker let go")
@@ -160,7 +172,7 @@ def _wanted(
 
 def _observe(
     entry: PauseStatus | None,
-    producer: str,
+    producer: Producer,
     reading: Reading[ProducerReading] | None,
     owner: str,
     wanted: bool,
@@ -173,19 +185,17 @@ def _observe(
     if entry is None:
         if seen.value is FlagValue.RUNNING:
             return None
-        return _found_paused(producer, seen, owner, now)
+        return _found_paused(producer.name, seen, owner, now)
     if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
         return entry
     if seen.value is FlagValue.RUNNING:
         return _found_running(entry, seen, wanted, now)
     if entry.state is PauseState.HELD:
-        return _still_ours(entry, seen)
+        return _still_ours(entry, producer, seen)
     if entry.state is PauseState.OVERRIDDEN:
         if seen.token is not None and seen.token == entry.token:
             # Paused under our token after all: forgetting it would leave it paused for ever.
-            return _still_ours(
-                entry.model_copy(update={"by": "us", "state": PauseState.HELD}), seen
-            )
+            return _still_ours(_turned(entry, PauseState.HELD, by="us"), producer, seen)
         return _foreign(entry, seen, "paused by somebody else after our pause was lifted")
     if entry.state is PauseState.FOREIGN and entry.theirs != (seen.token or ""):
         return entry.model_copy(update={"theirs": seen.token or ""})
@@ -202,6 +212,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
             since=now,
             token=seen.token,
             version=seen.version,
+            where=seen.where,
             message="found under our own token",
         )
     return PauseStatus(
@@ -231,42 +242,37 @@ def _found_running(
     lost = seen.leaves_token and seen.token != entry.token
     if entry.state is PauseState.HELD and lost and not entry.renewed:
         message = "our pause was lost (a failover, or a Redis that came back without it); set again"
-        update = {"state": PauseState.INTENDED, "renewed": True, "message": message}
-        return entry.model_copy(update=update)
-    return entry.model_copy(
-        update={
-            "by": "other",
-            "state": PauseState.OVERRIDDEN,
-            "since": now,
-            "message": f"{seen.writer or 'somebody'} resumed it while the breaker is open;"
-            " respected until it closes",
-        }
+        return _turned(entry, PauseState.INTENDED, message, renewed=True)
+    message = (
+        f"{seen.writer or 'somebody'} resumed it while the breaker is open; respected until it"
+        " closes"
     )
+    return _turned(entry, PauseState.OVERRIDDEN, message, by="other", since=now)
 
 
-def _still_ours(entry: PauseStatus, seen: ProducerReading) -> PauseStatus:
+def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -> PauseStatus:
     if seen.token is not None and seen.token != entry.token:
         return _foreign(entry, seen, "another owner's token stands there now")
     if seen.version != entry.version:
-        return entry.model_copy(
-            update={
-                "state": PauseState.CHANGED,
-                "message": f"{seen.writer or 'somebody'} wrote over our pause; resume it by hand"
-                " when it is safe",
-            }
+        message = (
+            f"{seen.writer or 'somebody'} wrote over our pause; resume it by hand when it is safe"
         )
+        return _turned(entry, PauseState.CHANGED, message)
+    if not entry.where and seen.where and seen.token and carries_token(producer):
+        return entry.model_copy(update={"where": seen.where})  # an entry of an older version
     return entry
 
 
 def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseStatus:
-    return entry.model_copy(
-        update={
-            "by": "other",
-            "state": PauseState.FOREIGN,
-            "theirs": seen.token or "",
-            "message": message,
-        }
-    )
+    return _turned(entry, PauseState.FOREIGN, message, by="other", theirs=seen.token or "")
+
+
+def _turned(
+    entry: PauseStatus, state: PauseState, message: str = "", **changes: object
+) -> PauseStatus:
+    """The entry in another state. What was said of the one before is over."""
+    update = {"state": state, "message": message, "failed": False, **changes}
+    return entry.model_copy(update=update)
 
 
 def _want(
@@ -294,21 +300,47 @@ def _want(
         )
     carried_on = entry.state is PauseState.HELD
     if carried_on and not _goes_on(entry, seen):
+        if entry.failed and seen is not None:  # a release that failed, and is not wanted any more
+            entry = entry.model_copy(update={"failed": False, "message": ""})
         return entry, None
     if not carried_on and entry.state not in {PauseState.INTENDED, PauseState.REFUSED}:
         return entry, None
-    if seen is not None and seen.plan is not None:
-        entry = entry.model_copy(update={"previous": items.extended(entry, seen.plan)})
+    entry = _prepared(entry, producer, seen)
     return entry, Pause(
         producer=name,
         breaker=breaker.name,
         token=entry.token,
         why=breaker.why,
-        plan=entry.previous if producer.backfill_jobs is not None else None,
+        plan=entry.previous if producer.planned else None,
         way=producer.way[0],
         # What was resumed in part and is paused again is news.
         again=carried_on and not entry.resuming,
     )
+
+
+def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> PauseStatus:
+    """What stands in status before the write: where it is made, and what it may cover."""
+    update: dict[str, object] = {}
+    here = seen.where if seen is not None else ""
+    if entry.state is PauseState.REFUSED:
+        # Nothing of it was done, wherever that was. What may be done now is remembered as such.
+        update["where"] = here
+        if _mended(entry, producer, seen):
+            update["state"] = PauseState.INTENDED
+    elif not entry.where:
+        update["where"] = here
+    if seen is not None and seen.plan is not None:
+        whole = seen.plan if producer.job_types is not None else items.extended(entry, seen.plan)
+        update["previous"] = whole
+    return entry.model_copy(update=update)
+
+
+def _mended(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> bool:
+    """Whether a pause that was refused may succeed now. Rows of a table look the same while they
+    refuse: called intended, they would have the status written twice with every pass."""
+    way, place = producer.way[0], producer.way[1].model_dump_json(by_alias=True)
+    moved = bool(entry.locator) and entry.locator.get(way) != place
+    return moved or (seen is not None and not producer.planned)
 
 
 def _goes_on(entry: PauseStatus, seen: ProducerReading | None) -> bool:
@@ -344,7 +376,7 @@ def _settle(
     if seen.value is FlagValue.RUNNING:
         return None, None
     if seen.token is not None and seen.token == entry.token:
-        held = entry.model_copy(update={"state": PauseState.HELD, "version": seen.version})
+        held = _turned(entry, PauseState.HELD, version=seen.version)
         return held, Resume(held, why)
     if seen.token is not None:
         return None, None
@@ -356,4 +388,4 @@ def _settle(
         case Proof.NOTHING:
             # Neither released nor forgotten in silence.
             message = "paused by us or by somebody else, which cannot be told; resume it by hand"
-            return entry.model_copy(update={"state": PauseState.CHANGED, "message": message}), None
+            return _turned(entry, PauseState.CHANGED, message), None

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.decide.ways import carries_token
+from starforge_backlog.decide.whereabouts import elsewhere, same_server
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 # A pause of ours is in force, or may be.
@@ -54,6 +56,22 @@ def after_our_write(
     if isinstance(reading, Known) and wrote_at is not None and reading.at <= wrote_at:
         return None
     return reading
+
+
+def made_elsewhere(
+    entry: PauseStatus | None, producer: Producer, reading: Reading[ProducerReading] | None
+) -> PauseStatus | None:
+    """The entry of a pause of ours that was made at another server than the one that was read, with
+    the mend; None: the reading is about it."""
+    if entry is None or entry.state not in OURS or not isinstance(reading, Known):
+        return None
+    seen = reading.value
+    if same_server(entry.where, seen.where):
+        return None
+    if carries_token(producer) and seen.value is FlagValue.PAUSED and seen.token == entry.token:
+        return None  # the same one under another name, or moved with all it holds
+    message = elsewhere(entry.where, seen.where)
+    return entry.model_copy(update={"message": message, "failed": True})
 
 
 def renamed(

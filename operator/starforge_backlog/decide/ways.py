@@ -3,7 +3,7 @@
 | way                                  | a pause of ours is known again by                      |
 |--------------------------------------|--------------------------------------------------------|
 | configMap, workload, queue           | the token that is written beside it                    |
-| jobTypes                             | the token's slot in the due time                       |
+| jobTypes                             | due times in the entry's slot, which was free before   |
 | featureFlag                          | the token; its row's version where `writeOwner` is off |
 | backfillJobs                         | a resume under our token, which looks up each row      |
 | webhook                              | the owner, if the API keeps it                         |
@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.producer import BACKGROUND
-from starforge_backlog.api.status import PauseStatus
+from starforge_backlog.api.status import PauseState, PauseStatus
 
 
 class Proof(StrEnum):
@@ -40,6 +40,11 @@ def proof(producer: Producer) -> Proof:
     return Proof.TOKEN
 
 
+def carries_token(producer: Producer) -> bool:
+    """Whether our token stands beside the pause, so that it proves the pause at any server."""
+    return proof(producer) is Proof.TOKEN and producer.job_types is None
+
+
 def never_readable(producer: Producer) -> bool:
     """Whether the spec says that it cannot be looked at: no reading is then no fault."""
     return producer.webhook is not None and not producer.webhook.readable
@@ -56,5 +61,5 @@ def is_background(locator: Mapping[str, str]) -> bool:
 
 
 def failed_before(entry: PauseStatus) -> bool:
-    """Whether its last write failed. A pause that is carried on has a message as well: how far."""
-    return bool(entry.message) and entry.complete and not entry.resuming
+    """Whether its last write failed. The message does not tell: a healthy pause has one as well."""
+    return entry.failed or entry.state is PauseState.REFUSED

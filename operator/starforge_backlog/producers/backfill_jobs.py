@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -84,14 +84,14 @@ class BackfillJobsProducer:
     async def pause(self, ids: Iterable[str], proof: Mapping[str, str]) -> Mapping[str, Any]:
         """Pause these. Raises DatabaseFault."""
         audit = self._audit(PAUSED_ACTION)
-        return await self._write("pause", audit, {"ids": sorted(ids), **proof})
+        return await self._write("pause", audit, ids, proof)
 
     async def resume(
         self, marks: Mapping[str, Mark], proof: Mapping[str, str]
     ) -> Mapping[str, Any]:
         """Resume those that are as their mark says. Raises DatabaseFault."""
         audit = self._audit(RESUMED_ACTION)
-        return await self._write("resume", audit, {"rows": json.dumps(marks), **proof})
+        return await self._write("resume", audit, marks, {"rows": json.dumps(marks), **proof})
 
     async def proven(self, token: str) -> dict[str, Mark]:
         """What this token paused, as the audit table says; nothing without one.
@@ -119,11 +119,12 @@ class BackfillJobsProducer:
         return Known(Seen(tuple(row["running"]), frozenset(row["paused"])), at)
 
     async def _write(
-        self, what: str, audit: sql.Composable, params: Mapping[str, Any]
+        self, what: str, audit: sql.Composable, ids: Iterable[str], params: Mapping[str, Any]
     ) -> Mapping[str, Any]:
+        statement = self._fill(what, audit=audit, ids=rows.keys(ids))
         self.seen.forget()
         try:
-            (row,) = await self.database.execute_write(self._fill(what, audit=audit), params)
+            (row,) = await self.database.execute_write(statement, params)
         finally:
             self.seen.forget()
         return row
@@ -219,7 +220,18 @@ class HeldBackfills:
                     value = ProducerReading(FlagValue.PAUSED, None, _CONSTANT, plan=plan)
             case _:
                 value = running
-        return Known(value, reading.at)
+        try:
+            where = await self._producer.database.where()
+        except DatabaseFault as fault:
+            return self._producer.unknown(fault)
+        return Known(replace(value, where=where), reading.at)
+
+    async def where(self) -> str | Unknown:
+        """See `Pausable.where`."""
+        try:
+            return await self._producer.database.where()
+        except DatabaseFault as fault:
+            return self._producer.unknown(fault)
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

@@ -4,12 +4,12 @@
 --
 -- SKIP LOCKED: a backfill that is writing its progress, or a person's UPDATE, is not queued behind;
 -- it is paused with the next pass. The status is asked again with the lock.
--- {table}, {id} and {status} are identifiers of the policy; words are literals, because the column
--- may be an enum.
+-- {table}, {id} and {status} are identifiers of the policy; words and ids are literals, which take
+-- their column's type: it may be an enum, and the primary key is used.
 WITH picked AS MATERIALIZED (
     SELECT job.{id} AS key
       FROM {table} AS job
-     WHERE job.{status} = {running} AND job.{id}::text = ANY(%(ids)s::text[])
+     WHERE job.{status} = {running} AND job.{id} IN ({ids})
      ORDER BY job.{id}
        FOR UPDATE OF job SKIP LOCKED
 ), written AS (
@@ -29,8 +29,8 @@ SELECT (SELECT count(*) FROM picked) AS picked,
        (SELECT coalesce(rows, '{{}}') FROM proof) AS rows,
        ARRAY(SELECT job.{id}::text
                FROM {table} AS job
-              WHERE job.{status} = {running} AND job.{id}::text = ANY(%(ids)s::text[])
+              WHERE job.{status} = {running} AND job.{id} IN ({ids})
              EXCEPT SELECT written.id FROM written) AS missed,
        ARRAY(SELECT job.{id}::text
                FROM {table} AS job
-              WHERE job.{status} = {paused} AND job.{id}::text = ANY(%(ids)s::text[])) AS before
+              WHERE job.{status} = {paused} AND job.{id} IN ({ids})) AS before

@@ -5,8 +5,8 @@
 -- since is the progress of the batch that was under way (nothing else of the row changed, and
 -- progress did: a person's `SET status = 'paused'` over our pause changes neither).
 -- SKIP LOCKED: a row in somebody's hands is resumed with the next pass.
--- {table}, {id} and {status} are identifiers of the policy; words are literals, because the column
--- may be an enum.
+-- {table}, {id} and {status} are identifiers of the policy; words and ids are literals, which take
+-- their column's type: it may be an enum, and the primary key is used.
 WITH ours AS MATERIALIZED (
     SELECT mark.key AS id, mark.value ->> 0 AS version, mark.value ->> 1 AS rest,
            mark.value ->> 2 AS progress
@@ -15,7 +15,7 @@ WITH ours AS MATERIALIZED (
     SELECT job.{id} AS key, job.{id}::text AS id, job.{status}::text AS status,
            job.xmin::text AS version, {rest} AS rest, {progress} AS progress
       FROM {table} AS job
-     WHERE job.{id}::text IN (SELECT ours.id FROM ours)
+     WHERE job.{id} IN ({ids})
        FOR UPDATE OF job SKIP LOCKED
 ), judged AS MATERIALIZED (
     SELECT locked.key, ours.id,
@@ -27,7 +27,8 @@ WITH ours AS MATERIALIZED (
                 ELSE 'changed' END AS verdict
       FROM ours
       LEFT JOIN locked ON locked.id = ours.id
-      LEFT JOIN (SELECT job.{id}::text AS id FROM {table} AS job) AS seen ON seen.id = ours.id
+      LEFT JOIN (SELECT job.{id}::text AS id FROM {table} AS job WHERE job.{id} IN ({ids})) AS seen
+        ON seen.id = ours.id
 ), written AS (
     UPDATE {table} AS job
        SET {status} = {running}

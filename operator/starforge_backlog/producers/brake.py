@@ -87,11 +87,22 @@ class BrakeProducer:
             # A person who lifts a brake of ours, or sets a limit over it, leaves the mark; a
             # failover that lost it took both.
             version = f"{seen.concurrency or ''}"
-            running = ProducerReading(FlagValue.RUNNING, seen.token, version, leaves_token=True)
+            running = ProducerReading(
+                FlagValue.RUNNING,
+                seen.token,
+                version,
+                leaves_token=True,
+                where=self._server.whereabouts,
+            )
             return Known(running, at)
         token = seen.token if seen.brake else None
         version = seen.mark or "" if token else f"{seen.concurrency or ''} {seen.paused}"
-        return Known(ProducerReading(FlagValue.PAUSED, token, version), at)
+        paused = ProducerReading(FlagValue.PAUSED, token, version, where=self._server.whereabouts)
+        return Known(paused, at)
+
+    async def where(self) -> str | Unknown:
+        """See `Pausable.where`."""
+        return self._server.whereabouts
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

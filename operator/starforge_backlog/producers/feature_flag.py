@@ -43,6 +43,7 @@ class FeatureFlagProducer:
         at = self._clock()
         try:
             rows = await self._database.fetch(self._sql("read"), self._params())
+            where = await self._database.where()
         except DatabaseFault as fault:
             return self._unknown(fault, at)
         if not rows:
@@ -51,7 +52,14 @@ class FeatureFlagProducer:
         if row["rows_found"] > 1 or not row["has_place"]:
             return Unknown(Why.BAD_SHAPE, self._bad_shape(row), at)
         value = FlagValue.PAUSED if row["paused"] else FlagValue.RUNNING
-        return Known(ProducerReading(value, row["token"], row["version"]), at)
+        return Known(ProducerReading(value, row["token"], row["version"], where=where), at)
+
+    async def where(self) -> str | Unknown:
+        """See `Pausable.where`."""
+        try:
+            return await self._database.where()
+        except DatabaseFault as fault:
+            return self._unknown(fault, self._clock())
 
     async def pause(
         self,

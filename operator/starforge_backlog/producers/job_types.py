@@ -1,18 +1,18 @@
 """Holding job types back in the job table, by their due times (runbook: *keep only critical job
 types running*).
 
-Where a held job is due, and how a row tells whose it is: `databases/held_back.py`. Each policy
-holds what it wants held; jobs that another one holds are not waiting any more, and come into sight
-when it lets go. Jobs without a due time (NULL) are left alone: there is nothing to add to, and
-nothing that would tell later that it was NULL.
+Where a held job is due: `databases/held_back.py`; what proves that it is ours: `job_types_plan.py`.
+Each policy holds what it wants held; jobs that another one holds are not waiting any more, and come
+into sight when it lets go. Jobs without a due time (NULL) are left alone: there is nothing to add
+to, and nothing that would tell later that it was NULL.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from psycopg import sql
 
@@ -22,9 +22,11 @@ from starforge_backlog.clock import Clock
 from starforge_backlog.databases import held_back
 from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
-from starforge_backlog.producers.holder import Holder, named_in
+from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan, kept
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
@@ -39,7 +41,11 @@ LOOK = 10_001
 DUTY = 50
 CHEAP = timedelta(milliseconds=50)  # with an index a look takes 1 to 15 ms
 LONGEST_REST = timedelta(minutes=2)
-MOST_SLOTS = 16  # holders of one table that are told apart
+MOST_SLOTS = 16  # that one look lists; beyond, each slot is asked for by itself
+# First choices of a holder: jobs there may be left from a hold of which the status was lost.
+MOST_FORMER = 8
+MOST_CHOICES = 200  # slots that are asked for until one is free
+MOST_STRAYS = 1_000  # that are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Line:
     """What a look at the table brings, whoever asks."""
 
     held: frozenset[int]  # slots that hold jobs
+    more: bool  # there may be others
     running: bool  # jobs of these types are about to be worked on
 
 
@@ -55,6 +62,7 @@ class _Moved:
     """What the batches of one pass did."""
 
     moved: int
+    ids: tuple[str, ...]  # a few of them, the last in line first
     left: bool  # more is there, or in somebody's hands
     swallowed: bool
 
@@ -94,49 +102,113 @@ class JobTypesProducer:
         """The sentence for a table in which nothing can be held back."""
         return rows.refusal(fault, self._mends(fault))
 
+    async def ask(self) -> Rows:
+        """What the table says of its line. Raises DatabaseFault."""
+        blocks = [self._fill("read", word=sql.Literal(word)) for word in self.spec.waiting]
+        return await self.database.fetch(sql.SQL("\nUNION ALL\n").join(blocks))
+
     async def _look(self) -> Reading[Line]:
         at = self.clock()
-        blocks = [self._fill("read", word=sql.Literal(word)) for word in self.spec.waiting]
         try:
-            found = await self.database.fetch(sql.SQL("\nUNION ALL\n").join(blocks))
+            found = await self.ask()
         except DatabaseFault as fault:
             if fault.why is Why.TIMEOUT and fault.sqlstate:
                 self._spare(READ_LIMIT.total_seconds())
             return self.unknown(fault)
         self._spare(found.seconds)
         slots = frozenset(row["slot"] for row in found if row["slot"] is not None)
-        return Known(Line(slots, any(row["running"] for row in found)), at)
+        more = any(row["more"] for row in found)
+        return Known(Line(slots, more, any(row["running"] for row in found)), at)
 
     def _spare(self, seconds: float) -> None:
         """Without a fitting index a look reads the table: then it is looked at less often."""
         if seconds > CHEAP.total_seconds():
             self.line.rest(min(seconds * DUTY, LONGEST_REST.total_seconds()))
 
-    async def hold(self, slot: int) -> _Moved:
+    async def taken(self, slot: int, line: Line) -> bool:
+        """Whether any job lies in the slot. Raises DatabaseFault."""
+        if slot in line.held or not line.more:
+            return slot in line.held
+        statement = self._fill("slot", between=held_back.slot_range(slot))
+        (row,) = await self.database.fetch(statement)
+        return bool(row["taken"])
+
+    async def free(self, holder: str, line: Line) -> int | None:
+        """A slot in which no job lies. Raises DatabaseFault."""
+        for slot in islice(held_back.slots_of(holder), MOST_CHOICES):
+            clear = not held_back.has_round_dates(slot, self.clock())
+            if clear and not await self.taken(slot, line):
+                return slot
+        return None
+
+    async def lifted(self, ids: tuple[str, ...]) -> bool:
+        """Whether one of these jobs is due again. Raises DatabaseFault."""
+        if not ids:
+            return False
+        (row,) = await self.database.fetch(self._fill("lifted", ids=rows.listed(ids)))
+        return bool(row["lifted"])
+
+    async def strays(self, holder: str, line: Line, ours: int | None) -> str:
+        """Jobs in slots that this holder would choose, but has no record of. Raises
+        DatabaseFault."""
+        said: list[str] = []
+        for slot in dict.fromkeys(islice(held_back.slots_of(holder), MOST_FORMER)):
+            if slot == ours or slot not in line.held:
+                continue
+            between = held_back.slot_range(slot)
+            statement = self._fill("stray", between=between, most=sql.Literal(MOST_STRAYS))
+            (row,) = await self.database.fetch(statement)
+            if row["found"]:
+                said.append(self._stray(row["found"], slot))
+        return "; ".join(said)
+
+    def _stray(self, found: int, slot: int) -> str:
+        many = f"at least {found}" if found == MOST_STRAYS else str(found)
+        mend = self._fill(
+            "undo",
+            between=held_back.slot_range(slot),
+            hours=sql.Literal(held_back.shift_hours(slot)),
+        ).as_string(None)
+        return (
+            f"{many} jobs of {self.place} are due where this policy would hold them, and no status"
+            " says that it does: it was lost, or they are another policy's or the application's"
+            f" own. They are left alone. If they are this policy's, run: {' '.join(mend.split())}"
+        )
+
+    async def hold(self, plan: HoldPlan) -> _Moved:
         """Move jobs into the slot. Raises DatabaseFault."""
         hours = (-held_back.HELD_PAST, held_back.HELD_AHEAD)
-        return await self._move("hold", slot, hours)
+        return await self._move("hold", plan, hours)
 
-    async def release(self, slot: int) -> _Moved:
+    async def release(self, plan: HoldPlan) -> _Moved:
         """Move the jobs of the slot back. Raises DatabaseFault."""
-        return await self._move("release", slot, held_back.slot_range(slot))
+        return await self._move("release", plan, held_back.slot_range(plan.slot))
 
-    async def _move(self, what: str, slot: int, between: tuple[int, int]) -> _Moved:
-        params = {"most": self.batch, "hours": held_back.shift_hours(slot)}
+    async def _move(self, what: str, plan: HoldPlan, between: tuple[int, int]) -> _Moved:
+        parts: dict[str, sql.Composable] = {
+            "most": sql.Literal(self.batch),
+            "hours": sql.Literal(held_back.shift_hours(plan.slot)),
+            "of_types": sql.SQL("TRUE"),
+        }
+        if plan.types:
+            parts["of_types"] = sql.SQL("{} IN ({})").format(
+                rows.column(self.spec.type_column), rows.listed(plan.types)
+            )
         clock = asyncio.get_running_loop().time
         until = clock() + BATCHES_FOR.total_seconds()
-        moved, after, passed_over = 0, None, False
+        moved, after, passed_over, ids = 0, None, False, tuple[str, ...]()
         self.line.forget()
         try:
             while True:
-                statement = self._fill(what, between=between, after=after)
-                (row,) = await self.database.execute_write(statement, params)
+                statement = self._fill(what, between=between, after=after, **parts)
+                (row,) = await self.database.execute_write(statement)
                 moved, after = moved + row["written"], row["last"]
+                ids = tuple(row["ids"]) or ids
                 passed_over |= row["seen"] > row["written"]
                 swallowed = row["picked"] > row["written"]
                 more = row["seen"] == self.batch and row["written"] > 0
                 if swallowed or not more or clock() >= until:
-                    return _Moved(moved, passed_over or more, swallowed)
+                    return _Moved(moved, ids, passed_over or more, swallowed)
         finally:
             self.line.forget()
 
@@ -167,7 +239,9 @@ class JobTypesProducer:
             is_held=held_back.is_held(due),
             slot=held_back.slot_in_sql(due),
             first=sql.Literal(held_back.FIRST),
+            first_held=held_back.from_now(held_back.FIRST),
             width=sql.Literal(held_back.WIDTH),
+            sample=sql.Literal(SAMPLE),
             most_slots=sql.Literal(MOST_SLOTS),
             look=sql.Literal(LOOK),
             **parts,
@@ -202,47 +276,66 @@ class JobTypesProducer:
 class HeldTypes:
     """A `Pausable`: the jobs of these types that one policy holds back.
 
-    There is no place for a token in a row, so the slot is derived from the token's owner and
-    producer. A pause with no job to hold is held all the same: jobs that arrive make it `leaking`.
+    A pause with no job to hold is held all the same: jobs that arrive make it `leaking`.
     """
 
     def __init__(self, producer: JobTypesProducer, holder: Holder) -> None:
         self._producer = producer
         self._holder = holder
 
+    async def where(self) -> str | Unknown:
+        """See `Pausable.where`."""
+        try:
+            return await self._producer.database.where()
+        except DatabaseFault as fault:
+            return self._producer.unknown(fault)
+
     async def read(self) -> Reading[ProducerReading]:
         """As this policy's entry has it: paused while it holds jobs, or has none to hold.
 
-        Running under a pause of ours means that jobs were held, none is any more, and jobs wait:
-        somebody set them due again.
+        Running under a pause of ours means that a job that was held is due again and none is held
+        any more: somebody lifted the hold. Jobs that vanished prove nothing of that kind.
         """
         seen = await self._producer.line.read()
         if isinstance(seen, Unknown):
             return seen
-        line, entry = seen.value, self._holder.entry
-        slot = held_back.slot_of(self._holder.name)
-        version = _version(slot)
-        if slot in line.held:
-            # Without an entry the status was lost: the slot still proves whose it is.
-            token = entry.token if entry is not None else f"{self._holder.name}/found"
-            held = ProducerReading(FlagValue.PAUSED, token, version, leaking=line.running)
-            return Known(held, seen.at)
-        if entry is not None and entry.state is PauseState.HELD:
-            lifted = _count(entry) > 0 and line.running
-            if not lifted:
-                none = ProducerReading(
-                    FlagValue.PAUSED, entry.token, entry.version, leaking=line.running
-                )
-                return Known(none, seen.at)
-        return Known(ProducerReading(FlagValue.RUNNING, None, version), seen.at)
+        try:
+            reading = await self._as_held(seen.value)
+            return Known(replace(reading, where=await self._producer.database.where()), seen.at)
+        except DatabaseFault as fault:
+            return self._producer.unknown(fault)
+
+    async def _as_held(self, line: Line) -> ProducerReading:
+        entry, name, producer = self._holder.entry, self._holder.name, self._producer
+        plan = _plan(entry)
+        note = await producer.strays(name, line, plan.slot if plan is not None else None)
+        if entry is None or plan is None:
+            # Without an entry nothing is ours, whatever lies in any slot.
+            slot = await producer.free(name, line)
+            new = HoldPlan(slot, producer.spec.types).text if slot is not None else None
+            return ProducerReading(FlagValue.RUNNING, None, "", plan=new, note=note)
+        wider = plan.with_types(producer.spec.types).text
+        running = ProducerReading(FlagValue.RUNNING, None, plan.version, plan=wider, note=note)
+        paused = replace(running, value=FlagValue.PAUSED, token=entry.token, leaking=line.running)
+        if await producer.taken(plan.slot, line):
+            return paused
+        if entry.state is not PauseState.HELD:
+            return running
+        # What is due again while we release it is due by us.
+        doubtful = plan.held > 0 and line.running and not entry.resuming
+        lifted = doubtful and await producer.lifted(plan.ids)
+        return running if lifted else paused
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
         """Hold back what waits, first in line first; `complete` is False while more is left."""
-        slot = held_back.slot_of(named_in(token))
+        hold = kept(plan, "", token)
         try:
-            done = await self._producer.hold(slot)
+            if hold is None:
+                await self._producer.ask()
+                return self._unplanned()
+            done = await self._producer.hold(hold)
         except DatabaseFault as fault:
             said = self._producer.refusal(fault)
             if said is not None:
@@ -250,22 +343,31 @@ class HeldTypes:
             return self._producer.unknown(fault)
         if done.swallowed and not done.moved:
             return rows.swallowed(self._producer.place, self._producer.clock())
-        entry = self._holder.entry
-        before = _count(entry) if entry is not None and entry.token == token else 0
-        total = before + done.moved
+        after = hold.with_moved(done.moved, done.ids)
         return Paused(
             PauseOutcome.PAUSED,
-            _version(slot),
-            json.dumps({"held": total}),
-            message=f"{total} jobs are held back so far; the others follow" if done.left else "",
+            after.version,
+            after.text,
+            message=f"{after.held} jobs are held back so far; the others follow"
+            if done.left
+            else "",
             complete=not done.left,
         )
 
+    def _unplanned(self) -> Unknown:
+        message = (
+            f"It is not known yet which far due times are free in {self._producer.place}; the next"
+            " pass that can read it begins."
+        )
+        return Unknown(Why.NOT_YET, message, self._producer.clock())
+
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """Give the held jobs their due times back, oldest first, in batches."""
-        slot = held_back.slot_of(named_in(token))
+        hold = kept(previous, version, token)
+        if hold is None:
+            return Resumed(ResumeOutcome.NOT_PAUSED, "No job was held back yet.")
         try:
-            done = await self._producer.release(slot)
+            done = await self._producer.release(hold)
         except DatabaseFault as fault:
             said = self._producer.refusal(fault)
             if said is not None:
@@ -277,25 +379,11 @@ class HeldTypes:
             return Resumed(
                 ResumeOutcome.PARTLY, f"{done.moved} jobs were released; the others follow"
             )
-        if done.moved or not _held(previous):
+        if done.moved or (version and not hold.held):
             return Resumed(ResumeOutcome.RESUMED)
         message = f"No job of {self._producer.place} is held back any more; somebody released them."
         return Resumed(ResumeOutcome.NOT_PAUSED, message)
 
 
-def _version(slot: int) -> str:
-    """Rows are told apart one by one; as a whole they have no version but whose they are."""
-    return f"slot {slot}"
-
-
-def _count(entry: PauseStatus) -> int:
-    return _held(entry.previous)
-
-
-def _held(previous: str | None) -> int:
-    """How many jobs were held; 0 where that is not known."""
-    try:
-        found = json.loads(previous or "{}")
-        return int(found["held"]) if isinstance(found, dict) else 0
-    except (ValueError, KeyError, TypeError):
-        return 0
+def _plan(entry: PauseStatus | None) -> HoldPlan | None:
+    return kept(entry.previous, entry.version, entry.token) if entry is not None else None

@@ -13,7 +13,7 @@ WITH line AS MATERIALIZED (
       FROM {table} AS job
      WHERE job.{status} IN ({words}) AND job.{type} IN ({types}) AND {in_range}
      ORDER BY job.{due}
-     LIMIT %(most)s
+     LIMIT {most}
 ), picked AS MATERIALIZED (
     SELECT job.{id} AS id
       FROM {table} AS job
@@ -22,12 +22,13 @@ WITH line AS MATERIALIZED (
        FOR UPDATE OF job SKIP LOCKED
 ), written AS (
     UPDATE {table} AS job
-       SET {due} = job.{due} + make_interval(hours => %(hours)s)
+       SET {due} = job.{due} + make_interval(hours => {hours})
       FROM picked
      WHERE job.{id} = picked.id
-    RETURNING 1
+    RETURNING job.{id}::text AS id, job.{due} AS due
 )
 SELECT (SELECT count(*) FROM line) AS seen,
        (SELECT max(due)::text FROM line) AS last,
        (SELECT count(*) FROM picked) AS picked,
-       (SELECT count(*) FROM written) AS written
+       (SELECT count(*) FROM written) AS written,
+       ARRAY(SELECT id FROM written ORDER BY due DESC LIMIT {sample}) AS ids

@@ -1,4 +1,4 @@
--- Promise: says who holds jobs back and whether jobs of these types are about to be worked on, from
+-- Promise: says in which slots jobs are held back and whether jobs of these types are about to be worked on, from
 -- both ends of the line and no further, whatever the table's size.
 --
 -- The slots jump from one to the next through the workers' own claim index. Both ends, because
@@ -25,6 +25,7 @@
      WHERE found.slot IS NOT NULL AND found.position < {most_slots}
  )
  SELECT found.slot,
+        (SELECT count(*) FROM found) >= {most_slots} AS more,
         EXISTS (SELECT 1
                   FROM (SELECT job.{type} AS type
                           FROM {table} AS job

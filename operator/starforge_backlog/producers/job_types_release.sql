@@ -1,25 +1,25 @@
 -- Promise: one bounded batch of jobs held in this slot gets back exactly the due time that it had,
 -- in one statement; run again it goes on with the others, and once released a job is out of range.
 --
--- The slot says whose the hold is, so types play no part: they may have been changed in the policy
--- since. A job that somebody rescheduled is in no slot and is left alone.
+-- The status says that the slot was free before the hold, and which types were held: the policy's
+-- may have changed since. A job that somebody rescheduled is in no slot and is left alone.
 -- SKIP LOCKED: a row in somebody's hands is released with the next pass.
 -- {table} and columns are identifiers of the policy.
 WITH line AS MATERIALIZED (
     SELECT job.{id} AS id, job.{due} AS due
       FROM {table} AS job
-     WHERE job.{status} IN ({words}) AND {in_range}
+     WHERE job.{status} IN ({words}) AND {of_types} AND {in_range}
      ORDER BY job.{due}
-     LIMIT %(most)s
+     LIMIT {most}
 ), picked AS MATERIALIZED (
     SELECT job.{id} AS id
       FROM {table} AS job
      WHERE job.{id} IN (SELECT id FROM line)
-       AND job.{status} IN ({words}) AND {in_range}
+       AND job.{status} IN ({words}) AND {of_types} AND {in_range}
        FOR UPDATE OF job SKIP LOCKED
 ), written AS (
     UPDATE {table} AS job
-       SET {due} = job.{due} - make_interval(hours => %(hours)s)
+       SET {due} = job.{due} - make_interval(hours => {hours})
       FROM picked
      WHERE job.{id} = picked.id
     RETURNING 1
@@ -27,4 +27,5 @@ WITH line AS MATERIALIZED (
 SELECT (SELECT count(*) FROM line) AS seen,
        (SELECT max(due)::text FROM line) AS last,
        (SELECT count(*) FROM picked) AS picked,
-       (SELECT count(*) FROM written) AS written
+       (SELECT count(*) FROM written) AS written,
+       ARRAY[]::text[] AS ids

@@ -42,6 +42,7 @@ class Paused:
     message: str = ""
     # False: a bounded batch was done and more is left; the next pass pauses again, same token.
     complete: bool = True
+    where: str = ""  # the server at which it was paused, see `Pausable.where`
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Pausable(Protocol):
 
     async def read(self) -> Reading[ProducerReading]:
         """Its own state now."""
+
+    async def where(self) -> str | Unknown:
+        """The server that the Secret leads to, without its login (decide/whereabouts.py); empty
+        where the spec itself says where the producer is."""
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

@@ -34,6 +34,16 @@ def listed(words: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Literal(word) for word in words)
 
 
+def keys(ids: Iterable[str]) -> sql.Composed:
+    """The same of ids from status, for a statement with parameters, in which `%` has a meaning. A
+    comparison with the column as text would read the whole table.
+
+    NULL where there are none: `IN ()` is no SQL.
+    """
+    words = [sql.Literal(word.replace("%", "%%")) for word in sorted(ids)]
+    return sql.SQL(", ").join(words or [sql.Literal(None)])
+
+
 def refusal(fault: DatabaseFault, mends: Mapping[str, str]) -> str | None:
     """The sentence for a fault that no second try mends; None for those that pass."""
     return mends.get(fault.sqlstate)

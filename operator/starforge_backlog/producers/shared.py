@@ -65,6 +65,10 @@ class SharedProducer:
         """Its state, as read within the last moments."""
         return await self._shared.read()
 
+    async def where(self) -> str | Unknown:
+        """See `Pausable.where`."""
+        return await self._producer.where()
+
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:

@@ -64,6 +64,10 @@ class WebhookProducer:
         owner = found.value.owner
         return Known(ProducerReading(value, owner, owner or UNOWNED), found.at)
 
+    async def where(self) -> str | Unknown:
+        """The spec itself says where it is."""
+        return ""
+
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:

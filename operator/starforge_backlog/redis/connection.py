@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from starforge_backlog.decide import whereabouts
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.scripts import Script
@@ -34,8 +35,8 @@ class RedisServer:
         self._url = url
         self._pacing = pacing or Pacing()
         self._nodes: dict[Address, Node] = {}
-        self._topology = self._by_url()
         self._closing: set[asyncio.Task[None]] = set()  # asyncio keeps weak references
+        self._topology = self._by_url()
 
     def __repr__(self) -> str:
         return f"RedisServer({self.where}, {self.key.user})"
@@ -52,6 +53,12 @@ class RedisServer:
         if key.kind is Kind.SENTINEL:
             return f"{key.master} (Sentinel {first})"
         return str(first)
+
+    @property
+    def whereabouts(self) -> str:
+        """Which Redis and database this is, without the login (`decide/whereabouts.py`)."""
+        key = self.key
+        return whereabouts.redis(key.master, key.database, map(str, key.servers))
 
     def update_url(self, url: RedisUrl) -> None:
         """Use `url` from the next call on, e.g. after the password was rotated.

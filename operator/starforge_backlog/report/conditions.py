@@ -194,6 +194,8 @@ def _producers(
         messages = (*(message for _, message in told), *filter(None, (concerned(status),)))
         return Draft(kind, TRUE if running else FALSE, told[0][0], "; ".join(messages))
     for name, reading in plan.seen.producers.items():
+        if isinstance(reading, Known) and reading.value.note:
+            return Draft(kind, UNKNOWN, "HeldWithoutRecord", f"{name}: {reading.value.note}")
         if isinstance(reading, Unknown) and reading.why not in HARMLESS:
             return Draft(kind, UNKNOWN, reading.why, f"{name}: {reading.message}")
     probing = [b.name for b in status.breakers if b.state is BreakerState.HALF_OPEN]

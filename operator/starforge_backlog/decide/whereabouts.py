@@ -1,0 +1,54 @@
+"""Which server a pause was made at: the value of a Secret may lead to another one meanwhile. Pure.
+
+A server that knows nothing of a pause proves that somebody released it only if it is the one where
+the pause was made (P4). Its text is made by the rooms, has no login in it, and reads
+
+    system 7291837465/starforge at db.example:5432        PostgreSQL that tells its identifier
+    database starforge at db.example:5432                 PostgreSQL that does not
+    Redis db 0 at redis.example:6379
+    Redis master etl, db 0 at a.example:26379,b.example:26379
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starforge_backlog.api import GROUP
+
+_SYSTEM = "system "
+
+
+def postgres(system: str, database: str, address: str) -> str:
+    """The text for a database; `system` is the cluster's identifier, empty where it is secret."""
+    who = f"{_SYSTEM}{system}/{database}" if system else f"database {database}"
+    return f"{who} at {address}"
+
+
+def redis(master: str, database: int, addresses: Iterable[str]) -> str:
+    """The text for a Redis. A failover moves it to another server, which is the same Redis: so its
+    place is its identity, and not what a server says of itself."""
+    who = f"master {master}, db {database}" if master else f"db {database}"
+    return f"Redis {who} at {','.join(sorted(addresses))}"
+
+
+def same_server(made_at: str, now: str) -> bool:
+    """Whether both texts may mean the same. True where one is unknown, or cannot be compared.
+
+    An identifier holds under any address (a standby that was promoted, another spelling). Without
+    one, one address in common is enough: Sentinels come and go.
+    """
+    (was, _, at), (is_, _, addresses) = made_at.partition(" at "), now.partition(" at ")
+    if not made_at or not now or was.startswith(_SYSTEM) != is_.startswith(_SYSTEM):
+        return True
+    if was != is_:
+        return False
+    return was.startswith(_SYSTEM) or not set(at.split(",")).isdisjoint(addresses.split(","))
+
+
+def elsewhere(made_at: str, now: str) -> str:
+    """The sentence with the mend for a pause that cannot be released where the Secret leads to."""
+    return (
+        f"the pause was made at {made_at}, but the Secret leads to {now} now, which knows nothing"
+        " of it: point the Secret back until it is released, or release it there by hand and"
+        f" annotate the policy with {GROUP}/release=abandon"
+    )

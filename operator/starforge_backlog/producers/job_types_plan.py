@@ -1,0 +1,85 @@
+"""What the status keeps of a hold of job types: which due times are ours, and of which jobs. Pure.
+
+It is there before the first job is moved (P6), so it covers whatever a killed write has done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from starforge_backlog.databases import held_back
+from starforge_backlog.producers.holder import named_in
+
+# Held jobs that are looked up again when none is held any more: the last in line of the first
+# write and of the newest one, which workers would take last.
+SAMPLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlan:
+    """A hold: jobs of these types, in this slot, which was free before."""
+
+    slot: int
+    types: tuple[str, ...]  # empty: of any type, as holds were before types were kept
+    held: int = 0  # jobs that were moved; a killed write is not counted
+    ids: tuple[str, ...] = ()  # a few of them
+
+    @property
+    def version(self) -> str:
+        """Rows are told apart one by one; as a whole they have no version but where they are."""
+        return f"slot {self.slot}"
+
+    @property
+    def text(self) -> str:
+        """As it is kept."""
+        kept = {"slot": self.slot, "types": self.types, "held": self.held, "ids": self.ids}
+        return json.dumps(kept, separators=(",", ":"))
+
+    def with_moved(self, moved: int, ids: Iterable[str]) -> HoldPlan:
+        """After so many more were moved, some of which are named."""
+        all_ids = dict.fromkeys([*self.ids, *ids])
+        first = [*all_ids][:SAMPLE]
+        return replace(
+            self,
+            held=self.held + moved,
+            ids=(*first, *(key for key in [*all_ids][-SAMPLE:] if key not in first)),
+        )
+
+    def with_types(self, types: Iterable[str]) -> HoldPlan:
+        """Covering these as well: the policy's may have changed since."""
+        if not self.types:
+            return self
+        return replace(self, types=tuple(dict.fromkeys([*self.types, *types])))
+
+
+def kept(previous: str | None, version: str, token: str) -> HoldPlan | None:
+    """The plan in `previous`. None: nothing was ever moved under this entry, because nothing is
+    moved before a plan is kept.
+
+    Older versions kept only how many jobs were held. Their slot is that of the holder.
+    """
+    found = _object(previous)
+    held = found.get("held")
+    if not isinstance(held, int):
+        return None
+    slot = found.get("slot")
+    if isinstance(slot, int):
+        return HoldPlan(slot, _words(found.get("types")), held, _words(found.get("ids")))
+    told = re.fullmatch(r"slot (\d+)", version)
+    return HoldPlan(int(told[1]) if told else held_back.slot_of(named_in(token)), (), held)
+
+
+def _object(text: str | None) -> dict[str, object]:
+    """Nothing in a text that was edited by hand until it is none."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(found: object) -> tuple[str, ...]:
+    return tuple(str(word) for word in found) if isinstance(found, list) else ()
