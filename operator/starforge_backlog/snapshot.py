@@ -95,6 +95,7 @@ class Confidence(StrEnum):
     EXACT = "Exact"
     AT_LEAST = "AtLeast"  # counting stopped at a cap
     ESTIMATED = "Estimated"  # a sample of blocks, or a derived rate
+    AT_MOST = "AtMost"  # a sample showed none, which leaves room for so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class Count:
     confidence: Confidence = Confidence.EXACT
 
     def __str__(self) -> str:
-        return {"AtLeast": "≥", "Estimated": "~"}.get(self.confidence, "") + f"{self.value}"
+        signs = {"AtLeast": "≥", "Estimated": "~", "AtMost": "≤"}
+        return signs.get(self.confidence, "") + f"{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

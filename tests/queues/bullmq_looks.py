@@ -32,7 +32,7 @@ _EMPTY: dict[str, Any] = {
     "metrics_failed": False,
     "meta_paused": False,
     "concurrency": False,
-    "mark": False,
+    "token": False,
     "version": False,
     "markers": 0,
     "jobs": {},

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.node.bull import VERSIONS, Bull, Version
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, until, value
+from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, spec, until, value
 
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.redis.hub import RedisHub
-from starforge_backlog.snapshot import Confidence, Count, Unknown, Why
+from starforge_backlog.snapshot import Confidence, Count, QueueReading, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
 
@@ -114,9 +115,16 @@ async def test_a_limit_of_zero_is_a_brake_and_somebodys(
     assert "by a person" in braked.notes[0]
     with client(redis_url) as admin:
         admin.hset("bull:etl:meta", "starforge-backlog", '{"token": "qbp/1"}')
-    ours = await eye.read()
-    assert value(ours.consumers).paused_by == "qbp/1"
-    assert ours.notes == ()
+        over_ours = await eye.read()
+        assert value(over_ours.consumers).paused_by == "a person", "their zero, beside our mark"
+        assert "by a person" in over_ours.notes[0]
+        admin.hset("bull:etl:meta", "concurrency", "00")
+        ours = await eye.read()
+        assert value(ours.consumers).paused_by == "qbp/1"
+        assert ours.notes == ()
+        for none in ("5", '{"token": 5}', "[" * 100_000):
+            admin.hset("bull:etl:meta", "starforge-backlog", none)
+            assert value((await eye.read()).consumers).paused_by == "a person"
 
 
 @every_version
@@ -228,6 +236,30 @@ async def test_a_kind_that_does_not_come_next_has_no_known_age(
     age = by_type["second"].oldest_due_age
     assert isinstance(age, Unknown)
     assert age.why is Why.NO_SAMPLES
+
+
+async def test_a_kind_that_a_sample_does_not_show_is_not_zero(
+    hub: RedisHub, bull: Bull, redis_url: str
+) -> None:
+    """Fewer than the sample tells apart: an upper bound, and never exactly none."""
+    queue = queue_of(bull, redis_url, 5)
+    queue.add_bulk(3000, "import")
+    settings = replace(SETTINGS, sample=100, named_sample=300)
+    queues = Eye(hub, redis_url, settings).queues
+
+    async def read(*types: str) -> QueueReading:
+        window, now = timedelta(seconds=1), timedelta(0)
+        return await queues.read("jobs", spec(), frozenset(types), rate_window=window, max_age=now)
+
+    plain = await read()
+    assert "poison" not in plain.by_type
+    assert value(plain.by_type["import"].waiting) == Count(3000, Confidence.ESTIMATED)
+    named = await read("poison")
+    assert value(named.by_type["poison"].waiting) == Count(30, Confidence.AT_MOST)
+    assert "poison" not in named.types
+    queue.call("drain")
+    empty = await read("poison")
+    assert value(empty.by_type["poison"].waiting) == Count(0)
 
 
 async def test_jobs_of_a_scheduler_are_jobs(eye: Eye, bull: Bull, redis_url: str) -> None:

@@ -147,6 +147,76 @@ async def test_a_key_of_another_type_is_named(
     assert f"Key bull:etl:{key} is a string and not a " in reading.message
 
 
+@pytest.mark.parametrize("counter", ["abc", "1.5", "", "-1", "1e30", "9" * 30])
+async def test_a_counter_that_counts_nothing_is_named(
+    eye: Eye, bull: Bull, redis_url: str, counter: str
+) -> None:
+    queue_of(bull, redis_url, 5).add("a")
+    with client(redis_url) as admin:
+        admin.set("bull:etl:id", counter)
+    reading = (await eye.read()).waiting
+    assert why(reading) is Why.BAD_SHAPE
+    assert isinstance(reading, Unknown)
+    assert "Key bull:etl:id is no whole number" in reading.message
+    assert "SET bull:etl:id" in reading.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timestamp": "1e999"},
+        {"timestamp": "nan"},
+        {"timestamp": "soon"},
+        {"timestamp": "-1e300"},
+        {"timestamp": "1e300"},
+        {"opts": '{"delay": 1e300}'},
+        {"processedOn": "1e999", "atm": "1e999", "ats": "-1e999", "stc": "1e999"},
+    ],
+)
+async def test_one_odd_job_hides_no_queue(
+    eye: Eye, bull: Bull, redis_url: str, fields: dict[str, str]
+) -> None:
+    """The counts are told, and whose number it is."""
+    queue_of(bull, redis_url, 5).add_bulk(10, {"a": 9, "b": 1})
+    with client(redis_url) as admin:
+        admin.hset("bull:etl:odd", mapping={"name": "c", "timestamp": "1", **fields})
+        admin.rpush("bull:etl:wait", "odd")
+    reading = await eye.read()
+    assert value(reading.waiting) == Count(11)
+    assert value(reading.in_progress) == Count(0)
+    assert reading.types == {"a": Count(9), "b": Count(1), "c": Count(1)}
+    assert why(reading.oldest_due_age) is Why.BAD_SHAPE
+    assert isinstance(reading.oldest_due_age, Unknown)
+    assert reading.oldest_due_age.message.startswith("Job odd (wait) has a number that is none")
+    assert value(reading.by_type["a"].oldest_due_age) < timedelta(minutes=1), "the others' is told"
+    assert why(reading.by_type["c"].oldest_due_age) is Why.BAD_SHAPE
+
+
+@pytest.mark.parametrize("score", ["-inf", "inf", "1e300", "-1e300"])
+@pytest.mark.parametrize("key", ["delayed", "prioritized", "completed", "failed"])
+async def test_scores_of_no_time_hide_no_queue(
+    eye: Eye, bull: Bull, redis_url: str, key: str, score: str
+) -> None:
+    queue = queue_of(bull, redis_url, 5)
+    queue.add_bulk(5, "a")
+    queue.add_bulk(3, "p", priority=2)
+    with client(redis_url) as admin:
+        admin.hset("bull:etl:odd", mapping={"name": "c", "timestamp": "1800000000000"})
+        admin.execute_command("ZADD", f"bull:etl:{key}", score, "odd")
+    for _ in range(2):
+        reading = await eye.read()
+        below = score.startswith("-")
+        odd_waits = key == "prioritized" or (key == "delayed" and below)
+        assert value(reading.waiting) == Count(9 if odd_waits else 8)
+        assert reading.types["a"] == Count(5)
+        assert reading.by_type["p"].waiting == Known(Count(3), reading.waiting.at)
+        age = reading.oldest_due_age
+        assert (isinstance(age, Unknown) and age.why is Why.BAD_SHAPE) is (
+            key == "delayed" and below
+        )
+        assert not any("more priorities" in note for note in reading.notes)
+
+
 async def test_a_cluster_wants_a_hash_tag(
     hub: RedisHub, bull: Bull, start_redis: StartRedis
 ) -> None:

@@ -58,6 +58,10 @@ def about(jobs: int) -> Count:
     return Count(jobs, Confidence.ESTIMATED)
 
 
+def room(jobs: int) -> Count:
+    return Count(jobs, Confidence.AT_MOST)
+
+
 def low(at: datetime = NOW, **readings: Any) -> QueueReading:
     """A queue that has recovered, of which some readings are replaced."""
     reading = queue(10, oldest=5, at=at)
@@ -89,6 +93,10 @@ NOT_TOLD = Unknown(Why.NOT_IN_TABLE, "the table holds no time", NOW)
         # An estimate needs something exact beside it.
         ((WAITING,), low(waiting=Known(about(10), NOW)), False),
         ((WAITING, USED), low(waiting=Known(about(10), NOW)), True),
+        # A sample that shows none leaves room for some: below the value it is an estimate.
+        ((WAITING, USED), low(waiting=Known(room(5000), NOW)), False),
+        ((WAITING, USED), low(waiting=Known(room(400), NOW)), True),
+        ((WAITING,), low(waiting=Known(room(400), NOW)), False),
     ],
 )
 def test_what_is_enough_to_resume(

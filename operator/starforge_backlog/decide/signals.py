@@ -128,11 +128,14 @@ def _of_jobs(trip: Trip, parts: list[Part], kind: str) -> Signal:
 
 
 def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
-    total, found, oldest_reading = 0, set[Confidence](), None
+    total, room, found, oldest_reading = 0, 0, set[Confidence](), None
     for queue in queues:
         match queue.waiting:
             case Known(count, at):
-                total += count.value
+                if count.confidence is Confidence.AT_MOST:
+                    room += count.value
+                else:
+                    total += count.value
                 found.add(count.confidence)
                 oldest_reading = at if oldest_reading is None else min(oldest_reading, at)
             case Unknown() as unknown:
@@ -141,12 +144,19 @@ def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
     if Confidence.AT_LEAST in found and total < value:
         message = f"jobs are not counted as far as {value}; lower waiting to what is counted"
         return Unknown(Why.CAPPED, message, oldest_reading)
+    if total < value <= total + room:
+        message = (
+            f"a sample shows none{kind}, which leaves room for {room}; waiting of {value} is told"
+            " when fewer jobs wait in all"
+        )
+        return Unknown(Why.NO_SAMPLES, message, oldest_reading)
+    most = f" and at most {room} more" if room else ""
     return Level(
-        100 * total / value,
-        f"{total}{kind} waiting (trips at {value})",
+        100 * (total + room if total < value else total) / value,
+        f"{total}{kind} waiting{most} (trips at {value})",
         at=oldest_reading,
         covers_since=oldest_reading,
-        estimated=Confidence.ESTIMATED in found,
+        estimated=not found.isdisjoint({Confidence.ESTIMATED, Confidence.AT_MOST}),
     )
 
 

@@ -11,6 +11,7 @@ from starforge_backlog.api.status import BreakerState, BudgetStatus, QueueBacklo
 from starforge_backlog.report import metrics_catalogue as catalogue
 from starforge_backlog.report.metrics_catalogue import Family
 from starforge_backlog.snapshot import (
+    Confidence,
     Count,
     FlagValue,
     Known,
@@ -96,9 +97,13 @@ def _consumers(name: str, queue: QueueReading) -> Iterator[Row]:
 
 
 def _type(labels: tuple[str, str], part: TypeReading) -> Iterator[Row]:
-    yield from _row(catalogue.TYPE_WAITING, labels, part.waiting, lambda c: c.value)
+    yield from _row(catalogue.TYPE_WAITING, labels, part.waiting, _counted)
     yield from _row(catalogue.TYPE_OLDEST, labels, part.oldest_due_age, timedelta.total_seconds)
     yield from _row(catalogue.TYPE_FAILED_RATIO, labels, part.outcomes, _failed_ratio)
+
+
+def _counted(count: Count) -> int | None:
+    return None if count.confidence is Confidence.AT_MOST else count.value
 
 
 def _failed_ratio(outcomes: Outcomes) -> float | None:

@@ -4,9 +4,10 @@
 -- KEYS: 1 completed, 2 failed
 -- ARGV: 1 start of all job keys, 2 since (ms since 1970), 3 most
 -- Returns two flat lists of name and time.
+local LAST = '8640000000000000' -- ms since 1970: the last date that JavaScript has
 local ends = {}
 for number, key in ipairs(KEYS) do
-  local found = redis.call('ZREVRANGEBYSCORE', key, '+inf', ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+  local found = redis.call('ZREVRANGEBYSCORE', key, LAST, ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
   for at = 1, #found, 2 do
     found[at] = redis.call('HGET', ARGV[1] .. found[at], 'name') or ''
   end

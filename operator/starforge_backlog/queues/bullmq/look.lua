@@ -1,6 +1,8 @@
 -- One look at a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
 -- oldest. Promise (P7): reads only, never walks the queue; every loop below has an end that does
 -- not depend on how many jobs there are. P2: a key of another type is told, not counted as empty.
+-- Jobs' fields and scores are anybody's: what is no number, or none of this world, is told by its job
+-- and counts as 0, because cjson refuses to write an infinity and one job would hide the whole queue.
 --
 -- KEYS: see keys.py, in the order of `Keys.fixed`.
 -- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are looked
@@ -18,6 +20,8 @@ local base, tail = ARGV[1], tonumber(ARGV[2])
 local priorities, looked_active = tonumber(ARGV[3]), tonumber(ARGV[4])
 local since, window = tonumber(ARGV[5]), tonumber(ARGV[6])
 local call = redis.call
+local MOST = 8.64e15 -- ms since 1970: the last date that JavaScript has
+local BRAKE = '00' -- as only the operator's own brake writes it, see producers/brake_pause.lua
 
 local exists = {}
 for number, key in ipairs(KEYS) do
@@ -26,6 +30,11 @@ for number, key in ipairs(KEYS) do
   if exists[number] and found ~= TYPES[number] then
     return cjson.encode({ wrong = key, is = found, should = TYPES[number] })
   end
+end
+
+local counter = call('GET', KEYS[ID]) or '0'
+if #counter > 18 or not string.find(counter, '^%d+$') then
+  return cjson.encode({ no_number = KEYS[ID] })
 end
 
 local time = call('TIME')
@@ -39,7 +48,7 @@ local look = {
   events = exists[EVENTS],
   marker = exists[MARKER],
   has_id = exists[ID],
-  id = call('GET', KEYS[ID]) or '0',
+  id = counter,
   wait = call('LLEN', KEYS[WAIT]),
   paused = call('LLEN', KEYS[PAUSED]),
   active = call('LLEN', KEYS[ACTIVE]),
@@ -50,23 +59,38 @@ local look = {
   failed = call('ZCARD', KEYS[FAILED]),
   children = call('ZCARD', KEYS[CHILDREN]),
 }
+-- Ended at no time of this world: not lately, and not the first.
+local last = string.format('%.0f', MOST)
+local function first(key) return call('ZRANGEBYSCORE', key, 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2] end
 local from = string.format('%.0f', now - window)
 local after = string.format('(%.0f', since)
-look.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, '+inf')
-look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, '+inf')
-look.failed_since = call('ZCOUNT', KEYS[FAILED], after, '+inf')
-look.first_completed = call('ZRANGE', KEYS[COMPLETED], 0, 0, 'WITHSCORES')[2]
-look.first_failed = call('ZRANGE', KEYS[FAILED], 0, 0, 'WITHSCORES')[2]
+look.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, last)
+look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
+look.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
+look.first_completed, look.first_failed = first(KEYS[COMPLETED]), first(KEYS[FAILED])
 
 local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'starforge-backlog')
 look.meta_paused, look.concurrency = meta[1], meta[2]
-look.version, look.mark = meta[3], meta[4]
+look.version, look.token = meta[3], false
+if meta[2] == BRAKE then
+  local understood, mark = pcall(cjson.decode, meta[4] or 'null')
+  if understood and type(mark) == 'table' and type(mark.token) == 'string' then
+    look.token = mark.token
+  end
+end
 look.metrics_completed = call('HGET', KEYS[METRICS_COMPLETED], 'count')
 look.metrics_failed = call('HGET', KEYS[METRICS_FAILED], 'count')
 
--- Jobs, each as {id, place, name, created, delay, attempts, started, processed, stalls, due}.
+-- Jobs, each as {id, place, name, created, delay, attempts, started, processed, stalls, due, odd}.
 local jobs, markers, seen = {}, 0, {}
 local old_style, new_style = 0, 0
+
+-- The number, and whether it is none.
+local function number(text)
+  local found = tonumber(text or 0)
+  if found and found >= 0 and found <= MOST then return math.floor(found), false end
+  return 0, true
+end
 
 local function told_delay(opts)
   -- opts.delay keeps what was asked for; the field `delay` is 0 once a job was promoted.
@@ -74,10 +98,11 @@ local function told_delay(opts)
     return 0
   end
   local fine, decoded = pcall(cjson.decode, opts)
-  return fine and type(decoded) == 'table' and tonumber(decoded.delay) or 0
+  local asked = fine and type(decoded) == 'table' and tonumber(decoded.delay) or 0
+  return asked > 0 and asked or 0 -- BullMQ takes a negative one for none
 end
 
-local function add(id, place, due_at)
+local function add(id, place, score)
   if string.sub(id, 1, 2) == '0:' then -- BullMQ 4: a sign for idle workers, no job
     markers = markers + 1
     return
@@ -90,11 +115,16 @@ local function add(id, place, due_at)
     'processedOn', 'stc', 'stalledCounter')
   if f[5] then old_style = old_style + 1 end
   if f[4] or f[6] then new_style = new_style + 1 end
-  jobs[#jobs + 1] = {
-    id, place, f[1] or '', tonumber(f[2]) or 0, told_delay(f[3]),
-    tonumber(f[4] or f[5] or 0) or 0, tonumber(f[6] or 0) or 0, tonumber(f[7] or 0) or 0,
-    tonumber(f[8] or f[9] or 0) or 0, due_at or 0,
-  }
+  local due_at = score and tonumber(score) / 4096
+  local job, odd = { id, place, f[1] or '' }, false
+  for _, value in ipairs({
+    f[2], told_delay(f[3]), f[4] or f[5], f[6], f[7], f[8] or f[9], due_at or false,
+  }) do
+    local found, none = number(value)
+    job[#job + 1], odd = found, odd or none
+  end
+  job[#job + 1] = odd
+  jobs[#jobs + 1] = job
 end
 
 for _, list in ipairs({ WAIT, PAUSED }) do
@@ -120,16 +150,20 @@ while distinct < priorities do
   end
   distinct = distinct + 1
   add(first[1], 'prioritized')
-  score = string.format('%.0f', (math.floor(tonumber(first[2]) / 4294967296) + 1) * 4294967296)
+  local found = tonumber(first[2])
+  if math.abs(found) < 2 ^ 53 then
+    score = string.format('%.0f', (math.floor(found / 4294967296) + 1) * 4294967296)
+  else -- no priority of BullMQ's; so large that one more is the same number
+    score = '(' .. first[2]
+  end
 end
 look.all_priorities = distinct < priorities
 
 if look.due > 0 then
   for _, pair in ipairs({ call('ZRANGE', KEYS[DELAYED], 0, 4, 'WITHSCORES') }) do
     for at = 1, #pair, 2 do
-      local due_at = math.floor(tonumber(pair[at + 1]) / 4096)
-      if due_at <= now then
-        add(pair[at], 'delayed', due_at)
+      if tonumber(pair[at + 1]) <= due then
+        add(pair[at], 'delayed', pair[at + 1])
       end
     end
   end
@@ -145,7 +179,7 @@ for _, id in ipairs(running) do
       orphaned = orphaned + 1
     end
     local f = call('HMGET', base .. id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
-    if tonumber(f[1] or f[2] or 0) > 0 then stalled = stalled + 1 end
+    if (tonumber(f[1] or f[2]) or 0) > 0 then stalled = stalled + 1 end
     if f[5] then old_style = old_style + 1 end
     if f[3] or f[4] then new_style = new_style + 1 end
   end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,13 @@ class WrongType:
     key: str
     found: str
     expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoNumber:
+    """A key that BullMQ counts with, and that somebody set to something else."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class Job:
     processed: int = 0  # when a worker took it last
     stalls: int = 0
     due_at: int = 0  # of a delayed job
+    odd: bool = False  # one of the numbers was none, or of no time of this world: it is 0 here
 
     @property
     def due(self) -> int | None:
@@ -74,7 +83,7 @@ class Look:
     metrics_failed: int | None
     meta_paused: bool
     concurrency: int | None
-    mark: str | None  # what the operator's own brake leaves
+    token: str  # of the operator's own brake, where that is what stands
     version: str
     marker: bool
     markers: int
@@ -109,11 +118,13 @@ class Look:
         return held + self.delayed + self.children
 
 
-def parse_look(answer: str) -> Look | WrongType:
+def parse_look(answer: str) -> Look | WrongType | NoNumber:
     """From look.lua."""
     said: dict[str, Any] = json.loads(answer)
     if "wrong" in said:
         return WrongType(said["wrong"], said["is"], said["should"])
+    if "no_number" in said:
+        return NoNumber(said["no_number"])
     jobs = tuple(Job(*values) for values in said["jobs"])  # an empty Lua table is an empty {}
     # The script sees a sign wherever it looks; it is in the list that workers block on.
     markers = said["markers"]
@@ -142,7 +153,7 @@ def parse_look(answer: str) -> Look | WrongType:
         metrics_failed=_number(said["metrics_failed"]),
         meta_paused=said["meta_paused"] is not False,  # whatever its value: as BullMQ reads it
         concurrency=_number(said["concurrency"]),
-        mark=said["mark"] or None,
+        token=said["token"] or "",
         version=said["version"] or "",
         marker=said["marker"],
         markers=markers,
@@ -165,8 +176,8 @@ def _number(text: str | bool | None) -> int | None:
     if not isinstance(text, str):
         return None
     try:
-        return int(float(text))
-    except ValueError:
+        return math.ceil(float(text))
+    except (ValueError, OverflowError):
         return None
 
 

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import WrongType
+from starforge_backlog.queues.bullmq.look import Job, NoNumber, WrongType
 from starforge_backlog.queues.bullmq.workers import Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Unknown, Why
 
+_MOST_ID = 100  # characters of a job's id in a sentence
 _SHOWN = 5  # queues in a sentence
 _SCAN_COUNT = 100  # keys per SCAN
 _META = ":meta"
@@ -51,6 +52,28 @@ def wrong_type(wrong: WrongType, at: datetime) -> Unknown:
         Why.NOT_BULLMQ,
         f"Key {wrong.key} is a {wrong.found} and not a {wrong.expected}: something else writes"
         " under this name; correct spec.queues[].bullmq.name or .prefix, or remove the key.",
+        at,
+    )
+
+
+def no_number(wrong: NoNumber, at: datetime) -> Unknown:
+    """A counter that counts nothing: BullMQ cannot add a job either."""
+    return Unknown(
+        Why.BAD_SHAPE,
+        f"Key {wrong.key} is no whole number, so BullMQ gives no job an id; stop what writes there"
+        f" and SET {wrong.key} to the highest id of a job.",
+        at,
+    )
+
+
+def odd_job(job: Job, at: datetime) -> Unknown:
+    """One job whose times are none. The others are counted all the same."""
+    shown = job.id[:_MOST_ID]
+    return Unknown(
+        Why.BAD_SHAPE,
+        f"Job {shown} ({job.place}) has a number that is none, or a time of no calendar (timestamp,"
+        " processedOn, opts.delay, its attempts or its score), so how long the oldest job waits is"
+        " not known; correct the job or remove it.",
         at,
     )
 

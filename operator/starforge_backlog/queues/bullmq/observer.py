@@ -52,7 +52,7 @@ class BullmqQueues:
         `types` are told one by one even when none of them waits or ended lately.
         """
         queue = self._queue(Keys(spec.prefix, spec.name))
-        seen = await queue.observe(max_age)
+        seen = await queue.observe(max_age, types=bool(types))
         if isinstance(seen, Unknown):
             # One look serves every policy that names the queue, so its name in this one comes last.
             message = seen.message.replace("queues[]", f"queues[{name}]")

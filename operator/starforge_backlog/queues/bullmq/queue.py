@@ -13,7 +13,7 @@ from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Look, WrongType, parse_look
+from starforge_backlog.queues.bullmq.look import Look, NoNumber, WrongType, parse_look
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
 from starforge_backlog.queues.bullmq.reading import Seen
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
@@ -60,7 +60,7 @@ class _Mixed:
     """The last sample of names, and when the next is due (timer's seconds)."""
 
     mix: Mix
-    total: int
+    finely: bool  # taken finely enough for types that are named
     until: float
 
 
@@ -91,18 +91,22 @@ class QueueObserver:
         self._mark = EventMark()
         self._mixed: _Mixed | None = None
         self._first_seen = FirstSeen()
+        self._named_at = float("-inf")  # timer's seconds: when somebody named types last
         self.asked = timer()  # when somebody wanted to know, to forget queues that nobody wants
         longest = max(settings.outcome_window, 2 * settings.longest_window)
         self.history = History(longest=longest.total_seconds())
 
-    async def observe(self, max_age: timedelta) -> Seen | Unknown:
+    async def observe(self, max_age: timedelta, *, types: bool = False) -> Seen | Unknown:
         """The last reading if it is young enough, else a new one. Never raises RedisFault.
 
+        `types`: somebody looks at single types of jobs, so the sample is a finer one.
         Who comes while a reading is under way gets that reading. It goes on when the one who
         caused it gives up: others wait for it.
         """
         now = self._timer()
         self.asked = now
+        if types:
+            self._named_at = now
         if self._under_way is None or self._under_way.done():
             if self._last is not None and now - self._taken <= max_age.total_seconds():
                 return self._last
@@ -122,6 +126,8 @@ class QueueObserver:
         look = await self._look()
         if isinstance(look, WrongType):
             return missing.wrong_type(look, self._clock())
+        if isinstance(look, NoNumber):
+            return missing.no_number(look, self._clock())
         if look.bull3:
             return missing.bull3(self._keys, look.at)
         if not look.exists:
@@ -143,7 +149,7 @@ class QueueObserver:
         self._remember(look, seen.events)
         return seen
 
-    async def _look(self) -> Look | WrongType:
+    async def _look(self) -> Look | WrongType | NoNumber:
         settings, last = self._settings, self.history.last
         answer = await self._server.run(
             load_script(_PACKAGE, "look.lua"),
@@ -198,8 +204,10 @@ class QueueObserver:
         """All waiting jobs of a short queue, each time; a sample of a long one, now and then."""
         settings, now, total = self._settings, self._timer(), look.waiting
         small = total <= settings.sample
+        finely = now - self._named_at <= settings.named_for.total_seconds()
         kept = self._mixed
-        if kept is not None and now < kept.until and not small and not kept.mix.exact:
+        fresh = kept is not None and now < kept.until and (kept.finely or not finely)
+        if kept is not None and fresh and not small and not kept.mix.exact:
             return kept.mix
         parts = [
             Part("wait", look.wait + look.markers),
@@ -211,18 +219,20 @@ class QueueObserver:
             where = {part.suffix: [0] for part in parts if part.length}
             length = settings.sample + 2 * look.markers
         else:
-            length = settings.block
-            where = blocks(parts, sample=settings.sample, block=length, chance=self._chance)
+            length = settings.named_block if finely else settings.block
+            sample = settings.named_sample if finely else settings.sample
+            where = blocks(parts, sample=sample, block=length, chance=self._chance)
         answers = []
         for suffix, starts in where.items():
             found = await self._sample(suffix, length, starts)
             answers += [(suffix, flat) for flat in found]
-        mix = parse_sample(answers, now=look.now, exact=small, delayed=_DELAYED)
-        self._mixed = _Mixed(mix, total, now + settings.sample_every.total_seconds())
+        looks = sum(len(starts) for starts in where.values())
+        mix = parse_sample(answers, now=look.now, exact=small, delayed=_DELAYED, looks=looks)
+        self._mixed = _Mixed(mix, finely, now + settings.sample_every.total_seconds())
         return mix
 
     async def _sample(self, suffix: str, length: int, starts: list[int]) -> Sequence[list[str]]:
-        many = self._settings.blocks_at_once
+        many = max(1, self._settings.jobs_at_once // length)
         args: list[Sequence[str | int]] = [
             [self._keys.base, length, *starts[at : at + many]] for at in range(0, len(starts), many)
         ]

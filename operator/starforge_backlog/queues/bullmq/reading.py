@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from starforge_backlog.queues.bullmq import rates
-from starforge_backlog.queues.bullmq.brake import token_of
+from starforge_backlog.queues.bullmq import missing, rates
 from starforge_backlog.queues.bullmq.events import Slice
 from starforge_backlog.queues.bullmq.history import History
 from starforge_backlog.queues.bullmq.look import Job, Look
@@ -19,7 +18,6 @@ from starforge_backlog.queues.bullmq.types import Ended, Mix
 from starforge_backlog.queues.bullmq.versions import Fleet
 from starforge_backlog.queues.bullmq.workers import NOT_ALLOWED, Clients
 from starforge_backlog.snapshot import (
-    Confidence,
     Consumers,
     Count,
     Known,
@@ -101,6 +99,9 @@ def _kept(look: Look, settings: ObserverSettings) -> Kept:
 
 
 def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
+    odd = next((job for job in jobs if job.odd), None)
+    if odd is not None:
+        return missing.odd_job(odd, look.at)
     oldest = oldest_due(jobs, seen.undated, look.now)
     if oldest is None and look.waiting:
         return Unknown(
@@ -123,17 +124,12 @@ def _by_type(
     }
     return {
         name: TypeReading(
-            waiting=Known(waiting.get(name, _no_jobs(seen.mix)), seen.look.at),
+            waiting=Known(waiting.get(name, seen.mix.none_of(seen.look.waiting)), seen.look.at),
             oldest_due_age=_oldest_of(name, seen, seen.mix),
             outcomes=_outcomes_of(name, seen, all_kept),
         )
         for name in sorted(names)
     }
-
-
-def _no_jobs(mix: Mix) -> Count:
-    """Of a kind that is not among those that were read."""
-    return Count(0, Confidence.EXACT if mix.exact else Confidence.ESTIMATED)
 
 
 def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
@@ -194,7 +190,7 @@ def _paused_by(look: Look) -> str:
     if look.meta_paused:
         return _PERSON  # the operator never uses BullMQ's own pause
     if look.braked:
-        return token_of(look.mark) or _PERSON
+        return look.token or _PERSON
     return ""
 
 
@@ -203,7 +199,7 @@ def _notes(seen: Seen) -> tuple[str, ...]:
     found = list(seen.fleet.notes)
     if look.meta_paused:
         found.append("The queue is paused by BullMQ's pause(); that is left alone.")
-    elif look.braked and not token_of(look.mark):
+    elif look.braked and not look.token:
         found.append("The queue's global concurrency was set to 0 by a person; that is left alone.")
     elif look.concurrency and not look.braked:
         found.append(f"The queue's global concurrency is {look.concurrency}.")

@@ -28,6 +28,7 @@ for at = 3, #ARGV do
       if f[3] and string.find(f[3], '"delay"', 1, true) then
         local fine, opts = pcall(cjson.decode, f[3])
         delay = fine and type(opts) == 'table' and tonumber(opts.delay) or 0
+        if delay < 0 then delay = 0 end -- BullMQ takes it for none
       end
       local at_ = #found
       found[at_ + 1], found[at_ + 2] = f[1] or '', f[2] or '0'

@@ -26,8 +26,15 @@ class ObserverSettings:
     # Jobs of a sample for the mix of names, in blocks of neighbours: within 2 %, 1.6 ms …
     sample: int = 500
     block: int = 10
-    # … in so many blocks per script, 0.3 ms each, so that other clients get their turn.
-    blocks_at_once: int = 10
+    # … in scripts of so many jobs, 0.3 ms each, so that other clients get their turn.
+    jobs_at_once: int = 100
+    # Where a policy names types, one that is not among the jobs of the sample may still be many:
+    # 50 blocks passed over 600 jobs of 200,000 in 23 % of all samples, and in 85 % where they had
+    # been added together. So many single jobs: in 1 %, and never. 8 ms, with priorities 12 ms.
+    named_sample: int = 1500
+    named_block: int = 1
+    # As long as somebody has named types within this time: policies with and without share a look.
+    named_for: timedelta = timedelta(minutes=5)
     # The mix changes slowly and is scaled to each count in between.
     sample_every: timedelta = timedelta(seconds=60)
     # Jobs that ended lately whose names are read, of each outcome: 0.2 ms.
