@@ -60,7 +60,7 @@ async def act(rooms: Rooms, policy: Policy, actions: tuple[Action, ...]) -> tupl
     results: list[Result] = []
     for group in _at_once(actions):
         going = [action for action in group if _may_go_on(action, results)]
-        got = await asyncio.gather(*(_carry_out(rooms, policy, a, access) for a in going))
+        got = await asyncio.gather(*(_isolated(rooms, policy, a, access) for a in going))
         results += [Result(action, what) for action, what in zip(going, got, strict=True)]
     return tuple(results)
 
@@ -88,6 +88,27 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
             return True
         case _:
             return not failed
+
+
+async def _isolated(
+    rooms: Rooms, policy: Policy, action: Action, access: Access
+) -> Paused | Resumed | Written | MaximumResult | Failed:
+    """A bug in one effect is a failure of that effect; it may have happened all the same."""
+    match action:
+        case Pause(producer=name):
+            what = f"pausing {name}"
+        case Resume(held=held):
+            what = f"resuming {held.producer}"
+        case ScaleTo():
+            what = f"scaling {policy.spec.target.name}"
+        case SetMaximum(guard=guard):
+            what = f"bounding {guard.name}"
+    return await rooms.bugs.keep(
+        policy.key,
+        what,
+        _carry_out(rooms, policy, action, access),
+        lambda bug: Failed(bug.why, bug.message),
+    )
 
 
 async def _carry_out(

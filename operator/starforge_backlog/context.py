@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
@@ -52,6 +53,7 @@ class Rooms:
     events: EventPoster
     metrics: Metrics
     health: Health
+    bugs: Bugs
 
     async def close(self) -> None:
         """Close what holds connections."""

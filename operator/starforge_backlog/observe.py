@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.base import format_duration
@@ -55,17 +56,36 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
     deadline, spec = access.deadline, policy.spec
     target = rooms.workloads.read(policy.namespace, spec.target)
     autoscaler = rooms.autoscalers.read(policy.namespace, spec.target)
+    keep = partial(rooms.bugs.keep, policy.key)
     (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
-        deadline.keep(target, (late, late)),
-        deadline.keep(autoscaler, late),
-        _database(rooms, policy, access),
-        _console(rooms, policy, access),
-        asyncio.gather(*(_queue(rooms, policy, queue, access) for queue in spec.queues)),
-        asyncio.gather(*(_producer(rooms, policy, p, access) for p in spec.producers)),
+        keep("target", deadline.keep(target, (late, late)), lambda bug: (bug, bug)),
+        keep("autoscaler", deadline.keep(autoscaler, late), _itself),
+        keep("database", _database(rooms, policy, access), _no_database),
+        keep("pgbouncer", _console(rooms, policy, access), _itself),
+        asyncio.gather(
+            *(
+                keep(f"queue {queue.name}", _queue(rooms, policy, queue, access), unread)
+                for queue in spec.queues
+            )
+        ),
+        asyncio.gather(
+            *(
+                keep(f"producer {p.name}", _producer(rooms, policy, p, access), _itself)
+                for p in spec.producers
+            )
+        ),
     )
     reading, login = database
     per_replica = _with_role(policy, per_replica, login)
-    reading, per_replica = _behind_pooler(policy, reading, per_replica, looks, login)
+    direct = reading, per_replica
+
+    async def behind_pooler() -> tuple[DatabaseReading | None, Reading[PerReplica]]:
+        return _behind_pooler(policy, *direct, looks, login)
+
+    def unknown_pools(bug: Unknown) -> tuple[DatabaseReading | None, Reading[PerReplica]]:
+        return replace(reading, pooler=bug) if reading is not None else None, direct[1]
+
+    reading, per_replica = await keep("pgbouncer's pools", behind_pooler(), unknown_pools)
     return Snapshot(
         taken_at=began,
         workload=workload,
@@ -76,6 +96,14 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
         rival=rival,
         autoscaler=scaler,
     )
+
+
+def _itself(bug: Unknown) -> Unknown:
+    return bug
+
+
+def _no_database(bug: Unknown) -> tuple[DatabaseReading | None, ServerKey | None]:
+    return DatabaseReading(bug, bug), None
 
 
 def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> Access:

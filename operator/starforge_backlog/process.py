@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
@@ -113,6 +114,7 @@ class Process:
             events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
             metrics=metrics,
             health=health,
+            bugs=Bugs(utc_now, metrics.error),
         )
         self._server = HealthServer(health, metrics.render)
         port = await self._server.start(self._settings.listen_host, self._settings.listen_port)

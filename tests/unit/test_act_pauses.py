@@ -15,6 +15,7 @@ from starforge_backlog.access import Access
 from starforge_backlog.act import act
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.scale import Scaled
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKind
@@ -31,11 +32,18 @@ REFUSED = Unknown(Why.NO_PERMISSION, "may not", NOW)
 class Producers:
     """Notes who was asked; `hangs` never answer, `refused` fail at once."""
 
-    def __init__(self, *, hangs: tuple[str, ...] = (), refused: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        hangs: tuple[str, ...] = (),
+        refused: tuple[str, ...] = (),
+        broken: tuple[str, ...] = (),
+    ) -> None:
         self.began: list[str] = []
         self._hangs = hangs
         self._refused = refused
         self.here = ""
+        self.broken = broken
 
     async def find(self, producer: Producer, _access: Access, _holder: Holder) -> One:
         return One(self, producer.name)
@@ -44,6 +52,8 @@ class Producers:
         self.began.append(name)
         if name in self._hangs:
             await asyncio.Event().wait()
+        if name in self.broken:
+            raise KeyError(name)
         return name not in self._refused
 
 
@@ -91,6 +101,7 @@ async def carry_out(producers: Producers, *actions: Action) -> list[str]:
         databases=None,
         redis=None,
         prometheus=None,
+        bugs=Bugs(lambda: NOW, lambda source, reason: None),
     )
     one = SimpleNamespace(
         key="ns/etl", namespace="ns", name="etl", uid="uid-1", spec=policy, body={}
@@ -119,6 +130,11 @@ async def test_pauses_begin_in_order_and_do_not_wait_for_one_that_hangs() -> Non
     producers = Producers(hangs=("a",))
     assert await carry_out(producers, *PAUSES) == ["failed", "done", "done"]
     assert producers.began == ["a", "b", "c"]
+
+
+async def test_a_bug_in_one_pause_is_a_failure_of_that_pause() -> None:
+    producers = Producers(broken=("a",))
+    assert await carry_out(producers, *PAUSES, scale(2)) == ["failed", "done", "done", "done"]
 
 
 async def test_a_pause_that_fails_lets_the_others_and_a_step_down_go_on() -> None:

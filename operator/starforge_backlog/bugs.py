@@ -1,0 +1,85 @@
+"""The last line of defence: a bug of ours in one reading or effect is that one's fault.
+
+Rooms translate what they expect, and check foreign values at their edge. What they did not expect
+would end the pass: the policy would be blind, its breakers stay as they are, and status go on
+saying the last good thing.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from starforge_backlog.clock import Clock
+from starforge_backlog.snapshot import Unknown, Why
+
+T = TypeVar("T")
+
+_log = structlog.stdlib.get_logger(__name__)
+
+# Reason of the metric: others come from the outside world.
+BUG = "Bug"
+# Frames of a traceback that are logged, the innermost first.
+FRAMES = 12
+# Sources whose last bug is remembered, so that each is logged once: those of some hundred policies.
+MOST_REMEMBERED = 1024
+
+
+class Bugs:
+    """Catches what nobody expected, and tells it: in the reading, in the log, as a metric.
+
+    `count` takes a source ("queue", not "queue jobs") and a reason.
+    """
+
+    def __init__(self, clock: Clock, count: Callable[[str, str], None]) -> None:
+        self._clock = clock
+        self._count = count
+        self._told: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    async def keep(
+        self, policy: str, source: str, work: Awaitable[T], instead: Callable[[Unknown], T]
+    ) -> T:
+        """The result of `work`, or what `instead` makes of the bug that ended it.
+
+        `source` is what is read or done, for sentences: "queue jobs".
+        """
+        try:
+            got = await work
+        except Exception as error:  # noqa: BLE001 - the one place that takes what nobody expected
+            return instead(self._tell(policy, source, error))
+        self._told.pop((policy, source), None)
+        return got
+
+    def _tell(self, policy: str, source: str, error: Exception) -> Unknown:
+        frames = _frames(error)
+        what = f"{type(error).__name__} at {frames[0]}" if frames else type(error).__name__
+        self._count(source.split(maxsplit=1)[0], BUG)
+        if self._told.get((policy, source)) != what:
+            self._told[policy, source] = what
+            while len(self._told) > MOST_REMEMBERED:
+                self._told.popitem(last=False)
+            # Not the exception's own text, and no values: either may hold a secret.
+            _log.error(
+                "the operator has a bug",
+                policy=policy,
+                source=source,
+                error=type(error).__name__,
+                traceback=" < ".join(frames),
+            )
+        message = (
+            f"the operator has a bug in {source}: {what}; the others go on without it. Report it"
+            " with the line of the operator's log, and look at what was changed there last."
+        )
+        return Unknown(Why.ERROR, message, self._clock())
+
+
+def _frames(error: Exception) -> list[str]:
+    """Where it happened, the innermost first: "rates.py:88 in merge"."""
+    stack = traceback.extract_tb(error.__traceback__)
+    found = [f"{Path(one.filename).name}:{one.lineno} in {one.name}" for one in reversed(stack)]
+    return found[:FRAMES]
