@@ -71,7 +71,7 @@ class Why(StrEnum):
     PARTIAL = "Partial"  # a part of what stands behind the answer is missing
     NOT_TOLD = "NotTold"  # the policy names nothing that tells it, and never will by waiting
     NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
-    BAD_ANSWER = "BadAnswer"  # of a webhook
+    BAD_ANSWER = "BadAnswer"  # not of the shape that was agreed: of a webhook, of Prometheus
     AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"
     GUARD_MISMATCH = "GuardMismatch"  # the guarded autoscaler does not scale the target
     ERROR = "Error"
@@ -230,7 +230,7 @@ class Connections:
 class DatabaseHealth:
     """Signs that the database itself is the problem."""
 
-    lock_waiters: int
+    lock_waiters: int | None  # None: nobody watches them (Prometheus, without an expression)
     longest_transaction: timedelta
     blocker: str = ""  # "pid 42 (app, idle in transaction for 4m) blocks 5", without its query
 

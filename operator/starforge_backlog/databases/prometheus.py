@@ -32,6 +32,8 @@ AT: Final = "database.prometheus"
 """Where the expressions are in a spec."""
 # Nobody scrapes more often; what is nearer in time is the same sample, read twice.
 LEAST_APART = timedelta(milliseconds=900)
+# No transaction is open for years; a moment in place of an age would be 56.
+LONGEST = timedelta(days=3650)
 
 
 class ScrapedDatabases:
@@ -151,8 +153,12 @@ def _health(waiters: Reading[float] | None, longest: Reading[float]) -> Reading[
         return longest
     if isinstance(waiters, Unknown):
         return waiters
+    if longest.value > LONGEST.total_seconds():
+        message = f"{AT}.longestTransactionSeconds: the expression gives {longest.value:g} s, as of"
+        message += " a moment and not an age; subtract it from time()"
+        return Unknown(Why.NOT_A_NUMBER, message, longest.at)
     health = DatabaseHealth(
-        lock_waiters=math.ceil(waiters.value) if waiters is not None else 0,
+        lock_waiters=None if waiters is None else math.ceil(max(0.0, waiters.value)),
         longest_transaction=timedelta(seconds=max(0.0, longest.value)),
     )
     at = longest.at if waiters is None else min(longest.at, waiters.at)

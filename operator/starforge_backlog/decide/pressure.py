@@ -30,7 +30,7 @@ def pressure(
     signs = []
     if used >= limits.utilization_percent:
         signs.append(f"connections {used:.0f}% >= {limits.utilization_percent}%")
-    if health.lock_waiters >= limits.lock_waiters:
+    if health.lock_waiters is not None and health.lock_waiters >= limits.lock_waiters:
         behind = f" behind {health.blocker}" if health.blocker else ""
         signs.append(f"{health.lock_waiters} sessions wait for locks{behind}")
     if health.longest_transaction >= limits.longest_transaction:

@@ -23,7 +23,14 @@ from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, 
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
 from starforge_backlog.report.pauses import concerned, progress
-from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
+from starforge_backlog.snapshot import (
+    Autoscaler,
+    DatabaseReading,
+    Known,
+    Reading,
+    Unknown,
+    Why,
+)
 
 # Able to step, whether or not a step is needed now.
 ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep"})
@@ -44,7 +51,7 @@ def conditions(
     found = (
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
-        _with_caveats(_headroom(spec, plan.assessment), status.scaling),
+        _with_caveats(_headroom(spec, plan.assessment), status.scaling, plan.seen.database),
         _consumers(plan, status.scaling),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan),
@@ -122,9 +129,13 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:
     return Draft(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
 
 
-def _with_caveats(draft: Draft, scaling: ScalingStatus) -> Draft:
-    """Why the budget counts with more than it seems to have to, and what a person can do."""
+def _with_caveats(draft: Draft, scaling: ScalingStatus, database: DatabaseReading | None) -> Draft:
+    """Why the budget counts with more than it seems to have to, what is not watched, and what a
+    person can do."""
     texts = [draft.message]
+    health = database.health if database is not None else None
+    if isinstance(health, Known) and health.value.lock_waiters is None:
+        texts.append("lock waiters: not watched (set database.prometheus.lockWaiters)")
     if scaling.old_pool is not None:
         texts.append(
             f"pods from before {scaling.old_pool.since:%H:%M:%S} UTC may still have a pool of"
