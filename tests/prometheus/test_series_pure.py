@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -54,9 +55,24 @@ def test_the_series_of_an_expression(
     assert told == found
 
 
-def test_what_is_no_promql_has_no_series() -> None:
-    assert selectors("sum(a") is None
-    assert selectors("a{b!}") is None
+@pytest.mark.parametrize("expression", ["sum(a", "a{b!}", "a offset inf", "a[1e999]"])
+def test_what_is_no_promql_has_no_series(expression: str) -> None:
+    """Nor what the parser's own assertions end."""
+    assert selectors(expression) is None
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["+".join(["a"] * 1024), "(" * 1000 + "a" + ")" * 1000, "sum(" * 400 + "a" + ")" * 400],
+    ids=["sum", "brackets", "nested"],
+)
+def test_the_longest_expression_does_not_stop_the_process(expression: str) -> None:
+    """The event loop waits for this: the parser's own walk over it takes minutes."""
+    began = time.monotonic()
+    series = selectors(expression)
+    assert series is not None
+    assert [one.text for one in series] == ["a"]
+    assert time.monotonic() - began < 5
 
 
 def test_one_question_for_all_series_that_is_promql_itself() -> None:
@@ -100,7 +116,45 @@ STALE = 120 * SECONDS
 def test_an_answer_that_counts(
     wanted: tuple[Selector, ...], answer: list[dict[str, Any]], age: float
 ) -> None:
-    assert judge(wanted, answer, stale_after=STALE) == age * SECONDS
+    assert judge(wanted, answer, stale_after=STALE).age == age * SECONDS
+
+
+def test_series_of_which_no_target_tells_are_named() -> None:
+    answer = told(newest0=(NOW, NOW), newest1=(NOW, NOW), alone1=(NOW, 2))
+    assert judge((A, RATE), answer, stale_after=STALE).without_target == ("r",)
+
+
+NEWEST = {PART: "newest0"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "text",
+        {},
+        [NOW, "2"],
+        [[NOW, "2"]],
+        [{"value": [NOW, "2"]}],
+        [{"metric": None, "value": [NOW, "2"]}],
+        [{"metric": NEWEST, "histogram": [NOW, {}]}],
+        [{"metric": NEWEST, "value": None}],
+        [{"metric": NEWEST, "value": [NOW]}],
+        [{"metric": NEWEST, "value": [NOW, "x"]}],
+        [{"metric": NEWEST, "value": [NOW, {}]}],
+        # Each of these would be a sample of this moment.
+        [{"metric": NEWEST, "value": [NOW, "NaN"]}],
+        [{"metric": NEWEST, "value": [NOW, "+Inf"]}],
+        [{"metric": NEWEST, "value": [float("nan"), "1"]}],
+        [{"metric": NEWEST, "value": [NOW, 10**400]}],
+        [{"metric": NEWEST, "value": [NOW, "-1e300"]}],
+    ],
+)
+def test_an_age_of_another_shape_is_no_age(answer: Any) -> None:
+    with pytest.raises(PrometheusFault) as fault:
+        judge((A,), answer, stale_after=STALE)
+    assert fault.value.why is Why.BAD_ANSWER
+    assert "correct url" in fault.value.message
 
 
 @pytest.mark.parametrize(
@@ -133,7 +187,14 @@ def test_an_answer_that_does_not(
         ([NOW, "text"], Why.NOT_A_NUMBER),
         ([{"metric": {}, "values": [[NOW, "1"]]}], Why.NOT_A_NUMBER),
         ([{"metric": {}, "histogram": [NOW, {}]}], Why.NOT_A_NUMBER),
-        ({}, Why.NOT_A_NUMBER),
+        ({}, Why.BAD_ANSWER),
+        (None, Why.BAD_ANSWER),
+        ("text", Why.BAD_ANSWER),
+        ([{"metric": None, "value": [NOW, "1"]}], Why.BAD_ANSWER),
+        ([{"metric": {}, "value": None}], Why.NOT_A_NUMBER),
+        ([{"metric": {}, "value": [NOW, 10**400]}], Why.NOT_A_NUMBER),
+        # Neither a status nor a date could hold it.
+        ([NOW, "1e300"], Why.NOT_A_NUMBER),
         ([{"metric": {"a": str(n)}, "value": [NOW, "1"]} for n in range(3)], Why.SEVERAL_SERIES),
     ],
 )
@@ -170,7 +231,7 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
     [
         (400, ERROR % (b"bad_data", b"1:2: parse error: x"), Why.QUERY_ERROR, "parse error: x"),
         (422, ERROR % (b"execution", b"too many samples"), Why.QUERY_ERROR, "too many samples"),
-        (503, ERROR % (b"timeout", b"query timed out"), Why.TIMEOUT, "recording rule"),
+        (503, ERROR % (b"timeout", b"query timed out"), Why.TIMEOUT, "make it cheaper"),
         (500, ERROR % (b"internal", b"disk"), Why.UNREACHABLE, "disk"),
         (503, b"Service Unavailable", Why.UNREACHABLE, "starting"),
         (502, b"<html>Bad Gateway</html>", Why.UNREACHABLE, "502"),
@@ -182,6 +243,7 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
         (200, b"<!doctype html><title>Grafana</title>", Why.NOT_PROMETHEUS, "url"),
         (200, b'{"hello": "world"}', Why.NOT_PROMETHEUS, "url"),
         (200, b"[1, 2]", Why.NOT_PROMETHEUS, "url"),
+        (200, b'{"a":' + b"[" * 200_000, Why.NOT_PROMETHEUS, "url"),
         (204, b"", Why.NOT_PROMETHEUS, "url"),
         (302, b"", Why.NOT_PROMETHEUS, "login.example"),
         (

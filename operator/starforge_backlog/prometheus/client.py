@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ssl import SSLError
+from threading import Event
 from typing import Any
 
 from prometheus_api_client import PrometheusConnect
@@ -29,14 +30,14 @@ class Client:
     """One session with one server under one login."""
 
     def __init__(
-        self, server: Server, *, connect_within: timedelta, answer_within: timedelta, threads: int
+        self, server: Server, *, connect_within: timedelta, answer_within: timedelta
     ) -> None:
         """Raises PrometheusFault when the authorities of the spec are no certificates."""
         self._host = server.host
         self._within = answer_within
         self._sockets = Sockets()
         try:
-            transport = Transport(server, self._sockets, threads)
+            transport = Transport(server, self._sockets)
         except (SSLError, ValueError):
             message = "tls.ca holds no certificate in PEM; put the authority's into the Secret."
             raise PrometheusFault(Why.SECRET_MALFORMED, message) from None
@@ -61,8 +62,12 @@ class Client:
         # After the library's own adapter, and in its place: that one tries again for seconds.
         session.mount(server.url, transport)
 
-    def query(self, expression: str) -> Any:
-        """The `result` of an instant query. Raises PrometheusFault."""
+    def query(self, expression: str, given_up: Event) -> Any:
+        """The `result` of an instant query. Raises PrometheusFault.
+
+        `given_up` is set when nobody waits for it any more.
+        """
+        self._sockets.begin(given_up)
         # The server gives up by itself a moment before we do, and says so.
         limit = f"{round(self._within.total_seconds() * 900)}ms"
         try:
@@ -77,11 +82,16 @@ class Client:
         except (KeyError, TypeError, ValueError):
             raise not_prometheus(self._host) from None
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to wait for."""
+        return self._sockets.any_open
+
     def give_up(self) -> None:
         """Let everybody who waits for an answer go. The next question connects anew."""
         self._sockets.shut()
 
     def close(self) -> None:
         """Close the session."""
-        self._sockets.shut()
+        self._sockets.close()
         self._connect.close()

@@ -49,8 +49,36 @@ def no_answer(host: str, seconds: float) -> PrometheusFault:
     return PrometheusFault(
         Why.TIMEOUT,
         f"Prometheus at {host} did not answer within {seconds:g} s; look at its load, or make the"
-        " expression cheaper with a recording rule.",
+        " expression cheaper (fewer series, a shorter range).",
         server_down=True,
+    )
+
+
+def no_connection(host: str, seconds: float) -> PrometheusFault:
+    """Not even a connection came about: most often its name is not resolved."""
+    return PrometheusFault(
+        Why.TIMEOUT,
+        f"no connection to Prometheus at {host} within {seconds:g} s; look at DNS in the operator's"
+        " namespace, and whether a NetworkPolicy or firewall lets it through.",
+        server_down=True,
+    )
+
+
+def another_shape() -> PrometheusFault:
+    """JSON, but not what Prometheus' query API documents."""
+    return PrometheusFault(
+        Why.BAD_ANSWER,
+        "the answer does not have the shape that Prometheus' query API documents; look at what"
+        " stands between (a proxy, an adapter), or correct url.",
+    )
+
+
+def too_many_servers(most: int) -> PrometheusFault:
+    """Each has a thread of its own."""
+    return PrometheusFault(
+        Why.ERROR,
+        f"policies name more than {most} Prometheus servers and logins, the most that are asked;"
+        " let policies share them (the same url, token and tenant).",
     )
 
 
@@ -210,7 +238,9 @@ def _refusal(kind: str, said: str, status: int, host: str) -> PrometheusFault:
     """What Prometheus' API says itself."""
     said = _short(said)
     if kind == "timeout" or (status == HTTPStatus.SERVICE_UNAVAILABLE and "time" in said.lower()):
-        message = f"the query took too long: {said}; make it cheaper with a recording rule."
+        message = (
+            f"the query took too long: {said}; make it cheaper (fewer series, a shorter range)."
+        )
         return PrometheusFault(Why.TIMEOUT, message)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         why, message = _STATUSES[status]
@@ -232,6 +262,6 @@ def _short(said: str) -> str:
 def _json(body: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second for thousands of brackets
         return None
     return found if isinstance(found, dict) else None

@@ -1,10 +1,11 @@
-"""All Prometheus servers of the operator: one session per server and login, few threads, limits.
+"""All Prometheus servers of the operator: one session and one thread per server and login.
 
 prometheus-api-client blocks, so it runs in threads. What a server can cost the others is bounded:
 
-* `threads_per_server` of them at most, so that one that hangs leaves threads to the others;
-* `give_up_after` per question; then its sockets are shut, and the threads come back;
-* after that its callers get the last fault at once, while one of them tries it again.
+* its questions wait for its own thread, one after the other, and no other server's wait with them;
+* `give_up_after` per question, from when it has the thread; then its sockets are shut;
+* after that its callers get the last fault at once, while one of them tries it again. Nobody does
+  while the thread is not back: resolving a name has no socket that could be shut.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.prometheus.faults import PrometheusFault, no_answer
+from starforge_backlog.prometheus.faults import (
+    PrometheusFault,
+    no_answer,
+    no_connection,
+    too_many_servers,
+)
 from starforge_backlog.prometheus.judgement import Series, judge, one_number, series_of
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
@@ -36,8 +42,9 @@ T = TypeVar("T")
 class Limits:
     """What a server may cost us, and we it."""
 
-    threads: int = 4  # of the process: a question takes milliseconds, so they are rarely all busy
-    threads_per_server: int = 2  # and connections to it
+    # Each has a thread: measured, 300 policies with 5 expressions of their own keep one busy for a
+    # third of an interval, and a server has one connection from us.
+    servers: int = 64
     connect_within: timedelta = timedelta(seconds=1)
     answer_within: timedelta = timedelta(seconds=2)  # per read; fits twice into a pass
     # All of one question: name resolution, TLS, and an answer that comes byte by byte.
@@ -46,6 +53,41 @@ class Limits:
     retry_after: timedelta = timedelta(seconds=5)
     # Younger answers are shared by the policies that run at the same moment (see passes.py).
     shared_for: timedelta = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """An answer, and what a person should know of the series behind it."""
+
+    reading: Reading[T]
+    without_target: tuple[str, ...] = ()  # series of which nothing tells that a part is dead
+
+
+class Threads:
+    """One thread per server and login, and no more of them than `most`: those of servers that are
+    released count until they are back."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    def take(self) -> ThreadPoolExecutor:
+        """A thread of one's own. Raises PrometheusFault when there are too many."""
+        if self._taken >= self._most:
+            raise too_many_servers(self._most)
+        self._taken += 1
+        return ThreadPoolExecutor(1, "prometheus")
+
+    def give_back(self, thread: ThreadPoolExecutor, busy: asyncio.Future[Any] | None) -> None:
+        """Without waiting for it: it may be in the resolver for a minute."""
+        thread.shutdown(wait=False, cancel_futures=True)
+        if busy is None or busy.done():
+            self._taken -= 1
+        else:
+            busy.add_done_callback(self._is_back)
+
+    def _is_back(self, _: asyncio.Future[Any]) -> None:
+        self._taken -= 1
 
 
 @dataclass(slots=True)
@@ -57,15 +99,17 @@ class _Answer:
 class Prometheus:
     """One server under one login, shared by all policies that name it."""
 
-    def __init__(
-        self, server: Server, threads: ThreadPoolExecutor, clock: Clock, limits: Limits
-    ) -> None:
+    def __init__(self, server: Server, threads: Threads, clock: Clock, limits: Limits) -> None:
         self._server = server
         self._threads = threads
+        self._thread: ThreadPoolExecutor | None = None
+        self._busy: asyncio.Future[Any] | None = None  # what the thread does
+        self._stuck: PrometheusFault | None = None  # why `_busy` was given up
+        self._closed = False
         self._clock = clock
         self._limits = limits
         self._shared_for = limits.shared_for.total_seconds()
-        self._slots = asyncio.Semaphore(limits.threads_per_server)
+        self._turn = asyncio.Lock()
         self._answers: dict[str, _Answer] = {}
         self._forgot_at = 0.0  # loop time, seconds
         self._client: Client | None = None
@@ -79,11 +123,15 @@ class Prometheus:
 
     async def number(self, question: Question) -> Reading[float]:
         """The one number of an expression, at the time of its samples (UTC, our clock)."""
+        return (await self.look(question)).reading
+
+    async def look(self, question: Question) -> Look[float]:
+        """The same, and which of its series have no target."""
         return await self._read(question, lambda found: one_number(found, question.expression))
 
     async def series(self, question: Question) -> Reading[tuple[Series, ...]]:
         """All series of an expression."""
-        return await self._read(question, lambda found: found)
+        return (await self._read(question, lambda found: found)).reading
 
     def update_url(self, server: Server) -> None:
         """Use another password or token from the next question on; it may be tried at once."""
@@ -94,7 +142,11 @@ class Prometheus:
 
     async def close(self) -> None:
         """Close the session; whoever waits for an answer gets a fault."""
+        self._closed = True
         self._drop()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._threads.give_back(thread, self._busy)
 
     def _drop(self) -> None:
         with self._making:
@@ -102,9 +154,7 @@ class Prometheus:
         if client is not None:
             client.close()
 
-    async def _read(
-        self, question: Question, take: Callable[[tuple[Series, ...]], T]
-    ) -> Reading[T]:
+    async def _read(self, question: Question, take: Callable[[tuple[Series, ...]], T]) -> Look[T]:
         wanted = selectors(question.promql)
         answer: tuple[Any, datetime] | BaseException
         ages: tuple[Any, datetime] | BaseException
@@ -120,11 +170,12 @@ class Prometheus:
             if wanted is None:
                 raise _not_understood()
             result, at = answer
-            age = judge(wanted, ages[0], stale_after=question.stale_after)
+            worth = judge(wanted, ages[0], stale_after=question.stale_after)
             value = take(series_of(result))
         except PrometheusFault as fault:
-            return Unknown(fault.why, question.sentence(fault.message), self._clock())
-        return Known(value, at - age, lasts=question.stale_after)
+            return Look(Unknown(fault.why, question.sentence(fault.message), self._clock()))
+        reading = Known(value, at - worth.age, lasts=question.stale_after)
+        return Look(reading, worth.without_target)
 
     async def _ages(self, wanted: tuple[Selector, ...] | None) -> tuple[Any, datetime]:
         if not wanted or not all(one.named for one in wanted):
@@ -155,54 +206,70 @@ class Prometheus:
         self._answers = kept
 
     async def _send(self, promql: str) -> tuple[Any, datetime]:
-        """Wait for a slot and ask. Raises PrometheusFault."""
-        async with self._slots:
-            tries = self._may_ask()
+        """Wait for the thread and ask. Raises PrometheusFault."""
+        self._refuse_while_down()
+        async with self._turn:
+            self._refuse_while_down()  # what the one before has found
+            tries = self._trying = self._fault is not None
+            server = self._server
             try:
                 result = await self._in_thread(promql)
             except PrometheusFault as fault:
-                self._note(fault if fault.server_down else None)
+                self._note(fault if fault.server_down else None, server)
                 raise
             finally:
                 if tries:
                     self._trying = False
-            self._note(None)
+            self._note(None, server)
             return result, self._clock()
 
-    def _may_ask(self) -> bool:
-        """Whether this is the one attempt after a fault. Raises the last fault instead of another
-        attempt while the server is not there."""
+    def _refuse_while_down(self) -> None:
+        """Raises the last fault instead of another attempt while the server is not there."""
+        if self._closed:
+            message = "no policy names this server any more; asked anew when one does."
+            raise PrometheusFault(Why.UNREACHABLE, message)
+        if self._stuck is not None and self._busy is not None and not self._busy.done():
+            raise self._stuck
         if self._fault is None:
-            return False
+            return
         if self._trying or asyncio.get_running_loop().time() < self._retry_at:
             raise self._fault
-        self._trying = True
-        return True
 
-    def _note(self, fault: PrometheusFault | None) -> None:
+    def _note(self, fault: PrometheusFault | None, server: Server) -> None:
+        if server is not self._server:
+            return  # another login has taken its place meanwhile
         self._fault = fault
         if fault is not None:
             now = asyncio.get_running_loop().time()
             self._retry_at = now + self._limits.retry_after.total_seconds()
 
     async def _in_thread(self, promql: str) -> Any:
-        limit = self._limits.give_up_after.total_seconds()
-        asked = asyncio.get_running_loop().run_in_executor(self._threads, self._query, promql)
+        limit, given_up = self._limits.give_up_after.total_seconds(), Event()
+        if self._thread is None:
+            self._thread = self._threads.take()
+        loop = asyncio.get_running_loop()
+        self._stuck = None
+        self._busy = loop.run_in_executor(self._thread, self._query, promql, given_up)
+        self._busy.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(limit):
-                return await asyncio.shield(asked)
+                return await asyncio.shield(self._busy)
         except TimeoutError:
-            asked.add_done_callback(_retrieve)
-            if self._client is not None:
-                self._client.give_up()
-            raise no_answer(self._server.host, limit) from None
+            given_up.set()
+            client = self._client
+            connected = client is not None and client.connected
+            if client is not None:
+                client.give_up()
+            told = no_answer if connected else no_connection
+            self._stuck = told(self._server.host, limit)
+            raise self._stuck from None
 
-    def _query(self, promql: str) -> Any:
-        """In a thread."""
-        return self._connected().query(promql)
+    def _query(self, promql: str, given_up: Event) -> Any:
+        """In the thread."""
+        return self._connected().query(promql, given_up)
 
     def _connected(self) -> Client:
-        """In a thread: the import alone takes longer than a pass may stop the loop."""
+        """In the thread: the import alone takes longer than a pass may stop the loop."""
         from starforge_backlog.prometheus.client import Client  # noqa: PLC0415 - see above
 
         with self._making:
@@ -211,7 +278,6 @@ class Prometheus:
                     self._server,
                     connect_within=self._limits.connect_within,
                     answer_within=self._limits.answer_within,
-                    threads=self._limits.threads_per_server,
                 )
             return self._client
 
@@ -223,7 +289,7 @@ class PrometheusHub:
         self._clock = clock
         self._limits = limits or Limits()
         self._shared: Sharing[Server, Prometheus] = Sharing(self._make)
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads(self._limits.servers)
 
     def get(self, server: Server, *, owner: str) -> Prometheus:
         """The shared server; `owner` is the policy that asks. Nothing is opened yet."""
@@ -240,14 +306,8 @@ class PrometheusHub:
     async def close(self) -> None:
         """Close everything. The hub can be used again and then connects anew."""
         await self._shared.close()
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            # The sockets are shut, so the threads come back at once.
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
     def _make(self, server: Server) -> Prometheus:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._limits.threads, "prometheus")
         return Prometheus(server, self._threads, self._clock, self._limits)
 
 
@@ -255,7 +315,8 @@ def _not_understood() -> PrometheusFault:
     return PrometheusFault(
         Why.QUERY_ERROR,
         "the server answers, but this is not the PromQL that the operator knows, so nobody can tell"
-        " how old its samples are: write it as a recording rule and name that.",
+        " how old its samples are: write it without what only this server knows. (A recording rule"
+        " is no way out: its samples are always new.)",
     )
 
 

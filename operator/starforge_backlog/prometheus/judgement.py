@@ -8,6 +8,8 @@
 | newest sample older than `staleAfter`                 | Stale                                    |
 | of a range: older than half of it                     | Stale: a rate would be half of the truth |
 | a target that had some of them is down                | Partial                                  |
+| some have no target (a recording rule, pushed samples)| known, and said: nothing tells that a    |
+|                                                       | part of them is dead                     |
 | the expression names none (a constant)                | known                                    |
 """
 
@@ -20,13 +22,25 @@ from datetime import timedelta
 from typing import Any
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.prometheus.faults import PrometheusFault
+from starforge_backlog.prometheus.faults import PrometheusFault, another_shape
 from starforge_backlog.prometheus.series import PART, Selector
 from starforge_backlog.snapshot import Why
 
 # Of a range, this part of it may have passed since its newest sample. Prometheus' own rule is four
 # scrapes per window, so one that failed is forgiven and two are not.
 FRESH_PART_OF_RANGE = 0.5
+# No number of jobs or connections, no rate and no age in seconds is greater; beyond it a status
+# could not be stored, and no date be computed.
+MOST = 1e12
+_PAIR = 2  # a sample is [time, value]
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What the series behind an answer say of it."""
+
+    age: timedelta  # of the oldest of the newest samples; 0 for an expression without series
+    without_target: tuple[str, ...] = ()  # selectors with series of which no `up` tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ def series_of(result: Any) -> tuple[Series, ...]:
     Raises PrometheusFault for what holds no numbers of now, and for NaN and ±Inf.
     """
     if not isinstance(result, list):
-        raise _no_number("an answer of another shape")
+        raise another_shape()
     if result and not isinstance(result[0], Mapping):  # [time, text]: a scalar or a string
         return (Series({}, _number(result)),)
     found = []
@@ -52,7 +66,10 @@ def series_of(result: Any) -> tuple[Series, ...]:
             raise _no_number("a range of samples; take its rate() or its last_over_time()")
         if "value" not in one:
             raise _no_number("a histogram; take a number of it, as with histogram_count()")
-        labels = {str(k): str(v) for k, v in dict(one.get("metric", {})).items()}
+        metric = one.get("metric", {})
+        if not isinstance(metric, Mapping):
+            raise another_shape()
+        labels = {str(k): str(v) for k, v in metric.items()}
         found.append(Series(labels, _number(one["value"])))
     return tuple(found)
 
@@ -73,14 +90,14 @@ def one_number(series: tuple[Series, ...], expression: str) -> float:
     return series[0].value
 
 
-def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) -> timedelta:
-    """The age of the oldest of the newest samples; 0 for an expression without series.
+def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) -> Worth:
+    """What an answer is worth.
 
     `answer` is the `result` of `series.age_question`. Raises PrometheusFault when the value of the
     expression must not be believed.
     """
     if not wanted:
-        return timedelta(0)
+        return Worth(timedelta(0))
     nameless = next((one.text for one in wanted if not one.named), None)
     if nameless is not None:
         raise PrometheusFault(
@@ -88,7 +105,7 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
             f"{nameless} names no single metric, so nobody can tell how old its samples are: write"
             " the metric's name before the braces, and add several with + or or.",
         )
-    told = {str(one["metric"].get(PART, "")): one["value"] for one in answer}
+    told = _parts(answer)
     ages: list[timedelta] = []
     for number, selector in enumerate(wanted):
         newest = told.get(f"newest{number}")
@@ -101,7 +118,7 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
         if down is not None:
             raise PrometheusFault(
                 Why.PARTIAL,
-                f"{float(down[1]):g} targets that had {selector.text} are down (up == 0), so the"
+                f"{down[1]:g} targets that had {selector.text} are down (up == 0), so the"
                 " answer would be of the others alone; mend them, or take them out of Prometheus'"
                 " targets.",
             )
@@ -112,12 +129,36 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
             " names, or look at the targets of Prometheus. A constant in their place is no"
             " reading.",
         )
-    return max(ages)
+    alone = (one.text for number, one in enumerate(wanted) if f"alone{number}" in told)
+    return Worth(max(ages), tuple(alone))
 
 
-def _fresh(selector: Selector, newest: list[Any], stale_after: timedelta) -> timedelta:
+def _parts(answer: Any) -> Mapping[str, tuple[float, float]]:
+    """Time and value of each part of `series.age_question`. Raises PrometheusFault.
+
+    Checked to the last number: NaN as the newest sample would pass for one of this moment.
+    """
+    if not isinstance(answer, list):
+        raise another_shape()
+    told: dict[str, tuple[float, float]] = {}
+    for one in answer:
+        part = one.get("metric") if isinstance(one, Mapping) else None
+        pair = one.get("value") if isinstance(one, Mapping) else None
+        if not isinstance(part, Mapping) or not isinstance(pair, list) or len(pair) != _PAIR:
+            raise another_shape()
+        try:
+            at, value = float(pair[0]), float(pair[1])
+        except (TypeError, ValueError, OverflowError):
+            raise another_shape() from None
+        if not (abs(at) < MOST and abs(value) < MOST):
+            raise another_shape()
+        told[str(part.get(PART, ""))] = at, value
+    return told
+
+
+def _fresh(selector: Selector, newest: tuple[float, float], stale_after: timedelta) -> timedelta:
     """The age of the newest sample by the server's own clock. Raises PrometheusFault."""
-    age = timedelta(seconds=max(0.0, float(newest[0]) - float(newest[1])))
+    age = timedelta(seconds=max(0.0, newest[0] - newest[1]))
     if age > stale_after:
         raise _stale(
             f"the newest sample of {selector.text} is older than {format_duration(stale_after)}"
@@ -145,6 +186,10 @@ def _number(pair: Any) -> float:
         value = float(pair[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise _no_number("text, not a number") from None
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value):
-        raise _no_number(f"{pair[1]}, which is not a number of anything (a division by 0?)")
+        raise _no_number("NaN or Inf, which is not a number of anything (a division by 0?)")
+    if abs(value) > MOST:
+        raise _no_number(f"{value:g}, which is more than there is of anything; correct it")
     return value

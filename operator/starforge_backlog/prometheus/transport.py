@@ -31,29 +31,56 @@ class Sockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._given_up = threading.Event()
+        self._closed = False
+
+    def begin(self, given_up: threading.Event) -> None:
+        """From now on sockets belong to a question that ends with `given_up`."""
+        with self._lock:
+            self._given_up = given_up
 
     def add(self, opened: socket.socket) -> None:
-        """Remember it for as long as it exists."""
+        """Remember it for as long as it exists; one that comes too late, because its name took so
+        long to resolve, is shut at once."""
         with self._lock:
             self._open.add(opened)
+            late = self._closed or self._given_up.is_set()
+        if late:
+            _shut(opened)
+
+    @property
+    def any_open(self) -> bool:
+        """Whether there is a connection."""
+        with self._lock:
+            return any(one.fileno() >= 0 for one in self._open)
 
     def shut(self) -> None:
         """Whoever waits for one of them is told at once that nothing more will come."""
         with self._lock:
             sockets = list(self._open)
         for one in sockets:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                # Not SSLSocket's own shutdown: that takes the TLS state from under the reader.
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
+            _shut(one)
+
+    def close(self) -> None:
+        """The same for good."""
+        with self._lock:
+            self._closed = True
+        self.shut()
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # closed meanwhile
+        # Not SSLSocket's own shutdown: that takes the TLS state from under the reader.
+        socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class Transport(HTTPAdapter):
     """An adapter for one server. It never asks twice: a pass does that soon enough."""
 
-    def __init__(self, server: Server, sockets: Sockets, connections: int) -> None:
+    def __init__(self, server: Server, sockets: Sockets) -> None:
         self._server = server
         self._sockets = sockets
-        super().__init__(pool_connections=1, pool_maxsize=connections)
+        super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """See HTTPAdapter."""

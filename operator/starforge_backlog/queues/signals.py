@@ -50,7 +50,7 @@ class WithSignals:
         """See `QueueSource.read`. Neither waits longer for the other than the pass allows."""
         soon = Deadline(self.access.deadline.at - SECONDS_BEFORE_DEADLINE)
         own = self.queue.read(rate_window=rate_window, max_age=max_age)
-        reading, found = await asyncio.gather(
+        reading, asked = await asyncio.gather(
             soon.keep(own, unread(self.access.late)),
             ask(
                 self.spec,
@@ -61,7 +61,7 @@ class WithSignals:
                 hub=self.hub,
             ),
         )
-        return overlaid(reading, found, at=f"queues[{self.name}].signals", window=rate_window)
+        return overlaid(reading, asked, at=f"queues[{self.name}].signals", window=rate_window)
 
 
 def expressions(spec: PrometheusSignals) -> dict[str, str]:
@@ -76,8 +76,9 @@ def expressions(spec: PrometheusSignals) -> dict[str, str]:
     return {name: text for name, text in given.items() if text is not None}
 
 
-def overlaid(own: QueueReading, found: Asked, *, at: str, window: timedelta) -> QueueReading:
+def overlaid(own: QueueReading, asked: Asked, *, at: str, window: timedelta) -> QueueReading:
     """The queue's own reading with what was found in place of it."""
+    found = asked.readings
     given: dict[str, Any] = {}
     if "waiting" in found:
         given["waiting"] = count(found["waiting"], f"{at}.waiting")
@@ -96,4 +97,5 @@ def overlaid(own: QueueReading, found: Asked, *, at: str, window: timedelta) -> 
                     kind: replace(one, outcomes=ended) for kind, one in own.by_type.items()
                 }
     said = f"Prometheus for {', '.join(found)}"
-    return replace(own, how=f"{own.how}; {said}" if own.how else said, **given)
+    how = f"{own.how}; {said}" if own.how else said
+    return replace(own, how=how, notes=(*own.notes, *asked.notes), **given)

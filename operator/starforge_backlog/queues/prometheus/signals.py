@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.prometheus import PrometheusServer
-from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.prometheus.hub import Look, PrometheusHub
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.server import blame, resolve
 from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown, Why
@@ -18,8 +19,19 @@ from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown,
 SECONDS_BEFORE_DEADLINE = 0.1
 # Clocks of exporters and of Prometheus: a job cannot be due in the future by more than this.
 CLOCKS_APART = timedelta(seconds=5)
+# A note names as many series; the rest is in the spec.
+SERIES_NAMED = 3
 
-Asked = Mapping[str, Reading[float]]
+# Jobs do not wait for years. A moment in place of an age ("min(created_seconds)") would be 56.
+OLDEST = timedelta(days=3650)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The number of each expression by its name, or why there is none."""
+
+    readings: Mapping[str, Reading[float]]
+    notes: tuple[str, ...] = ()  # what a person should know of the series behind them
 
 
 async def ask(
@@ -37,19 +49,34 @@ async def ask(
     """
     server = await resolve(spec, access, at)
     if isinstance(server, Unknown):
-        return dict.fromkeys(expressions, server)
+        return Asked(dict.fromkeys(expressions, server))
     prometheus = hub.get(server, owner=access.policy)
     soon = Deadline(access.deadline.at - SECONDS_BEFORE_DEADLINE)
 
-    async def one(name: str, expression: str) -> Reading[float]:
+    async def one(name: str, expression: str) -> Look[float]:
         question = Question(f"{at}.{name}", expression, window, spec.stale_after)
         late = Unknown(Why.TIMEOUT, question.sentence(access.late.message), access.late.at)
-        return await soon.keep(prometheus.number(question), late)
+        return await soon.keep(prometheus.look(question), Look(late))
 
     found = await asyncio.gather(*(one(*item) for item in expressions.items()))
-    for reading in found:
-        blame(spec, access, reading)
-    return dict(zip(expressions, found, strict=True))
+    for look in found:
+        blame(spec, access, look.reading)
+    readings = {name: look.reading for name, look in zip(expressions, found, strict=True)}
+    return Asked(readings, _without_target(at, found))
+
+
+def _without_target(at: str, found: list[Look[float]]) -> tuple[str, ...]:
+    """One sentence for all series of the queue that nothing vouches for."""
+    series = list(dict.fromkeys(one for look in found for one in look.without_target))
+    if not series:
+        return ()
+    named = ", ".join(series[:SERIES_NAMED]) + (" and others" if len(series) > SERIES_NAMED else "")
+    note = (
+        f"{at}: nothing tells when a part of {named} is dead, because no target of Prometheus"
+        " stands behind it (a recording rule, or samples that are pushed); name the scraped metric"
+        " itself where there is one"
+    )
+    return (note,)
 
 
 def count(reading: Reading[float], where: str) -> Reading[Count]:
@@ -74,6 +101,10 @@ def age(reading: Reading[float], where: str) -> Reading[timedelta]:
     checked = rate(reading, where, forgiven=CLOCKS_APART.total_seconds())
     if isinstance(checked, Unknown):
         return checked
+    if checked.value > OLDEST.total_seconds():
+        message = f"{where}: the expression gives {checked.value:g} s, as of a moment and not an"
+        message += " age; subtract it from time()"
+        return Unknown(Why.NOT_A_NUMBER, message, checked.at)
     return Known(timedelta(seconds=max(0.0, checked.value)), checked.at, checked.lasts)
 
 

@@ -37,9 +37,10 @@ class InSeries:
         }
         if spec.oldest_age_seconds is not None:
             expressions[AGE] = spec.oldest_age_seconds
-        found = await ask(
+        asked = await ask(
             spec, expressions, at=at, window=rate_window, access=self.access, hub=self.hub
         )
+        found = asked.readings
         no_age = Unknown(
             Why.NOT_TOLD,
             f"no expression tells the age of the oldest job: set {at}.{AGE}, or nothing judges the"
@@ -59,5 +60,5 @@ class InSeries:
             throughput_per_second=completed,
             outcomes=outcomes(completed, failed, rate_window),
             how=f"Prometheus at {spec.url}",
-            notes=() if AGE in found else (no_age.message,),
+            notes=(*(() if AGE in found else (no_age.message,)), *asked.notes),
         )
