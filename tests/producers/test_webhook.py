@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -224,7 +227,7 @@ HTML = "<html><body>sign in</body></html>"
 @pytest.mark.parametrize(
     ("fault", "why", "says"),
     [
-        (answers(200, HTML), Why.BAD_ANSWER, "no JSON (<html>"),
+        (answers(200, HTML), Why.BAD_ANSWER, "no JSON (a web page)"),
         (answers(200, ""), Why.BAD_ANSWER, "no JSON (nothing)"),
         (answers(204), Why.BAD_ANSWER, "no JSON"),
         (answers(200, "[]"), Why.BAD_ANSWER, 'it must be {"paused": true|false}'),
@@ -236,20 +239,20 @@ HTML = "<html><body>sign in</body></html>"
             Why.BAD_ANSWER,
             "at most 256",
         ),
-        (answers(200, "x" * 10_000_000), Why.BAD_ANSWER, "no JSON (xxx"),
+        (answers(200, "x" * 10_000_000), Why.BAD_ANSWER, "no JSON (a long text)"),
         (
             answers(302, Location="https://evil.example/"),
             Why.BAD_ANSWER,
-            "redirects to https://evil",
+            "redirects to evil.example (302)",
         ),
         (answers(307, Location="/other"), Why.BAD_ANSWER, "correct webhook.url"),
-        (answers(400, "no such producer"), Why.BAD_ANSWER, "400: no such producer"),
+        (answers(400, "no such producer"), Why.BAD_ANSWER, "400 with 16 bytes"),
         (answers(401), Why.WRONG_PASSWORD, "check webhook.secret and bearerToken"),
         (answers(403), Why.NO_PERMISSION, "forbids the call (403)"),
         (answers(404, HTML), Why.BAD_ANSWER, "correct webhook.url"),
         (answers(405), Why.BAD_ANSWER, "405"),
-        (answers(500, f"Authorization: Bearer {BEARER} {SECRET}"), Why.BAD_ANSWER, "Bearer … …"),
-        (answers(503), Why.BAD_ANSWER, "503: nothing"),
+        (answers(503), Why.BAD_ANSWER, "503 with nothing"),
+        (answers(200, "[" * 15_000), Why.BAD_ANSWER, "no JSON"),
         (hangs, Why.TIMEOUT, "did not answer within 0.3 s"),
         (breaks_off, Why.UNREACHABLE, "broke the connection off"),
     ],
@@ -276,6 +279,110 @@ async def test_what_is_no_answer_is_unknown_and_says_the_mend(
         assert "\n" not in got.message
     assert api.paths == {"/ingest"}, "redirects are not followed"
     assert [unknown.why for unknown in blamed] == [why, why]
+
+
+# What an API in debug mode may make of a secret in its answer. 16 characters of it are too much:
+# the cut of a quotation must not leave the first half.
+FORMS: tuple[Callable[[str], str], ...] = (
+    lambda secret: f"Authorization: Bearer {secret}",
+    lambda secret: "x" * 105 + secret,
+    lambda secret: json.dumps({"headers": {"authorization": secret}}),
+    lambda secret: json.dumps(json.dumps([secret])).replace("a", "\\u0061"),
+    lambda secret: base64.b64encode(secret.encode()).decode(),
+    lambda secret: json.dumps({"paused": True, "owner": f"Bearer {secret}"}),
+    lambda secret: json.dumps({"paused": secret}),
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("status", [200, 302, 400, 500])
+@pytest.mark.parametrize("secret", [SECRET, BEARER])
+async def test_no_part_of_a_secret_is_quoted(
+    caller: HttpCaller, api: FakeApi, form: Callable[[str], str], status: int, secret: str
+) -> None:
+    text = form(secret)
+    location = {"Location": f"https://evil.example/?q={text[:200]}"} if status == 302 else {}
+    producer = producer_of(caller, api.url, attempts=1)
+    api.faults.extend([answers(status, text, **location)] * 2)
+    for got in (await producer.read(), await producer.pause(owner=OWNER, token=TOKEN, at=AT)):
+        assert isinstance(got, Unknown), got
+        for whole in (secret, base64.b64encode(secret.encode()).decode()):
+            parts = [whole[i : i + 6] for i in range(len(whole) - 5)]
+            assert not [part for part in parts if part in got.message]
+
+
+async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api: FakeApi) -> None:
+    """However many of them hang: more than any pool holds."""
+
+    async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+        writer.close()
+
+    silent = await asyncio.start_server(mute, "127.0.0.1", 0)
+    host, port = silent.sockets[0].getsockname()[:2]
+    stuck = [
+        producer_of(caller, f"http://{host}:{port}/{n}", seconds=2, attempts=1) for n in range(40)
+    ]
+    hanging = [asyncio.create_task(one.read()) for one in stuck]
+    await asyncio.sleep(0.2)
+    began = asyncio.get_running_loop().time()
+    assert (await seen(producer_of(caller, api.url))).value is FlagValue.RUNNING
+    assert asyncio.get_running_loop().time() - began < 0.5
+    for found in await asyncio.gather(*hanging):
+        assert isinstance(found, Unknown)
+        assert "it may have acted" in found.message
+    silent.close()
+
+
+async def test_a_call_that_waits_for_others_says_that_nothing_was_sent(
+    caller: HttpCaller, api: FakeApi
+) -> None:
+    """Of one API that hangs: what never left is told apart from what may have happened."""
+    producer = producer_of(caller, api.url, readable=False, seconds=10, attempts=1)
+    api.faults.extend([hangs] * 8)
+    got = await asyncio.gather(
+        *(producer.pause(owner=OWNER, token=f"uid/p/{n}", at=AT) for n in range(4))
+    )
+    messages = sorted(one.message for one in got if isinstance(one, Unknown))
+    assert len(api.got) == 2
+    assert ["nothing was sent" in m for m in messages].count(True) == 2, messages
+    assert ["it may have acted" in m for m in messages].count(True) == 2, messages
+
+
+async def test_the_clock_of_a_call_starts_when_its_turn_has_come(
+    caller: HttpCaller, api: FakeApi
+) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.4)
+        return await answers(200, '{"paused": true}')(request)
+
+    producer = producer_of(caller, api.url, readable=False, seconds=0.6, attempts=1)
+    api.faults.extend([slow] * 6)
+    got = await asyncio.gather(
+        *(producer.pause(owner=OWNER, token=f"uid/p/{n}", at=AT) for n in range(6))
+    )
+    assert [isinstance(one, Paused) for one in got] == [True] * 6, got
+
+
+async def test_a_host_that_was_not_reached_did_not_act(caller: HttpCaller) -> None:
+    """A port that accepts no connection any more, as behind a firewall that drops."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):  # more than the backlog holds
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            producer = producer_of(
+                caller, f"http://127.0.0.1:{full.getsockname()[1]}/", readable=False
+            )
+            got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
+    assert isinstance(got, Unknown)
+    assert got.why is Why.TIMEOUT
+    assert "nothing was sent" in got.message
+    assert "may have acted" not in got.message
 
 
 async def test_another_state_than_was_asked_for_is_no_pause(

@@ -6,6 +6,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
@@ -15,10 +16,6 @@ from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.http.faults import HttpFault, fault_of, quoted
 from starforge_backlog.snapshot import Why
 
-# Calls in flight at once: a handful of APIs, each asked once per interval.
-POOL_SIZE = 32
-# ... and to one of them: more would be a burst of our own making.
-PER_HOST = 4
 CONNECT_TIMEOUT_SECONDS = 2.0
 # What is asked for fits in a hundred bytes. A page of HTML is cut here: it is no answer anyway.
 BODY_BYTES = 16 * 1024
@@ -55,8 +52,19 @@ class Answer:
     location: str = ""  # where a 3xx points at
 
 
+@dataclass(slots=True)
+class _Sending:
+    """Whether a call has got as far as a connection: from then on it may have acted."""
+
+    connected: bool = False
+
+
 class HttpCaller:
-    """Sends calls. Redirects are not followed: what is signed for one place goes to no other."""
+    """Sends calls. Redirects are not followed: what is signed for one place goes to no other.
+
+    No limit for all of them together: an API that hangs would keep the others' calls waiting.
+    Whoever calls one API bounds how many calls it has at once.
+    """
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -64,7 +72,7 @@ class HttpCaller:
 
     async def send(self, call: Call) -> Answer:
         """The answer. Raises HttpFault when there is none."""
-        address, host = address_of(call.url), host_of(call.url)
+        address, host, sending = address_of(call.url), host_of(call.url), _Sending()
         context = self._context(call.trust.ca)
         try:
             async with self._open().request(
@@ -78,11 +86,12 @@ class HttpCaller:
                 ssl=context,
                 server_hostname=call.trust.server_name,
                 allow_redirects=False,
+                trace_request_ctx=sending,
             ) as response:
                 body = await _read(response.content)
                 return Answer(response.status, body, response.headers.get("Location", ""))
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise fault_of(host, error, call.seconds) from error
+            raise fault_of(host, error, call.seconds, connected=sending.connected) from error
         except ValueError as error:
             # A host that is no name; or a login of several lines, which is never quoted.
             message = f"no call can be made to {host}; correct the url, or a Secret's line breaks"
@@ -97,7 +106,8 @@ class HttpCaller:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=POOL_SIZE, limit_per_host=PER_HOST),
+                connector=aiohttp.TCPConnector(limit=0),
+                trace_configs=[_noting_connections()],
                 headers={"User-Agent": f"{FIELD_MANAGER}/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # A proxy or a ~/.netrc of the environment would see, or add, credentials.
@@ -118,6 +128,16 @@ class HttpCaller:
         while len(self._contexts) > CONTEXTS_KEPT:
             self._contexts.popitem(last=False)
         return context
+
+
+def _noting_connections() -> aiohttp.TraceConfig:
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.connected = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(connected)
+    config.on_connection_reuseconn.append(connected)
+    return config
 
 
 def address_of(url: str) -> URL:

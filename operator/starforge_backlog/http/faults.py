@@ -15,18 +15,28 @@ QUOTED_CHARACTERS = 120
 class HttpFault(Exception):
     """There is no answer. `message` is a sentence with the mend; it holds no secret."""
 
-    def __init__(self, why: Why, message: str) -> None:
+    def __init__(self, why: Why, message: str, *, sent: bool = False) -> None:
+        """`sent`: the other side may have acted."""
         super().__init__(message)
         self.why = why
         self.message = message
+        self.sent = sent
 
 
-def fault_of(host: str, error: Exception, seconds: float) -> HttpFault:
-    """Translate what the client raised."""
+def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) -> HttpFault:
+    """Translate what the client raised. Without a connection nothing was sent."""
     match error:
+        case TimeoutError() if not connected:
+            return HttpFault(
+                Why.TIMEOUT,
+                f"{host} was not reached within {seconds:g} s, so nothing was sent; look at its DNS"
+                " name, and whether a NetworkPolicy or firewall lets the operator through",
+            )
         case TimeoutError():
             return HttpFault(
-                Why.TIMEOUT, f"{host} did not answer within {seconds:g} s; it may have acted"
+                Why.TIMEOUT,
+                f"{host} did not answer within {seconds:g} s; it may have acted",
+                sent=True,
             )
         case aiohttp.ClientConnectorDNSError():
             return HttpFault(
@@ -51,6 +61,7 @@ def fault_of(host: str, error: Exception, seconds: float) -> HttpFault:
             return HttpFault(
                 Why.UNREACHABLE,
                 f"{host} broke the connection off ({type(error).__name__}); it may have acted",
+                sent=True,
             )
 
 

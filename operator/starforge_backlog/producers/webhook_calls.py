@@ -26,6 +26,11 @@ BACKOFF_SECONDS = 0.2
 # An attempt with less time than this would only find out that it has none.
 SHORTEST_ATTEMPT_SECONDS = 0.1
 
+# Calls to one API at once: a look, and a pause that must not wait for it. One that hangs keeps its
+# own callers waiting, and nobody else's.
+CALLS_AT_ONCE = 2
+_NOT_SENT = "nothing was sent, because the calls before it still wait for an answer"
+
 _TRANSIENT = frozenset({Why.TIMEOUT, Why.UNREACHABLE})
 
 
@@ -51,6 +56,7 @@ class WebhookCalls:
         self.host = host_of(endpoint.url)
         self._caller = caller
         self._endpoint = endpoint
+        self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def read(self) -> Reading[InForce]:
         """What is in force now; one attempt, the next pass is the next."""
@@ -74,17 +80,42 @@ class WebhookCalls:
     async def attempt(
         self, method: str, body: bytes, key: str | None, seconds: float
     ) -> InForce | Wrong:
-        """One signed call."""
+        """One signed call, within `seconds`; its own time begins when its turn has come."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(until - SHORTEST_ATTEMPT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            return Wrong(Why.TIMEOUT, _NOT_SENT, sent=False)
+        try:
+            return await self._send(method, body, key, until - loop.time())
+        finally:
+            self._slots.release()
+
+    async def _send(
+        self, method: str, body: bytes, key: str | None, seconds: float
+    ) -> InForce | Wrong:
         endpoint = self._endpoint
-        limit = min(seconds, endpoint.seconds)
+        limit = min(max(seconds, SHORTEST_ATTEMPT_SECONDS), endpoint.seconds)
         try:
             headers = self._headers(body, key)
             answer = await self._caller.send(
                 Call(method, endpoint.url, limit, endpoint.trust, headers, body)
             )
         except HttpFault as fault:
-            return Wrong(fault.why, fault.message, passing=fault.why in _TRANSIENT)
-        return understood(answer)
+            passing = fault.why in _TRANSIENT
+            return Wrong(fault.why, fault.message, passing=passing, sent=fault.sent)
+        found = understood(answer)
+        if isinstance(found, InForce) and self._repeats_a_secret(found.owner):
+            message = "its owner holds a secret of the call; let it keep the token of the body"
+            return Wrong(Why.BAD_ANSWER, message)
+        return found
+
+    def _repeats_a_secret(self, owner: str | None) -> bool:
+        """The owner is stored in status, and quoted."""
+        secrets = (self._endpoint.secret, self._endpoint.bearer)
+        return owner is not None and any(secret and secret in owner for secret in secrets)
 
     def _headers(self, body: bytes, key: str | None) -> Mapping[str, str]:
         endpoint = self._endpoint
@@ -103,9 +134,6 @@ class WebhookCalls:
         return NoAnswer(self._unknown(wrong.why, wrong.message))
 
     def _unknown(self, why: Why, what: str) -> Unknown:
-        # An API in debug mode may answer with the request that it got.
-        for secret in (self._endpoint.secret, self._endpoint.bearer):
-            what = what.replace(secret, "…") if secret else what
         return Unknown(why, f"The API at {self.host}: {what}.", self.clock())
 
 
@@ -125,6 +153,7 @@ class Exchange:
         return await self._call("POST", body, key, attempts=self.calls.attempts)
 
     async def _call(self, method: str, body: bytes, key: str | None, *, attempts: int) -> InForce:
+        before: Wrong | None = None  # an attempt that may have acted
         for number in range(1, attempts + 1):
             got = await self.calls.attempt(method, body, key, self._left())
             if isinstance(got, InForce):
@@ -132,7 +161,8 @@ class Exchange:
             pause = BACKOFF_SECONDS * number
             enough = self._left() > pause + SHORTEST_ATTEMPT_SECONDS
             if not got.passing or number == attempts or not enough:
-                raise self.calls.no_answer(got)
+                raise self.calls.no_answer(got if got.sent or before is None else before)
+            before = got if got.sent else before
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

@@ -1,4 +1,8 @@
-"""What goes over the wire to a webhook, and what may come back. Pure."""
+"""What goes over the wire to a webhook, and what may come back. Pure.
+
+Nothing of an answer is quoted but an owner of the agreed shape: an API in debug mode answers with
+the request that it got, and a token in it may be cut, escaped, encoded or in an address.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
-from starforge_backlog.http.caller import Answer
-from starforge_backlog.http.faults import quoted
+from starforge_backlog.http.caller import BODY_BYTES, Answer
 from starforge_backlog.snapshot import Why
 
 SIGNATURE = "X-StarForge-Signature"
@@ -39,6 +43,7 @@ class Wrong:
     why: Why
     message: str
     passing: bool = False  # worth another attempt in the same pass
+    sent: bool = True  # it may have acted
 
 
 def signature(secret: str, signed: bytes, at: datetime) -> str:
@@ -90,14 +95,17 @@ def understood(answer: Answer) -> InForce | Wrong:
             message = "it forbids the call (403); let it take this signature or token for it"
             return Wrong(Why.NO_PERMISSION, message)
         case _ if 300 <= status < 400:  # noqa: PLR2004 - HTTP's own bounds of redirections
-            where = f" to {quoted(answer.location)}" if answer.location else ""
+            where = f" to {_host(answer.location)}" if answer.location else ""
             message = f"it redirects{where} ({status}), which is not followed; correct webhook.url"
             return Wrong(Why.BAD_ANSWER, message)
         case _ if 400 <= status < 500 and status not in PASSING:  # noqa: PLR2004 - likewise
-            message = f"it refuses the call ({status}: {_said(answer)}); correct webhook.url or it"
+            message = (
+                f"it refuses the call ({status} with {_said(answer)}); look at its log, and correct"
+                " webhook.url or it"
+            )
             return Wrong(Why.BAD_ANSWER, message)
         case _ if not 200 <= status < 300:  # noqa: PLR2004 - likewise
-            message = f"it failed ({status}: {_said(answer)}); the next pass tries again"
+            message = f"it failed ({status} with {_said(answer)}); the next pass tries again"
             return Wrong(Why.BAD_ANSWER, message, passing=True)
         case _:
             return _state(answer)
@@ -107,10 +115,10 @@ def _state(answer: Answer) -> InForce | Wrong:
     mend = 'it must be {"paused": true|false} and may have an "owner"'
     try:
         found = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second for thousands of brackets
         return Wrong(Why.BAD_ANSWER, f"it answered no JSON ({_said(answer)}); {mend}")
     if not isinstance(found, dict) or not isinstance(found.get("paused"), bool):
-        return Wrong(Why.BAD_ANSWER, f"it answered {_said(answer)}; {mend}")
+        return Wrong(Why.BAD_ANSWER, f"it answered other JSON; {mend}")
     owner = found.get("owner")
     if owner is not None and (not isinstance(owner, str) or len(owner) > OWNER_CHARACTERS):
         message = f"its owner is no text of at most {OWNER_CHARACTERS} characters; {mend}"
@@ -118,5 +126,19 @@ def _state(answer: Answer) -> InForce | Wrong:
     return InForce(found["paused"], owner or None)
 
 
+def _host(location: str) -> str:
+    """Of a redirect, without a user, a path or a query."""
+    try:
+        return urlsplit(location).hostname or "another page"
+    except ValueError:
+        return "another page"
+
+
 def _said(answer: Answer) -> str:
-    return quoted(answer.body.decode(errors="replace")) or "nothing"
+    """What kind of body it is, without a word of it."""
+    body = answer.body.strip()
+    if not body:
+        return "nothing"
+    if body.startswith(b"<"):
+        return "a web page"
+    return f"{len(answer.body)} bytes" if len(answer.body) < BODY_BYTES else "a long text"
