@@ -192,6 +192,25 @@ async def test_one_odd_job_hides_no_queue(
     assert why(reading.by_type["c"].oldest_due_age) is Why.BAD_SHAPE
 
 
+@pytest.mark.parametrize("key", ["wait", "active", "completed"])
+async def test_a_job_that_is_no_hash_hides_no_queue(
+    eye: Eye, bull: Bull, redis_url: str, key: str
+) -> None:
+    queue_of(bull, redis_url, 5).add_bulk(5, "a")
+    with client(redis_url) as admin:
+        admin.set("bull:etl:odd", "x")
+        if key == "completed":
+            admin.zadd("bull:etl:completed", {"odd": time.time() * 1000})
+        else:
+            admin.rpush(f"bull:etl:{key}", "odd")
+    reading = await eye.read()
+    assert value(reading.waiting) == Count(6 if key == "wait" else 5)
+    assert reading.types == {"a": Count(5)}
+    if key == "wait":
+        assert why(reading.oldest_due_age) is Why.BAD_SHAPE
+    value(reading.consumers)
+
+
 @pytest.mark.parametrize("score", ["-inf", "inf", "1e300", "-1e300"])
 @pytest.mark.parametrize("key", ["delayed", "prioritized", "completed", "failed"])
 async def test_scores_of_no_time_hide_no_queue(

@@ -38,7 +38,8 @@ local paused, concurrency, mark = meta[1], meta[2], meta[3]
 if concurrency == BRAKE then
   local understood, parsed = pcall(cjson.decode, mark or 'null')
   if mark and understood and type(parsed) == 'table' and parsed.token == token then
-    return { 'AlreadyOurs', parsed.previous or false, redis.sha1hex(mark) }
+    local previous = type(parsed.previous) == 'string' and parsed.previous
+    return { 'AlreadyOurs', previous, redis.sha1hex(mark) }
   end
 end
 local braked = concurrency and (tonumber(concurrency) or 1) <= 0

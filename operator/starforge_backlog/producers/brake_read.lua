@@ -24,6 +24,7 @@ end
 -- before it may be from before an upgrade.
 local old, new = 0, exists[MARKER] and 1 or 0
 local function judge(id)
+  if call('TYPE', base .. id)['ok'] ~= 'hash' then return end
   local fields = call('HMGET', base .. id, 'attemptsMade', 'atm', 'ats')
   if fields[2] or fields[3] then
     new = new + 1

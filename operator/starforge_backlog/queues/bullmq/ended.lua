@@ -9,7 +9,12 @@ local ends = {}
 for number, key in ipairs(KEYS) do
   local found = redis.call('ZREVRANGEBYSCORE', key, LAST, ARGV[2], 'WITHSCORES', 'LIMIT', 0, ARGV[3])
   for at = 1, #found, 2 do
-    found[at] = redis.call('HGET', ARGV[1] .. found[at], 'name') or ''
+    local name = redis.pcall('HGET', ARGV[1] .. found[at], 'name')
+    if type(name) == 'table' then -- an error; a key that is no hash is a job without a name
+      if not string.find(name['err'], 'WRONGTYPE', 1, true) then error(name['err'], 0) end
+      name = false
+    end
+    found[at] = name or ''
   end
   ends[number] = found
 end

@@ -92,6 +92,15 @@ local function number(text)
   return 0, true
 end
 
+-- Of a job's hash; and whether its key is no hash at all.
+local NONE = { false, false, false, false, false, false, false, false, false }
+local function fields(id, ...)
+  local found = redis.pcall('HMGET', base .. id, ...)
+  if not found['err'] then return found, false end
+  if not string.find(found['err'], 'WRONGTYPE', 1, true) then error(found['err'], 0) end
+  return NONE, true
+end
+
 local function told_delay(opts)
   -- opts.delay keeps what was asked for; the field `delay` is 0 once a job was promoted.
   if not opts or not string.find(opts, '"delay"', 1, true) then
@@ -111,12 +120,12 @@ local function add(id, place, score)
     return
   end
   seen[id] = true
-  local f = call('HMGET', base .. id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade', 'ats',
+  local f, odd = fields(id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade', 'ats',
     'processedOn', 'stc', 'stalledCounter')
   if f[5] then old_style = old_style + 1 end
   if f[4] or f[6] then new_style = new_style + 1 end
   local due_at = score and tonumber(score) / 4096
-  local job, odd = { id, place, f[1] or '' }, false
+  local job = { id, place, f[1] or '' }
   for _, value in ipairs({
     f[2], told_delay(f[3]), f[4] or f[5], f[6], f[7], f[8] or f[9], due_at or false,
   }) do
@@ -178,7 +187,7 @@ for _, id in ipairs(running) do
     if call('EXISTS', base .. id .. ':lock') == 0 then
       orphaned = orphaned + 1
     end
-    local f = call('HMGET', base .. id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
+    local f = fields(id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
     if (tonumber(f[1] or f[2]) or 0) > 0 then stalled = stalled + 1 end
     if f[5] then old_style = old_style + 1 end
     if f[3] or f[4] then new_style = new_style + 1 end

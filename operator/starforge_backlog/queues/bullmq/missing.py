@@ -72,8 +72,8 @@ def odd_job(job: Job, at: datetime) -> Unknown:
     return Unknown(
         Why.BAD_SHAPE,
         f"Job {shown} ({job.place}) has a number that is none, or a time of no calendar (timestamp,"
-        " processedOn, opts.delay, its attempts or its score), so how long the oldest job waits is"
-        " not known; correct the job or remove it.",
+        " processedOn, opts.delay, its attempts or its score), or its key is no hash, so how long"
+        " the oldest job waits is not known; correct the job or remove it.",
         at,
     )
 

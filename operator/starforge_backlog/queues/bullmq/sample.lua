@@ -22,8 +22,9 @@ for at = 3, #ARGV do
   end
   for number, id in ipairs(ids) do
     if string.sub(id, 1, 2) ~= '0:' then -- BullMQ 4's sign for idle workers
-      local f = redis.call('HMGET', base .. id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade',
+      local f = redis.pcall('HMGET', base .. id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade',
         'ats', 'processedOn')
+      if f['err'] and not string.find(f['err'], 'WRONGTYPE', 1, true) then error(f['err'], 0) end
       local delay = 0
       if f[3] and string.find(f[3], '"delay"', 1, true) then
         local fine, opts = pcall(cjson.decode, f[3])
