@@ -82,18 +82,22 @@ async def by_job_types(life: str, say: Say, url: str, uid: str, kind: str, batch
         batch=int(batch),
     )
     # Not all of it in one go: a kill meets a pause, or a release, half way.
-    await _live(producer.held_by(Holder(uid, "etl")), f"{uid}/etl/2026-{life}", say)
+    held = producer.held_by(Holder(uid, "etl"))
+    await _live(held, f"{uid}/etl/2026-{life}", say, planned=True, with_plan=True)
 
 
-async def _live(producer: Pausable, life: str, say: Say, *, planned: bool = False) -> None:
-    """`planned`: what may be paused is read first, and all of it is resumed before the next."""
+async def _live(
+    producer: Pausable, life: str, say: Say, *, planned: bool = False, with_plan: bool = False
+) -> None:
+    """`planned`: what may be paused is read first, and all of it is resumed before the next.
+    `with_plan`: it is announced with the token, as `token|plan`."""
     for number in range(PAUSES):
         token, plan = f"{life}-{number}", None
         if planned:
             seen = await producer.read()
             assert isinstance(seen, Known), seen
             plan = seen.value.plan
-        say(token)
+        say(f"{token}|{plan}" if with_plan else token)
         held = await producer.pause(owner=OWNER, token=token, at=utc_now(), plan=plan)
         if isinstance(held, Unknown):
             continue

@@ -423,3 +423,36 @@ async def test_names_and_types_are_the_applications(hands: Hands, operators: Ope
     assert (await policy.resume()).outcome is ResumeOutcome.RESUMED
     query = """SELECT "state" FROM app."Order" ORDER BY "select" """
     assert hands.rows(query) == [("läuft",), ("läuft",), ("ruht",)]
+
+
+@pytest.mark.parametrize("kind", ["text", "uuid", "bigint"])
+async def test_rows_are_found_by_their_key_and_not_by_reading_the_table(
+    hands: Hands, operators: Operators, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whatever the key's type: compared as text it would have no index."""
+    keys = {"text": "'100%-' || n", "uuid": "md5(n::text)::uuid", "bigint": "n"}
+    hands.run(
+        "DROP TABLE backfill_jobs; CREATE TABLE backfill_jobs (job_id"
+        f" {kind} PRIMARY KEY, status text NOT NULL)",
+        f"INSERT INTO backfill_jobs SELECT {keys[kind]}, CASE WHEN n < 3 THEN 'running' ELSE 'done'"
+        " END FROM generate_series(1, 20000) AS n",
+        "CREATE INDEX ON backfill_jobs (status); ANALYZE backfill_jobs",
+    )
+    policy = operators.backfills(audit_table=AUDIT)
+    database = policy.producer.database
+    write, plans = database.execute_write, list[str]()
+
+    async def explained(query: Any, params: Any = (), **more: Any) -> Any:
+        with psycopg.ClientCursor(hands.session) as cursor:
+            statement = cursor.mogrify(query, params)
+        plans.append("\n".join(line for (line,) in hands.rows(f"EXPLAIN {statement}")))
+        return await write(query, params, **more)
+
+    monkeypatch.setattr(database, "execute_write", explained)
+    assert (await policy.pause()).outcome is PauseOutcome.PAUSED
+    assert hands.one("SELECT count(*) FROM backfill_jobs WHERE status = 'paused'") == 2
+    assert (await policy.resume()).outcome is ResumeOutcome.RESUMED
+    assert hands.one("SELECT count(*) FROM backfill_jobs WHERE status = 'running'") == 2
+    assert len(plans) == 2
+    for plan in plans:
+        assert "Seq Scan on backfill_jobs" not in plan, plan

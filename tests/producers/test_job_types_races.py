@@ -90,10 +90,11 @@ async def _reschedule(url: str, over: asyncio.Event) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _release(successor: Pausable, token: str) -> ResumeOutcome:
-    """Knows the token alone, as a status would that was written before the pause."""
+async def _release(successor: Pausable, announced: str) -> ResumeOutcome:
+    """Knows the intent alone, as a status would that was written before the pause."""
+    token, _, plan = announced.partition("|")
     while True:
-        left = await successor.resume(token=token, version="", previous=None)
+        left = await successor.resume(token=token, version="", previous=plan)
         if isinstance(left, Resumed) and left.outcome is not ResumeOutcome.PARTLY:
             return left.outcome
 
@@ -107,16 +108,19 @@ async def test_operators_killed_at_random(hands: Hands, operators: Operators, ur
     successor = operators.job_types(uid="mortal").pausable
     other = operators.job_types(uid="other", batch=BATCH)
     outcomes: list[ResumeOutcome] = []
+    intents: list[str] = []
     given = (url, "mortal", "backfill_range", f"{BATCH}")
     async with nursery("tests.producers.lives:by_job_types", *given) as births:
         for kill in range(KILLS):
-            await other.pause()
-            token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.08))
-            outcomes.append(await _release(successor, token))
-            while (await other.resume()).outcome is ResumeOutcome.PARTLY:
+            if kill % 2:  # the other one holds all of it, or the mortal one finds it free
+                await other.pause()
+            intents.append(await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.08)))
+            outcomes.append(await _release(successor, intents[-1]))
+            while other.entry and (await other.resume()).outcome is ResumeOutcome.PARTLY:
                 pass
     await settled(hands, 2)
-    await _release(successor, "mortal/etl/2026-end")  # what it did after our last look
+    for intent in intents:
+        await _release(successor, intent)  # what it did after our last look
     over.set()
     await asyncio.gather(*beside)
     assert outcomes.count(ResumeOutcome.RESUMED) > KILLS / 10, "the kills met no pause"
