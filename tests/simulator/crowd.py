@@ -129,10 +129,14 @@ class Crowd:
         living = max(pods.replicas + surge(pods.replicas, world.setup.surge), pods.living)
         return (living + pods.terminating) * world.setup.pool
 
+    def counted(self) -> set[int]:
+        """Who has a policy, and was read at least once."""
+        return self.present & self._known.keys()
+
     def strangers(self) -> int:
-        """Connections that are nobody's with a policy."""
+        """Connections that are nobody's with a policy, or with one that was never read."""
         first = self.operators[0].world
-        gone = [o.world for n, o in enumerate(self.operators) if n not in self.present]
+        gone = [o.world for n, o in enumerate(self.operators) if n not in self.counted()]
         return first.others + sum(world.worker_connections for world in gone) + OWN_CONNECTIONS
 
     # --- what happens --------------------------------------------------------------------------

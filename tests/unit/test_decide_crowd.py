@@ -183,7 +183,7 @@ def starving(crowd: Crowd) -> list[str]:
     case of needs that are measured.
     """
     found = []
-    for number in sorted(crowd.present - crowd.suspended - crowd.not_understood):
+    for number in sorted(crowd.counted() - crowd.suspended - crowd.not_understood):
         operator = crowd.operators[number]
         setup = operator.world.setup
         if operator.world.arrivals != HUNGRY:
@@ -207,7 +207,7 @@ def _said(crowd: Crowd, number: int) -> str:
 def _truth(crowd: Crowd) -> list[Claim]:
     found = []
     counted = {claim.policy: claim.connections for claim in crowd.claims()}
-    for number in crowd.present:
+    for number in crowd.counted():
         world = crowd.operators[number].world
         setup = world.setup
         hungry = world.arrivals == HUNGRY
