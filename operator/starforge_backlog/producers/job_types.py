@@ -381,7 +381,7 @@ class HeldTypes:
             )
         if done.moved or (version and not hold.held):
             return Resumed(ResumeOutcome.RESUMED)
-        message = f"No job of {self._producer.place} is held back any more; somebody released them."
+        message = f"No job of {self._producer.place} is held back any more."
         return Resumed(ResumeOutcome.NOT_PAUSED, message)
 
 

@@ -1,0 +1,409 @@
+"""A pause is released where it was made: after a place was corrected, and after the Secret led to
+another server meanwhile (P4). Real Redis and PostgreSQL, the real rules, `act` and `merge`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psycopg
+import pytest
+import redis
+from tests.producers.table import NO_WAIT, Hands, own_database
+from tests.queues.schemas import MODEL
+
+from local.postgres import PostgresServer
+from starforge_backlog.act import act
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import (
+    BreakerState,
+    BreakerStatus,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
+from starforge_backlog.bugs import Bugs
+from starforge_backlog.clock import utc_now
+from starforge_backlog.context import Rooms
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.decide.plan import Action
+from starforge_backlog.decide.producers import decide_producers, release_all
+from starforge_backlog.observe import access_of
+from starforge_backlog.outcome import ELSEWHERE, Failed, Result, entry_of, locate, merge
+from starforge_backlog.policy import Policy
+from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.outside import OutsideRooms
+from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.producers.rooms import ProducerRooms
+from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.snapshot import Known, ProducerReading, Reading, Unknown, Why
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+FLAGS = (
+    "CREATE TABLE feature_flags (name text UNIQUE NOT NULL, data jsonb DEFAULT '{}')",
+    "INSERT INTO feature_flags (name) VALUES ('ingest_control')",
+    "CREATE TABLE backfill_jobs (job_id bigint PRIMARY KEY, status text, processed_count int)",
+    "INSERT INTO backfill_jobs VALUES (1, 'running', 0), (2, 'running', 0)",
+    "INSERT INTO queue_jobs (type) SELECT 'backfill_range' FROM generate_series(1, 5)",
+)
+HELD_JOBS = "SELECT count(*) FROM queue_jobs WHERE run_after > now() + interval '90 years'"
+# Whether something stands still there.
+STANDS: dict[str, str] = {
+    "featureFlag": "SELECT data @> '{\"ingest_paused\": true}' FROM feature_flags",
+    "backfillJobs": "SELECT bool_and(status = 'paused') FROM backfill_jobs",
+    "jobTypes": HELD_JOBS.replace("count(*)", "count(*) = 5"),
+}
+PLACES: dict[str, dict[str, Any]] = {
+    "featureFlag": {},
+    "backfillJobs": {},
+    "jobTypes": {"types": ["backfill_range"]},
+}
+
+
+@dataclass
+class Operator:
+    """One policy, the value of its Secret, and its status; the rooms are the operator's own."""
+
+    url: str
+    way: str
+    place: dict[str, Any]
+    abandon: bool = False
+    status: QueueBacklogPolicyStatus = field(default_factory=QueueBacklogPolicyStatus)
+    redis: RedisHub = field(default_factory=RedisHub)
+    databases: DatabaseHub = field(default_factory=lambda: DatabaseHub(pacing=NO_WAIT))
+    last: tuple[Result, ...] = ()
+
+    def __post_init__(self) -> None:
+        outside = cast(OutsideRooms, None)  # no object of a cluster is paused here
+        producers = ProducerRooms(self.databases, self.redis, outside, utc_now)
+        self.rooms = cast(
+            Rooms,
+            SimpleNamespace(
+                clock=utc_now,
+                bugs=Bugs(utc_now, lambda *_: None),
+                statuses=SimpleNamespace(current=lambda _: self.status),
+                producers=producers,
+                secrets=self,
+                databases=self.databases,
+            ),
+        )
+
+    async def read(self, _namespace: str, _ref: Any) -> Reading[str]:
+        """The Secret."""
+        return Known(self.url, utc_now())
+
+    def forget(self, _namespace: str, _name: str) -> None:
+        """It is read anew in any case."""
+
+    @property
+    def entry(self) -> PauseStatus | None:
+        return self.status.paused[0] if self.status.paused else None
+
+    @property
+    def held(self) -> PauseStatus:
+        """The entry, which must be there."""
+        assert self.entry is not None
+        return self.entry
+
+    @property
+    def state(self) -> PauseState | None:
+        return None if self.entry is None else self.entry.state
+
+    @property
+    def spec(self) -> QueueBacklogPolicySpec:
+        secret = {"secretKeyRef": {"name": "s", "key": "url"}}
+        place = {"url": secret, **self.place} if self.way == "queue" else self.place
+        return QueueBacklogPolicySpec.model_validate(
+            {
+                "target": {"name": "w"},
+                "database": {"url": secret},
+                "queues": [{"name": "jobs", "postgres": {}}],
+                "producers": [{"name": "bg", self.way: place}],
+                "breakers": [{"name": "b", "trip": [{"waiting": 5}], "pause": ["bg"]}],
+            }
+        )
+
+    @property
+    def policy(self) -> Policy:
+        one = SimpleNamespace(
+            spec=self.spec,
+            body={},
+            key="ns/etl",
+            namespace="ns",
+            name="etl",
+            uid="uid-1",
+            abandon=self.abandon,
+        )
+        return cast(Policy, one)
+
+    async def look(self) -> Reading[ProducerReading]:
+        late = Unknown(Why.TIMEOUT, "late", utc_now())
+        access = access_of(self.rooms, self.policy, self.spec.interval, late)
+        (producer,) = self.spec.producers
+        holder = Holder("uid-1", "bg", entry_of(producer, self.status.paused))
+        found = await self.rooms.producers.find(producer, access, holder)
+        return found if isinstance(found, Unknown) else await found.read()
+
+    async def run(self, *, wanted: bool) -> None:
+        """One pass."""
+        state = BreakerState.OPEN if wanted else BreakerState.CLOSED
+        decided = decide_producers(
+            self.spec,
+            (BreakerStatus(name="b", state=state, why="x"),),
+            self.status.paused,
+            {"bg": await self.look()},
+            "uid-1",
+            None,
+            utc_now(),
+            released_at=self.status.released_at,
+        )
+        self.status = self.status.model_copy(update={"paused": decided.entries})
+        await self._act(decided.actions)
+
+    async def delete(self) -> None:
+        await self._act(release_all(self.status.paused, "deleted").actions)
+
+    async def _act(self, actions: tuple[Action, ...]) -> None:
+        self.status = locate(self.status, self.spec, actions)
+        self.last = await act(self.rooms, self.policy, actions)
+        self.status = merge(self.status, self.last, utc_now())
+
+    def outcome(self) -> str:
+        """What became of the one action of the last pass."""
+        (result,) = self.last
+        match result.got:
+            case Failed(reason):
+                return reason
+            case Paused(outcome) | Resumed(outcome):
+                return outcome
+            case other:
+                raise AssertionError(other)
+
+
+Make = Callable[..., Operator]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[Operator] = []
+
+    def operator(url: str, way: str, **place: Any) -> Operator:
+        made.append(Operator(url, way, place))
+        return made[-1]
+
+    yield operator
+    for one in made:
+        await one.redis.close()
+        await one.databases.close()
+
+
+@pytest.fixture
+def hands(redis_url: str) -> Iterator[Any]:
+    """Two queues in the database of the URL."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        for name in ("etl-backfill", "other"):
+            client.hset(f"bull:{name}:meta", "version", "bullmq:6.7.0")
+            client.rpush(f"bull:{name}:wait", "1")
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pair(postgres_server: PostgresServer) -> Iterator[tuple[str, str]]:
+    with own_database(postgres_server) as one, own_database(postgres_server) as other:
+        yield one, other
+
+
+@pytest.fixture
+def databases(pair: tuple[str, str]) -> Iterator[tuple[Hands, Hands]]:
+    """The same tables in two databases."""
+    with (
+        psycopg.connect(pair[0], autocommit=True) as one,
+        psycopg.connect(pair[1], autocommit=True) as other,
+    ):
+        both = Hands(one), Hands(other)
+        for person in both:
+            person.fresh()
+            person.run(*MODEL, *FLAGS)
+        yield both
+
+
+def braked(hands: Any, name: str = "etl-backfill") -> bool:
+    return hands.hget(f"bull:{name}:meta", "starforge-backlog") is not None
+
+
+# --- the place is corrected ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_place_that_was_corrected_is_where_the_pause_is_released(
+    make: Make, hands: Any, redis_url: str, deleted: bool
+) -> None:
+    operator = make(redis_url, "queue", name="etl-backfil")
+    await operator.run(wanted=True)
+    assert (operator.state, operator.outcome()) == (PauseState.REFUSED, "RowMissing")
+    operator.place = {"name": "etl-backfill"}
+    await operator.run(wanted=True)
+    assert (operator.state, braked(hands)) == (PauseState.HELD, True)
+    if deleted:
+        await operator.delete()
+    else:
+        await operator.run(wanted=False)
+    assert (operator.entry, braked(hands)) == (None, False)
+
+
+async def test_a_corrected_place_is_in_status_before_the_write(
+    make: Make, hands: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between that pause and its status, and deleted by the next start."""
+    operator = make(redis_url, "queue", name="etl-backfil")
+    await operator.run(wanted=True)
+    operator.place = {"name": "etl-backfill"}
+    with monkeypatch.context() as killed:
+        killed.setattr("tests.producers.test_places.merge", lambda status, *_: status)
+        await operator.run(wanted=True)
+    assert (operator.state, braked(hands)) == (PauseState.INTENDED, True)
+    await operator.delete()
+    assert (operator.entry, braked(hands)) == (None, False)
+
+
+@pytest.mark.parametrize(("way", "column"), [("featureFlag", "name"), ("jobTypes", "table")])
+async def test_every_way_names_the_place_of_its_last_pause(
+    make: Make,
+    pair: tuple[str, str],
+    databases: tuple[Hands, Hands],
+    way: str,
+    column: str,
+) -> None:
+    operator = make(pair[0], way, **{**PLACES[way], column: "a_typo"})
+    await operator.run(wanted=True)
+    assert operator.state is not PauseState.HELD
+    operator.place = PLACES[way]
+    await operator.run(wanted=True)
+    assert (operator.state, databases[0].one(STANDS[way])) == (PauseState.HELD, True)
+    await operator.delete()
+    assert (operator.entry, databases[0].one(STANDS[way]) or False) == (None, False)
+
+
+async def test_a_refused_pause_that_stays_refused_writes_nothing_new(
+    make: Make, redis_url: str
+) -> None:
+    operator = make(redis_url, "queue", name="etl-backfil")
+    await operator.run(wanted=True)
+    before = operator.status
+    await operator.run(wanted=True)
+    assert operator.status == before
+
+
+# --- the Secret leads elsewhere ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+@pytest.mark.parametrize("same_queue_there", [True, False])
+async def test_another_redis_is_no_proof_of_a_release(
+    make: Make, hands: Any, redis_url: str, deleted: bool, same_queue_there: bool
+) -> None:
+    operator = make(redis_url, "queue", name="etl-backfill")
+    await operator.run(wanted=True)
+    assert operator.held.where.startswith("Redis db ")
+    number = operator.held.where.split()[2]
+    server, _, database = redis_url.rpartition("/")
+    operator.url = f"{server}/{(int(database) + 1) % 16}"
+    with redis.Redis.from_url(operator.url) as there:
+        if same_queue_there:
+            there.hset("bull:etl-backfill:meta", "version", "bullmq:6.7.0")
+            there.rpush("bull:etl-backfill:wait", "1")
+        try:
+            await operator.run(wanted=True)
+            assert (operator.state, there.hlen("bull:etl-backfill:meta") <= 1) == (
+                PauseState.HELD,
+                True,
+            ), "neither resumed by somebody, nor paused there"
+            for _ in range(2):
+                await (operator.delete() if deleted else operator.run(wanted=False))
+                assert operator.outcome() == ELSEWHERE
+                assert (operator.state, braked(hands)) == (PauseState.HELD, True)
+            assert f"db {number} at" in operator.held.where
+            assert "point the Secret back" in operator.held.message
+        finally:
+            there.delete("bull:etl-backfill:meta", "bull:etl-backfill:wait")
+    operator.url = redis_url
+    await (operator.delete() if deleted else operator.run(wanted=False))
+    assert (operator.entry, operator.outcome(), braked(hands)) == (None, "Resumed", False)
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+@pytest.mark.parametrize("way", PLACES)
+async def test_another_database_is_no_proof_of_a_release(
+    make: Make, pair: tuple[str, str], databases: tuple[Hands, Hands], way: str, deleted: bool
+) -> None:
+    """Its rows look the same, and stay as they are."""
+    here, there = databases
+    operator = make(pair[0], way, **PLACES[way])
+    await operator.run(wanted=True)
+    assert (operator.state, here.one(STANDS[way])) == (PauseState.HELD, True)
+    operator.url = pair[1]
+    for _ in range(2):
+        await operator.run(wanted=True)
+        assert (operator.last, operator.state) == ((), PauseState.HELD)
+        assert not there.one(STANDS[way])
+    await (operator.delete() if deleted else operator.run(wanted=False))
+    assert (operator.outcome(), operator.state) == (ELSEWHERE, PauseState.HELD)
+    assert here.one(STANDS[way])
+    operator.url = pair[0]
+    await operator.run(wanted=True)
+    assert (operator.held.message, operator.held.failed) == ("", False), "healthy again"
+    await (operator.delete() if deleted else operator.run(wanted=False))
+    assert (operator.entry, here.one(STANDS[way]) or False) == (None, False)
+
+
+async def test_a_person_lets_go_of_a_pause_that_cannot_be_reached(
+    make: Make, pair: tuple[str, str], databases: tuple[Hands, Hands]
+) -> None:
+    operator = make(pair[0], "featureFlag")
+    await operator.run(wanted=True)
+    operator.url, operator.abandon = pair[1], True
+    await operator.run(wanted=False)
+    assert (operator.entry, operator.outcome()) == (None, ResumeOutcome.NOT_PAUSED)
+    assert databases[0].one(STANDS["featureFlag"])
+
+
+async def test_the_same_database_under_another_name_is_the_same(
+    make: Make, pair: tuple[str, str], databases: tuple[Hands, Hands]
+) -> None:
+    operator = make(pair[0], "featureFlag")
+    await operator.run(wanted=True)
+    operator.url = pair[0].replace("127.0.0.1", "localhost")
+    assert operator.url != pair[0]
+    databases[0].run("UPDATE feature_flags SET data = '{}'")  # a person resumes
+    await operator.delete()
+    assert (operator.entry, operator.outcome()) == (None, ResumeOutcome.NOT_PAUSED)
+
+
+async def test_a_pause_of_before_servers_were_kept_is_released_as_then(
+    make: Make, hands: Any, redis_url: str
+) -> None:
+    operator = make(redis_url, "queue", name="etl-backfill")
+    await operator.run(wanted=True)
+    old = operator.held.model_copy(update={"where": ""})
+    operator.status = operator.status.model_copy(update={"paused": (old,)})
+    await operator.delete()
+    assert (operator.entry, operator.outcome()) == (None, ResumeOutcome.RESUMED)
+    assert not braked(hands)
+
+
+async def test_a_pause_that_was_not_read_before_knows_its_server_afterwards(
+    make: Make, hands: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = make(redis_url, "queue", name="etl-backfill")
+
+    async def late(_: Operator) -> Reading[ProducerReading]:
+        return Unknown(Why.TIMEOUT, "late", utc_now())
+
+    with monkeypatch.context() as slow:
+        slow.setattr(Operator, "look", late)
+        await operator.run(wanted=True)
+    assert operator.outcome() == PauseOutcome.PAUSED
+    assert operator.held.where.startswith("Redis db ")
