@@ -63,10 +63,14 @@ class PrometheusServer(Model):
     """Value of the X-Scope-OrgID header, which Mimir, Cortex and Loki tell tenants apart by."""
 
     stale_after: Annotated[Duration, span("5s", "24h")] = timedelta(minutes=2)
-    """How old the newest sample behind an answer may be. Prometheus itself repeats a value for 5
-    minutes after its source went silent; older than this it counts as unknown. Longer than the
-    scrape interval. A rate counts as unknown from half of its window on, because it falls while its
-    samples end: scaling.observeFor should hold four scrapes or more."""
+    """How old the newest sample behind an answer may be; older than this the answer is unknown.
+    Prometheus itself repeats a value for 5 minutes after its source went silent. Set it to two
+    scrape intervals or more, or each sample is unknown before the next one comes.
+    For a range, as in rate(x[$window]), half of the range counts where that is shorter: from then
+    on the rate falls because samples are missing, not because less is done. So scaling.observeFor
+    should hold four scrapes or more: 2m for a scrape interval of 30s.
+    The samples of a recording rule are as new as the rule's last run, whatever became of those
+    behind it; name the scraped metric itself where there is one."""
 
 
 class PrometheusQueue(PrometheusServer):
@@ -153,7 +157,8 @@ class PrometheusDatabase(PrometheusServer):
     """Connections that no ordinary client gets."""
 
     lock_waiters: Expression | None = None
-    """Sessions that wait for a lock. If left out, waiting for locks is not a sign of pressure."""
+    """Sessions that wait for a lock. If left out, waiting for locks is not a sign of pressure, and
+    the condition DatabaseHeadroom says that it is not watched."""
 
     longest_transaction_seconds: Expression = "max(pg_stat_activity_max_tx_duration)"
     """Age of the oldest transaction in seconds."""

@@ -144,7 +144,9 @@ POLICIES = _gauge("policies", (), "Policies that this process runs.")
 PASSES = _counter("passes", ("result",), "Passes that ended, by how.")
 PASS_DURATION = _histogram("pass_duration_seconds", "How long a pass takes.")
 PASS_LATENESS = _histogram("pass_lateness_seconds", "How much later than due a pass starts.")
-ERRORS = _counter("errors", ("source", "reason"), "Faults of the outside world, by source.")
+ERRORS = _counter(
+    "errors", ("source", "reason"), "Faults of the outside world, by source; reason Bug: our own."
+)
 STATUS_WRITES = _counter(
     "status_writes", ("outcome",), "Status writes; Unchanged ones sent no request."
 )
