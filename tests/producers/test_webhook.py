@@ -319,10 +319,10 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
             await asyncio.sleep(30)
         writer.close()
 
-    silent = await asyncio.start_server(mute, "127.0.0.1", 0)
-    host, port = silent.sockets[0].getsockname()[:2]
+    silent = [await asyncio.start_server(mute, "127.0.0.1", 0) for _ in range(40)]
+    ports = [server.sockets[0].getsockname()[1] for server in silent]
     stuck = [
-        producer_of(caller, f"http://{host}:{port}/{n}", seconds=2, attempts=1) for n in range(40)
+        producer_of(caller, f"http://127.0.0.1:{port}/", seconds=2, attempts=1) for port in ports
     ]
     hanging = [asyncio.create_task(one.read()) for one in stuck]
     await asyncio.sleep(0.2)
@@ -332,7 +332,8 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
     for found in await asyncio.gather(*hanging):
         assert isinstance(found, Unknown)
         assert "it may have acted" in found.message
-    silent.close()
+    for server in silent:
+        server.close()
 
 
 async def test_a_call_that_waits_for_others_says_that_nothing_was_sent(

@@ -18,6 +18,7 @@ from tests.prometheus.conftest import LIMITS, question
 
 from local.ports import free_ports
 from local.prometheus import PrometheusServer
+from local.waiting import eventually
 from starforge_backlog.prometheus.hub import Prometheus, PrometheusHub
 from starforge_backlog.prometheus.server import Server
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
@@ -79,9 +80,11 @@ async def timed(reading: Awaitable[Reading[float]]) -> tuple[Reading[float], flo
 
 async def threads_are_back() -> None:
     """Their sockets are shut, so that takes a moment."""
-    async with asyncio.timeout(5):
-        while any(t.name.startswith("prometheus") for t in threading.enumerate()):
-            await asyncio.sleep(0.02)
+
+    def gone() -> bool:
+        return not any(t.name.startswith("prometheus") for t in threading.enumerate())
+
+    await asyncio.to_thread(eventually, gone, within=5, what="no thread is left", every=0.02)
 
 
 async def test_a_server_that_hangs(start_prometheus: Start, hub: PrometheusHub) -> None:
@@ -90,6 +93,7 @@ async def test_a_server_that_hangs(start_prometheus: Start, hub: PrometheusHub) 
     prometheus = hub.get(Server(server.url), owner="ns/a")
     assert isinstance(await prometheus.number(question("1")), Known)
     server.freeze()
+    await asyncio.sleep(AT_ONCE)  # each of its threads has to stop
     try:
         asked = [timed(prometheus.number(question(str(n)))) for n in range(10, 30)]
         for reading, lasted in await asyncio.gather(*asked):

@@ -137,6 +137,46 @@ async def test_an_age_that_has_one(server: PrometheusServer, hub: PrometheusHub)
     assert reading.notes == ()
 
 
+RULES = """
+groups:
+  - name: recorded
+    rules:
+      - record: waiting:sum
+        expr: sum(starforge_queue_jobs_waiting_total)
+"""
+
+
+@pytest.mark.prometheus
+async def test_series_without_a_target_are_said_once_for_the_queue(
+    start_prometheus: Start, exporter: Exporter, hub: PrometheusHub
+) -> None:
+    """Samples of a recording rule are always new, whatever became of those behind them."""
+    made = start_prometheus(targets={"starforge": [exporter.address]}, interval=0.5, rules=RULES)
+    made.wait_for("waiting:sum")
+    plain = await read(queue(made, hub, oldestAgeSeconds="max(oldest)"))
+    assert plain.notes == ()
+    reading = await read(
+        queue(made, hub, waiting="waiting:sum", oldestAgeSeconds="max(oldest) + 0 * waiting:sum")
+    )
+    assert value(reading.waiting) == Count(1200)
+    (note,) = reading.notes
+    assert "nothing tells when a part of waiting:sum is dead" in note
+    assert "name the scraped metric itself" in note
+    told = PrometheusSignals.model_validate({"url": made.url, "waiting": "waiting:sum"})
+    with_signals = await read(WithSignals("jobs", Table(), told, access(), hub))
+    assert [n for n in with_signals.notes if "waiting:sum is dead" in n]
+
+
+@pytest.mark.prometheus
+async def test_a_moment_in_place_of_an_age_is_told(
+    server: PrometheusServer, hub: PrometheusHub
+) -> None:
+    reading = await read(queue(server, hub, oldestAgeSeconds="min(oldest) + 1.7e9"))
+    assert why(reading.oldest_due_age) is Why.NOT_A_NUMBER
+    assert isinstance(reading.oldest_due_age, Unknown)
+    assert "subtract it from time()" in reading.oldest_due_age.message
+
+
 @pytest.mark.prometheus
 async def test_one_wrong_expression_leaves_the_others(
     server: PrometheusServer, hub: PrometheusHub

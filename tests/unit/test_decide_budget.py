@@ -184,6 +184,7 @@ def test_signs_of_pressure(state: dict[str, Any], signs: int) -> None:
 
 
 def test_who_blocks_is_named() -> None:
+    assert pressure(database(), connections(), health(lock_waiters=None)) == (), "not watched"
     (sign,) = pressure(database(), connections(), health(lock_waiters=6, blocker="pid 42 (app)"))
     assert "pid 42 (app)" in sign
 

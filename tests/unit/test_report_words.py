@@ -7,7 +7,17 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.simulator.given import NOW, connections, later, seconds, seen, spec
+from tests.simulator.given import (
+    NOW,
+    connections,
+    fresh_policy,
+    health,
+    later,
+    seconds,
+    seen,
+    spec,
+)
+from tests.simulator.pasts import storm
 
 from starforge_backlog.api.status import (
     BreakerState,
@@ -78,6 +88,17 @@ def ready(message: str) -> QueueBacklogPolicyStatus:
         last_transition_time=NOW,
     )
     return QueueBacklogPolicyStatus(conditions=(condition,))
+
+
+@pytest.mark.parametrize(("waiters", "told"), [(None, 1), (0, 0)])
+def test_lock_waiters_that_nobody_watches_are_said_once(waiters: int | None, told: int) -> None:
+    policy = fresh_policy(breakers=[])
+    plan = policy.decide(storm(state=health(lock_waiters=waiters)))
+    status = report(policy.spec, policy.status, plan, (), 1, NOW)
+    headroom = status.condition("DatabaseHeadroom")
+    assert headroom is not None
+    assert headroom.message.count("lock waiters: not watched") == told
+    assert str(status).count("not watched") == told
 
 
 def test_a_scale_that_is_refused_again_is_one_event() -> None:
