@@ -17,6 +17,7 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.job_types_plan import HoldPlan
 from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.postgres
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
 TOKEN = "uid/etl/2026-01-01T03:00:00"
+PLAN = HoldPlan(7, ("backfill_range",)).text
 WAITS = "SELECT count(*) FROM queue_jobs WHERE status = 'pending' AND type = %s"
 
 
@@ -48,14 +50,14 @@ def holder(recorder: Recorder) -> JobTypesProducer:
 
 async def hold(recorder: Recorder) -> None:
     producer = holder(recorder).held_by(Holder("uid", "etl"))
-    got = await producer.pause(owner="ns/etl", token=TOKEN, at=AT)
+    got = await producer.pause(owner="ns/etl", token=TOKEN, at=AT, plan=PLAN)
     assert isinstance(got, Paused)
     assert got.complete
 
 
 async def release(recorder: Recorder) -> None:
     producer = holder(recorder).held_by(Holder("uid", "etl"))
-    got = await producer.resume(token=TOKEN, version="", previous=None)
+    got = await producer.resume(token=TOKEN, version="", previous=PLAN)
     assert got == Resumed(ResumeOutcome.RESUMED)
 
 
