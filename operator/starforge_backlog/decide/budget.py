@@ -7,6 +7,7 @@ that `replicas` does not show) and every other policy on the same database.
 
 from __future__ import annotations
 
+import functools
 import math
 from datetime import timedelta
 
@@ -24,9 +25,8 @@ def surge(replicas: int, max_surge: str) -> int:
     """Pods that a rolling update may add, as Kubernetes rounds: percentages up. None to none."""
     if replicas <= 0:
         return 0
-    if max_surge.endswith("%"):
-        return math.ceil(replicas * int(max_surge[:-1]) / 100)
-    return int(max_surge)
+    percent, pods = _surge(max_surge)
+    return pods if percent is None else -(-replicas * percent // 100)
 
 
 def potential(replicas: int, workload: Workload, per_replica: int) -> int:
@@ -204,13 +204,19 @@ def worker_roles(
     return roles
 
 
+@functools.cache
+def _surge(max_surge: str) -> tuple[int | None, int]:
+    """A percentage, or else pods: there are few ways to write it, and it is asked all the time."""
+    percent = max_surge.removesuffix("%")
+    return (None, int(max_surge)) if percent == max_surge else (int(percent), 0)
+
+
 def largest(slots: int, max_surge: str) -> int:
     """Largest R with R + surge(R) <= slots; 0 when nothing fits."""
-    if max_surge.endswith("%"):
-        percent = int(max_surge[:-1])
-        replicas = max(0, slots) * 100 // (100 + percent)
-    else:
-        replicas = max(0, slots - int(max_surge))
+    percent, pods = _surge(max_surge)
+    if percent is None:
+        return max(0, slots - pods)
+    replicas = max(0, slots) * 100 // (100 + percent)
     # What a percentage is rounded up by is less than one pod.
     while replicas > 0 and replicas + surge(replicas, max_surge) > slots:
         replicas -= 1

@@ -56,7 +56,9 @@ def share_of(mine: Claim, claims: Iterable[Claim], cap: int, roles: Caps) -> Sha
         claims = tuple(c if c.cap is not None and held > c.cap else _fixed(c) for c in claims)
     given = shares((mine, *claims), cap, roles)
     most = given[mine.policy]
-    if mine.wanted is not None:
+    # Who does not get what it wants would not get more by wanting more.
+    unsaid = any(claim.asked is not None and claim.wanted is None for claim in claims)
+    if mine.wanted is not None and (unsaid or most >= mine.wanted):
         greedy = replace(mine, wanted=max(cap, mine.minimum))
         most = shares((greedy, *map(_asking, claims)), cap, roles)[mine.policy]
     waiting = [c for c in claims if c.wanted is not None and given[c.policy] > c.connections]
@@ -103,6 +105,12 @@ class _Room:
                     return False
         return total <= self._total or not total
 
+    def left(self, more: int) -> int | None:
+        """What is left with so much more given; None when less than nothing is, or when roles have
+        a limit, so that it does not depend on the sum alone."""
+        left = self._total - more
+        return None if self._roles or left < 0 else left
+
     def take(self, role: str | None, connections: int) -> None:
         """Give it."""
         self._total -= connections
@@ -112,6 +120,8 @@ class _Room:
 
 def _fill(group: list[Claim], given: dict[str, int], room: _Room) -> None:
     """Everybody up to the highest level that all can have, then one replica after another."""
+    if _serve_all_but_one(group, given, room):
+        return
 
     def at(level: int) -> dict[str, int]:
         return {c.policy: max(given[c.policy], _up_to(c, level)) for c in group}
@@ -142,6 +152,24 @@ def _fill(group: list[Claim], given: dict[str, int], room: _Room) -> None:
         further = _next(claim, given)
         if further is not None:
             heapq.heappush(queue, (further, policy, claim))
+
+
+def _serve_all_but_one(group: list[Claim], given: dict[str, int], room: _Room) -> bool:
+    """The ordinary case, without a search: there is enough for all but the one that wants most, and
+    for that one no less than for any other."""
+    most = max(group, key=lambda claim: claim.wanted or 0)
+    wants = {c.policy: max(given[c.policy], c.wanted or 0) for c in group if c is not most}
+    left = room.left(sum(wants.values()) - sum(given[policy] for policy in wants))
+    if left is None:
+        return False
+    top = left + given[most.policy]
+    if top < max(wants.values(), default=0):
+        return False
+    wants[most.policy] = max(given[most.policy], _up_to(most, top))
+    for claim in group:
+        room.take(claim.role, wants[claim.policy] - given[claim.policy])
+    given.update(wants)
+    return True
 
 
 def _lacking(
