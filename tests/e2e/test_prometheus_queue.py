@@ -134,7 +134,7 @@ def a_queue_of_series_is_told_and_stepped_for(world: World) -> None:
         assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
         assert f"Prometheus at {url}" in found["how"]
         world.until(lambda: len(world.scale_writes()) >= 2, "two steps")
-        assert "StepPassed" in world.reasons()
+        world.until_told("StepPassed")
         replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]
         assert {after - before for before, after in pairwise(replicas)} == {1}
 
