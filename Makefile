@@ -53,7 +53,7 @@ crd: $(INSTALLED) ## write crds/ from the models
 crd-check: $(INSTALLED) ## fail if crds/ is not what the models say
 	@$(PY) -m starforge_backlog.api.crd --check
 
-bench: tools ## the numbers of docs/benchmarks.md (about 45 minutes)
+bench: tools ## the numbers of docs/benchmarks.md (about 60 minutes)
 	@$(PY) -m tests.bench
 
 # No index and no find-links are recorded: the files must work with anybody's package index.

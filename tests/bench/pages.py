@@ -18,7 +18,7 @@ ORDER: Final = (
     *("observer", "bullmq", "bullmq_arrivals"),
     *("simulator",),
     *("latency", "start"),
-    *("policies", "mixed", "hanging"),
+    *("policies", "mixed", "hanging", "chaos"),
 )
 
 
@@ -86,7 +86,7 @@ def assemble(pages: list[Page]) -> str:
         "",
         f"{told} Each number is from one run on one machine, which its page names together with",
         "how busy it was; ratios compare things that ran in turns in the same run. `make bench`",
-        "repeats all of them (about 45 minutes), each page says how to repeat one.",
+        "repeats all of them (about 60 minutes), each page says how to repeat one.",
         "",
         *summary(pages).markdown(),
         *(f"Beyond the bars, {line.removeprefix('- ')}" for line in _failures(pages)),
