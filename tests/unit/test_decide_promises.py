@@ -190,7 +190,7 @@ def test_the_watch_sees_a_budget_that_forgets_other_clients(
 
 
 def test_the_watch_sees_a_budget_that_forgets_surge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "surge", lambda *_: 0)
+    monkeypatch.setattr(budget, "largest", lambda slots, _: max(0, slots))
     assert "P1" in broken_by(replace(STEADY_STORM, pressure_percent=100, surge="100%"))
 
 
