@@ -27,6 +27,9 @@ class Flag:
         await self.answers.wait()
         return Known(ProducerReading(seen, None, "1"), NOW)
 
+    async def where(self) -> str | Unknown:
+        return ""
+
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:

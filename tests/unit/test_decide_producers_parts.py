@@ -336,10 +336,7 @@ def test_sources_are_paused_before_what_runs_in_the_background() -> None:
     found = several(wanted=True)
     assert named(*found.actions) == ["api", "cron", "backfills", "types"]
     assert [kept.producer for kept in found.entries] == NAMES  # status keeps the spec's order
-    stuck = tuple(
-        e.model_copy(update={"failed": e.producer == "api"})
-        for e in found.entries
-    )
+    stuck = tuple(e.model_copy(update={"failed": e.producer == "api"}) for e in found.entries)
     retried = several(wanted=True, entries=stuck)
     assert named(*in_order(retried, None)) == ["cron", "backfills", "types", "api"]
 

@@ -179,9 +179,7 @@ def _assess(
     )
 
 
-def _let_go(
-    status: QueueBacklogPolicyStatus, seen: Snapshot, said: Assessment, owner: str
-) -> Plan:
+def _let_go(status: QueueBacklogPolicyStatus, seen: Snapshot, said: Assessment, owner: str) -> Plan:
     """An older policy acts: what is ours is released (P4), and nothing is remembered of what was
     going on. Taking over, this one begins as if it had just been made."""
     why = "an older policy has the target"

@@ -80,9 +80,7 @@ def waiting_clients(pooler: Pooler) -> tuple[str, ...]:
     return (said,)
 
 
-def readable_pooler(
-    reading: Reading[Pooler] | None, workload: Workload
-) -> Pooler | Unknown | None:
+def readable_pooler(reading: Reading[Pooler] | None, workload: Workload) -> Pooler | Unknown | None:
     """The pooler to plan with; None: the policy names none.
 
     Workers that run and yet have no pool there connect past it, or by another pooler: then its
