@@ -416,6 +416,9 @@ async def test_more_holders_than_one_look_lists(hands: Hands, operators: Operato
     for policy in policies:
         seen = await policy.seen()
         assert (seen.value, seen.leaking) == (FlagValue.PAUSED, True)
+        plan = kept((await operators.job_types(uid=policy.uid).seen()).plan, "", "")
+        assert plan is not None
+        assert plan.version not in slots, "another one of that name chooses a slot of its own"
     for policy in policies:
         assert (await policy.resume()).outcome is ResumeOutcome.RESUMED
     assert hands.one(HELD) == 0
