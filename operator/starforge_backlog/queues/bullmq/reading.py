@@ -156,6 +156,15 @@ def _outcomes_of(name: str, seen: Seen, all_kept: bool) -> Reading[Outcomes]:
         return Known(Outcomes(*counts, ended.window), seen.look.at)
     if seen.fault is not None:
         return seen.fault
+    if seen.look.first_completed is not None:
+        # Some are kept: soon all of the window are, or removeOnComplete keeps too few of them.
+        return Unknown(
+            Why.NOT_YET,
+            "Jobs that ended are not kept for the whole window yet, so outcomes are not known by"
+            " type; if this stays so, keep them for longer: removeOnComplete and removeOnFail:"
+            " {age: 600}.",
+            seen.look.at,
+        )
     return Unknown(
         Why.NOT_CONFIGURED,
         "Jobs that ended are not kept, so outcomes are not known by type; keep them for a while:"
