@@ -24,8 +24,9 @@ from starforge_backlog.decide.ripe import next_trip
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
 from starforge_backlog.report.announce import count_actions
-from starforge_backlog.report.faults import broken_readings, not_understood
+from starforge_backlog.report.faults import broken_readings, not_understood, pass_broken
 from starforge_backlog.report.metrics import PassResult, PolicyKey
+from starforge_backlog.snapshot import Unknown
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -90,9 +91,21 @@ class Runner:
                 await self._refuse(body, str(wrong))
                 return UNREADABLE_INTERVAL, None
             self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
-            done = await reconcile(self.rooms, policy)
+            # What no room expected is caught where it is read or done. What is left is a bug in a
+            # rule or a report: then at least status must not go on saying the last good thing.
+            done = await self.rooms.bugs.keep(
+                policy.key, "pass", reconcile(self.rooms, policy), _told
+            )
+            if isinstance(done, Unknown):
+                await self._tell_bug(policy, done)
+                return policy.spec.interval, None
             self._measure(policy, done, loop.time() - began, lateness)
             return policy.spec.interval, self._look_again_in(policy, done)
+
+    async def _tell_bug(self, policy: Policy, bug: Unknown) -> None:
+        before = self.rooms.statuses.current(policy.body)
+        status = pass_broken(before, bug, policy.generation)
+        await self.rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
 
     def _look_again_in(self, policy: Policy, done: Pass) -> float | None:
         """Seconds until a breaker would open, if readings stay as they are."""
@@ -165,6 +178,11 @@ def spread(policies: int, interval: float) -> float:
 def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:
     """Sources and reasons of this pass' faults: `queue`, not `queue jobs`, to bound the series."""
     return {(what.split()[0], fault.why.value) for what, fault in broken_readings(spec, plan)}
+
+
+def _told(bug: Unknown) -> Pass | Unknown:
+    """In place of the pass."""
+    return bug
 
 
 def _hash(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,9 @@ from starforge_backlog.targets import Targets
 
 # How often an API server that is not there yet is asked: the first pass is due 3 s after it is.
 START_RETRY_SECONDS = 0.5
+# Names are resolved in the event loop's own threads. Python's six on two cores would all be taken
+# by six Redis servers or webhooks whose names hang, and the healthy ones would wait for them.
+RESOLVERS = 64
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -88,6 +92,8 @@ class Process:
 
     async def start(self) -> None:
         """Open the port and the client, and count the policies that exist (P1)."""
+        threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
+        asyncio.get_running_loop().set_default_executor(threads)
         metrics, health = Metrics(), Health()
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
         store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()

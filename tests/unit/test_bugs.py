@@ -11,6 +11,8 @@ import pytest
 import structlog
 from tests.simulator.given import NOW, per_replica, spec, workload
 
+from starforge_backlog import passes
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import BUG, FRAMES, Bugs
 from starforge_backlog.context import Rooms
 from starforge_backlog.observe import observe
@@ -175,3 +177,46 @@ async def test_a_bug_in_one_source_leaves_the_others(broken: str) -> None:
 async def test_bugs_everywhere_are_a_snapshot_of_unknowns() -> None:
     seen = await World("target", "autoscaler", "good", "bad", "flag", "worse").snapshot()
     assert all(isinstance(pick(seen), Unknown) for pick in READINGS.values())
+
+
+class Statuses:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.status = QueueBacklogPolicyStatus(summary="all is well")
+
+    def current(self, body: Any) -> QueueBacklogPolicyStatus:
+        return self.status
+
+    async def write(self, *name: str) -> None:
+        self.status = cast(Any, name[-1])
+
+
+async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def reconcile(*_: Any) -> None:
+        raise TypeError(SECRET)
+
+    monkeypatch.setattr(passes, "reconcile", reconcile)
+    statuses, counted = Statuses(), Counted()
+    rooms = SimpleNamespace(
+        statuses=statuses,
+        health=SimpleNamespace(policy_seen=lambda *_: None),
+        bugs=Bugs(lambda: NOW, counted),
+    )
+    body = {
+        "metadata": {"name": "etl", "namespace": "ns", "uid": "u", "generation": 3},
+        "spec": {"target": {"name": "w"}, "queues": [{"name": "q", "prometheus": {"url": "x"}}]},
+    }
+    runner = passes.Runner(
+        cast(Rooms, rooms), lambda: body, asyncio.Event(), lambda: False, asyncio.Lock()
+    )
+    interval, _ = await runner._one(0.0)
+    assert interval.total_seconds() == 15
+    ready = statuses.status.condition("Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason, ready.observed_generation) == ("False", "OperatorBug", 3)
+    assert "bug in pass: TypeError at test_bugs.py" in statuses.status.summary
+    assert SECRET not in str(statuses.status)
+    assert counted.found == [("pass", BUG)]

@@ -78,6 +78,15 @@ def not_understood(
     return _not_ready(status, draft, message, generation, now)
 
 
+def pass_broken(
+    status: QueueBacklogPolicyStatus, bug: Unknown, generation: int
+) -> QueueBacklogPolicyStatus:
+    """A pass that a bug of ours ended: nothing is decided until it goes away."""
+    message = f"nothing is done, because {bug.message}"[:MESSAGE_LIMIT]
+    draft = Draft("Ready", FALSE, "OperatorBug", message)
+    return _not_ready(status, draft, message, generation, bug.at)
+
+
 def _not_ready(
     status: QueueBacklogPolicyStatus, draft: Draft, summary: str, generation: int, now: datetime
 ) -> QueueBacklogPolicyStatus:
