@@ -93,14 +93,15 @@ class Runner:
             self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
             # What no room expected is caught where it is read or done. What is left is a bug in a
             # rule or a report: then at least status must not go on saying the last good thing.
-            done = await self.rooms.bugs.keep(
-                policy.key, "pass", reconcile(self.rooms, policy), _told
-            )
-            if isinstance(done, Unknown):
+            done = await self.rooms.bugs.keep(policy.key, "pass", self._decided(policy), _itself)
+            if not isinstance(done, Pass):
                 await self._tell_bug(policy, done)
                 return policy.spec.interval, None
             self._measure(policy, done, loop.time() - began, lateness)
             return policy.spec.interval, self._look_again_in(policy, done)
+
+    async def _decided(self, policy: Policy) -> Pass | Unknown:
+        return await reconcile(self.rooms, policy)
 
     async def _tell_bug(self, policy: Policy, bug: Unknown) -> None:
         before = self.rooms.statuses.current(policy.body)
@@ -180,7 +181,7 @@ def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:
     return {(what.split()[0], fault.why.value) for what, fault in broken_readings(spec, plan)}
 
 
-def _told(bug: Unknown) -> Pass | Unknown:
+def _itself(bug: Unknown) -> Pass | Unknown:
     """In place of the pass."""
     return bug
 
