@@ -57,6 +57,7 @@ class Ledger:
         self._expected: dict[str, float] = {}  # policy → until when others wait for it
         self._asked: dict[str, float] = {}  # policy → until when what it asks for counts
         self._valid_for: dict[str, float] = {}  # policy → seconds for which that counts
+        self._names: dict[str, str] = {}  # a server's name in policies → what it calls itself
         self._promised: dict[str, float] = {}  # policy → until when its last step may not show
         self._left: dict[str, tuple[str, Claim, float]] = {}  # deleted → server, claim, until when
 
@@ -76,6 +77,7 @@ class Ledger:
 
         A policy that cannot be read keeps its last claim: its pods are still there (P2).
         """
+        seen = self._by_its_own_name(seen)
         server = _server(seen)
         if seen.rival is not None:
             # Its pods are the older policy's too, and count there, once.
@@ -170,6 +172,24 @@ class Ledger:
             # much, and for a short time.
             left = replace(_silent(claim), role=None, minimum=0)
             self._left[policy] = (server, left, until)
+
+    def _by_its_own_name(self, seen: Snapshot) -> Snapshot:
+        """The same server by one name, whether it is read by a login or by Prometheus. Only a
+        policy with both can tell; what was counted under the other name moves."""
+        database = seen.database
+        if database is None or not isinstance(database.connections, Known):
+            return seen
+        connections = database.connections.value
+        if connections.alias and self._names.get(connections.alias) != connections.server:
+            self._names[connections.alias] = connections.server
+            for policy, (where, claim) in self._claims.items():
+                if where == connections.alias:
+                    self._claims[policy] = (connections.server, claim)
+        own = self._names.get(connections.server)
+        if own is None:
+            return seen
+        known = replace(database.connections, value=replace(connections, server=own))
+        return replace(seen, database=replace(database, connections=known))
 
     def _own(self, server: str, policy: str) -> Claim | None:
         where, claim = self._claims.get(policy, ("", None))

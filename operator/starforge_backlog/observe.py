@@ -134,7 +134,10 @@ async def _database(
     login = opened[1].key if isinstance(opened, tuple) else None
     if spec.prometheus is not None:
         scraped = _scraped(rooms, policy, spec.prometheus, access)
-        return await access.deadline.keep(scraped, late), login
+        reading = await access.deadline.keep(scraped, late)
+        if isinstance(opened, tuple):
+            reading = await access.deadline.keep(_named(rooms, policy, opened[0], reading), reading)
+        return reading, login
     assert opened is not None, "the CRD refuses a database without url and prometheus"
     if isinstance(opened, Unknown):
         return DatabaseReading(opened, opened), None
@@ -143,6 +146,23 @@ async def _database(
     if spec.url is not None:
         access.blame(spec.url, reading.connections)
     return reading, login
+
+
+async def _named(
+    rooms: Rooms, policy: Policy, url: str, reading: DatabaseReading
+) -> DatabaseReading:
+    """With the server's own name, which policies that have only a login know it by (P1). While it
+    cannot be asked, the name that the policy gives it stands."""
+    connections = reading.connections
+    if not isinstance(connections, Known):
+        return reading
+    try:
+        own = await rooms.databases.headroom(url, owner=policy.key).identity()
+    except DatabaseFault:
+        return reading
+    alias = connections.value.server
+    named = replace(connections, value=replace(connections.value, server=own, alias=alias))
+    return replace(reading, connections=named)
 
 
 async def _scraped(
@@ -172,7 +192,9 @@ async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Look
     try:
         console = rooms.poolers.get(url.value, owner=policy.key)
     except DatabaseFault as fault:
-        return Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
+        wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
+        access.blame(spec.url, wrong)
+        return wrong
     looks = await access.deadline.keep(console.look(), access.late)
     access.blame(spec.url, looks)
     return looks

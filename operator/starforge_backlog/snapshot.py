@@ -215,6 +215,9 @@ class Connections:
     own: int  # our own sessions among them
     own_role: str  # the role they belong to
     read_only: bool = False  # a standby: headroom must come from the primary
+    # The name that a policy gave the server, where it is not the server's own: a policy that has
+    # both tells that they are one (P1).
+    alias: str = ""
 
     @property
     def reserved_total(self) -> int:

@@ -51,6 +51,7 @@ KILL_SECONDS: Final = (30.0, 75.0)
 MENDED_SECONDS: Final = (8.0, 25.0)
 # The end is quiet for so long, so that what was killed last is started again.
 QUIET_SECONDS: Final = 15.0
+STARTS_SECONDS: Final = 2
 WORKER_SPEED: Final = 6.0  # jobs per second of one pod
 HUNGRY: Final = 3000  # jobs that wait for a policy that wants all it can get
 MODEST: Final = 150
@@ -111,6 +112,8 @@ class Policy:
             "metadata": {"name": self.name},
             "spec": {
                 "replicas": 1,
+                # A worker takes its time to start; without it a rollout has all pods end at once.
+                "minReadySeconds": STARTS_SECONDS,
                 "selector": {"matchLabels": labels},
                 "strategy": {
                     "type": "RollingUpdate",

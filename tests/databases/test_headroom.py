@@ -258,3 +258,14 @@ async def test_a_standby_says_so(open_database: Open, fragile: PostgresServer) -
         fragile.stop()
         signal.unlink()
         fragile.restart()
+
+
+async def test_the_servers_own_name_for_those_who_read_its_connections_elsewhere(
+    open_database: Open, postgres_url: str
+) -> None:
+    database = open_database(postgres_url)
+    reader = HeadroomReader(database, utc_now)
+    name = await reader.identity()
+    assert name == connections(await fresh(HeadroomReader(database, utc_now))).server
+    await database.close()
+    assert await reader.identity() == name, "asked a moment ago"

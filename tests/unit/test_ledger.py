@@ -307,3 +307,25 @@ def test_a_step_whose_pods_are_ready_shows() -> None:
     ledger.count("ns/a", SPEC, NEW, seen(6))
     ledger.drop("ns/a")
     assert ledger.others("db", "ns/b") == ()
+
+
+def test_a_server_is_one_whether_it_is_read_by_a_login_or_by_prometheus() -> None:
+    """A policy that has both tells it, also of those that were counted before."""
+    ledger = Ledger()
+    ledger.count("ns/scraped", SPEC, NEW, seen(3, server="prometheus:main"))
+    ledger.count("ns/login", SPEC, NEW, seen(2, server="7312"))
+    assert ledger.others("7312", "ns/login") == ()
+    both = seen(4, server="7312")
+    assert both.database is not None
+    assert isinstance(both.database.connections, Known)
+    named = replace(both.database.connections.value, alias="prometheus:main")
+    both = replace(both, database=replace(both.database, connections=Known(named, NOW)))
+    assert [c.policy for c in ledger.count("ns/both", SPEC, NEW, both).claims] == [
+        "ns/scraped",
+        "ns/login",
+    ]
+    view = ledger.count("ns/scraped", SPEC, NEW, seen(3, server="prometheus:main"))
+    assert {c.policy for c in view.claims} == {"ns/login", "ns/both"}
+    assert view.database is not None
+    assert isinstance(view.database.connections, Known)
+    assert view.database.connections.value.server == "7312"

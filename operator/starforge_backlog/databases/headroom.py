@@ -33,6 +33,10 @@ REST_PER_WORK = 50
 # … but never rest longer than one default interval: a slow moment must not blind us for minutes.
 MOST_REST = timedelta(seconds=15)
 
+# How long a server's name stands where no backend tells of a failover: shorter than people take to
+# make a new policy after one.
+IDENTITY_FOR = timedelta(minutes=1)
+
 
 class HeadroomReader:
     """Reads connections and health of one database server."""
@@ -43,6 +47,7 @@ class HeadroomReader:
         self._peaks = Peaks()
         self._server = ""
         self._server_pid = 0  # backend that named the server
+        self._named_at = 0.0  # loop time, seconds; of `identity` alone
         self._last: DatabaseReading | None = None
         self._last_end = 0.0  # loop time, seconds
         self._rest_until = 0.0  # loop time, seconds
@@ -115,20 +120,34 @@ class HeadroomReader:
             read_only=row["in_recovery"],
         )
 
+    async def identity(self) -> str:
+        """What the server calls itself, for whoever reads its connections elsewhere; asked anew
+        after `IDENTITY_FOR`, since a name can lead to another server (failover).
+
+        Raises DatabaseFault.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._server or now - self._named_at >= IDENTITY_FOR.total_seconds():
+            self._server, self._named_at = await self._ask_identity(), now
+        return self._server
+
     async def _server_identity(self, pid: int) -> str:
         """Asked once per backend: a new connection may lead to another server (failover).
 
         Raises DatabaseFault.
         """
         if self._server_pid != pid:
-            try:
-                rows = await self._database.fetch(load_sql(__package__, "server_identity.sql"))
-            except DatabaseFault as fault:
-                if fault.why is not Why.NO_PERMISSION:
-                    raise
-                rows = await self._database.fetch(load_sql(__package__, "server_address.sql"))
-            self._server, self._server_pid = str(rows[0]["server"]), pid
+            self._server, self._server_pid = await self._ask_identity(), pid
         return self._server
+
+    async def _ask_identity(self) -> str:
+        try:
+            rows = await self._database.fetch(load_sql(__package__, "server_identity.sql"))
+        except DatabaseFault as fault:
+            if fault.why is not Why.NO_PERMISSION:
+                raise
+            rows = await self._database.fetch(load_sql(__package__, "server_address.sql"))
+        return str(rows[0]["server"])
 
     async def _health(self) -> Reading[DatabaseHealth]:
         at = self._clock()
