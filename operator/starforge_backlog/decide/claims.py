@@ -20,15 +20,26 @@ from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.shares import cost
 from starforge_backlog.decide.wish import wish
-from starforge_backlog.snapshot import Claim, PerReplica, Workload
+from starforge_backlog.snapshot import Claim, PerReplica, Why, Workload
 
 ORDER: Final = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
-# Reasons of the condition `Scaling` under which replicas are not ours to change now, up or down ...
-NOT_OURS_NOW: Final = frozenset(
-    {"ReplicaConflict", "RolloutInProgress", "RolloutPaused", "ScaledToZero", "Unknown"}
+# Reasons of the condition `Scaling` under which replicas are not ours to change now, up or down. A
+# `Why` is one: the target or its autoscaler cannot be read ...
+NOT_OURS_NOW: Final[frozenset[str]] = frozenset(
+    {
+        "GuardTaken",
+        "ReplicaConflict",
+        "RolloutInProgress",
+        "RolloutPaused",
+        "ScaledToZero",
+        "Unknown",
+        *Why,
+    }
 )
 # ... those of them that may be over with the next pass ...
-SOON_KNOWN: Final = frozenset({"RolloutInProgress", "Unknown"})
+SOON_KNOWN: Final[frozenset[str]] = frozenset(
+    {"RolloutInProgress", "Unknown", Why.NOT_YET, Why.STALE, Why.TIMEOUT, Why.UNREACHABLE}
+)
 # ... and those under which more connections would be of no use.
 NO_USE_FOR_MORE: Final = frozenset(
     {"Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"}

@@ -1,0 +1,78 @@
+"""What a policy tells the others on its server, by the reason with which its decision ended."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulator.given import workload
+from tests.simulator.situations import other_clients
+
+from starforge_backlog.decide.claims import tell
+from starforge_backlog.decide.shares import cost
+from starforge_backlog.snapshot import Claim, Why
+
+RUNNING, WANTED = 4, 9
+BEFORE = 70
+PODS = workload(RUNNING)
+CLAIM = Claim("ns/etl", "etl", 40, per_replica=10, asked=BEFORE)
+SOON = [
+    "RolloutInProgress",
+    "Unknown",
+    "NotYetObserved",
+    "Stale",
+    "Timeout",
+    "Unreachable",
+]
+NOT_SOON = [
+    "ReplicaConflict",
+    "RolloutPaused",
+    "ScaledToZero",
+    "GuardTaken",
+    "AutoscalerNotFound",
+    "GuardMismatch",
+    "NoPermission",
+    "TargetNotFound",
+    "BadShape",
+    "Error",
+]
+
+
+def told(reason: str) -> Claim:
+    found = tell(CLAIM, other_clients(10, PODS), WANTED, PODS, reason)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("reason", ["Stepping", "Steady", "Observing", "BudgetExhausted"])
+def test_it_asks_for_what_it_would_step_to(reason: str) -> None:
+    found = told(reason)
+    assert found.wanted == found.asked == cost(CLAIM, WANTED)
+
+
+@pytest.mark.parametrize(
+    "reason", ["Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"]
+)
+def test_more_would_be_of_no_use(reason: str) -> None:
+    found = told(reason)
+    assert found.wanted == found.asked == cost(CLAIM, RUNNING)
+
+
+@pytest.mark.parametrize("reason", SOON)
+def test_what_may_be_over_with_the_next_pass_keeps_what_was_asked(reason: str) -> None:
+    found = told(reason)
+    assert (found.wanted, found.asked) == (None, BEFORE)
+
+
+@pytest.mark.parametrize("reason", NOT_SOON)
+def test_what_it_cannot_move_it_asks_nothing_for(reason: str) -> None:
+    found = told(reason)
+    assert (found.wanted, found.asked) == (None, None)
+
+
+@pytest.mark.parametrize("why", Why)
+def test_whatever_cannot_be_read_asks_nothing_of_others(why: Why) -> None:
+    assert told(why).wanted is None
+
+
+def test_without_a_budget_nothing_is_told() -> None:
+    assert tell(CLAIM, None, WANTED, PODS, "Steady") is None
+    assert tell(CLAIM, other_clients(10, PODS), WANTED, None, "Steady") is None
