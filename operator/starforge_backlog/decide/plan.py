@@ -143,7 +143,7 @@ class Assessment:
 
     findings: tuple[Finding, ...]
     missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
-    pressure: tuple[str, ...] | None  # None: unknown, or the policy names no database
+    pressure: tuple[str, ...] | None  # None: unknown; without a database ()
     utilization: Reading[float]  # percent of the connection limit
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
     blind: Mapping[str, str]  # per breaker, why it cannot trip or recover now
@@ -153,15 +153,17 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One pass' decision. In `Observe` mode `actions` holds only releases of our own pauses, and
-    `would` says what would have been done."""
+    """One pass' decision. In `Observe` mode `actions` holds only what gives back our own: pauses,
+    and the maximum of an autoscaler. `would` says what would have been done."""
 
     actions: tuple[Action, ...]
     would: tuple[str, ...]
     status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
     seen: Snapshot  # as judged: late readings have become unknown
     assessment: Assessment
-    claim: Claim | None = None  # what to tell the other policies on the server; None: nothing new
+    # What to tell the other policies on the server. None: what it wants and its limit are unknown,
+    # and what it told of them before counts no more.
+    claim: Claim | None = None
     # Connections that an autoscaler may open by itself, within the maximum that we leave it (P1).
     allowed: int = 0
 
