@@ -86,7 +86,9 @@ class Access:
     async def secret(self, value: SecretValue) -> Reading[str]:
         """The value behind a reference in the policy's namespace."""
         reading = self._secrets.read(self.namespace, value.secret_key_ref)
-        return await self.deadline.keep(reading, self.late)
+        found = await self.deadline.keep(reading, self.late)
+        self.blame(value, found)  # a key that is missing or malformed is looked for next time
+        return found
 
     async def redis(
         self, hub: RedisHub, url: SecretValue, tls: Tls | None = None
@@ -94,13 +96,11 @@ class Access:
         """The shared connection for a URL behind a reference; nothing is opened yet."""
         text = await self.secret(url)
         if isinstance(text, Unknown):
-            self.blame(url, text)
             return text
         ca: Known[str] | None = None
         if tls is not None and tls.ca is not None:
             found = await self.secret(tls.ca)
             if isinstance(found, Unknown):
-                self.blame(tls.ca, found)
                 return found
             ca = found
         name = None if tls is None else tls.server_name
@@ -135,7 +135,6 @@ class Access:
             return Unknown(Why.NOT_CONFIGURED, message, self.late.at)
         url = await self.secret(self._reference)
         if isinstance(url, Unknown):
-            self.blame(self._reference, url)
             return url
         try:
             return url.value, self._databases.get(url.value, owner=self.policy)

@@ -216,6 +216,7 @@ async def test_a_secret_that_no_header_can_hold_is_not_repeated() -> None:
     assert isinstance(found, Unknown)
     assert found.why is Why.SECRET_MALFORMED
     assert "pa55" not in found.message
+    assert secrets.blamed == ["password: SecretMalformed"]
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,4 @@ async def _secret(reference: SecretValue | None, access: Access) -> str | Unknow
     if reference is None:
         return None
     found = await access.secret(reference)
-    if isinstance(found, Unknown):
-        access.blame(reference, found)
-        return found
-    return found.value
+    return found if isinstance(found, Unknown) else found.value

@@ -40,7 +40,7 @@ class Secrets(Protocol):
     """What the policy's `Access` offers."""
 
     def secret(self, value: SecretValue) -> Awaitable[Reading[str]]:
-        """The value behind a reference."""
+        """The value behind a reference; one that is missing has been blamed."""
 
     def blame(self, value: SecretValue, reading: Reading[object]) -> None:
         """Read the Secret anew next time, if it may be to blame for this."""
@@ -65,7 +65,9 @@ async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> 
             # A header cannot hold it, and what refuses it would repeat it.
             ref = reference.secret_key_ref
             message = f"key {ref.key} of Secret {ref.name} holds line breaks or control characters"
-            return Unknown(Why.SECRET_MALFORMED, f"{field_name}.{name}: {message}", reading.at)
+            wrong = Unknown(Why.SECRET_MALFORMED, f"{field_name}.{name}: {message}", reading.at)
+            secrets.blame(reference, wrong)
+            return wrong
         found[name] = reading.value
     return Server(
         url=spec.url.rstrip("/"),
