@@ -87,8 +87,8 @@ class PauseStatus(StatusModel):
     state: PauseState
     """Intended: about to be written. Held: paused by us. Foreign: paused by somebody else.
     Changed: somebody wrote over our pause, a person must resume it. Overridden: somebody resumed
-    it, which is respected. Refused: the flag is missing or has a bad shape, so the producer is
-    NOT paused."""
+    it, which is respected. Refused: what would hold the pause is missing
+    or has a bad shape (for example a flag's row), so the producer is NOT paused."""
 
     since: AwareDatetime
     """Since when."""
@@ -107,8 +107,8 @@ class PauseStatus(StatusModel):
     """The producer's version right after our write, for example a row's."""
 
     previous: str | None = None
-    """JSON text of the value before (or, for a backfill, of the rows that are paused); absent: the
-    key was absent."""
+    """JSON text of what a resume puts back: the value before; for a backfill the rows that are
+    paused, for job types what was moved. Absent: there was no value."""
 
     complete: bool = True
     """False: it was paused in a bounded batch and more of it runs; the next pass goes on."""

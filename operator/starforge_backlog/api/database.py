@@ -53,8 +53,8 @@ class Database(Model):
 
     url: SecretValue | None = None
     """Connection URL (postgresql://user:password@host/database), by reference to a Secret. The
-    operator opens one connection per database, however many policies name it. Cannot change while
-    this policy holds a pause there."""
+    operator opens one connection per database and login, however many policies name it. Cannot
+    change while this policy holds a pause there."""
 
     prometheus: PrometheusDatabase | None = None
     """Connections and health from Prometheus, for those who give the operator no login. Where url
@@ -74,7 +74,8 @@ class Database(Model):
 
     worker_role: RoleName | None = None
     """Database role of the workers; every other session counts as somebody else's and is
-    subtracted from the budget. If left out, the user of the pods' own sessions."""
+    subtracted from the budget. If left out, the user that the pods' environment tells, else
+    the login of url."""
 
     pressure: Pressure = Pressure()
     """When the database counts as under pressure. Pressure stops up-steps and reverts the last

@@ -150,7 +150,7 @@ class Queue(Model):
     )
 
     name: Name
-    """Name of the queue in status, Events, metrics and in breakers[].queues. Once only."""
+    """Name of the queue in status, Events, metrics and in breakers[].scope.queues. Once only."""
 
     priority: Priority = Priority.NORMAL
     """What kind of work this is. Background is for backfills: its oldest job may wait 24h instead

@@ -56,7 +56,8 @@ class BudgetStatus(StatusModel):
     """Connections that one replica can open."""
 
     slots: int
-    """workerCap ÷ perReplica, rounded down: pods that may live at once."""
+    """Pods that may live at once: workerCap ÷ perReplica, rounded down. Behind a PgBouncer
+    poolClients ÷ perReplica counts as well, and alone where its pools fit into workerCap."""
 
     surge: int
     """Pods that a rollout of so many replicas may add."""
