@@ -132,7 +132,10 @@ _CODES: dict[str, tuple[Why, str]] = {
     ),
     "BUSY": (
         Why.TIMEOUT,
-        "Redis at {where} is busy with somebody's script; look at it with SCRIPT KILL or wait.",
+        (
+            "Redis at {where} is busy with somebody's script; wait for it, or end it with SCRIPT"
+            " KILL (it ends only a script that has written nothing)."
+        ),
     ),
     "CROSSSLOT": (Why.HASH_TAG_MISSING, "{hash_tag}"),
     "CLUSTERDOWN": (
@@ -197,7 +200,7 @@ def reply_fault(error: Exception, *, where: str, user: str) -> RedisFault:
     """Translate an error reply of the server."""
     text = str(error)
     code = getattr(error, "status_code", None) or text.split(" ", 1)[0]
-    if code not in _CODES or code == "ERR":
+    if code not in _CODES:
         found = _IN_SCRIPT.search(text)
         if found is not None:
             code = found[1]
@@ -297,6 +300,6 @@ def _rule(text: str) -> tuple[str, str]:
         if command in {"eval", "evalsha"}:
             return "run scripts", "+eval +evalsha"
         return f"run {command.upper()}", f"+{command}"
-    if "keys" in text or "key" in text:
+    if "key" in text:
         return "read the queue's keys", "%R~<prefix>:<queue>:* (or ~<prefix>:<queue>:*)"
     return "run the operator's scripts", "+@read +@scripting +info"
