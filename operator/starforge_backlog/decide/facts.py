@@ -94,8 +94,8 @@ def shared(
     if not isinstance(facts.budget, BudgetStatus) or not isinstance(seen.workload, Known):
         return facts
     workload = seen.workload.value
-    missed = any(facts.missed.values())
-    wanted = wants(spec, workload, scaling, facts.load, missed=missed) if moves else None
+    late = any(facts.missed.values())
+    wanted = wants(spec, workload, scaling, facts.load, missed=late) if moves else None
     terms, facts = facts.budget, replace(facts, wants=wanted)
     if seen.claim is None or not seen.claims:
         return facts
@@ -200,7 +200,10 @@ def _budget(
         )
     if not seen.claims_complete:
         return Unknown(
-            Why.NOT_YET, "not every policy of this database was read yet", connections.at
+            Why.NOT_YET,
+            "not every policy of this server was read yet; it follows by itself within two minutes"
+            " of a start",
+            connections.at,
         )
     if not each.value.role:
         return Unknown(

@@ -60,30 +60,30 @@ def whose(found: Autoscaler, owner: str) -> Whose:
 
 
 def hand_back(
-    guard: GuardStatus | None, seen: Reading[Autoscaler | None] | None, owner: str, why: str
+    memory: GuardStatus | None, seen: Reading[Autoscaler | None] | None, owner: str, why: str
 ) -> SetMaximum | None:
     """Restore whatever we lowered: the policy lets go of it (P4). None when nothing is lowered.
 
     Does not wait for a reading: the restore looks for itself. The reading tells of a mark that the
     status has forgotten.
     """
-    if guard is None or guard.previous is None:
+    if memory is None or memory.previous is None:
         if not isinstance(seen, Known) or seen.value is None:
             return None
         found = seen.value
         if whose(found, owner) not in {Whose.OURS, Whose.CHANGED}:
             return None
-        guard = _status(found, previous=found.kept_maximum or found.maximum, maximum=found.maximum)
-    assert guard.previous is not None
-    now = guard.maximum if guard.maximum is not None else guard.previous
+        memory = _status(found, previous=found.kept_maximum or found.maximum, maximum=found.maximum)
+    assert memory.previous is not None
+    now = memory.maximum if memory.maximum is not None else memory.previous
     return SetMaximum(
-        guard, from_=now, to=guard.previous, version="", connections=0, why=why, restore=True
+        memory, from_=now, to=memory.previous, version="", connections=0, why=why, restore=True
     )
 
 
-def is_another(guard: GuardStatus | None, kind: str, name: str) -> bool:
+def is_another(memory: GuardStatus | None, kind: str, name: str) -> bool:
     """Whether what we lowered is not the object that the spec names now."""
-    return guard is not None and (guard.kind, guard.name) != (kind, name)
+    return memory is not None and (memory.kind, memory.name) != (kind, name)
 
 
 def guard(at: Situation) -> Outcome:
@@ -97,7 +97,9 @@ def guard(at: Situation) -> Outcome:
         case Unknown() as unknown:
             outcome = hold(at, unknown.why, unknown.message)
         case _:
-            outcome = hold(at, "Unknown", "the guarded autoscaler was not read")
+            outcome = hold(
+                at, "Unknown", "the guarded autoscaler was not read; the next pass reads it"
+            )
     memory = outcome.status.guard
     allowed = memory.maximum if memory is not None else None
     return replace(outcome, allowed=_connections(at, allowed or 0))
@@ -257,9 +259,9 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
         return None
     replicas = at.workload.replicas
     to = max(least, replicas if found.maximum > replicas else replicas - at.spec.scaling.step_down)
-    held = _held(at) if to < replicas else None
-    if held is not None:
-        return held
+    waits = _held(at) if to < replicas else None
+    if waits is not None:
+        return waits
     ours = mark is Whose.OURS
     return _write(
         at,
@@ -301,9 +303,9 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
         limit = _waited_for(at.share) if at.share is not None and at.share.lacking else _limit(at)
         message = f"the maximum of {_name(found)} is {found.maximum} instead of {owners}: {limit}"
         return hold(at, "BudgetExhausted", message)
-    held = _held(at)
-    if held is not None:
-        return held
+    waits = _held(at)
+    if waits is not None:
+        return waits
     to = min(goal, found.maximum + at.spec.scaling.step_up)
     if at.free_steps is not None:
         to = min(to, max(found.maximum, at.workload.replicas + at.free_steps))

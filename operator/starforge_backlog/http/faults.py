@@ -35,7 +35,8 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
         case TimeoutError():
             return HttpFault(
                 Why.TIMEOUT,
-                f"{host} did not answer within {seconds:g} s; it may have acted",
+                f"{host} did not answer within {seconds:g} s; it may have acted; look at its"
+                " load and its log",
                 sent=True,
             )
         case aiohttp.ClientConnectorDNSError():
@@ -55,12 +56,15 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
             )
         case aiohttp.ClientConnectorError():
             return HttpFault(
-                Why.UNREACHABLE, f"{host} cannot be reached ({error.os_error.strerror})"
+                Why.UNREACHABLE,
+                f"{host} cannot be reached ({error.os_error.strerror}); check that it runs and that"
+                " the port in the url is right",
             )
         case _:
             return HttpFault(
                 Why.UNREACHABLE,
-                f"{host} broke the connection off ({type(error).__name__}); it may have acted",
+                f"{host} broke the connection off ({type(error).__name__}); it may have acted;"
+                " look at its log",
                 sent=True,
             )
 
