@@ -38,7 +38,7 @@ class Written:
 class Failed:
     """The action was not carried out, or it is not known whether it was."""
 
-    reason: str  # CamelCase: a Why, or CONFLICT
+    reason: str  # CamelCase: a Why, CONFLICT or ELSEWHERE
     message: str
 
 

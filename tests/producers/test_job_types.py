@@ -17,7 +17,7 @@ from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases import held_back
-from starforge_backlog.producers.job_types_plan import HoldPlan, kept
+from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 
@@ -42,7 +42,7 @@ PLAN = HoldPlan(7, ("backfill_range",)).text
 
 def held(got: Paused) -> int:
     """How many jobs are held, as the status keeps it."""
-    plan = kept(got.previous, "", "")
+    plan = parse_plan(got.previous, "", "")
     assert plan is not None
     return plan.held
 
@@ -377,7 +377,7 @@ async def test_other_types_in_our_slot_stay(hands: Hands, operators: Operators) 
     policy = operators.job_types()
     await policy.pause()
     assert policy.entry is not None
-    plan = kept(policy.entry.previous, "", "")
+    plan = parse_plan(policy.entry.previous, "", "")
     assert plan is not None
     hours = held_back.shift_hours(plan.slot)
     hands.run(
@@ -416,7 +416,7 @@ async def test_more_holders_than_one_look_lists(hands: Hands, operators: Operato
     for policy in policies:
         seen = await policy.seen()
         assert (seen.value, seen.leaking) == (FlagValue.PAUSED, True)
-        plan = kept((await operators.job_types(uid=policy.uid).seen()).plan, "", "")
+        plan = parse_plan((await operators.job_types(uid=policy.uid).seen()).plan, "", "")
         assert plan is not None
         assert plan.version not in slots, "another one of that name chooses a slot of its own"
     for policy in policies:

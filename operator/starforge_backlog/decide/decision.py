@@ -1,7 +1,7 @@
 """One decision: spec, memory and readings in, a plan out.
 
 The order is the runbook's *Immediate mitigations (ordered, safe)*:
-1. pause producers  (2. background queues and 3. dead letters come with later versions)
+1. pause producers  2. pause background queues  (3. dead letters come with later versions)
 4. step down under database pressure  5. step up within the budget.
 Recovery runs backwards, one thing per observation window.
 """
@@ -78,10 +78,10 @@ def decide(
     before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen, now)})
     seen = count_old_pool(spec.target.connections_per_replica, before.scaling, seen)
     facts = gather(spec, before, seen)
-    stopped = _stopped(spec, seen.rival, hold)
+    stop = _stopped(spec, seen.rival, hold)
     observing = spec.mode is Mode.OBSERVE
     scaling = measured(spec, before.scaling, seen, facts, now)
-    moves = stopped is None and not observing and seen.rival is None
+    moves = stop is None and not observing and seen.rival is None
     facts = shared(facts, spec, before, scaling, seen, moves=moves)
     status = before.model_copy(
         update={
@@ -90,10 +90,10 @@ def decide(
             "budget": facts.budget if isinstance(facts.budget, BudgetStatus) else before.budget,
         }
     )
-    if stopped is not None:
-        said = _assess(spec, status, seen, facts, *stopped)
+    if stop is not None:
+        said = _assess(spec, status, seen, facts, *stop)
         status = _nobody_looks(status, spec.interval, now)
-        return Plan((), (), status, seen, said, _claim(seen, facts, stopped[0]))
+        return Plan((), (), status, seen, said, _claim(seen, facts, stop[0]))
     if seen.rival is not None:
         said = _assess(spec, status, seen, facts, TARGET_TAKEN, taken(seen.rival))
         return _let_go(status, seen, said, owner)

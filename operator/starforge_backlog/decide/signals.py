@@ -82,12 +82,12 @@ def signal(
     utilization: Reading[float],
 ) -> Signal:
     """The rule's signal over the queues of the breaker (all, when it names none)."""
-    if trip.database_utilization_percent is None:
+    value = trip.database_utilization_percent
+    if value is None:
         parts = _parts(breaker.scope, queues)
         if isinstance(parts, Unknown):
             return parts
         return _of_jobs(trip, parts, f" {breaker.scope.type}" if breaker.scope.type else "")
-    value = trip.database_utilization_percent or 0
     match utilization:
         case Known(used, at):
             text = f"database connections {used:.0f}% (trips at {value}%)"

@@ -1,7 +1,7 @@
 """Which server a pause was made at: the value of a Secret may lead to another one meanwhile. Pure.
 
 A server that knows nothing of a pause proves that somebody released it only if it is the one where
-the pause was made (P4). Its text is made by the rooms, has no login in it, and reads
+the pause was made (P4). Its text is made here of what the rooms know, has no login in it, and reads
 
     system 7291837465/starforge at db.example:5432        PostgreSQL that tells its identifier
     database starforge at db.example:5432                 PostgreSQL that does not

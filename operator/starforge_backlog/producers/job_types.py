@@ -26,7 +26,7 @@ from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan, kept
+from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan, parse_plan
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
@@ -330,7 +330,7 @@ class HeldTypes:
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
         """Hold back what waits, first in line first; `complete` is False while more is left."""
-        hold = kept(plan, "", token)
+        hold = parse_plan(plan, "", token)
         try:
             if hold is None:
                 await self._producer.ask()
@@ -363,7 +363,7 @@ class HeldTypes:
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """Give the held jobs their due times back, oldest first, in batches."""
-        hold = kept(previous, version, token)
+        hold = parse_plan(previous, version, token)
         if hold is None:
             return Resumed(ResumeOutcome.NOT_PAUSED, "No job was held back yet.")
         try:
@@ -386,4 +386,4 @@ class HeldTypes:
 
 
 def _plan(entry: PauseStatus | None) -> HoldPlan | None:
-    return kept(entry.previous, entry.version, entry.token) if entry is not None else None
+    return parse_plan(entry.previous, entry.version, entry.token) if entry is not None else None

@@ -55,7 +55,7 @@ class HoldPlan:
         return replace(self, types=tuple(dict.fromkeys([*self.types, *types])))
 
 
-def kept(previous: str | None, version: str, token: str) -> HoldPlan | None:
+def parse_plan(previous: str | None, version: str, token: str) -> HoldPlan | None:
     """The plan in `previous`. None: nothing was ever moved under this entry, because nothing is
     moved before a plan is kept.
 

@@ -24,7 +24,7 @@ class SharedReading(Generic[T]):
         self._not_before = 0.0  # loop time
 
     def idle_since(self) -> float:
-        """Loop time of the last question."""
+        """Loop time of the last read."""
         return self._asked_at
 
     def rest(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ class SharedProducer:
         self._shared = SharedReading(producer.read, max_age)
 
     def idle_since(self) -> float:
-        """Loop time of the last question."""
+        """Loop time of the last read."""
         return self._shared.idle_since()
 
     async def read(self) -> Reading[ProducerReading]:
