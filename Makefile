@@ -4,7 +4,8 @@
 SCENARIO ?= main
 CLUSTER ?= local
 # Files of tests that run side by side, each with servers of its own. Most of them wait for
-# intervals to pass, so a third one on two cores still helps. WORKERS=0: one after the other.
+# intervals to pass, so a third one on two cores still helps. WORKERS=0: one after the other. In
+# their own order: files with few tests are the long ones, and must not come last.
 WORKERS ?= 3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,7 +35,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
 test: tools ## every test, on real servers and workers (about 15 minutes)
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
 	@$(PY) -m pytest tests/unit -m "$(NO_SERVERS)"

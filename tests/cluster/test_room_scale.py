@@ -54,15 +54,19 @@ async def step(
     replicas: int,
     target: Target = TARGET,
 ) -> Workload:
-    """A write as a pass makes it, which must succeed; what is there afterwards."""
-    now = await seen(reader, namespace, target)
-    written = await writer.write(
-        namespace,
-        target,
-        replicas=replicas,
-        version=now.scale_version,
-        generation=now.generation,
-    )
+    """A write as a pass makes it, which must succeed; what is there afterwards. On a busy machine
+    the controller may write between all of our attempts: then the next pass tries."""
+    for _ in range(5):
+        now = await seen(reader, namespace, target)
+        written = await writer.write(
+            namespace,
+            target,
+            replicas=replicas,
+            version=now.scale_version,
+            generation=now.generation,
+        )
+        if isinstance(written, Scaled):
+            break
     assert isinstance(written, Scaled), written
     assert int(written.version) > int(now.scale_version)
     return await seen(reader, namespace, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -61,6 +62,17 @@ async def release(recorder: Recorder) -> None:
     assert got == Resumed(ResumeOutcome.RESUMED)
 
 
+async def anew(watcher: Watcher) -> QueueReading:
+    """What is there from now on: after slow statements the observer rests, and says what it saw."""
+    began = utc_now()
+    async with asyncio.timeout(20):
+        while True:
+            seen = await watcher.read()
+            if seen.waiting.at >= began:
+                return seen
+            await asyncio.sleep(0.05)
+
+
 def number(admin: Admin, kind: str) -> int:
     row = admin.execute(WAITS, (kind,)).fetchone()
     assert row is not None
@@ -91,7 +103,7 @@ async def test_short_lines_are_exact(
     held = number(admin, "backfill_range")
     await hold(recorder)
     run(admin, "VACUUM ANALYZE queue_jobs")
-    seen = await watcher.read()
+    seen = await anew(watcher)
     assert seen.held is not None
     assert isinstance(seen.scheduled, Known)
     free = waiting(seen).value + seen.scheduled.value.value
@@ -108,7 +120,7 @@ async def test_short_lines_are_exact(
     assert oldest.total_seconds() == pytest.approx(ages[0].value.total_seconds(), abs=3)
     assert any("held back" in note for note in seen.notes)
     await release(recorder)
-    after = await watcher.read()
+    after = await anew(watcher)
     assert (after.held, after.notes) == (None, ())
     if waiting(before).confidence is Confidence.EXACT:
         assert waiting(after) == waiting(before)
@@ -121,7 +133,7 @@ async def test_a_small_table_is_exact_and_a_sample_says_about(
     fill(admin, rows=200, live=1, seed=0.2)
     held = number(admin, "backfill_range")
     await hold(recorder)
-    seen = await watcher.read()
+    seen = await anew(watcher)
     assert seen.held is not None
     assert seen.held.count == Count(held)
     fill(admin, rows=12_000, live=1, seed=0.4)
@@ -161,7 +173,7 @@ async def test_held_jobs_are_never_healthy(
     queue = Queue.model_validate({"name": "jobs", "postgres": {}})
     assert missed(queue, await watcher.read()) == ("waiting 600 > 500", "oldest 2h > 30m")
     await hold(recorder)
-    seen = await watcher.read()
+    seen = await anew(watcher)
     assert waiting(seen) == Count(0)
     assert missed(queue, seen) == (
         "waiting 0 and 600 held back > 500",
