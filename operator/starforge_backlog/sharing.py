@@ -17,14 +17,33 @@ IDLE_AFTER = timedelta(minutes=10)
 MOST_DOUBLINGS = 10
 
 
-def retry_delay(failures: int, *, first: timedelta, most: timedelta, jitter: float) -> float:
-    """Seconds until the next attempt to connect, after so many that failed in a row.
+class Knocking(Protocol):
+    """How often we knock at a server that is away."""
 
-    `jitter`: share of it that is random, upwards.
-    """
-    seconds = first.total_seconds() * float(2 ** min(failures, MOST_DOUBLINGS))
-    spread = random.uniform(0, jitter)  # noqa: S311 - spreads load, no secret
-    return min(seconds, most.total_seconds()) * (1 + spread)
+    @property
+    def retry_first(self) -> timedelta:
+        """Between the first attempt and the next; doubled with each that fails."""
+
+    @property
+    def retry_most(self) -> timedelta:
+        """Never longer than this."""
+
+    @property
+    def retry_jitter(self) -> float:
+        """Share of the delay that is random, upwards."""
+
+
+def retry_delay(failures: int, pacing: Knocking) -> float:
+    """Seconds until the next attempt to connect, after so many that failed in a row."""
+    seconds = pacing.retry_first.total_seconds() * float(2 ** min(failures, MOST_DOUBLINGS))
+    spread = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
+    return min(seconds, pacing.retry_most.total_seconds()) * (1 + spread)
+
+
+def looked_at(running: asyncio.Future[Any]) -> None:
+    """For a task whose caller may have left: look at its fault, or asyncio logs that nobody did."""
+    if not running.cancelled():
+        running.exception()
 
 
 class Keyed(Protocol):

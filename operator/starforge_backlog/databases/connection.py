@@ -25,7 +25,7 @@ from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.databases.whereabouts import BELIEVED_FOR, whereabouts_of
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.sharing import looked_at, retry_delay
 from starforge_backlog.snapshot import Why
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
@@ -157,7 +157,7 @@ class Database:
         # full database would not give back. The statement ends at its own limit.
         running = asyncio.create_task(self._in_turn(transaction, query, params))
         self._running = running
-        running.add_done_callback(_retrieve)
+        running.add_done_callback(looked_at)
         return await asyncio.shield(running)
 
     async def _in_turn(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
@@ -233,13 +233,15 @@ class Database:
                 return session  # a full database refused the rotated URL; the old session works
             raise self._fault or lost_fault()
         url = self._url
-        self._retry_at = clock() + self._delay()
+        self._retry_at = clock() + retry_delay(self._failures, self._pacing)
         try:
             fresh = await open_session(url, self._pacing.connect_within)
         except (psycopg.Error, OSError, UnicodeError) as error:
             key = url.key
             fault = connect_fault(error, host=key.host, port=key.port, user=key.user)
-            self._retry_at = clock() + self._delay()  # anew: the attempt took its time
+            self._retry_at = clock() + retry_delay(
+                self._failures, self._pacing
+            )  # anew: the attempt took its time
             self._fault = fault
             self._failures += 1
             if session is not None and fault.why is Why.DATABASE_FULL:
@@ -252,27 +254,11 @@ class Database:
         self._fault, self._failures = None, 0
         return fresh
 
-    def _delay(self) -> float:
-        """Seconds between the end of an attempt and the next, growing while attempts fail."""
-        pacing = self._pacing
-        return retry_delay(
-            self._failures,
-            first=pacing.retry_first,
-            most=pacing.retry_most,
-            jitter=pacing.retry_jitter,
-        )
-
     async def _drop(self) -> None:
         session, self._session, self._session_url = self._session, None, None
         self._where = ""
         if session is not None:
             await session.close()
-
-
-def _retrieve(running: asyncio.Task[Rows]) -> None:
-    """Look at a fault whose caller has left, or asyncio logs that nobody did."""
-    if not running.cancelled():
-        running.exception()
 
 
 def _milliseconds(limit: timedelta) -> str:

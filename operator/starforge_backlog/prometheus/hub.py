@@ -29,7 +29,7 @@ from starforge_backlog.prometheus.judgement import Series, judge, one_number, se
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.sharing import Sharing
+from starforge_backlog.sharing import Sharing, looked_at
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Prometheus:
         known = self._answers.get(promql)
         if known is None or (known.task.done() and now - known.asked_at > self._shared_for):
             self._answers[promql] = _Answer(asyncio.create_task(self._send(promql)), now)
-            self._answers[promql].task.add_done_callback(_retrieve)
+            self._answers[promql].task.add_done_callback(looked_at)
         # Shielded: one pass that runs out of time must not cancel what the others wait for.
         return await asyncio.shield(self._answers[promql].task)
 
@@ -250,7 +250,7 @@ class Prometheus:
         loop = asyncio.get_running_loop()
         self._stuck = None
         self._busy = loop.run_in_executor(self._thread, self._query, promql, given_up)
-        self._busy.add_done_callback(_retrieve)
+        self._busy.add_done_callback(looked_at)
         try:
             async with asyncio.timeout(limit):
                 return await asyncio.shield(self._busy)
@@ -318,9 +318,3 @@ def _not_understood() -> PrometheusFault:
         " how old its samples are: write it without what only this server knows. (A recording rule"
         " is no way out: its samples are always new.)",
     )
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Look at a fault whose caller has left, or asyncio logs that nobody did."""
-    if not task.cancelled():
-        task.exception()

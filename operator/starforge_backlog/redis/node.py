@@ -17,7 +17,7 @@ from starforge_backlog.redis.session import (
     Target,
     open_session,
 )
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.sharing import looked_at, retry_delay
 
 T = TypeVar("T")
 
@@ -113,8 +113,7 @@ class Node:
 
     def _done(self, running: asyncio.Task[T]) -> None:
         self._running.discard(running)
-        if not running.cancelled():
-            running.exception()  # looked at, or asyncio logs that nobody did
+        looked_at(running)
 
     async def _take_turn(self) -> None:
         if self._fault is not None and self._session is None and self._turn.locked():
@@ -137,27 +136,19 @@ class Node:
         if clock() < self._retry_at:
             raise self._fault or lost_fault(str(target.address))
         await self._drop()
-        self._retry_at = clock() + self._delay()
+        self._retry_at = clock() + retry_delay(self._failures, self._pacing)
         try:
             fresh = await open_session(target, self._pacing.connect_within)
         except RedisFault as fault:
-            self._retry_at = clock() + self._delay()  # anew: the attempt took its time
+            self._retry_at = clock() + retry_delay(
+                self._failures, self._pacing
+            )  # anew: the attempt took its time
             self._fault = fault
             self._failures += 1
             raise
         self._session, self._session_target = fresh, target
         self._fault, self._failures = None, 0
         return fresh
-
-    def _delay(self) -> float:
-        """Seconds between the end of an attempt and the next, growing while attempts fail."""
-        pacing = self._pacing
-        return retry_delay(
-            self._failures,
-            first=pacing.retry_first,
-            most=pacing.retry_most,
-            jitter=pacing.retry_jitter,
-        )
 
     async def _drop(self) -> None:
         session, self._session, self._session_target = self._session, None, None

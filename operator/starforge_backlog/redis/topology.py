@@ -14,7 +14,7 @@ from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, ha
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session
 from starforge_backlog.redis.url import Address, RedisUrl
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.sharing import looked_at, retry_delay
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
@@ -141,7 +141,7 @@ class Sentinels:
         if self._question is None or self._question.done():
             # A task of its own: a caller that runs out of time must not end it for the others.
             self._question = asyncio.create_task(self._ask_all())
-            self._question.add_done_callback(_looked_at)
+            self._question.add_done_callback(looked_at)
         return self._question
 
     async def _ask_all(self) -> Address:
@@ -165,13 +165,7 @@ class Sentinels:
         # One that answers and does not know the master tells more than one that is away.
         self._answer = None
         self._fault = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
-        pacing = self._pacing
-        self._not_before = _now() + retry_delay(
-            self._failures,
-            first=pacing.retry_first,
-            most=pacing.retry_most,
-            jitter=pacing.retry_jitter,
-        )
+        self._not_before = _now() + retry_delay(self._failures, self._pacing)
         self._failures += 1
         raise self._fault
 
@@ -274,11 +268,6 @@ def _elsewhere(fault: RedisFault) -> bool:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _looked_at(question: asyncio.Task[Address]) -> None:
-    if not question.cancelled():
-        question.exception()  # or asyncio logs that nobody did
 
 
 def _slots(answer: Answer, asked: Address) -> list[tuple[int, int, Address]]:
