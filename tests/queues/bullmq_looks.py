@@ -47,7 +47,7 @@ _EMPTY: dict[str, Any] = {
 
 def look(**given: Any) -> Look:
     """A look at an empty queue, but for what is given."""
-    unknown = given.keys() - _EMPTY.keys() - {"first_completed", "first_failed"}
+    unknown = given.keys() - _EMPTY.keys() - {"first_completed"}
     assert not unknown, unknown
     found = parse_look(json.dumps(_EMPTY | given))
     assert isinstance(found, Look)

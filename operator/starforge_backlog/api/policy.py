@@ -208,8 +208,7 @@ class QueueBacklogPolicySpec(Model):
     @property
     def priority(self) -> Priority:
         """The policy's place among others on its database: that of its most important queue."""
-        order = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
-        return min((queue.priority for queue in self.queues), key=order.index)
+        return min((queue.priority for queue in self.queues), key=lambda priority: priority.place)
 
     def owners_of(self, breaker: Breaker) -> tuple[str, ...]:
         """Whom a breaker concerns: the owners of its type, else those of its queues; whoever owns

@@ -43,6 +43,11 @@ class Priority(StrEnum):
     NORMAL = "Normal"
     BACKGROUND = "Background"
 
+    @property
+    def place(self) -> int:
+        """In line for what policies share; 0 comes first."""
+        return tuple(Priority).index(self)
+
 
 class StatusNames(Model):
     """Which words of the status column mean what. Unset: recognised from the catalog."""

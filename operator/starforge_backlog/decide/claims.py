@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from starforge_backlog.api.policy import Mode, Priority, QueueBacklogPolicySpec, Scaling
+from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
 from starforge_backlog.decide.budget import common_cap, potential
 from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
@@ -22,7 +22,6 @@ from starforge_backlog.decide.shares import cost
 from starforge_backlog.decide.wish import wish
 from starforge_backlog.snapshot import Claim, PerReplica, Why, Workload
 
-ORDER: Final = (Priority.CRITICAL, Priority.NORMAL, Priority.BACKGROUND)
 # Reasons of the condition `Scaling` under which replicas are not ours to change now, up or down. A
 # `Why` is one: the target or its autoscaler cannot be read ...
 NOT_OURS_NOW: Final[frozenset[str]] = frozenset(
@@ -67,7 +66,7 @@ def claim_of(
         policy,
         each.role,
         held(potential(replicas, workload, each.connections), each.pooled),
-        priority=ORDER.index(spec.priority),
+        priority=spec.priority.place,
         per_replica=each.connections,
         max_surge=workload.max_surge,
         pooled=each.pooled,

@@ -167,17 +167,7 @@ def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
         at, respected = _respect(at, found)
         if respected is not None:
             return respected
-    ours = mark is Whose.OURS
-    previous = found.kept_maximum if ours and found.kept_maximum is not None else found.maximum
-    return _write(
-        at,
-        found,
-        to=to,
-        previous=previous,
-        implicit=found.kept_implicit if ours else found.implicit,
-        token=(found.token or "") if ours else _new_token(at, found),
-        why=f"{_limit(at)}",
-    )
+    return _write(at, found, mark, to=to, why=_limit(at))
 
 
 def _within(at: Situation, found: Autoscaler) -> bool:
@@ -262,16 +252,7 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
     waits = _held(at) if to < replicas else None
     if waits is not None:
         return waits
-    ours = mark is Whose.OURS
-    return _write(
-        at,
-        found,
-        to=to,
-        previous=found.kept_maximum if ours and found.kept_maximum else found.maximum,
-        implicit=found.kept_implicit if ours else found.implicit,
-        token=(found.token or "") if ours else _new_token(at, found),
-        why=_waited_for(at.share),
-    )
+    return _write(at, found, mark, to=to, why=_waited_for(at.share))
 
 
 def _waited_for(share: Share) -> str:
@@ -315,15 +296,7 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     why = f"the budget allows {goal} of its {owners}"
     if to >= owners:
         return _restore(at, found, owners=owners, why=why)
-    return _write(
-        at,
-        found,
-        to=to,
-        previous=owners,
-        implicit=found.kept_implicit,
-        token=found.token or "",
-        why=why,
-    )
+    return _write(at, found, mark, to=to, why=why)
 
 
 def _held(at: Situation) -> Outcome | None:
@@ -344,17 +317,14 @@ def _held(at: Situation) -> Outcome | None:
 # --- writes ------------------------------------------------------------------------------------
 
 
-def _write(
-    at: Situation,
-    found: Autoscaler,
-    *,
-    to: int,
-    previous: int,
-    implicit: bool,
-    token: str,
-    why: str,
-) -> Outcome:
-    """Its intent is in status before the write, and the same on the object with it (P6)."""
+def _write(at: Situation, found: Autoscaler, mark: Whose, *, to: int, why: str) -> Outcome:
+    """Its intent is in status before the write, and the same on the object with it (P6).
+
+    What is restored one day is what we found first: under our own mark, what that keeps.
+    """
+    ours = mark is Whose.OURS
+    previous = found.kept_maximum if ours and found.kept_maximum is not None else found.maximum
+    token = (found.token or "") if ours else _new_token(at, found)
     memory = _status(found, previous=previous, maximum=to, token=token)
     step = SetMaximum(
         memory,
@@ -363,7 +333,7 @@ def _write(
         version=found.version,
         connections=_connections(at, to),
         why=why,
-        implicit=implicit,
+        implicit=found.kept_implicit if ours else found.implicit,
     )
     return _outcome(at, found, memory, step)
 

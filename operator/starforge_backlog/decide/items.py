@@ -17,8 +17,8 @@ from starforge_backlog.api.status import PauseStatus
 
 def extended(entry: PauseStatus, plan: str | None) -> str | None:
     """What may be paused under the entry's token: what was in it before, and what runs now."""
-    runs = dict.fromkeys(_items(plan))
-    before = _items(entry.previous)
+    runs = dict.fromkeys(stored(plan))
+    before = stored(entry.previous)
     if entry.resuming:
         # We resumed some of it ourselves: of what runs the proof is void, it may be paused anew.
         return _text({**before, **runs})
@@ -27,11 +27,12 @@ def extended(entry: PauseStatus, plan: str | None) -> str | None:
 
 def count(text: str | None) -> int:
     """How many things stand in a plan or in what was stored of one."""
-    return len(_items(text))
+    return len(stored(text))
 
 
-def _items(text: str | None) -> dict[str, Any]:
-    """Nothing in a text that was edited by hand until it is none."""
+def stored(text: str | None) -> dict[str, Any]:
+    """What stands in a plan or a `previous`; nothing in a text that was edited by hand until it is
+    none."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, Step
-from starforge_backlog.decide.budget import surge, sustainable
+from starforge_backlog.decide.budget import potential, sustainable
 from starforge_backlog.decide.need import Load
 from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
 from starforge_backlog.decide.pooler import held
@@ -93,13 +93,14 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
 def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:
     """A write of `replicas`, with the connections that it can mean (P1)."""
     budget = at.budget if isinstance(at.budget, BudgetStatus) else None
-    pods = to + surge(to, at.workload.max_surge) + at.workload.terminating
     return ScaleTo(
         kind=kind,
         from_=at.workload.replicas,
         to=to,
         version=at.workload.scale_version,
         generation=at.workload.generation,
-        connections=held(pods * budget.per_replica, budget.pool) if budget is not None else 0,
+        connections=(
+            held(potential(to, at.workload, budget.per_replica), budget.pool) if budget else 0
+        ),
         why=why,
     )

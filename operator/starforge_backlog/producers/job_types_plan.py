@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from starforge_backlog.databases import held_back
+from starforge_backlog.decide.items import stored
 from starforge_backlog.producers.holder import named_in
 
 # Held jobs that are looked up again when none is held any more: the last in line of the first
@@ -61,7 +62,7 @@ def parse_plan(previous: str | None, version: str, token: str) -> HoldPlan | Non
 
     Older versions kept only how many jobs were held. Their slot is that of the holder.
     """
-    found = _object(previous)
+    found = stored(previous)
     held = found.get("held")
     if not isinstance(held, int):
         return None
@@ -70,15 +71,6 @@ def parse_plan(previous: str | None, version: str, token: str) -> HoldPlan | Non
         return HoldPlan(slot, _words(found.get("types")), held, _words(found.get("ids")))
     told = re.fullmatch(r"slot (\d+)", version)
     return HoldPlan(int(told[1]) if told else held_back.slot_of(named_in(token)), (), held)
-
-
-def _object(text: str | None) -> dict[str, object]:
-    """Nothing in a text that was edited by hand until it is none."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _words(found: object) -> tuple[str, ...]:

@@ -61,13 +61,12 @@ local look = {
 }
 -- Ended at no time of this world: not lately, and not the first.
 local last = string.format('%.0f', MOST)
-local function first(key) return call('ZRANGEBYSCORE', key, 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2] end
 local from = string.format('%.0f', now - window)
 local after = string.format('(%.0f', since)
 look.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, last)
 look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
 look.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
-look.first_completed, look.first_failed = first(KEYS[COMPLETED]), first(KEYS[FAILED])
+look.first_completed = call('ZRANGEBYSCORE', KEYS[COMPLETED], 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2]
 
 local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'starforge-backlog')
 look.meta_paused, look.concurrency = meta[1], meta[2]

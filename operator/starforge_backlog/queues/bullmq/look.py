@@ -78,7 +78,6 @@ class Look:
     failed_lately: int
     failed_since: int  # since the sample before
     first_completed: int | None  # when the oldest one that is kept ended, ms
-    first_failed: int | None
     metrics_completed: int | None
     metrics_failed: int | None
     meta_paused: bool
@@ -148,7 +147,6 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         failed_lately=said["failed_lately"],
         failed_since=said["failed_since"],
         first_completed=_milliseconds(said.get("first_completed")),
-        first_failed=_milliseconds(said.get("first_failed")),
         metrics_completed=_number(said["metrics_completed"]),
         metrics_failed=_number(said["metrics_failed"]),
         meta_paused=said["meta_paused"] is not False,  # whatever its value: as BullMQ reads it

@@ -66,7 +66,6 @@ class Index:
     """One valid B-tree index as `indexes.sql` describes it."""
 
     name: str
-    is_primary: bool
     predicate: str | None
     columns: tuple[str, ...]
 

@@ -1,7 +1,6 @@
 -- Promise: valid B-tree indexes with their key columns in order and their predicate. An expression
 -- stands as '(expression)' so that it is not mistaken for a prefix of plain columns.
 SELECT i.indexrelid::regclass::text AS name,
-       i.indisprimary AS is_primary,
        pg_get_expr(i.indpred, i.indrelid) AS predicate,
        ARRAY(SELECT coalesce(a.attname::text, '(expression)')
                FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (number, position)
