@@ -6,9 +6,6 @@ A cluster of its own: the rights that are granted here would be too many in `tes
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +18,8 @@ from tests.e2e.api import APPS, CORE, Api, Json
 from tests.e2e.place import CHART, NAMESPACE, RELEASE, Place, installed
 from tests.e2e.test_pauses import recover, trip
 from tests.e2e.world import World
-from tests.producers.test_webhook_races import receiver
 from tests.producers.webhook_api import SECRET
+from tests.producers.webhook_page import running
 
 from local.paths import new_run_dir
 
@@ -112,19 +109,8 @@ def place() -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The receiver of the page."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", receiver()],
-        env={**os.environ, "SIGNING_KEY": SECRET, "PORT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert program.stdout is not None
-    port = program.stdout.readline().strip()
-    yield f"http://127.0.0.1:{port}/ingest"
-    program.kill()
-    program.wait()
-    program.stdout.close()
+    with running() as address:
+        yield address
 
 
 @pytest.fixture

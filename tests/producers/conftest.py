@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.producers.table import Operators, own_database
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.policy import FeatureFlag
@@ -108,3 +109,18 @@ async def operator(flag_url: str) -> AsyncIterator[Operator]:
     yield make
     for database in opened:
         await database.close()
+
+
+@pytest.fixture(scope="module")
+def rows_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database for the job tables of one module."""
+    with own_database(postgres_server) as own:
+        yield own
+
+
+@pytest.fixture
+async def operators(rows_url: str) -> AsyncIterator[Operators]:
+    """Policies that pause rows there."""
+    made = Operators(rows_url)
+    yield made
+    await made.close()

@@ -68,6 +68,16 @@ class Hands:
         ((value,),) = self.rows(query)
         return value
 
+    @classmethod
+    @contextmanager
+    def at(cls, url: str, *statements: str) -> Iterator[Hands]:
+        """At a database that has nothing but what these statements make."""
+        with psycopg.connect(url, autocommit=True) as session:
+            person = cls(session)
+            person.fresh()
+            person.run(*statements)
+            yield person
+
     def fresh(self) -> None:
         """An empty schema, and settings as they come."""
         self.run("SET default_transaction_read_only = off")

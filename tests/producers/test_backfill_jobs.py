@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from tests.producers.table import AT, Hands, Operators, own_database
+from tests.producers.table import AT, Hands, Operators
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
@@ -39,26 +39,10 @@ HELD = [("d1", "done"), ("n1", "pending"), ("p1", "paused"), ("r1", "paused"), (
 AUDIT = "audit_logs"
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(SCHEMA)
+def hands(rows_url: str) -> Iterator[Hands]:
+    with Hands.at(rows_url, SCHEMA) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 def said(hands: Hands, word: str, job: str) -> None:
@@ -258,10 +242,10 @@ async def test_a_pause_of_a_person_is_not_taken_by_a_stray_resume(
 
 
 async def test_rows_in_somebodys_hands_are_not_waited_for(
-    hands: Hands, operators: Operators, url: str
+    hands: Hands, operators: Operators, rows_url: str
 ) -> None:
     policy = operators.backfills()
-    with psycopg.connect(url) as editor:
+    with psycopg.connect(rows_url) as editor:
         editor.execute("SELECT * FROM backfill_jobs WHERE job_id = 'r1' FOR UPDATE")
         got = await policy.pause()
         assert (got.complete, "r1" in got.message) == (False, True)

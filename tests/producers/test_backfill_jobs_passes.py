@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
-import psycopg
 import pytest
 from tests.producers.passes import Loop
-from tests.producers.table import Hands, Operators, own_database
+from tests.producers.table import Hands, Operators
 from tests.producers.test_backfill_jobs import AUDIT, BEFORE, HELD, SCHEMA, STATES, said
 
-from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.decide.plan import Pause, Resume
 
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(SCHEMA)
+def hands(rows_url: str) -> Iterator[Hands]:
+    with Hands.at(rows_url, SCHEMA) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 def loop(operators: Operators, audit_table: str | None = AUDIT) -> Loop:

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from tests.producers.nursery import nursery
-from tests.producers.table import Hands, Operators, own_database, settled
+from tests.producers.table import Hands, Operators, settled
 from tests.producers.test_backfill_jobs import AUDIT, SCHEMA
 
-from local.postgres import PostgresServer
 from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -34,33 +33,18 @@ UPDATE backfill_jobs SET status = 'paused', owner = 'alice' WHERE job_id = 'halt
 ALICES = "owner = 'alice' AND status <> 'paused'"
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(
-            SCHEMA,
-            "DELETE FROM backfill_jobs",
-            "INSERT INTO backfill_jobs (job_id, status)"
-            f" SELECT 'x' || n, 'running' FROM generate_series(1, {BACKFILLS}) AS n",
-            "INSERT INTO backfill_jobs (job_id, status)"
-            f" SELECT 'halt' || n, 'running' FROM generate_series(1, {KILLS}) AS n",
-        )
+def hands(rows_url: str) -> Iterator[Hands]:
+    with Hands.at(
+        rows_url,
+        SCHEMA,
+        "DELETE FROM backfill_jobs",
+        "INSERT INTO backfill_jobs (job_id, status)"
+        f" SELECT 'x' || n, 'running' FROM generate_series(1, {BACKFILLS}) AS n",
+        "INSERT INTO backfill_jobs (job_id, status)"
+        f" SELECT 'halt' || n, 'running' FROM generate_series(1, {KILLS}) AS n",
+    ) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 async def test_two_policies_at_once(hands: Hands, operators: Operators) -> None:
@@ -81,15 +65,17 @@ async def test_two_policies_at_once(hands: Hands, operators: Operators) -> None:
         assert hands.one("SELECT count(*) FROM backfill_jobs WHERE status <> 'running'") == 0
 
 
-async def test_operators_killed_at_random(hands: Hands, operators: Operators, url: str) -> None:
+async def test_operators_killed_at_random(
+    hands: Hands, operators: Operators, rows_url: str
+) -> None:
     chance = random.Random(17)
     over = asyncio.Event()
-    beside = asyncio.create_task(_progress(url, over))
+    beside = asyncio.create_task(_progress(rows_url, over))
     successor = operators.backfills(audit_table=AUDIT).pausable
     outcomes: list[ResumeOutcome] = []
-    async with nursery("tests.producers.lives:by_backfills", url, AUDIT) as births:
+    async with nursery("tests.producers.lives:by_backfills", rows_url, AUDIT) as births:
         for kill in range(KILLS):
-            person = asyncio.create_task(_halt_soon(url, chance.uniform(0, 0.06), kill + 1))
+            person = asyncio.create_task(_halt_soon(rows_url, chance.uniform(0, 0.06), kill + 1))
             token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.02, 0.08))
             await person
             await settled(hands, 1)

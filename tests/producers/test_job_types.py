@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import Any
 
 import psycopg
 import pytest
-from tests.producers.table import AT, Hands, Operators, own_database
+from tests.producers.table import AT, Hands, Operators
 from tests.queues.schemas import ENUM, FIRST_MIGRATION, MODEL, SCHEMA_SQL
 
 from local.postgres import PostgresServer
@@ -56,27 +56,11 @@ def at_first_choice() -> str:
     )
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
+def hands(rows_url: str) -> Iterator[Hands]:
     """The table of the runbook, with jobs."""
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(*MODEL, JOBS)
+    with Hands.at(rows_url, *MODEL, JOBS) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 def test_slots_do_not_overlap_and_end_before_the_year_that_tools_can_read() -> None:
@@ -486,10 +470,10 @@ async def test_people_who_lift_the_hold_are_respected(hands: Hands, operators: O
 
 
 async def test_jobs_in_a_workers_hands_are_the_workers(
-    hands: Hands, operators: Operators, url: str
+    hands: Hands, operators: Operators, rows_url: str
 ) -> None:
     policy = operators.job_types()
-    with psycopg.connect(url) as worker:
+    with psycopg.connect(rows_url) as worker:
         worker.execute(
             "SELECT id FROM queue_jobs WHERE type = 'backfill_range' AND status = 'pending'"
             " ORDER BY run_after LIMIT 1 FOR UPDATE"

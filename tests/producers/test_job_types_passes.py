@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
-import psycopg
 import pytest
 from tests.producers.passes import Loop
-from tests.producers.table import AT, Hands, Operators, own_database
+from tests.producers.table import AT, Hands, Operators
 from tests.producers.test_job_types import ALL, HELD, JOBS
 from tests.queues.schemas import MODEL
 
-from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
@@ -21,26 +19,10 @@ pytestmark = pytest.mark.postgres
 NEW = "INSERT INTO queue_jobs (type) VALUES ('backfill_range')"
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(*MODEL, JOBS)
+def hands(rows_url: str) -> Iterator[Hands]:
+    with Hands.at(rows_url, *MODEL, JOBS) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 def loop(operators: Operators, batch: int = 2_000) -> Loop:

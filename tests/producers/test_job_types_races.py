@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from tests.producers.nursery import nursery
-from tests.producers.table import Hands, Operators, own_database, settled
+from tests.producers.table import Hands, Operators, settled
 from tests.queues.schemas import MODEL
 
-from local.postgres import PostgresServer
 from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -54,26 +53,10 @@ UPDATE queue_jobs j
 """
 
 
-@pytest.fixture(scope="module")
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    with own_database(postgres_server) as own:
-        yield own
-
-
 @pytest.fixture
-def hands(url: str) -> Iterator[Hands]:
-    with psycopg.connect(url, autocommit=True) as session:
-        person = Hands(session)
-        person.fresh()
-        person.run(*MODEL, DONE, FILL)
+def hands(rows_url: str) -> Iterator[Hands]:
+    with Hands.at(rows_url, *MODEL, DONE, FILL) as person:
         yield person
-
-
-@pytest.fixture
-async def operators(url: str) -> AsyncIterator[Operators]:
-    made = Operators(url)
-    yield made
-    await made.close()
 
 
 async def _work(url: str, over: asyncio.Event, pause: float) -> None:
@@ -99,17 +82,19 @@ async def _release(successor: Pausable, announced: str) -> ResumeOutcome:
             return left.outcome
 
 
-async def test_operators_killed_at_random(hands: Hands, operators: Operators, url: str) -> None:
+async def test_operators_killed_at_random(
+    hands: Hands, operators: Operators, rows_url: str
+) -> None:
     """Two policies, one of which lives in processes that die; workers and a person beside them."""
     chance = random.Random(13)
     over = asyncio.Event()
-    beside = [asyncio.create_task(_work(url, over, 0.01)) for _ in range(2)]
-    beside.append(asyncio.create_task(_reschedule(url, over)))
+    beside = [asyncio.create_task(_work(rows_url, over, 0.01)) for _ in range(2)]
+    beside.append(asyncio.create_task(_reschedule(rows_url, over)))
     successor = operators.job_types(uid="mortal").pausable
     other = operators.job_types(uid="other", batch=BATCH)
     outcomes: list[ResumeOutcome] = []
     intents: list[str] = []
-    given = (url, "mortal", "backfill_range", f"{BATCH}")
+    given = (rows_url, "mortal", "backfill_range", f"{BATCH}")
     async with nursery("tests.producers.lives:by_job_types", *given) as births:
         for kill in range(KILLS):
             if kill % 2:  # the other one holds all of it, or the mortal one finds it free

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.producers.nursery import nursery
 from tests.producers.objects import AT, OWNER
-from tests.producers.webhook_api import SECRET, FakeApi, producer_of, served
+from tests.producers.webhook_api import FakeApi, producer_of, served
+from tests.producers.webhook_page import running
 
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
@@ -24,34 +20,15 @@ from starforge_backlog.snapshot import Known, Unknown, Why
 
 pytestmark = pytest.mark.timeout(180)
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "webhook.md"
 ROUNDS: Final = 40
 KILLS: Final = 80
-
-
-def receiver() -> str:
-    """The program on the page."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert program.count("\n") <= 60
-    return str(program)
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Of the receiver, running."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", receiver()],
-        env={**os.environ, "SIGNING_KEY": SECRET, "PORT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert program.stdout is not None
-    port = program.stdout.readline().strip()
-    yield f"http://127.0.0.1:{port}/ingest"
-    program.kill()
-    program.wait()
-    program.stdout.close()
+    with running() as address:
+        yield address
 
 
 @pytest.fixture

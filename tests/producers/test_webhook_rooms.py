@@ -51,7 +51,7 @@ class Place:
         self.caller = HttpCaller()
         self._reader = SecretReader(KeyValueStore(self.secrets))
         # No object of the cluster is asked for here, so there is no client.
-        self._rooms = OutsideRooms(None, self.caller, utc_now)  # type: ignore[arg-type]
+        self._rooms = OutsideRooms(None, self.caller, utc_now)  # type: ignore[arg-type]  # see above
 
     async def find(self, policy: str = "ns/etl", **webhook: Any) -> Pausable | Unknown:
         spec = {

@@ -110,7 +110,7 @@ async def test_one_request_for_one_moment(prometheus: Prometheus, exporter: Expo
         asked.append(promql)
         return await send(promql)
 
-    prometheus._send = counted  # type: ignore[method-assign,assignment]
+    prometheus._send = counted  # type: ignore[method-assign,assignment]  # counts
     same = [prometheus.number(question("sum(jobs_waiting)", field=str(n))) for n in range(50)]
     readings = await asyncio.gather(*same)
     assert len(asked) == 2  # the value, and the age of its series

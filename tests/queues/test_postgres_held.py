@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from statistics import mean
 
 import pytest
 from tests.queues import schemas
@@ -138,13 +139,18 @@ async def test_a_small_table_is_exact_and_a_sample_says_about(
     assert seen.held.count == Count(held)
     fill(admin, rows=12_000, live=1, seed=0.4)
     await hold(recorder)
-    fresh = Watcher(recorder, watcher.queues._settings)
-    seen = await fresh.read()
-    assert seen.how.startswith("sample")
-    assert seen.held is not None
-    assert seen.held.count.confidence is Confidence.ESTIMATED
-    assert seen.held.count.value == pytest.approx(number(admin, "backfill_range"), rel=0.3)
-    assert seen.held.oldest is None
+    estimates = []
+    # Blocks are chosen at random and what is held lies in the last ones: one sample in some hundred
+    # is further off than this, the mean of nine is not.
+    for _ in range(9):
+        fresh = Watcher(recorder, watcher.queues._settings)
+        seen = await fresh.read()
+        assert seen.how.startswith("sample")
+        assert seen.held is not None
+        assert seen.held.count.confidence is Confidence.ESTIMATED
+        assert seen.held.oldest is None
+        estimates.append(seen.held.count.value)
+    assert mean(estimates) == pytest.approx(number(admin, "backfill_range"), rel=0.3)
 
 
 async def test_a_queue_of_the_held_type_alone(

@@ -13,6 +13,7 @@ import pytest
 from tests.redis.servers import StartRedis
 from tests.redis.test_outages import sentinel_url
 
+from local.redis import RedisServer as Server
 from local.redis_failover import RedisFailover
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import NoTurn, RedisFault, lost_fault
@@ -120,9 +121,8 @@ async def test_a_master_that_was_replaced_is_let_go(hub: RedisHub, tmp_path: Pat
         await asyncio.to_thread(pair.close)
 
 
-def _connected(server: object) -> bool:
-    client = server.client()  # type: ignore[attr-defined]
-    with client:
+def _connected(server: Server) -> bool:
+    with server.client() as client:
         return any(one["name"] == CLIENT_NAME for one in client.client_list())
 
 

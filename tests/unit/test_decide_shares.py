@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -253,10 +254,10 @@ def test_the_quick_way_gives_what_the_plain_rule_gives(
 @property_of_all
 @given(parties(), st.integers(0, 300), ROLES, st.randoms(use_true_random=False))
 def test_the_order_of_the_claims_does_not_matter(
-    claims: tuple[Claim, ...], cap: int, roles: Mapping[str, int], shuffle: object
+    claims: tuple[Claim, ...], cap: int, roles: Mapping[str, int], shuffle: random.Random
 ) -> None:
     mixed = list(claims)
-    shuffle.shuffle(mixed)  # type: ignore[attr-defined]
+    shuffle.shuffle(mixed)
     assert shares(mixed, cap, roles) == shares(claims, cap, roles)
 
 

@@ -21,7 +21,7 @@ from tests.simulator.given import (
 )
 from tests.simulator.situations import FAILED, OBSERVING, US, situation, step, stepped, wrote
 
-from starforge_backlog.decide.plan import Cause, StepKind
+from starforge_backlog.decide.plan import Cause, ScaleTo, StepKind
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.sleep import due, quiet
@@ -299,7 +299,8 @@ def test_a_whole_night() -> None:
         jobs = replace(reading, in_progress=Known(Count(0), moment))
         plan = policy.decide(seen(at=moment, target=pods, queues=jobs))
         for action in plan.actions:
-            replicas = action.to  # type: ignore[union-attr]
+            assert isinstance(action, ScaleTo)
+            replicas = action.to
             wrote_to.append(replicas)
             policy.happened([Result(action, Written(replicas))], moment)
         clock += 15
