@@ -13,7 +13,7 @@ from tests.producers.webhook_api import producer_of
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.pausing import BackfillJobs, JobTypes, WorkloadKind
-from starforge_backlog.api.policy import ConfigMapKey, PausedWorkload
+from starforge_backlog.api.policy import ConfigMapKey, FeatureFlag, PausedWorkload
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
@@ -23,6 +23,7 @@ from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
 from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.config_map import ConfigMapField
+from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import JobTypesProducer
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
@@ -55,6 +56,10 @@ def field_of(namespace: str, kind: str, name: str) -> Field:
 
 async def by_webhook(life: str, say: Say, url: str) -> None:
     await _live(producer_of(HttpCaller(), url, seconds=2), life, say)
+
+
+async def by_feature_flag(life: str, say: Say, url: str) -> None:
+    await _live(FeatureFlagProducer(Database(parse_url(url)), FeatureFlag(), utc_now), life, say)
 
 
 async def by_brake(life: str, say: Say, url: str, name: str) -> None:

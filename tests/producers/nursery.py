@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,35 +38,57 @@ SCRIPT: Final = textwrap.dedent(
     """
 )
 
+# Tokens that a life announces, at most, before it is killed.
+LONGEST_LIFE: Final = 3
 
-@dataclass(frozen=True)
+
+@dataclass
 class Nursery:
     """The process that forks them."""
 
     process: asyncio.subprocess.Process
+    # Seconds from one token to the next, as last seen: how long a pause and its resume take here
+    # and now. A kill after so many fixed milliseconds met no pause at all on a slow machine.
+    turn: float | None = None
 
-    async def live_and_be_killed(self, name: str, seconds: float) -> str:
-        """One life, so long after its first pause was announced; the last token that it announced,
-        as a status would hold it."""
+    async def live_and_be_killed(self, name: str, chance: random.Random) -> str:
+        """One life, ended at any point of one of its first pauses or resumes; the last token that
+        it announced, as a status would hold it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{name}\n".encode())
-        pid, token, dying = 0, "", False
+        loop = asyncio.get_running_loop()
+        # A first life shows how long a turn is; in others it may be the first that is cut short.
+        last = chance.randint(2 if self.turn is None else 1, LONGEST_LIFE)
+        pid, token, announced, at = 0, "", 0, 0.0
+        killing: asyncio.Future[None] | None = None
         async for line in self.process.stdout:
             match line.decode().split():
                 case ["pid", number]:
                     pid = int(number)
                 case ["dead"]:
-                    assert dying, f"{name} died by itself"
+                    assert killing is not None, f"{name} died by itself"
+                    await killing
                     return token
-                case [announced]:
-                    token = announced
+                case [token]:
+                    announced += 1
+                    if 1 < announced <= last:
+                        self.turn = loop.time() - at
+                    at = loop.time()
                 case other:
                     pytest.fail(f"the nursery said {other}")
-            if pid and token and not dying:
-                dying = True
-                asyncio.get_running_loop().call_later(seconds, os.kill, pid, signal.SIGKILL)
+            if pid and announced >= last and killing is None:
+                assert self.turn is not None
+                point = chance.uniform(0, 1.2) * self.turn  # a bit into the next turn, too
+                killing = loop.run_in_executor(None, _kill_after, point, pid)
         pytest.fail("the nursery died")
+
+
+def _kill_after(seconds: float, pid: int) -> None:
+    """In a thread: an event loop looks at its timers when something wakes it, which is the next
+    announcement, so that all of them would die before their next write."""
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
 
 
 @asynccontextmanager

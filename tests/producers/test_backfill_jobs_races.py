@@ -76,7 +76,7 @@ async def test_operators_killed_at_random(
     async with nursery("tests.producers.lives:by_backfills", rows_url, AUDIT) as births:
         for kill in range(KILLS):
             person = asyncio.create_task(_halt_soon(rows_url, chance.uniform(0, 0.06), kill + 1))
-            token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.02, 0.08))
+            token = await births.live_and_be_killed(f"{kill}", chance)
             await person
             await settled(hands, 1)
             while True:

@@ -20,6 +20,7 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.redis.session import CLIENT_NAME
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
 
@@ -89,9 +90,9 @@ async def test_operators_killed_at_random(
     async with nursery("tests.producers.lives:by_brake", redis_url, "etl-backfill") as births:
         for kill in range(KILLS):
             person = asyncio.create_task(_set_soon(redis_url, chance, limit := limit + 1))
-            token = await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.04))
+            token = await births.live_and_be_killed(f"{kill}", chance)
             touched = await person
-            await asyncio.sleep(0.005)  # what it sent before it died arrives
+            await _settled(hands)
             left = await successor.resume(token=token, version="", previous=None)
             assert isinstance(left, Resumed), left
             outcomes.append(left.outcome)
@@ -102,7 +103,15 @@ async def test_operators_killed_at_random(
                 assert found["concurrency"] == f"{limit}", "a person's word stays"
             limit = int(found["concurrency"])
     assert set(outcomes) == {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
-    assert 0 < outcomes.count(ResumeOutcome.RESUMED) < KILLS
+    assert outcomes.count(ResumeOutcome.RESUMED) > KILLS / 20, "the kills met no pause"
+
+
+async def _settled(hands: Any) -> None:
+    """Until the server has let go of the dead one's connection: all that it sent is carried out."""
+    while True:
+        if sum(one["name"] == CLIENT_NAME for one in hands.client_list()) <= 1:  # the successor's
+            return
+        await asyncio.sleep(0.001)
 
 
 async def _set_soon(url: str, chance: random.Random, limit: int) -> bool:

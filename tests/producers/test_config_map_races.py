@@ -239,7 +239,7 @@ async def test_operators_killed_at_random(cluster: LocalCluster, subject: Subjec
         nursery("tests.producers.lives:by_object", *given) as forks,
     ):
         for kill in range(KILLS):
-            token = await forks.live_and_be_killed(f"t{kill}", chance.uniform(0.005, 0.06))
+            token = await forks.live_and_be_killed(f"t{kill}", chance)
             held += await settled(successor, subject, token, before)
     assert 0 < held < KILLS, "the kills met one side of the write only"
 
@@ -273,5 +273,5 @@ async def test_a_pause_of_a_person_survives_all_kills(
     given = (str(cluster.kubeconfig), namespace, "ConfigMap", NAME)
     async with nursery("tests.producers.lives:by_object", *given) as forks:
         for kill in range(KILLS // 3):
-            await forks.live_and_be_killed(f"t{kill}", chance.uniform(0.005, 0.06))
+            await forks.live_and_be_killed(f"t{kill}", chance)
             assert subject.person.look()["metadata"]["resourceVersion"] == version

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import sys
-import textwrap
 from datetime import UTC, datetime
 
 import pytest
 from tests.producers.conftest import RUNBOOK, Human, Operator
+from tests.producers.nursery import nursery
 
 from local.postgres import PostgresServer
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
@@ -126,89 +123,25 @@ async def _terminate_soon(human: Human, delay: float) -> None:
     )
 
 
-# Imports take a second, a life here is milliseconds: one nursery forks all operators.
-NURSERY = textwrap.dedent(
-    """
-    import asyncio, os, sys
-    from starforge_backlog.api.policy import FeatureFlag
-    from starforge_backlog.clock import utc_now
-    from starforge_backlog.databases.connection import Database
-    from starforge_backlog.databases.url import parse_url
-    from starforge_backlog.producers.feature_flag import FeatureFlagProducer
-
-    def say(line):  # one system call per line, or a kill cuts it in two
-        os.write(1, f"{line}\\n".encode())
-
-    async def live(url, name):
-        producer = FeatureFlagProducer(Database(parse_url(url)), FeatureFlag(), utc_now)
-        for n in range(10000):
-            token = f"{name}/{n}"
-            say(token)
-            held = await producer.pause(owner="ns/etl", token=token, at=utc_now())
-            await producer.resume(token=token, version=held.version, previous=held.previous)
-
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            asyncio.run(live(sys.argv[1], line.strip()))
-            os._exit(0)
-        say(f"pid {child}")
-        os.waitpid(child, 0)
-        say("dead")
-    """
-)
-
-
 async def test_operators_killed_at_random(human: Human, operator: Operator, flag_url: str) -> None:
     """SIGKILL between any two instructions; the token in status is all that the next one has."""
     human.write({"ingest_paused": False, "other": 1})
     chance = random.Random(11)
     successor = operator()
-    nursery = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        NURSERY,
-        flag_url,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
     held = 0
-    for kill in range(KILLS):
-        token = await _live_and_be_killed(nursery, f"t{kill}", chance.uniform(0.01, 0.05))
-        left: Resumed | Unknown = Unknown(Why.NOT_YET, "", AT)
-        while isinstance(left, Unknown):  # the dead one's backend may still hold the row
-            left = await successor.resume(token=token, version="", previous=None)
-        held += left.outcome is ResumeOutcome.RESUMED
-        assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
-        await _settled(human)
-        if human.look()["ingest_paused"]:  # sent before the kill, carried out after our look
-            await successor.resume(token=token, version="", previous=None)
-        assert human.look() == {"ingest_paused": False, "other": 1}
-    nursery.kill()
-    await nursery.wait()
+    async with nursery("tests.producers.lives:by_feature_flag", flag_url) as forks:
+        for kill in range(KILLS):
+            token = await forks.live_and_be_killed(f"t{kill}", chance)
+            left: Resumed | Unknown = Unknown(Why.NOT_YET, "", AT)
+            while isinstance(left, Unknown):  # the dead one's backend may still hold the row
+                left = await successor.resume(token=token, version="", previous=None)
+            held += left.outcome is ResumeOutcome.RESUMED
+            assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
+            await _settled(human)
+            if human.look()["ingest_paused"]:  # sent before the kill, carried out after our look
+                await successor.resume(token=token, version="", previous=None)
+            assert human.look() == {"ingest_paused": False, "other": 1}
     assert 0 < held < KILLS, "the kills met one side of the write only"
-
-
-async def _live_and_be_killed(
-    nursery: asyncio.subprocess.Process, name: str, seconds: float
-) -> str:
-    """One life; the last token it announced, as a status would hold it."""
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    nursery.stdin.write(f"{name}\n".encode())
-    token = "none"
-    async for line in nursery.stdout:
-        match line.decode().split():
-            case ["pid", pid]:
-                asyncio.get_running_loop().call_later(seconds, os.kill, int(pid), signal.SIGKILL)
-            case ["dead"]:
-                break
-            case [announced]:
-                token = announced
-            case other:
-                pytest.fail(f"the nursery said {other}")
-    return token
 
 
 async def _settled(human: Human) -> None:

@@ -99,7 +99,7 @@ async def test_operators_killed_at_random(
         for kill in range(KILLS):
             if kill % 2:  # the other one holds all of it, or the mortal one finds it free
                 await other.pause()
-            intents.append(await births.live_and_be_killed(f"{kill}", chance.uniform(0.01, 0.08)))
+            intents.append(await births.live_and_be_killed(f"{kill}", chance))
             outcomes.append(await _release(successor, intents[-1]))
             while other.entry and (await other.resume()).outcome is ResumeOutcome.PARTLY:
                 pass

@@ -96,7 +96,7 @@ async def test_operators_killed_at_random(caller: HttpCaller, url: str) -> None:
     held = 0
     async with nursery("tests.producers.lives:by_webhook", url) as forks:
         for kill in range(KILLS):
-            token = await forks.live_and_be_killed(f"t{kill}", chance.uniform(0.002, 0.03))
+            token = await forks.live_and_be_killed(f"t{kill}", chance)
             quiet = 0
             while quiet < 3:
                 left = await successor.resume(token=token, version="", previous=None)
