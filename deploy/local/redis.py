@@ -18,7 +18,7 @@ from local.server import LocalServer
 from local.tls_proxy import TlsProxy
 
 DATABASES = 64
-SLOTS = 16384
+ALL_SLOTS = range(16384)
 HIGHEST_PORT = 65535
 # Where Redis cannot be told otherwise, its cluster bus is this far above its port.
 BUS_OFFSET = 10_000
@@ -42,13 +42,14 @@ class RedisServer(LocalServer):
         settings: Mapping[str, Setting],
         master: RedisServer | None,
         tls: ServerTls | None,
-        cluster: bool,
+        slots: range | None,
     ) -> None:
         super().__init__(name, run_dir, run=run)
         self.program = program
         self.password = password
         self.tls = tls
-        self.cluster = cluster
+        self.cluster = slots is not None
+        self._slots = slots or range(0)
         self._users = dict(users)
         self._settings = dict(settings)
         self._master = master
@@ -68,7 +69,7 @@ class RedisServer(LocalServer):
         settings: Mapping[str, Setting] | None = None,
         replica_of: RedisServer | None = None,
         tls: ServerTls | None = None,
-        cluster: bool = False,
+        slots: range | None = None,
         program: RedisProgram | None = None,
         run: str | None = None,
     ) -> RedisServer:
@@ -76,7 +77,8 @@ class RedisServer(LocalServer):
 
         `users`: name → ACL rules, as in `{"watcher": "on >secret ~bull:* +@read"}`.
         `settings`: lines of redis.conf, as in `{"appendonly": True, "maxmemory": "20mb"}`.
-        `cluster`: cluster mode with all slots on this one node.
+        `slots`: cluster mode, with these slots on this node (`ALL_SLOTS`: on the only one; several
+        nodes are a `RedisCluster`).
         `tls`: clients must speak it; where Redis itself cannot, a `TlsProxy` does it for it (and
         replicas talk in the clear).
         A replica has its master's password and is linked when this returns.
@@ -93,13 +95,12 @@ class RedisServer(LocalServer):
             settings=settings or {},
             master=replica_of,
             tls=tls,
-            cluster=cluster,
+            slots=slots,
         )
         server.data.mkdir(parents=True)
         try:
             server._start_on_free_port()
-            if cluster:
-                server._take_all_slots()
+            server._take_slots()
             if replica_of is not None:
                 wait_until(server.linked, timeout=LINKED_WITHIN, what="linking the replica")
         except BaseException:
@@ -141,6 +142,16 @@ class RedisServer(LocalServer):
     def linked(self) -> bool:
         """Whether a replica has its master and all of its data."""
         return self.info("replication").get("master_link_status") == "up"
+
+    def cluster_is_up(self) -> bool:
+        """Whether this node sees all slots served."""
+        with self.client() as client:
+            return bool(client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+    @property
+    def bus_port(self) -> int:
+        """Where nodes of a cluster talk to each other."""
+        return self.port + BUS_OFFSET if self._bus_is_offset() else self._bus_port
 
     def info(self, section: str) -> dict[str, Any]:
         with self.client() as client:
@@ -225,11 +236,14 @@ class RedisServer(LocalServer):
         if proxy is not None:
             proxy.close()
 
-    def _take_all_slots(self) -> None:
+    def _take_slots(self) -> None:
+        if not self._slots:
+            return
         with self.client() as client:
-            client.execute_command("CLUSTER ADDSLOTS", *range(SLOTS))
+            client.execute_command("CLUSTER ADDSLOTS", *self._slots)
+        if self._slots == ALL_SLOTS:
             wait_until(
-                lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok",
+                self.cluster_is_up,
                 timeout=LINKED_WITHIN,
                 what="taking all slots of the Redis cluster",
             )

@@ -14,6 +14,7 @@ import redis
 from tests.node.bull import Bull, Version
 from tests.node.handles import Behaviour, BullQueue, BullWorker
 
+from local.redis import ALL_SLOTS
 from local.redis import RedisServer as RealRedis
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.secret import SecretValue
@@ -562,7 +563,7 @@ async def test_a_server_that_comes_back(brake: Brake, bull: Bull, tmp_path: Any)
 
 async def test_a_cluster(brake: Brake, tmp_path: Any) -> None:
     """With a hash tag all keys of a queue are in one slot; without one nothing is paused."""
-    server = RealRedis.start(tmp_path, name="cluster", cluster=True)
+    server = RealRedis.start(tmp_path, name="cluster", slots=ALL_SLOTS)
     try:
         with server.client(0) as client:
             client.hset("bull:{etl}:meta", mapping={"concurrency": "7"})

@@ -17,6 +17,7 @@ from tests.node.handles import Behaviour
 from tests.queues.bullmq_room import SETTINGS, WINDOW, Eye, client, idle, queue_of, spec, value
 from tests.redis.servers import StartRedis, starting
 
+from local.redis import ALL_SLOTS
 from local.redis import RedisServer as LocalRedis
 from local.redis_failover import MASTER_NAME, RedisFailover
 from local.redis_programs import find_redis_62
@@ -239,7 +240,7 @@ async def test_scores_of_no_time_hide_no_queue(
 async def test_a_cluster_wants_a_hash_tag(
     hub: RedisHub, bull: Bull, start_redis: StartRedis
 ) -> None:
-    local = start_redis(cluster=True)
+    local = start_redis(slots=ALL_SLOTS)
     eye = Eye(hub, local.url().replace("redis://", "redis+cluster://"))
     bare = await eye.read("etl")
     assert why(bare.waiting) is Why.HASH_TAG_MISSING

@@ -11,6 +11,7 @@ import pytest
 from tests.redis.servers import StartRedis
 
 from local.certificates import Authority
+from local.redis import ALL_SLOTS
 from local.redis import RedisServer as LocalRedis
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.hub import RedisHub
@@ -170,7 +171,7 @@ async def test_a_certificate_that_has_expired(
 
 
 async def test_a_cluster_by_either_url(hub: RedisHub, start_redis: StartRedis) -> None:
-    local = start_redis(cluster=True)
+    local = start_redis(slots=ALL_SLOTS)
     for url in (local.url(), local.url().replace("redis://", "redis+cluster://")):
         server = hub.get(url, owner=url)
         assert (await server.run(ECHO, ["{x}a", "{x}b"], ["1"]))[1] == "1"

@@ -13,6 +13,7 @@ import pytest
 from tests.redis.servers import StartRedis
 from tests.redis.test_outages import sentinel_url
 
+from local.redis import ALL_SLOTS
 from local.redis import RedisServer as Server
 from local.redis_failover import RedisFailover
 from starforge_backlog.redis.connection import RedisServer
@@ -130,7 +131,7 @@ async def test_nodes_that_left_the_cluster_are_let_go(
     hub: RedisHub, start_redis: StartRedis
 ) -> None:
     """A slot map of before named a node that is none of it any more."""
-    local, gone = start_redis(cluster=True), start_redis(name="gone")
+    local, gone = start_redis(slots=ALL_SLOTS), start_redis(name="gone")
     server = hub.get(local.url().replace("redis://", "redis+cluster://"), owner="test")
     assert await ask(server) == ["PONG"]
     (address,) = server._nodes

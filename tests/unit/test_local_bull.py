@@ -14,7 +14,7 @@ from local import nodejs
 from local.certificates import Authority
 from local.errors import LocalError
 from local.processes import wait_until
-from local.redis import RedisServer
+from local.redis import ALL_SLOTS, RedisServer
 from local.redis_failover import MASTER_NAME, RedisFailover
 
 pytestmark = [pytest.mark.node, pytest.mark.redis]
@@ -112,7 +112,7 @@ async def test_it_can_be_asked_from_a_coroutine(bull: Bull, redis_url: str) -> N
 def test_tls_and_a_cluster(bull: Bull, tmp_path: Path) -> None:
     tls = Authority(tmp_path / "ca").server_tls("redis")
     server = RedisServer.start(tmp_path, tls=tls)
-    cluster = RedisServer.start(tmp_path, name="redis-cluster", cluster=True)
+    cluster = RedisServer.start(tmp_path, name="redis-cluster", slots=ALL_SLOTS)
     try:
         secure = Connection(authority=tls.authority)
         sliced = Connection(cluster=True)

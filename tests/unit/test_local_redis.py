@@ -12,7 +12,7 @@ import redis
 from local.certificates import Authority
 from local.errors import LocalError
 from local.processes import leftovers
-from local.redis import RedisServer
+from local.redis import ALL_SLOTS, RedisServer
 from local.redis_failover import MASTER_NAME, RedisFailover
 from local.redis_programs import find_redis_62
 
@@ -96,7 +96,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
 
 def test_one_node_has_all_slots_of_a_cluster(tmp_path: Path) -> None:
-    server = RedisServer.start(tmp_path, cluster=True)
+    server = RedisServer.start(tmp_path, slots=ALL_SLOTS)
     try:
         with redis.RedisCluster.from_url(server.url()) as client:
             client.set("{a}x", "1")

@@ -217,6 +217,8 @@ class Cluster:
         self._node_at = node_at
         self._keep_only = keep_only
         self._slots: list[tuple[int, int, Address]] = []
+        # All nodes of the last map, replicas too: the URL may name just the one that died.
+        self._others: list[Address] = []
 
     async def find(self, keys: Sequence[str]) -> Node:
         slots = {key_slot(key.encode()) for key in keys}
@@ -245,12 +247,13 @@ class Cluster:
 
     async def _look_all(self) -> list[tuple[int, int, Address]]:
         last: RedisFault | None = None
-        for address in self._url.servers:
+        for address in dict.fromkeys([*self._url.servers, *self._others]):
             try:
                 (answer,) = await self._node_at(address).run([("CLUSTER", "SLOTS")], LOOK_LIMIT)
                 if isinstance(answer, RedisFault):
                     raise answer
                 if found := _slots(answer, address):
+                    self._others = _nodes(answer, address)
                     return found
             except RedisFault as fault:
                 last = fault
@@ -271,9 +274,18 @@ def _now() -> float:
 
 
 def _slots(answer: Answer, asked: Address) -> list[tuple[int, int, Address]]:
-    """From CLUSTER SLOTS. A node that does not know its own name is the one that was asked."""
-    found = []
-    for first, last, master, *_ in answer:
-        host = master[0] if master[0] and master[0] != "?" else asked.host
-        found.append((int(first), int(last), Address(str(host), int(master[1]))))
-    return found
+    """Who serves what, from CLUSTER SLOTS."""
+    return [(int(first), int(last), _address(master, asked)) for first, last, master, *_ in answer]
+
+
+def _nodes(answer: Answer, asked: Address) -> list[Address]:
+    """Masters first: a replica may be behind."""
+    masters = [_address(master, asked) for _, _, master, *_ in answer]
+    replicas = [_address(one, asked) for _, _, _, *others in answer for one in others]
+    return [*masters, *replicas]
+
+
+def _address(node: Answer, asked: Address) -> Address:
+    """A node that does not know its own name is the one that was asked."""
+    host, port, *_ = node
+    return Address(str(host) if host and host != "?" else asked.host, int(port))
