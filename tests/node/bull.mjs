@@ -1,7 +1,7 @@
 // The real BullMQ as a server on a pipe: a line of JSON in, `{id, op, ...}`, a line of JSON out,
 // `{id, ok}` or `{id, error}`. `bull.py` is the other end. Ends when its input ends.
 import { createInterface } from 'node:readline';
-import { bullmq, connectionOf } from './connection.mjs';
+import { bullmq, connectionOf, library } from './connection.mjs';
 import { processorOf } from './processor.mjs';
 
 const CHUNK = 1000;
@@ -57,6 +57,15 @@ const ops = {
     const it = new Queue(name, { ...options, connection, prefix });
     await it.waitUntilReady();
     return open('queue', it, { version, settings, close });
+  },
+
+  // Bull, the library before BullMQ: its options and its way to be ready are its own.
+  async bull({ package: from, connection: settings, name, prefix, works }) {
+    const Queue = library(from);
+    const it = new Queue(name, { redis: connectionOf(settings), prefix });
+    await it.isReady();
+    if (works) it.process('*', async () => {});
+    return open('queue', it);
   },
 
   async add({ queue, name, data, opts }) {

@@ -35,6 +35,7 @@ FOLDER = Path(__file__).resolve().parent
 CLOSE_WITHIN = 5.0
 
 Version = Literal[4, 5, 6]
+OldPackage = Literal["bull3", "bull4"]
 VERSIONS: tuple[Version, ...] = (4, 5, 6)
 
 
@@ -123,6 +124,20 @@ class Bull:
             name=name,
             prefix=prefix,
             options=dict(options or {}),
+        )
+        return BullQueue(self, handle, name)
+
+    def old_queue(
+        self, url: str, name: str, *, package: OldPackage, prefix: str = "bull", works: bool = False
+    ) -> BullQueue:
+        """Of Bull, the library before BullMQ. `works`: it also processes what is added."""
+        handle = self.call(
+            "bull",
+            package=package,
+            connection=Connection().to(url),
+            name=name,
+            prefix=prefix,
+            works=works,
         )
         return BullQueue(self, handle, name)
 

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 const require = createRequire(import.meta.url);
 const { Cluster } = require('ioredis');
 
+export const library = require;
 export const bullmq = (version) => require(`bullmq${version}`);
 
 export function connectionOf({ url, authority, sentinels, master, cluster }) {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from tests.node.bull import Bull, Version
+from tests.node.bull import Bull, OldPackage, Version
 from tests.node.handles import Behaviour, BullQueue, BullWorker
 
 from local.redis import ALL_SLOTS
@@ -581,3 +581,30 @@ async def test_a_cluster(brake: Brake, tmp_path: Any) -> None:
         assert got.why is Why.HASH_TAG_MISSING
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("paused_by_hand", [False, True])
+@pytest.mark.parametrize("package", ["bull3", "bull4"])
+async def test_a_queue_of_bull_has_no_brake(
+    bull: Bull,
+    brake: Brake,
+    hands: Any,
+    redis_url: str,
+    package: OldPackage,
+    paused_by_hand: bool,
+) -> None:
+    """Its workers would go on, so nothing is written that says otherwise."""
+    queue = bull.old_queue(redis_url, "etl-backfill", package=package)
+    queue.add("x")
+    if paused_by_hand:
+        queue.call("pause")
+    queue.call("close")
+    before = hands.hgetall("bull:etl-backfill:meta")
+    got = await brake().read()
+    assert isinstance(got, Unknown)
+    assert got.why is Why.NOT_BULLMQ
+    assert "Bull 3 or 4" in got.message
+    held = await paused(brake())
+    assert held.outcome is PauseOutcome.BAD_SHAPE
+    assert "pause what enqueues these jobs" in held.message
+    assert hands.hgetall("bull:etl-backfill:meta") == before

@@ -13,6 +13,7 @@ _EMPTY: dict[str, Any] = {
     "now": NOW,
     "meta": True,
     "events": True,
+    "bull_paused": False,
     "marker": False,
     "has_id": True,
     "id": "0",

@@ -12,9 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.bull import Bull, Connection
+from tests.node.bull import Bull, Connection, OldPackage
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import SETTINGS, WINDOW, Eye, client, idle, queue_of, spec, value
+from tests.queues.bullmq_room import (
+    SETTINGS,
+    WINDOW,
+    Eye,
+    client,
+    idle,
+    queue_of,
+    spec,
+    until,
+    value,
+)
 from tests.redis.servers import StartRedis, starting
 
 from local.redis import ALL_SLOTS
@@ -117,16 +127,37 @@ async def test_an_empty_queue_is_an_empty_one(eye: Eye, bull: Bull, redis_url: s
     assert value(reading.oldest_due_age) == timedelta(0)
 
 
-async def test_the_keys_of_bull_3(eye: Eye, redis_url: str) -> None:
-    """As bull 3.29 wrote them: one plain job, one delayed, one with a priority."""
-    with client(redis_url) as admin:
-        for number in ("1", "2", "3"):
-            fields = {"name": "x", "data": "{}", "opts": '{"attempts":1,"delay":0}', "delay": "0"}
-            admin.hset(f"bull:etl:{number}", mapping=fields)
-        admin.set("bull:etl:id", 3)
-        admin.rpush("bull:etl:wait", "1", "3")
-        admin.zadd("bull:etl:delayed", {"2": 7354421968359426})
-        admin.zadd("bull:etl:priority", {"3": 2})
+@pytest.mark.parametrize(
+    "jobs",
+    [[{}], [{"delay": 60_000}], [{"priority": 2}], [{}, {"delay": 60_000}, {"priority": 2}]],
+    ids=["plain", "delayed", "of a priority", "of all kinds"],
+)
+@pytest.mark.parametrize("package", ["bull3", "bull4"])
+async def test_a_queue_of_bull_before_bullmq(
+    eye: Eye, bull: Bull, redis_url: str, package: OldPackage, jobs: list[dict[str, int]]
+) -> None:
+    queue = bull.old_queue(redis_url, "etl", package=package)
+    for options in jobs:
+        queue.add("x", **options)
+    queue.call("close")
+    await says_bull_3(eye)
+
+
+@pytest.mark.parametrize("package", ["bull3", "bull4"])
+async def test_a_queue_of_bull_that_is_paused_or_done(
+    eye: Eye, bull: Bull, redis_url: str, package: OldPackage
+) -> None:
+    queue = bull.old_queue(redis_url, "etl", package=package, works=True)
+    queue.add("x")
+    await until(lambda: queue.call("getCompletedCount") == 1)
+    await says_bull_3(eye)
+    queue.call("pause")
+    queue.add("x")
+    queue.call("close")
+    await says_bull_3(eye)
+
+
+async def says_bull_3(eye: Eye) -> None:
     reading = (await eye.read()).waiting
     assert why(reading) is Why.NOT_BULLMQ
     assert isinstance(reading, Unknown)

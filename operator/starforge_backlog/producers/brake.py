@@ -25,7 +25,10 @@ OLDEST = (5, 9)
 _LIBRARY = re.compile(r"^bullmq[^:]*:(\d+)\.(\d+)")
 _MOST_WHY = 300  # characters of the reason in the mark: people read it with HGET
 
-_READ = ("meta", "id", "wait", "paused", "active", "prioritized", "marker", "completed", "failed")
+_READ = (
+    *("meta", "id", "wait", "paused", "active", "prioritized", "marker", "completed", "failed"),
+    *("events", "meta-paused"),
+)
 _PAUSE = ("meta", "id", "wait", "paused")
 _RESUME = ("meta", "wait", "prioritized", "marker")
 
@@ -168,6 +171,8 @@ class BrakeProducer:
         if "wrong" in found:
             message = self._wrong(found["wrong"], found["is"])
             return Unknown(Why.NOT_BULLMQ, message, self._clock())
+        if found["bull"]:
+            return Unknown(Why.NOT_BULLMQ, self._of_bull(), self._clock())
         return _Seen(
             exists=found["exists"],
             paused=found["paused"],
@@ -197,6 +202,13 @@ class BrakeProducer:
         return (
             f"Key {key} is of type {found}, so {self._place} is none; nothing was paused. Correct"
             " prefix and name, or remove what else writes there."
+        )
+
+    def _of_bull(self) -> str:
+        return (
+            f"{self._base}* looks like a queue of Bull 3 or 4, BullMQ's predecessor, which has no"
+            " global concurrency: its workers would go on, so nothing was paused. Move the"
+            " application to BullMQ 5 or later, or pause what enqueues these jobs instead."
         )
 
     def _too_old(self) -> str:

@@ -1,12 +1,14 @@
 -- Promise: reads only, a handful of keys however long the queue is, and tells a key of another type
 -- instead of an error half way.
 --
--- KEYS: meta, id, wait, paused, active, prioritized, marker, completed, failed
+-- KEYS: meta, id, wait, paused, active, prioritized, marker, completed, failed, events, meta-paused
 -- ARGV: 1 start of all job keys ("bull:etl:")
 -- Returns JSON.
 local META, ID, WAIT, PAUSED, ACTIVE, PRIORITIZED, MARKER = 1, 2, 3, 4, 5, 6, 7
-local COMPLETED, FAILED = 8, 9
-local TYPES = { 'hash', 'string', 'list', 'list', 'list', 'zset', 'zset', 'zset', 'zset' }
+local COMPLETED, FAILED, EVENTS, BULL_PAUSED = 8, 9, 10, 11
+local TYPES = {
+  'hash', 'string', 'list', 'list', 'list', 'zset', 'zset', 'zset', 'zset', 'stream', 'string',
+}
 local FIELD, BRAKE = 'starforge-backlog', '00'
 local base, call = ARGV[1], redis.call
 
@@ -54,7 +56,10 @@ local token
 if mark and understood and type(parsed) == 'table' and type(parsed.token) == 'string' then
   token = parsed.token
 end
+-- Bull, the library before BullMQ, writes no events, and `meta` only beside `meta-paused`.
+local of_bullmq = exists[EVENTS] or (exists[META] and not exists[BULL_PAUSED])
 return cjson.encode({
+  bull = exists[ID] and not of_bullmq,
   exists = exists[META] or exists[ID] or exists[WAIT] or exists[PAUSED],
   paused = meta[1] ~= false,
   brake = meta[2] == BRAKE,

@@ -20,6 +20,7 @@ _FIXED = (
     "events",
     "metrics:completed",
     "metrics:failed",
+    "meta-paused",  # of Bull 3 and 4 while they are paused
 )
 
 

@@ -11,10 +11,10 @@
 -- Returns JSON. Times are in ms since 1970, by Redis' clock.
 local ID, WAIT, PAUSED, ACTIVE, DELAYED, PRIORITIZED = 1, 2, 3, 4, 5, 6
 local COMPLETED, FAILED, CHILDREN, META, MARKER = 7, 8, 9, 10, 11
-local EVENTS, METRICS_COMPLETED, METRICS_FAILED = 12, 13, 14
+local EVENTS, METRICS_COMPLETED, METRICS_FAILED, BULL_PAUSED = 12, 13, 14, 15
 local TYPES = {
   'string', 'list', 'list', 'list', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset',
-  'stream', 'hash', 'hash',
+  'stream', 'hash', 'hash', 'string',
 }
 local base, tail = ARGV[1], tonumber(ARGV[2])
 local priorities, looked_active = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -46,6 +46,7 @@ local look = {
   now = now,
   meta = exists[META],
   events = exists[EVENTS],
+  bull_paused = exists[BULL_PAUSED],
   marker = exists[MARKER],
   has_id = exists[ID],
   id = counter,

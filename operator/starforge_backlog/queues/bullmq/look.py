@@ -117,6 +117,13 @@ class Look:
         return held + self.delayed + self.children
 
 
+def _is_bull(said: dict[str, Any]) -> bool:
+    """Whether these are keys of Bull, which writes no events, and `meta` only beside a key of its
+    own, while it is paused."""
+    of_bullmq = said["events"] or (said["meta"] and not said["bull_paused"])
+    return bool(said["has_id"] and not of_bullmq)
+
+
 def parse_look(answer: str) -> Look | WrongType | NoNumber:
     """From look.lua."""
     said: dict[str, Any] = json.loads(answer)
@@ -132,7 +139,7 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
     return Look(
         now=int(said["now"]),
         exists=bool(said["meta"] or said["events"] or (any_job and not said["has_id"])),
-        bull3=not said["meta"] and not said["events"] and bool(said["has_id"]),
+        bull3=_is_bull(said),
         ids=int(said["id"]),
         wait=said["wait"] - in_wait,
         paused=said["paused"] - min(markers - in_wait, said["paused"]),
