@@ -80,7 +80,8 @@ class World:
         place.api.create(f"{CORE}/namespaces", {"metadata": {"name": namespace}})
         begin = (place.log_mark(), place.audit.mark())
         world = cls(place, namespace, Store.create(server), *begin)
-        world.write_secret({KEY: world.store.url(), "WORKER_URL": world.store.url("worker")})
+        store = world.store
+        world.write_secret({KEY: store.url(), "WORKER_URL": store.url(store.worker)})
         return world
 
     def close(self) -> None:
