@@ -20,12 +20,14 @@ from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.url import parse_url
 from starforge_backlog.http.caller import HttpCaller
-from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.backfill_jobs import HeldBackfills
+from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.config_map import ConfigMapField
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.job_types import HeldTypes
+from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
 from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
 from starforge_backlog.producers.workload import WorkloadField
@@ -69,17 +71,17 @@ async def by_brake(life: str, say: Say, url: str, name: str) -> None:
 
 
 async def by_backfills(life: str, say: Say, url: str, audit_table: str) -> None:
-    producer = BackfillJobsProducer(
+    table = BackfillJobsTable(
         Database(parse_url(url)),
         BackfillJobs(audit_table=audit_table),
         utc_now,
         shared_for=timedelta(),
     )
-    await _live(producer.held_by(Holder("ns", "etl")), f"ns/etl/2026-{life}", say, planned=True)
+    await _live(HeldBackfills(table, Holder("ns", "etl")), f"ns/etl/2026-{life}", say, planned=True)
 
 
 async def by_job_types(life: str, say: Say, url: str, uid: str, kind: str, batch: str) -> None:
-    producer = JobTypesProducer(
+    table = JobTypesTable(
         Database(parse_url(url)),
         JobTypes(types=(kind,)),
         utc_now,
@@ -87,7 +89,7 @@ async def by_job_types(life: str, say: Say, url: str, uid: str, kind: str, batch
         batch=int(batch),
     )
     # Not all of it in one go: a kill meets a pause, or a release, half way.
-    held = producer.held_by(Holder(uid, "etl"))
+    held = HeldTypes(table, Holder(uid, "etl"))
     await _live(held, f"{uid}/etl/2026-{life}", say, planned=True, with_plan=True)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from tests.producers.table import held_by
+
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
@@ -17,9 +19,9 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.outcome import Failed, Result, ended, merge
-from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.protocol import Resumed
 from starforge_backlog.snapshot import Unknown
 
@@ -31,7 +33,7 @@ NAME = "background"
 class Loop:
     """One policy with one producer and one breaker, and its status between two passes."""
 
-    producer: BackfillJobsProducer | JobTypesProducer
+    table: BackfillJobsTable | JobTypesTable
     way: str
     status: QueueBacklogPolicyStatus = field(default_factory=QueueBacklogPolicyStatus)
     outcomes: list[Resumed] = field(default_factory=list)  # of all releases
@@ -45,7 +47,7 @@ class Loop:
         return None if self.entry is None else self.entry.state
 
     def spec(self) -> QueueBacklogPolicySpec:
-        place = self.producer.spec.model_dump(mode="json", by_alias=True)
+        place = self.table.spec.model_dump(mode="json", by_alias=True)
         return QueueBacklogPolicySpec.model_validate(
             {
                 "target": {"name": "etl-worker"},
@@ -58,7 +60,7 @@ class Loop:
     async def run(self, *, wanted: bool, killed: str = "") -> tuple[Action, ...]:
         """One pass. `killed` between the intent and the "act", or between the act and its
         "status"."""
-        held = self.producer.held_by(Holder(OWNER, NAME, self.entry))
+        held = held_by(self.table, Holder(OWNER, NAME, self.entry))
         reading = await held.read()
         breaker = BreakerState.OPEN if wanted else BreakerState.CLOSED
         decided = decide_producers(
@@ -90,7 +92,7 @@ class Loop:
         raise AssertionError("the release does not end")
 
     async def _act(self, action: Action) -> Result:
-        held = self.producer.held_by(Holder(OWNER, NAME, self.entry))
+        held = held_by(self.table, Holder(OWNER, NAME, self.entry))
         at: datetime = utc_now()
         match action:
             case Pause():

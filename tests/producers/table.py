@@ -18,9 +18,11 @@ from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.url import parse_url
-from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.backfill_jobs import HeldBackfills
+from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import BATCH, JobTypesProducer
+from starforge_backlog.producers.job_types import HeldTypes
+from starforge_backlog.producers.job_types_table import BATCH, JobTypesTable
 from starforge_backlog.producers.protocol import (
     Pausable,
     Paused,
@@ -100,11 +102,18 @@ async def settled(hands: Hands, living: int) -> None:
         await asyncio.sleep(0.002)
 
 
+def held_by(table: JobTypesTable | BackfillJobsTable, holder: Holder) -> Pausable:
+    """As one policy sees what it may pause there."""
+    if isinstance(table, JobTypesTable):
+        return HeldTypes(table, holder)
+    return HeldBackfills(table, holder)
+
+
 @dataclass
 class Policy:
     """One policy with one producer, and its entry in status, kept as the operator keeps it."""
 
-    producer: JobTypesProducer | BackfillJobsProducer
+    table: JobTypesTable | BackfillJobsTable
     uid: str = "ns"
     name: str = "etl"
     entry: PauseStatus | None = None
@@ -112,7 +121,7 @@ class Policy:
 
     @property
     def pausable(self) -> Pausable:
-        return self.producer.held_by(Holder(self.uid, self.name, self.entry))
+        return held_by(self.table, Holder(self.uid, self.name, self.entry))
 
     async def seen(self) -> ProducerReading:
         got = await self.pausable.read()
@@ -178,16 +187,16 @@ class Operators:
         self, *, url: str | None = None, uid: str = "ns", batch: int = BATCH, **spec: Any
     ) -> Policy:
         spec.setdefault("types", ("backfill_range",))
-        producer = JobTypesProducer(
+        table = JobTypesTable(
             self._database(url), JobTypes(**spec), utc_now, shared_for=timedelta(), batch=batch
         )
-        return Policy(producer, uid)
+        return Policy(table, uid)
 
     def backfills(self, *, url: str | None = None, uid: str = "ns", **spec: Any) -> Policy:
-        producer = BackfillJobsProducer(
+        table = BackfillJobsTable(
             self._database(url), BackfillJobs(**spec), utc_now, shared_for=timedelta()
         )
-        return Policy(producer, uid)
+        return Policy(table, uid)
 
     async def close(self) -> None:
         for database in self._opened:

@@ -12,7 +12,7 @@ from tests.producers.table import AT, Hands, Operators
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
-from starforge_backlog.producers.backfill_jobs import MOST_HELD
+from starforge_backlog.producers.backfill_jobs_table import MOST_HELD
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 
@@ -423,7 +423,7 @@ async def test_rows_are_found_by_their_key_and_not_by_reading_the_table(
         "CREATE INDEX ON backfill_jobs (status); ANALYZE backfill_jobs",
     )
     policy = operators.backfills(audit_table=AUDIT)
-    database = policy.producer.database
+    database = policy.table.database
     write, plans = database.execute_write, list[str]()
 
     async def explained(query: Any, params: Any = (), **more: Any) -> Any:

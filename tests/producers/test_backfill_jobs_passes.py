@@ -22,7 +22,7 @@ def hands(rows_url: str) -> Iterator[Hands]:
 
 
 def loop(operators: Operators, audit_table: str | None = AUDIT) -> Loop:
-    return Loop(operators.backfills(audit_table=audit_table).producer, "backfillJobs")
+    return Loop(operators.backfills(audit_table=audit_table).table, "backfillJobs")
 
 
 @pytest.mark.parametrize("audit_table", [None, AUDIT])

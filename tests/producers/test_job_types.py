@@ -192,7 +192,7 @@ async def test_more_than_one_pass_can_do(
     hands: Hands, operators: Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First in line first; each pass says that more is left, and the release does the same."""
-    monkeypatch.setattr("starforge_backlog.producers.job_types.BATCHES_FOR", AT - AT)
+    monkeypatch.setattr("starforge_backlog.producers.job_types_table.BATCHES_FOR", AT - AT)
     before = hands.rows(ALL)
     line = hands.rows(
         "SELECT id FROM queue_jobs WHERE type = 'backfill_range' AND status = 'pending'"

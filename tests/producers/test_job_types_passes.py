@@ -26,7 +26,7 @@ def hands(rows_url: str) -> Iterator[Hands]:
 
 
 def loop(operators: Operators, batch: int = 2_000) -> Loop:
-    return Loop(operators.job_types(batch=batch).producer, "jobTypes")
+    return Loop(operators.job_types(batch=batch).table, "jobTypes")
 
 
 async def test_held_quiet_swept_and_released(hands: Hands, operators: Operators) -> None:
@@ -56,7 +56,7 @@ async def test_held_quiet_swept_and_released(hands: Hands, operators: Operators)
 async def test_in_parts(
     hands: Hands, operators: Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starforge_backlog.producers.job_types.BATCHES_FOR", AT - AT)
+    monkeypatch.setattr("starforge_backlog.producers.job_types_table.BATCHES_FOR", AT - AT)
     before = hands.rows(ALL)
     policy = loop(operators, batch=10)
     for held in (10, 20, 24):
@@ -145,7 +145,7 @@ async def test_a_release_in_parts_ends_as_one(
 ) -> None:
     """24 jobs in parts of 8: the third part does not know that it was the last, and the fourth
     finds nothing. It was us all the same, and the next release waits for its window."""
-    monkeypatch.setattr("starforge_backlog.producers.job_types.BATCHES_FOR", AT - AT)
+    monkeypatch.setattr("starforge_backlog.producers.job_types_table.BATCHES_FOR", AT - AT)
     policy = loop(operators, batch=8)
     for _ in range(4):
         await policy.run(wanted=True)

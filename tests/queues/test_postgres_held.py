@@ -18,8 +18,9 @@ from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_plan import HoldPlan
+from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
@@ -45,21 +46,20 @@ def settings() -> ObserverSettings:
     )
 
 
-def holder(recorder: Recorder) -> JobTypesProducer:
+def held_types(recorder: Recorder) -> HeldTypes:
     types = JobTypes(types=("backfill_range",))
-    return JobTypesProducer(recorder.database, types, utc_now, shared_for=timedelta())
+    table = JobTypesTable(recorder.database, types, utc_now, shared_for=timedelta())
+    return HeldTypes(table, Holder("uid", "etl"))
 
 
 async def hold(recorder: Recorder) -> None:
-    producer = holder(recorder).held_by(Holder("uid", "etl"))
-    got = await producer.pause(owner="ns/etl", token=TOKEN, at=AT, plan=PLAN)
+    got = await held_types(recorder).pause(owner="ns/etl", token=TOKEN, at=AT, plan=PLAN)
     assert isinstance(got, Paused)
     assert got.complete
 
 
 async def release(recorder: Recorder) -> None:
-    producer = holder(recorder).held_by(Holder("uid", "etl"))
-    got = await producer.resume(token=TOKEN, version="", previous=PLAN)
+    got = await held_types(recorder).resume(token=TOKEN, version="", previous=PLAN)
     assert got == Resumed(ResumeOutcome.RESUMED)
 
 

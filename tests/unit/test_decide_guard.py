@@ -19,7 +19,8 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.decide.budget import potential
-from starforge_backlog.decide.guard import Whose, guard, hand_back, whose
+from starforge_backlog.decide.guard import guard, hand_back
+from starforge_backlog.decide.guard_marks import Whose, whose
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation

@@ -24,39 +24,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from enum import Enum
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus, ExternalWriter, GuardStatus
-from starforge_backlog.decide.budget import potential, sustainable
+from starforge_backlog.decide.budget import sustainable
+from starforge_backlog.decide.guard_marks import (
+    Whose,
+    connections,
+    name_of,
+    restore,
+    status_of,
+    whose,
+    write,
+)
 from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
-from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
 from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown
 
 # autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.
 LEAST_MAXIMUM = 1
-
-
-class Whose(Enum):
-    """Whose maximum stands there, as the object's own marks tell."""
-
-    OWNERS = "its owner's"
-    OURS = "ours"
-    CHANGED = "somebody's who wrote over ours"
-    ANOTHERS = "another policy's"
-
-
-def whose(found: Autoscaler, owner: str) -> Whose:
-    """By the token, which begins with the uid of its policy. A mark that somebody took away makes
-    the maximum theirs."""
-    if found.token is None:
-        return Whose.OWNERS
-    if not owner or not found.token.startswith(f"{owner}/"):
-        return Whose.ANOTHERS
-    return Whose.OURS if found.ours else Whose.CHANGED
 
 
 def hand_back(
@@ -73,7 +61,9 @@ def hand_back(
         found = seen.value
         if whose(found, owner) not in {Whose.OURS, Whose.CHANGED}:
             return None
-        memory = _status(found, previous=found.kept_maximum or found.maximum, maximum=found.maximum)
+        memory = status_of(
+            found, previous=found.kept_maximum or found.maximum, maximum=found.maximum
+        )
     assert memory.previous is not None
     now = memory.maximum if memory.maximum is not None else memory.previous
     return SetMaximum(
@@ -102,7 +92,7 @@ def guard(at: Situation) -> Outcome:
             )
     memory = outcome.status.guard
     allowed = memory.maximum if memory is not None else None
-    return replace(outcome, allowed=_connections(at, allowed or 0))
+    return replace(outcome, allowed=connections(at, allowed or 0))
 
 
 def _guard(at: Situation, found: Autoscaler) -> Outcome:
@@ -110,7 +100,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
     if mark is Whose.ANOTHERS:
         at = remember(at, guard=None)
         message = (
-            f"{_name(found)} is marked as lowered to {found.written} from {found.kept_maximum} by"
+            f"{name_of(found)} is marked as lowered to {found.written} from {found.kept_maximum} by"
             f" another policy ({found.token}); where that is gone, set its maximum and take the"
             " guard annotations off"
         )
@@ -126,7 +116,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
     )
     if found.beside and outcome.step is None:
         message = (
-            f"{found.beside} scales the target besides {_name(found)}, and nobody lowers its"
+            f"{found.beside} scales the target besides {name_of(found)}, and nobody lowers its"
             f" maximum: delete it; {outcome.message}"
         )
         return replace(outcome, reason="ReplicaConflict", message=message)
@@ -141,7 +131,7 @@ def _remembered(at: Situation, found: Autoscaler, mark: Whose) -> Situation:
         allowed = before.maximum  # it cannot be lowered yet, or its budget is not known
     # Written over, theirs is what there is to restore, and our mark is still to be taken off.
     kept = {Whose.OURS: found.kept_maximum, Whose.CHANGED: found.maximum}
-    memory = _status(found, previous=kept.get(mark), maximum=allowed)
+    memory = status_of(found, previous=kept.get(mark), maximum=allowed)
     at = remember(at, guard=memory)
     if mark is Whose.CHANGED:
         return at
@@ -159,15 +149,15 @@ def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
     to = max(floor, _lowered_to(at))
     if to >= found.maximum:
         message = (
-            f"the minimum of {_name(found)} is {found.minimum}, {_limit(at)}: its maximum cannot be"
-            " lowered further; lower its minimum or the pool of its pods"
+            f"the minimum of {name_of(found)} is {found.minimum}, {_limit(at)}: its maximum cannot"
+            " be lowered further; lower its minimum or the pool of its pods"
         )
         return hold(at, "MinimumAboveBudget", message)
     if mark is Whose.CHANGED:
         at, respected = _respect(at, found)
         if respected is not None:
             return respected
-    return _write(at, found, mark, to=to, why=_limit(at))
+    return write(at, found, mark, to=to, why=_limit(at))
 
 
 def _within(at: Situation, found: Autoscaler) -> bool:
@@ -217,7 +207,7 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
         return remember(at, external=None, last_external=known), None
     at = remember(at, external=known)
     message = (
-        f"{manager} set the maximum of {_name(found)} back to {found.maximum}, {_limit(at)};"
+        f"{manager} set the maximum of {name_of(found)} back to {found.maximum}, {_limit(at)};"
         f" respected for {format_duration(yielding)} ({until:%H:%M:%S} UTC)"
     )
     return at, hold(at, "ReplicaConflict", message)
@@ -252,7 +242,7 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
     waits = _held(at) if to < replicas else None
     if waits is not None:
         return waits
-    return _write(at, found, mark, to=to, why=_waited_for(at.share))
+    return write(at, found, mark, to=to, why=_waited_for(at.share))
 
 
 def _waited_for(share: Share) -> str:
@@ -269,20 +259,21 @@ def _unmark(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
         return None
     at = remember(at, external=None)
     why = f"somebody else set it to {found.maximum}, which is within the budget"
-    return _restore(at, found, owners=found.maximum, why=why)
+    return restore(at, found, owners=found.maximum, why=why)
 
 
 def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     """Back towards its owner's maximum, by `stepUp` per window."""
     if mark is not Whose.OURS or found.kept_maximum is None:
-        return hold(at, "Steady", f"the maximum of {_name(found)} is {found.maximum}{_room(at)}")
+        return hold(at, "Steady", f"the maximum of {name_of(found)} is {found.maximum}{_room(at)}")
     owners, ceiling = found.kept_maximum, _ceiling(at)
     goal = owners if ceiling is None else min(owners, ceiling)
     if at.share is not None and at.share.lacking:
         goal = min(goal, at.share.entitled)
     if goal <= found.maximum < owners:
-        limit = _waited_for(at.share) if at.share is not None and at.share.lacking else _limit(at)
-        message = f"the maximum of {_name(found)} is {found.maximum} instead of {owners}: {limit}"
+        message = (
+            f"the maximum of {name_of(found)} is {found.maximum} instead of {owners}: {_limit(at)}"
+        )
         return hold(at, "BudgetExhausted", message)
     waits = _held(at)
     if waits is not None:
@@ -291,12 +282,12 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     if at.free_steps is not None:
         to = min(to, max(found.maximum, at.workload.replicas + at.free_steps))
     if to <= found.maximum < owners:
-        message = f"no connections are free for a higher maximum of {_name(found)} now"
+        message = f"no connections are free for a higher maximum of {name_of(found)} now"
         return hold(at, "BudgetExhausted", message)
     why = f"the budget allows {goal} of its {owners}"
     if to >= owners:
-        return _restore(at, found, owners=owners, why=why)
-    return _write(at, found, mark, to=to, why=why)
+        return restore(at, found, owners=owners, why=why)
+    return write(at, found, mark, to=to, why=why)
 
 
 def _held(at: Situation) -> Outcome | None:
@@ -314,87 +305,12 @@ def _held(at: Situation) -> Outcome | None:
     return None
 
 
-# --- writes ------------------------------------------------------------------------------------
-
-
-def _write(at: Situation, found: Autoscaler, mark: Whose, *, to: int, why: str) -> Outcome:
-    """Its intent is in status before the write, and the same on the object with it (P6).
-
-    What is restored one day is what we found first: under our own mark, what that keeps.
-    """
-    ours = mark is Whose.OURS
-    previous = found.kept_maximum if ours and found.kept_maximum is not None else found.maximum
-    token = (found.token or "") if ours else _new_token(at, found)
-    memory = _status(found, previous=previous, maximum=to, token=token)
-    step = SetMaximum(
-        memory,
-        from_=found.maximum,
-        to=to,
-        version=found.version,
-        connections=_connections(at, to),
-        why=why,
-        implicit=found.kept_implicit if ours else found.implicit,
-    )
-    return _outcome(at, found, memory, step)
-
-
-def _restore(at: Situation, found: Autoscaler, *, owners: int, why: str) -> Outcome:
-    memory = _status(found, previous=owners, maximum=owners, token=found.token or "")
-    step = SetMaximum(
-        memory,
-        from_=found.maximum,
-        to=owners,
-        version=found.version,
-        connections=_connections(at, owners),
-        why=why,
-        restore=True,
-        most=owners,
-    )
-    return _outcome(at, found, memory, step)
-
-
-def _outcome(at: Situation, found: Autoscaler, memory: GuardStatus, step: SetMaximum) -> Outcome:
-    opens = at.now + at.spec.scaling.observe_for
-    status = at.before.model_copy(update={"guard": memory, "next_step_not_before": opens})
-    message = f"maximum of {_name(found)} {step.from_} -> {step.to}: {step.why}"
-    return Outcome(step, status, "Stepping", message)
-
-
-def _status(
-    found: Autoscaler, *, previous: int | None, maximum: int | None, token: str | None = None
-) -> GuardStatus:
-    return GuardStatus(
-        kind=found.kind,
-        name=found.name,
-        uid=found.uid,
-        token=(found.token or "") if token is None else token,
-        previous=previous,
-        maximum=maximum,
-    )
-
-
-def _connections(at: Situation, maximum: int) -> int:
-    """What the target can hold at that maximum, or as it is (P1)."""
-    if not isinstance(at.budget, BudgetStatus):
-        return 0
-    replicas = max(maximum, at.workload.living)
-    return held(potential(replicas, at.workload, at.budget.per_replica), at.budget.pool)
-
-
-def _new_token(at: Situation, found: Autoscaler) -> str:
-    return f"{at.owner}/{found.name}/{at.now.isoformat(timespec='milliseconds')}"
-
-
-def _name(found: Autoscaler) -> str:
-    return f"{found.kind} {found.name}"
-
-
 def _limit(at: Situation) -> str:
     """What limits it, in words."""
     most = at.spec.target.max_replicas
     ceiling, share = _ceiling(at), at.share
     if share is not None and share.lacking:
-        return f"the share is {share.entitled}, and {', '.join(share.waiting)} waits for its own"
+        return _waited_for(share)
     if share is not None and share.most == ceiling and share.most != most:
         return f"the share is {share.most}"
     if isinstance(at.budget, BudgetStatus) and (most is None or at.budget.replicas <= most):

@@ -1,7 +1,8 @@
 """Holding job types back in the job table, by their due times (runbook: *keep only critical job
 types running*).
 
-Where a held job is due: `databases/held_back.py`; what proves that it is ours: `job_types_plan.py`.
+Where a held job is due: `databases/held_back.py`; what proves that it is ours: `job_types_plan.py`;
+the table: `job_types_table.py`.
 Each policy holds what it wants held; jobs that another one holds are not waiting any more, and come
 into sight when it lets go. Jobs without a due time (NULL) are left alone: there is nothing to add
 to, and nothing that would tell later that it was NULL.
@@ -9,268 +10,17 @@ to, and nothing that would tell later that it was NULL.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from itertools import islice
+from dataclasses import replace
+from datetime import datetime
 
-from psycopg import sql
-
-from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.api.status import PauseState, PauseStatus
-from starforge_backlog.clock import Clock
-from starforge_backlog.databases import held_back
-from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault
-from starforge_backlog.databases.session import Rows
-from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan, parse_plan
+from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
+from starforge_backlog.producers.job_types_table import JobTypesTable, Line
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
-
-# Rows of one statement: 30 to 60 ms with the table's indexes, which no worker notices.
-BATCH = 2_000
-# All batches of one pass. The pass has 5 s for all its writes, and others wait for the connection.
-BATCHES_FOR = timedelta(seconds=1.5)
-# How far into the line, from both ends, it is looked for jobs that should be held (7 ms each).
-LOOK = 10_001
-# As the observer of the queue: 1/50 = 2 % of one core of the database, never blind for longer.
-DUTY = 50
-CHEAP = timedelta(milliseconds=50)  # with an index a look takes 1 to 15 ms
-LONGEST_REST = timedelta(minutes=2)
-MOST_SLOTS = 16  # that one look lists; beyond, each slot is asked for by itself
-# First choices of a holder: jobs there may be left from a hold of which the status was lost.
-MOST_FORMER = 8
-MOST_CHOICES = 200  # slots that are asked for until one is free
-MOST_STRAYS = 1_000  # that are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a look at the table brings, whoever asks."""
-
-    held: frozenset[int]  # slots that hold jobs
-    more: bool  # there may be others
-    running: bool  # jobs of these types are about to be worked on
-
-
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """What the batches of one pass did."""
-
-    moved: int
-    ids: tuple[str, ...]  # a few of them, the last in line first
-    left: bool  # more is there, or in somebody's hands
-    swallowed: bool
-
-
-class JobTypesProducer:
-    """The job types of one spec in one table, for all policies that hold them back."""
-
-    def __init__(
-        self,
-        database: Database,
-        spec: JobTypes,
-        clock: Clock,
-        *,
-        shared_for: timedelta,
-        batch: int = BATCH,
-    ) -> None:
-        self.database = database
-        self.spec = spec
-        self.clock = clock
-        self.batch = batch
-        self.place = f"table {spec.table}"
-        self.line = SharedReading(self._look, shared_for)
-
-    def idle_since(self) -> float:
-        """Loop time of the last question."""
-        return self.line.idle_since()
-
-    def held_by(self, holder: Holder) -> HeldTypes:
-        """As one policy sees it: a `Pausable`."""
-        return HeldTypes(self, holder)
-
-    def unknown(self, fault: DatabaseFault) -> Unknown:
-        """A fault with its mend."""
-        return rows.unknown(fault, self.place, self._mends(fault), self.clock())
-
-    def refusal(self, fault: DatabaseFault) -> str | None:
-        """The sentence for a table in which nothing can be held back."""
-        return rows.refusal(fault, self._mends(fault))
-
-    async def ask(self) -> Rows:
-        """What the table says of its line. Raises DatabaseFault."""
-        blocks = [self._fill("read", word=sql.Literal(word)) for word in self.spec.waiting]
-        return await self.database.fetch(sql.SQL("\nUNION ALL\n").join(blocks))
-
-    async def _look(self) -> Reading[Line]:
-        at = self.clock()
-        try:
-            found = await self.ask()
-        except DatabaseFault as fault:
-            if fault.why is Why.TIMEOUT and fault.sqlstate:
-                self._spare(READ_LIMIT.total_seconds())
-            return self.unknown(fault)
-        self._spare(found.seconds)
-        slots = frozenset(row["slot"] for row in found if row["slot"] is not None)
-        more = any(row["more"] for row in found)
-        return Known(Line(slots, more, any(row["running"] for row in found)), at)
-
-    def _spare(self, seconds: float) -> None:
-        """Without a fitting index a look reads the table: then it is looked at less often."""
-        if seconds > CHEAP.total_seconds():
-            self.line.rest(min(seconds * DUTY, LONGEST_REST.total_seconds()))
-
-    async def taken(self, slot: int, line: Line) -> bool:
-        """Whether any job lies in the slot. Raises DatabaseFault."""
-        if slot in line.held or not line.more:
-            return slot in line.held
-        statement = self._fill("slot", between=held_back.slot_range(slot))
-        (row,) = await self.database.fetch(statement)
-        return bool(row["taken"])
-
-    async def free(self, holder: str, line: Line) -> int | None:
-        """A slot in which no job lies. Raises DatabaseFault."""
-        for slot in islice(held_back.slots_of(holder), MOST_CHOICES):
-            clear = not held_back.has_round_dates(slot, self.clock())
-            if clear and not await self.taken(slot, line):
-                return slot
-        return None
-
-    async def lifted(self, ids: tuple[str, ...]) -> bool:
-        """Whether one of these jobs is due again. Raises DatabaseFault."""
-        if not ids:
-            return False
-        (row,) = await self.database.fetch(self._fill("lifted", ids=rows.listed(ids)))
-        return bool(row["lifted"])
-
-    async def strays(self, holder: str, line: Line, ours: int | None) -> str:
-        """Jobs in slots that this holder would choose, but has no record of. Raises
-        DatabaseFault."""
-        said: list[str] = []
-        for slot in dict.fromkeys(islice(held_back.slots_of(holder), MOST_FORMER)):
-            if slot == ours or slot not in line.held:
-                continue
-            between = held_back.slot_range(slot)
-            statement = self._fill("stray", between=between, most=sql.Literal(MOST_STRAYS))
-            (row,) = await self.database.fetch(statement)
-            if row["found"]:
-                said.append(self._stray(row["found"], slot))
-        return "; ".join(said)
-
-    def _stray(self, found: int, slot: int) -> str:
-        many = f"at least {found}" if found == MOST_STRAYS else str(found)
-        mend = self._fill(
-            "undo",
-            between=held_back.slot_range(slot),
-            hours=sql.Literal(held_back.shift_hours(slot)),
-        ).as_string(None)
-        return (
-            f"{many} jobs of {self.place} are due where this policy would hold them, and no status"
-            " says that it does: it was lost, or they are another policy's or the application's"
-            f" own. They are left alone. If they are this policy's, run: {' '.join(mend.split())}"
-        )
-
-    async def hold(self, plan: HoldPlan) -> _Moved:
-        """Move jobs into the slot. Raises DatabaseFault."""
-        hours = (-held_back.HELD_PAST, held_back.HELD_AHEAD)
-        return await self._move("hold", plan, hours)
-
-    async def release(self, plan: HoldPlan) -> _Moved:
-        """Move the jobs of the slot back. Raises DatabaseFault."""
-        return await self._move("release", plan, held_back.slot_range(plan.slot))
-
-    async def _move(self, what: str, plan: HoldPlan, between: tuple[int, int]) -> _Moved:
-        parts: dict[str, sql.Composable] = {
-            "most": sql.Literal(self.batch),
-            "hours": sql.Literal(held_back.shift_hours(plan.slot)),
-            "of_types": sql.SQL("TRUE"),
-        }
-        if plan.types:
-            parts["of_types"] = sql.SQL("{} IN ({})").format(
-                rows.column(self.spec.type_column), rows.listed(plan.types)
-            )
-        clock = asyncio.get_running_loop().time
-        until = clock() + BATCHES_FOR.total_seconds()
-        moved, after, passed_over, ids = 0, None, False, tuple[str, ...]()
-        self.line.forget()
-        try:
-            while True:
-                statement = self._fill(what, between=between, after=after, **parts)
-                (row,) = await self.database.execute_write(statement)
-                moved, after = moved + row["written"], row["last"]
-                ids = tuple(row["ids"]) or ids
-                passed_over |= row["seen"] > row["written"]
-                swallowed = row["picked"] > row["written"]
-                more = row["seen"] == self.batch and row["written"] > 0
-                if swallowed or not more or clock() >= until:
-                    return _Moved(moved, ids, passed_over or more, swallowed)
-        finally:
-            self.line.forget()
-
-    def _fill(
-        self,
-        what: str,
-        *,
-        between: tuple[int, int] | None = None,
-        after: str | None = None,
-        **parts: sql.Composable,
-    ) -> sql.Composed:
-        spec, due = self.spec, rows.column(self.spec.due_column)
-        first, last = between or (-held_back.HELD_PAST, held_back.HELD_AHEAD)
-        return load_sql(__package__, f"job_types_{what}.sql").format(
-            table=rows.table_name(spec.table),
-            id=sql.Identifier(spec.id_column),
-            type=sql.Identifier(spec.type_column),
-            status=sql.Identifier(spec.status_column),
-            due=sql.Identifier(spec.due_column),
-            words=rows.listed(spec.waiting),
-            types=rows.listed(spec.types),
-            in_range=sql.SQL("{due} >= {first} AND {due} < {last}").format(
-                due=due,
-                # Untyped, so that it is read as the column's own kind of timestamp.
-                first=held_back.from_now(first) if after is None else sql.Literal(after),
-                last=held_back.from_now(last),
-            ),
-            is_held=held_back.is_held(due),
-            slot=held_back.slot_in_sql(due),
-            first=sql.Literal(held_back.FIRST),
-            first_held=held_back.from_now(held_back.FIRST),
-            width=sql.Literal(held_back.WIDTH),
-            sample=sql.Literal(SAMPLE),
-            most_slots=sql.Literal(MOST_SLOTS),
-            look=sql.Literal(LOOK),
-            **parts,
-        )
-
-    def _mends(self, fault: DatabaseFault) -> dict[str, str]:
-        spec = self.spec
-        mends = {
-            rows.CHECK_REFUSED: (
-                f"A CHECK constraint of {spec.table} refuses a {spec.due_column} far in the future,"
-                " so nothing was held back; relax it, or pause these jobs in another way."
-            ),
-            rows.NO_SUCH_WORD: (
-                f"A type or status word of the policy is none that {spec.table} can hold; correct"
-                " jobTypes.types or jobTypes.waiting."
-            ),
-        }
-        for state in rows.OTHER_TYPE:
-            mends[state] = (
-                f"Column {spec.due_column} of {spec.table} is no timestamp, so nothing can be held"
-                " back by it; correct jobTypes.dueColumn."
-            )
-        if fault.sqlstate == rows.NO_SUCH_COLUMN and spec.due_column in fault.message:
-            mends[rows.NO_SUCH_COLUMN] = (
-                f"{spec.table} has no column {spec.due_column}: without a due time its jobs cannot"
-                " be held back by type; correct jobTypes.dueColumn, add the column, or pause what"
-                " enqueues these jobs instead."
-            )
-        return mends
 
 
 class HeldTypes:
@@ -279,16 +29,16 @@ class HeldTypes:
     A pause with no job to hold is held all the same: jobs that arrive make it `leaking`.
     """
 
-    def __init__(self, producer: JobTypesProducer, holder: Holder) -> None:
-        self._producer = producer
+    def __init__(self, table: JobTypesTable, holder: Holder) -> None:
+        self._table = table
         self._holder = holder
 
     async def where(self) -> str | Unknown:
         """See `Pausable.where`."""
         try:
-            return await self._producer.database.where()
+            return await self._table.database.where()
         except DatabaseFault as fault:
-            return self._producer.unknown(fault)
+            return self._table.unknown(fault)
 
     async def read(self) -> Reading[ProducerReading]:
         """As this policy's entry has it: paused while it holds jobs, or has none to hold.
@@ -296,34 +46,34 @@ class HeldTypes:
         Running under a pause of ours means that a job that was held is due again and none is held
         any more: somebody lifted the hold. Jobs that vanished prove nothing of that kind.
         """
-        seen = await self._producer.line.read()
+        seen = await self._table.line.read()
         if isinstance(seen, Unknown):
             return seen
         try:
             reading = await self._as_held(seen.value)
-            return Known(replace(reading, where=await self._producer.database.where()), seen.at)
+            return Known(replace(reading, where=await self._table.database.where()), seen.at)
         except DatabaseFault as fault:
-            return self._producer.unknown(fault)
+            return self._table.unknown(fault)
 
     async def _as_held(self, line: Line) -> ProducerReading:
-        entry, name, producer = self._holder.entry, self._holder.name, self._producer
+        entry, name, table = self._holder.entry, self._holder.name, self._table
         plan = _plan(entry)
-        note = await producer.strays(name, line, plan.slot if plan is not None else None)
+        note = await table.strays(name, line, plan.slot if plan is not None else None)
         if entry is None or plan is None:
             # Without an entry nothing is ours, whatever lies in any slot.
-            slot = await producer.free(name, line)
-            new = HoldPlan(slot, producer.spec.types).text if slot is not None else None
+            slot = await table.free(name, line)
+            new = HoldPlan(slot, table.spec.types).text if slot is not None else None
             return ProducerReading(FlagValue.RUNNING, None, "", plan=new, note=note)
-        wider = plan.with_types(producer.spec.types).text
+        wider = plan.with_types(table.spec.types).text
         running = ProducerReading(FlagValue.RUNNING, None, plan.version, plan=wider, note=note)
         paused = replace(running, value=FlagValue.PAUSED, token=entry.token, leaking=line.running)
-        if await producer.taken(plan.slot, line):
+        if await table.taken(plan.slot, line):
             return paused
         if entry.state is not PauseState.HELD:
             return running
         # What is due again while we release it is due by us.
         doubtful = plan.held > 0 and line.running and not entry.resuming
-        lifted = doubtful and await producer.lifted(plan.ids)
+        lifted = doubtful and await table.lifted(plan.ids)
         return running if lifted else paused
 
     async def pause(
@@ -333,16 +83,16 @@ class HeldTypes:
         hold = parse_plan(plan, "", token)
         try:
             if hold is None:
-                await self._producer.ask()
+                await self._table.ask()
                 return self._unplanned()
-            done = await self._producer.hold(hold)
+            done = await self._table.hold(hold)
         except DatabaseFault as fault:
-            said = self._producer.refusal(fault)
+            said = self._table.refusal(fault)
             if said is not None:
                 return Paused(PauseOutcome.BAD_SHAPE, message=said)
-            return self._producer.unknown(fault)
+            return self._table.unknown(fault)
         if done.swallowed and not done.moved:
-            return rows.swallowed(self._producer.place, self._producer.clock())
+            return rows.swallowed(self._table.place, self._table.clock())
         after = hold.with_moved(done.moved, done.ids)
         return Paused(
             PauseOutcome.PAUSED,
@@ -356,10 +106,10 @@ class HeldTypes:
 
     def _unplanned(self) -> Unknown:
         message = (
-            f"It is not known yet which far due times are free in {self._producer.place}; the next"
+            f"It is not known yet which far due times are free in {self._table.place}; the next"
             " pass that can read it begins."
         )
-        return Unknown(Why.NOT_YET, message, self._producer.clock())
+        return Unknown(Why.NOT_YET, message, self._table.clock())
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """Give the held jobs their due times back, oldest first, in batches."""
@@ -367,21 +117,21 @@ class HeldTypes:
         if hold is None:
             return Resumed(ResumeOutcome.NOT_PAUSED, "No job was held back yet.")
         try:
-            done = await self._producer.release(hold)
+            done = await self._table.release(hold)
         except DatabaseFault as fault:
-            said = self._producer.refusal(fault)
+            said = self._table.refusal(fault)
             if said is not None:
                 return Resumed(ResumeOutcome.BAD_SHAPE, said)
-            return self._producer.unknown(fault)
+            return self._table.unknown(fault)
         if done.swallowed and not done.moved:
-            return rows.swallowed(self._producer.place, self._producer.clock())
+            return rows.swallowed(self._table.place, self._table.clock())
         if done.left:
             return Resumed(
                 ResumeOutcome.PARTLY, f"{done.moved} jobs were released; the others follow"
             )
         if done.moved or (version and not hold.held):
             return Resumed(ResumeOutcome.RESUMED)
-        message = f"No job of {self._producer.place} is held back any more."
+        message = f"No job of {self._table.place} is held back any more."
         return Resumed(ResumeOutcome.NOT_PAUSED, message)
 
 

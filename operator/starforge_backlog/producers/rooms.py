@@ -9,11 +9,13 @@ from starforge_backlog.api.policy import FeatureFlag, Producer
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.producers.backfill_jobs import BackfillJobsProducer
+from starforge_backlog.producers.backfill_jobs import HeldBackfills
+from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import JobTypesProducer
+from starforge_backlog.producers.job_types import HeldTypes
+from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.kept import SHARED_FOR, Kept
 from starforge_backlog.producers.outside import OutsideRooms
 from starforge_backlog.producers.protocol import Pausable
@@ -62,17 +64,17 @@ class ProducerRooms:
             case FeatureFlag() as flag:
                 return kept.shared(flag, lambda: FeatureFlagProducer(database, flag, self._clock))
             case BackfillJobs() as jobs:
-                return kept.get(
+                backfills = kept.get(
                     jobs,
-                    lambda: BackfillJobsProducer(
-                        database, jobs, self._clock, shared_for=SHARED_FOR
-                    ),
-                ).held_by(holder)
+                    lambda: BackfillJobsTable(database, jobs, self._clock, shared_for=SHARED_FOR),
+                )
+                return HeldBackfills(backfills, holder)
             case JobTypes() as types:
-                return kept.get(
+                table = kept.get(
                     types,
-                    lambda: JobTypesProducer(database, types, self._clock, shared_for=SHARED_FOR),
-                ).held_by(holder)
+                    lambda: JobTypesTable(database, types, self._clock, shared_for=SHARED_FOR),
+                )
+                return HeldTypes(table, holder)
             case _:
                 message = "this way to pause is not known to this version of the operator"
                 return Unknown(Why.NOT_CONFIGURED, message, self._clock())
