@@ -247,7 +247,6 @@ class Pooler:
     # The most server connections of these pools: with the reserve, within max_db_connections and
     # max_user_connections, of all PgBouncers behind the URL.
     capacity: int
-    server_active: int  # server connections in use now
     full: bool  # a pool has all its connections in use, the reserve aside
     clients_waiting: int
     longest_wait: timedelta

@@ -176,7 +176,7 @@ async def test_a_secret_that_is_missing_then_there_then_rotated(
     assert PLANTED not in no_key.message
 
 
-async def test_names_of_all_policies_in_pages(
+async def test_all_policies_in_pages(
     cluster: LocalCluster,
     namespace: str,
     client: ClusterClient,
@@ -185,10 +185,11 @@ async def test_names_of_all_policies_in_pages(
     cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
     names = [f"etl-{n}" for n in range(5)]
     apply(cluster, namespace, *({**policy(), "metadata": {"name": name}} for name in names))
-    monkeypatch.setattr("starforge_backlog.cluster.client.PAGE_SIZE", 2)
-    wanted = tuple(f"{namespace}/{name}" for name in names)
-    assert await client.list_names(POLICIES, namespace) == wanted
-    assert set(wanted) <= set(await client.list_names(POLICIES, None))
+    monkeypatch.setattr("starforge_backlog.cluster.client.OBJECTS_PER_PAGE", 2)
+    found = [body["metadata"]["name"] async for body in client.pages(POLICIES, namespace)]
+    assert found == names
+    everywhere = [body["metadata"]["namespace"] async for body in client.pages(POLICIES, None)]
+    assert everywhere.count(namespace) == len(names)
 
 
 async def test_the_role_shows_through_the_secret_that_the_pods_use(

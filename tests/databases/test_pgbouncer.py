@@ -124,7 +124,6 @@ async def test_the_pools_of_the_workers(fleet: Fleet, hub: ConsoleHub) -> None:
     assert found == Pooler(
         known=True,
         capacity=SIZE + RESERVE,
-        server_active=2,
         full=False,
         clients_waiting=0,
         longest_wait=timedelta(0),
@@ -141,7 +140,7 @@ async def test_clients_that_wait_twice_in_a_row(fleet: Fleet, hub: ConsoleHub) -
         once = await pools(console, fleet.workers)
         again = await pools(console, fleet.workers)
     assert once.full
-    assert (once.clients_waiting, once.server_active) == (4, SIZE)
+    assert once.clients_waiting == 4
     assert once.longest_wait > timedelta(seconds=0.5)
     assert (once.waited_before, again.waited_before) == (False, True)
 
@@ -150,7 +149,7 @@ async def test_nobody_came_yet(fleet: Fleet, hub: ConsoleHub) -> None:
     """The entry `*` is not shown before its first client: its defaults stand for it."""
     found = await pools(hub.get(fleet.pooler.console_url(), owner="ns/a"), fleet.workers)
     assert not found.known
-    assert (found.capacity, found.server_active, found.full) == (SIZE + RESERVE, 0, False)
+    assert (found.capacity, found.full) == (SIZE + RESERVE, False)
 
 
 async def test_others_are_clients_too(fleet: Fleet, hub: ConsoleHub) -> None:

@@ -87,7 +87,7 @@ def test_the_most_that_the_pools_can_open(seen: Shown, capacity: int) -> None:
 def test_only_the_workers_pools_are_theirs() -> None:
     others = (pool(user="web", sv_active=9, cl_waiting=9), pool(database="x", cl_waiting=9))
     found = pooler(shown(entry(), pools=(pool(), *others)), None, WORKERS, 1)
-    assert (found.server_active, found.clients_waiting, found.other_clients) == (3, 0, 7)
+    assert (found.full, found.clients_waiting, found.other_clients) == (False, 0, 7)
 
 
 @pytest.mark.parametrize(

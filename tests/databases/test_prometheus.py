@@ -13,7 +13,8 @@ from tests.prometheus.exporter import Exporter
 from local.prometheus import PrometheusServer
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.databases.prometheus import ScrapedDatabases
-from starforge_backlog.prometheus.hub import Limits, Prometheus, PrometheusHub
+from starforge_backlog.prometheus.connection import Limits
+from starforge_backlog.prometheus.hub import Prometheus, PrometheusHub
 from starforge_backlog.prometheus.server import Server
 from starforge_backlog.snapshot import Connections, DatabaseReading, Known, Unknown, Why
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from starforge_backlog.prometheus.hub import Limits, PrometheusHub
+from starforge_backlog.prometheus.connection import Limits
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.prometheus.question import Question
 
 # As in production, but for the time that nobody is asked after a fault.

@@ -37,7 +37,6 @@ def pooler(**parts: Any) -> Pooler:
     whole = Pooler(
         known=True,
         capacity=20,
-        server_active=5,
         full=False,
         clients_waiting=0,
         longest_wait=seconds(0),

@@ -36,14 +36,10 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # Connecting inside a cluster takes under a millisecond; this much means it is gone.
 CONNECT_TIMEOUT_SECONDS = 3.0
 
-# Objects per page of a list of names; the framework's own lists use the same.
-PAGE_SIZE = 500
-
-# ... and of whole ones: a policy with its status and the record of its writers is some 50 kB.
+# Objects per page: a policy with its status and the record of its writers is some 50 kB.
 OBJECTS_PER_PAGE = 100
 
 JSON = "application/json"
-METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
@@ -139,25 +135,6 @@ class ClusterClient:
         answer = await self.request(asked, "GET", resource.path(namespace), query=query)
         return tuple(answer.get("items") or ())
 
-    async def list_names(self, resource: Resource, namespace: str | None) -> tuple[str, ...]:
-        """`namespace/name` of all objects, of one namespace or of the cluster (None).
-
-        In pages and without their contents: a start with thousands of policies stays small.
-        """
-        asked = resource.asked("list", namespace)
-        query = {"limit": str(PAGE_SIZE)}
-        names: list[str] = []
-        while True:
-            page = await self.request(
-                asked, "GET", resource.path(namespace), query=query, accept=METADATA_ONLY
-            )
-            metas = [item["metadata"] for item in page.get("items") or ()]
-            names += [f"{meta['namespace']}/{meta['name']}" for meta in metas]
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
-                return tuple(names)
-            query["continue"] = token
-
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[Json]:
         """All objects, of one namespace or of the cluster (None), in pages: never more than
         `OBJECTS_PER_PAGE` of them are in memory."""
@@ -202,14 +179,13 @@ class ClusterClient:
         query: Mapping[str, str] | None = None,
         body: Json | Operations | None = None,
         content: str = JSON,
-        accept: str = JSON,
     ) -> Json:
         """Send one request. After a 401 the token is read again and the request sent once more:
         it was not carried out, and the file may have rotated a moment ago."""
         if query:
             path = f"{path}?{urlencode(query)}"
         try:
-            return await self._send(asked, method, path, body, content, accept)
+            return await self._send(asked, method, path, body, content)
         except ClusterFault as fault:
             if fault.kind is not FaultKind.UNAUTHORIZED:
                 raise
@@ -217,7 +193,7 @@ class ClusterClient:
             await self.credentials.refresh()
         except NoCluster as error:
             raise ClusterFault(FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, str(error)) from error
-        return await self._send(asked, method, path, body, content, accept)
+        return await self._send(asked, method, path, body, content)
 
     async def _send(
         self,
@@ -226,13 +202,12 @@ class ClusterClient:
         path: str,
         body: Json | Operations | None,
         content: str,
-        accept: str,
     ) -> Json:
         try:
             verb, url, headers, payload, _ = await self._api.param_serialize(
                 method,
                 path,
-                header_params={"Accept": accept, "Content-Type": content},
+                header_params={"Accept": JSON, "Content-Type": content},
                 body=body,
                 auth_settings=["BearerToken"],
             )

@@ -50,7 +50,6 @@ def pooler(shown: Shown, before: Shown | None, workers: Workers, replicas: int) 
     return Pooler(
         known=bool(found),
         capacity=capacity * replicas,
-        server_active=sum(_number(pool["sv_active"]) for pool in pools),
         full=any(_is_full(pool, entries, shown.users, workers.role) for pool in pools),
         clients_waiting=sum(_number(pool["cl_waiting"]) for pool in pools),
         longest_wait=max((_wait(pool) for pool in pools), default=timedelta(0)),

@@ -1,30 +1,17 @@
-"""All Prometheus servers of the operator: one session and one thread per server and login.
-
-prometheus-api-client blocks, so it runs in threads. What a server can cost the others is bounded:
-
-* its questions wait for its own thread, one after the other, and no other server's wait with them;
-* `give_up_after` per question, from when it has the thread; then its sockets are shut;
-* after that its callers get the last fault at once, while one of them tries it again. Nobody does
-  while the thread is not back: resolving a name has no socket that could be shut.
-"""
+"""All Prometheus servers of the operator, shared by the policies that name them: young answers, and
+how old the samples behind them are. The way to a server is in `connection.py`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.prometheus.faults import (
-    PrometheusFault,
-    no_answer,
-    no_connection,
-    too_many_servers,
-)
+from starforge_backlog.prometheus.connection import Connection, Limits, Threads
+from starforge_backlog.prometheus.faults import PrometheusFault
 from starforge_backlog.prometheus.judgement import Series, judge, one_number, series_of
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
@@ -32,27 +19,7 @@ from starforge_backlog.prometheus.server import Server
 from starforge_backlog.sharing import Sharing, looked_at
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
-if TYPE_CHECKING:
-    from starforge_backlog.prometheus.client import Client
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server may cost us, and we it."""
-
-    # Each has one thread and one connection. Measured: 300 policies with 5 expressions of their own
-    # take 3.4 s of a thread per interval, and spread over 4 s (passes.py) nobody waits for 0.2 s.
-    servers: int = 64
-    connect_within: timedelta = timedelta(seconds=1)
-    answer_within: timedelta = timedelta(seconds=2)  # per read; fits twice into a pass
-    # All of one question: name resolution, TLS, and an answer that comes byte by byte.
-    give_up_after: timedelta = timedelta(milliseconds=2500)
-    # A server that did not answer is tried again by one caller, this much later.
-    retry_after: timedelta = timedelta(seconds=5)
-    # Younger answers are shared by the policies that run at the same moment (see passes.py).
-    shared_for: timedelta = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +28,6 @@ class Look(Generic[T]):
 
     reading: Reading[T]
     without_target: tuple[str, ...] = ()  # series of which nothing tells that a part is dead
-
-
-class Threads:
-    """One thread per server and login, and no more of them than `most`: those of servers that are
-    released count until they are back."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0
-
-    def take(self) -> ThreadPoolExecutor:
-        """A thread of one's own. Raises PrometheusFault when there are too many."""
-        if self._taken >= self._most:
-            raise too_many_servers(self._most)
-        self._taken += 1
-        return ThreadPoolExecutor(1, "prometheus")
-
-    def give_back(self, thread: ThreadPoolExecutor, busy: asyncio.Future[Any] | None) -> None:
-        """Without waiting for it: it may be in the resolver for a minute."""
-        thread.shutdown(wait=False, cancel_futures=True)
-        if busy is None or busy.done():
-            self._taken -= 1
-        else:
-            busy.add_done_callback(self._is_back)
-
-    def _is_back(self, _: asyncio.Future[Any]) -> None:
-        self._taken -= 1
 
 
 @dataclass(slots=True)
@@ -100,26 +40,14 @@ class Prometheus:
     """One server under one login, shared by all policies that name it."""
 
     def __init__(self, server: Server, threads: Threads, clock: Clock, limits: Limits) -> None:
-        self._server = server
-        self._threads = threads
-        self._thread: ThreadPoolExecutor | None = None
-        self._busy: asyncio.Future[Any] | None = None  # what the thread does
-        self._stuck: PrometheusFault | None = None  # why `_busy` was given up
-        self._closed = False
+        self._connection = Connection(server, threads, limits)
         self._clock = clock
-        self._limits = limits
         self._shared_for = limits.shared_for.total_seconds()
-        self._turn = asyncio.Lock()
         self._answers: dict[str, _Answer] = {}
         self._forgot_at = 0.0  # loop time, seconds
-        self._client: Client | None = None
-        self._making = Lock()
-        self._fault: PrometheusFault | None = None  # why nobody is asked for now
-        self._retry_at = 0.0  # loop time, seconds
-        self._trying = False
 
     def __repr__(self) -> str:
-        return f"Prometheus({self._server.host})"
+        return f"Prometheus({self._connection.server.host})"
 
     async def number(self, question: Question) -> Reading[float]:
         """The one number of an expression, at the time of its samples (UTC, our clock)."""
@@ -135,24 +63,12 @@ class Prometheus:
 
     def update_url(self, server: Server) -> None:
         """Use another password or token from the next question on; it may be tried at once."""
-        self._server = server
-        self._fault = None
         self._answers.clear()  # under the old one they may all be refusals
-        self._drop()
+        self._connection.update_url(server)
 
     async def close(self) -> None:
         """Close the session; whoever waits for an answer gets a fault."""
-        self._closed = True
-        self._drop()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._threads.give_back(thread, self._busy)
-
-    def _drop(self) -> None:
-        with self._making:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._connection.close()
 
     async def _read(self, question: Question, take: Callable[[tuple[Series, ...]], T]) -> Look[T]:
         wanted = selectors(question.promql)
@@ -206,80 +122,7 @@ class Prometheus:
         self._answers = kept
 
     async def _send(self, promql: str) -> tuple[Any, datetime]:
-        """Wait for the thread and ask. Raises PrometheusFault."""
-        self._refuse_while_down()
-        async with self._turn:
-            self._refuse_while_down()  # what the one before has found
-            tries = self._trying = self._fault is not None
-            server = self._server
-            try:
-                result = await self._in_thread(promql)
-            except PrometheusFault as fault:
-                self._note(fault if fault.server_down else None, server)
-                raise
-            finally:
-                if tries:
-                    self._trying = False
-            self._note(None, server)
-            return result, self._clock()
-
-    def _refuse_while_down(self) -> None:
-        """Raises the last fault instead of another attempt while the server is not there."""
-        if self._closed:
-            message = "no policy names this server any more; asked anew when one does."
-            raise PrometheusFault(Why.UNREACHABLE, message)
-        if self._stuck is not None and self._busy is not None and not self._busy.done():
-            raise self._stuck
-        if self._fault is None:
-            return
-        if self._trying or asyncio.get_running_loop().time() < self._retry_at:
-            raise self._fault
-
-    def _note(self, fault: PrometheusFault | None, server: Server) -> None:
-        if server is not self._server:
-            return  # another login has taken its place meanwhile
-        self._fault = fault
-        if fault is not None:
-            now = asyncio.get_running_loop().time()
-            self._retry_at = now + self._limits.retry_after.total_seconds()
-
-    async def _in_thread(self, promql: str) -> Any:
-        limit, given_up = self._limits.give_up_after.total_seconds(), Event()
-        if self._thread is None:
-            self._thread = self._threads.take()
-        loop = asyncio.get_running_loop()
-        self._stuck = None
-        self._busy = loop.run_in_executor(self._thread, self._query, promql, given_up)
-        self._busy.add_done_callback(looked_at)
-        try:
-            async with asyncio.timeout(limit):
-                return await asyncio.shield(self._busy)
-        except TimeoutError:
-            given_up.set()
-            client = self._client
-            connected = client is not None and client.connected
-            if client is not None:
-                client.give_up()
-            told = no_answer if connected else no_connection
-            self._stuck = told(self._server.host, limit)
-            raise self._stuck from None
-
-    def _query(self, promql: str, given_up: Event) -> Any:
-        """In the thread."""
-        return self._connected().query(promql, given_up)
-
-    def _connected(self) -> Client:
-        """In the thread: the import alone takes longer than a pass may stop the loop."""
-        from starforge_backlog.prometheus.client import Client  # noqa: PLC0415 - see above
-
-        with self._making:
-            if self._client is None:
-                self._client = Client(
-                    self._server,
-                    connect_within=self._limits.connect_within,
-                    answer_within=self._limits.answer_within,
-                )
-            return self._client
+        return await self._connection.ask(promql), self._clock()
 
 
 class PrometheusHub:
