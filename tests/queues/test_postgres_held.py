@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 from tests.queues import schemas
-from tests.queues.conftest import Admin, Recorder, Watcher, run
+from tests.queues.conftest import Admin, Recorder, Watcher, estimates, run
 from tests.queues.histories import INDEXES, fill
 
 from starforge_backlog.api.pausing import JobTypes
@@ -139,18 +139,16 @@ async def test_a_small_table_is_exact_and_a_sample_says_about(
     assert seen.held.count == Count(held)
     fill(admin, rows=12_000, live=1, seed=0.4)
     await hold(recorder)
-    estimates = []
-    # Blocks are chosen at random and what is held lies in the last ones: one sample in some hundred
-    # is further off than this, the mean of nine is not.
-    for _ in range(9):
-        fresh = Watcher(recorder, watcher.queues._settings)
-        seen = await fresh.read()
+
+    def sampled(seen: QueueReading) -> Count:
         assert seen.how.startswith("sample")
         assert seen.held is not None
-        assert seen.held.count.confidence is Confidence.ESTIMATED
         assert seen.held.oldest is None
-        estimates.append(seen.held.count.value)
-    assert mean(estimates) == pytest.approx(number(admin, "backfill_range"), rel=0.3)
+        return seen.held.count
+
+    # What is held lies in the last blocks.
+    found = mean(await estimates(watcher, sampled))
+    assert found == pytest.approx(number(admin, "backfill_range"), rel=0.3)
 
 
 async def test_a_queue_of_the_held_type_alone(
