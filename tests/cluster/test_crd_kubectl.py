@@ -85,7 +85,17 @@ def applied(policies: Policies, cluster: LocalCluster) -> Iterator[str]:
 
 def explained(cluster: LocalCluster, field: str) -> str:
     """What `kubectl explain` says, on one line."""
-    return " ".join(cluster.kubectl("explain", f"qbp.{field}").split())
+
+    def ask() -> str | None:
+        try:
+            return cluster.kubectl("explain", f"qbp.{field}")
+        except CommandError as error:
+            # It reads the API server's OpenAPI, which follows a new CRD a moment later.
+            if "couldn't find resource" not in error.stderr:
+                raise
+            return None
+
+    return " ".join(cluster.eventually(ask, what="the CRD in the server's OpenAPI").split())
 
 
 @pytest.mark.usefixtures("policies")

@@ -35,7 +35,7 @@ from tests.prometheus.exporter import Exporter
 
 from local import certificates
 from local.certificates import Authority
-from local.redis import RedisServer
+from local.redis import ALL_SLOTS, RedisServer
 
 pytestmark = [
     pytest.mark.e2e,
@@ -113,18 +113,6 @@ def expired(world: World) -> Iterator[tuple[RedisServer, Authority]]:
         yield redis, authority
 
 
-def write_bull_3(redis: RedisServer) -> None:
-    """As bull 3.29 leaves them: one plain job, one delayed, one with a priority."""
-    with redis.client() as client:
-        for number in ("1", "2", "3"):
-            fields = {"name": "x", "data": "{}", "opts": '{"attempts":1,"delay":0}', "delay": "0"}
-            client.hset(f"bull:old:{number}", mapping=fields)
-        client.set("bull:old:id", 3)
-        client.rpush("bull:old:wait", "1", "3")
-        client.zadd("bull:old:delayed", {"2": 7354421968359426})
-        client.zadd("bull:old:priority", {"3": 2})
-
-
 @dataclass(frozen=True)
 class Sources:
     """Everything that policies point at."""
@@ -144,7 +132,7 @@ def sources(world: World) -> Iterator[Sources]:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(own_redis(world))
         bull = stack.enter_context(own_bull(world))
-        cluster = stack.enter_context(own_redis(world, secret="cluster", cluster=True))
+        cluster = stack.enter_context(own_redis(world, secret="cluster", slots=ALL_SLOTS))
         worn, authority = stack.enter_context(expired(world))
         exporter = stack.enter_context(Exporter(**{WAITING: float(BACKLOG)}))
         prometheus = stack.enter_context(own_prometheus(world, {"etl": [exporter.address]}))
@@ -152,7 +140,9 @@ def sources(world: World) -> Iterator[Sources]:
         queue = bull.queue(redis.url(), QUEUE, version=5)
         queue.add_bulk(BACKLOG, "process_snapshot")
         queue.worker(Behaviour(hang=["process_snapshot"]))  # a queue at work is told of at once
-        write_bull_3(redis)
+        old = bull.old_queue(redis.url(), "old", package="bull3")
+        for options in ({}, {"delay": 60_000}, {"priority": 2}):
+            old.add("x", **options)
         tagged = Connection(cluster=True)
         for prefix in ("{bull}", "{other}"):
             bull.queue(cluster.url(), QUEUE, prefix=prefix, connection=tagged).add("x")
