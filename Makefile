@@ -3,10 +3,9 @@
 
 SCENARIO ?= main
 CLUSTER ?= local
-# Files of tests that run side by side, each with servers of its own. WORKERS=3 takes less than half
-# of the time on two cores, because most of them wait; but what is timed there may fail for want of
-# a core, so it is not the default.
-WORKERS ?= 0
+# Files of tests that run side by side, each with servers of its own: two on two cores take half of
+# the time, because most of them wait. With three, what is timed failed for want of a core.
+WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
@@ -34,7 +33,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
-test: tools ## every test, on real servers and workers (about 35 minutes; WORKERS=3: 15)
+test: tools ## every test, on real servers and workers (about 17 minutes; WORKERS=0, one after the other: 32)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
