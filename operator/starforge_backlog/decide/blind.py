@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from starforge_backlog.api.policy import Trip
 from starforge_backlog.api.status import BreakerState
 from starforge_backlog.decide.need import NEVER_TOLD
+from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.decide.signals import Level, Signal, name
 from starforge_backlog.snapshot import Unknown, Why
 
@@ -47,21 +48,21 @@ def unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
     """The sentence that a person needs to know why it does not trip, or does not recover."""
     if state is BreakerState.CLOSED:
         what = "cannot trip"
-        why = [
-            _unknown(trip, found)
+        why = _unknown(
+            (trip, found)
             for trip, found in rules
             if isinstance(found, Unknown) and (never_told(trip, found) or found.why is Why.CAPPED)
-        ]
+        )
     elif decisive(rules):
         return ""
     else:
         what = "cannot probe" if state is BreakerState.OPEN else "the probe cannot be judged"
         why = (
-            [_unknown(trip, found) for trip, found in rules if _blocks(trip, found)]
-            or [f"{name(trip)} is only estimated" for trip, _ in _estimates(rules)]
-            or [_unknown(trip, found) for trip, found in rules]
+            _unknown((trip, found) for trip, found in rules if _blocks(trip, found))
+            or ", ".join(f"{name(trip)} is only estimated" for trip, _ in _estimates(rules))
+            or _unknown(rules)
         )
-    return f"breaker {breaker}: {what}: {', '.join(why)}" if why else ""
+    return f"breaker {breaker}: {what}: {why}" if why else ""
 
 
 def _blocks(trip: Trip, found: Signal) -> bool:
@@ -72,6 +73,9 @@ def _estimates(rules: Rules) -> Iterable[tuple[Trip, Level]]:
     return ((trip, found) for trip, found in rules if isinstance(found, Level) and found.estimated)
 
 
-def _unknown(trip: Trip, found: Signal) -> str:
-    message = found.message if isinstance(found, Unknown) else ""
-    return f"{name(trip)} unknown: {message}"
+def _unknown(rules: Iterable[tuple[Trip, Signal]]) -> str:
+    told = ((name(trip), found) for trip, found in rules)
+    return said_once(
+        ((rule, found.message if isinstance(found, Unknown) else "") for rule, found in told),
+        link=" unknown: ",
+    )

@@ -19,6 +19,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
+from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
@@ -65,12 +66,8 @@ def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | 
         return Draft("Ready", FALSE, TARGET_TAKEN, taken(plan.seen.rival))
     broken = broken_readings(spec, plan)
     if broken:
-        # One fault (a lost database) makes many readings unknown; say each sentence once.
-        sentences = list(dict.fromkeys(f"{what}: {r.message}" for what, r in broken))
-        first = broken[0][1]
-        distinct = list(dict.fromkeys(r.message for _, r in broken))
-        message = sentences[0] if len(distinct) == 1 else "; ".join(sentences)
-        return Draft("Ready", FALSE, first.why, message[:MESSAGE_LIMIT])
+        message = said_once((what, reading.message) for what, reading in broken)
+        return Draft("Ready", FALSE, broken[0][1].why, message[:MESSAGE_LIMIT])
     if trouble is not None:
         return Draft("Ready", FALSE, trouble[0], trouble[1][:MESSAGE_LIMIT])
     return Draft("Ready", TRUE, "AllReadable", "everything the policy names can be read")
