@@ -6,8 +6,10 @@ The operator's metrics are its own account; this one it cannot write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,11 @@ class Request:
     at: str  # when it came
 
     @property
+    def time(self) -> datetime:
+        """When it came."""
+        return datetime.fromisoformat(self.at)
+
+    @property
     def writes(self) -> bool:
         return self.verb in WRITES
 
@@ -40,6 +47,17 @@ class Request:
     def right(self) -> tuple[str, str, str]:
         """What RBAC has to grant for it."""
         return self.group, self.resource, self.verb
+
+
+# A step is sent when its intent is stored, which takes moments that differ: two that were decided
+# 2 s apart came 1.96 s apart. One that was not observed comes with the next pass, after 1 s.
+UNDER_WAY: Final = timedelta(seconds=0.5)
+
+
+def observed(writes: Iterable[Request], seconds: float) -> bool:
+    """Whether each came so long after the one before (P3)."""
+    least = timedelta(seconds=seconds) - UNDER_WAY
+    return all(after.time - before.time >= least for before, after in pairwise(writes))
 
 
 def policy(user: str) -> str:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from random import Random
 from typing import Final
 
 import pytest
-from tests.e2e.audit import Request
+from tests.e2e.audit import Request, observed
 from tests.e2e.place import Place
 from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
 from tests.e2e.test_pauses import calm, recover, trip
@@ -51,10 +51,6 @@ class Ordeal:
         self.begun.wait(120)
 
 
-def time_of(write: Request) -> datetime:
-    return datetime.fromisoformat(write.at)
-
-
 def steps(world: World, ordeal: Ordeal) -> Callable[[], None]:
     """More and more policies on one database, each of which wants more replicas."""
     world.store.enqueue(20_000)
@@ -72,8 +68,7 @@ def steps(world: World, ordeal: Ordeal) -> Callable[[], None]:
             replicas = [1, *(write.replicas or 0 for write in writes)]
             assert max(b - a for a, b in pairwise(replicas)) <= 1, "one at a time (P3)"
             ups = [w for w, (a, b) in zip(writes, pairwise(replicas), strict=True) if b > a]
-            for before, after in pairwise(ups):
-                assert time_of(after) - time_of(before) >= timedelta(seconds=2), "observed (P3)"
+            assert observed(ups, 2), "each before the next (P3)"
             opened += (max(replicas) + 1) * POOL
         # With no reading of the operator's in it: superusers' slots, its own session, headroom.
         assert opened <= 100 - 3 - 1 - 20, "all policies of the database together (P1)"
@@ -168,7 +163,7 @@ def held_down(world: World, ordeal: Ordeal) -> Callable[[], None]:
     def check() -> None:
         until = datetime.fromisoformat(hold)
         later = world.until(lambda: world.scale_writes()[2:], "a step after all", within=90)
-        assert time_of(later[0]) >= until
+        assert later[0].time >= until
         failed = world.status()["scaling"]["failedSteps"]
         assert failed == 1 or len(later) > 1
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Final
 
 import pytest
-from tests.e2e.audit import Request
+from tests.e2e.audit import observed
 from tests.e2e.place import Place
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.trouble import waiting_for_locks, workers
@@ -21,10 +20,6 @@ QUIET: Final = 4.0  # seconds; `yieldFor` of the policies
 OBSERVED: Final = 6.0
 JUDGED: Final = {**SPEC["scaling"], "observeFor": "6s"}
 STORM: Final = 8000  # jobs; more than the workers of a story can do
-
-
-def time_of(write: Request) -> datetime:
-    return datetime.fromisoformat(write.at)
 
 
 def up_to_the_budget_and_not_beyond(world: World) -> None:
@@ -44,9 +39,7 @@ def up_to_the_budget_and_not_beyond(world: World) -> None:
     assert "the budget is" in found["message"]
     steps = [write.replicas for write in world.scale_writes()]
     assert steps == list(range(2, terms["replicas"] + 1)), "one at a time, and then no more"
-    times = [time_of(write) for write in world.scale_writes()]
-    for before, after in pairwise(times):
-        assert after - before >= timedelta(seconds=OBSERVED), "the one before was observed"
+    assert observed(world.scale_writes(), OBSERVED), "each before the next"
     world.until(lambda: world.reasons().count("StepPassed") == len(steps), "the last verdict")
 
 
@@ -94,7 +87,7 @@ def a_person_scales(world: World) -> None:
     ours = len(world.scale_writes())
 
     (after,) = world.until(lambda: world.scale_writes()[ours:], "a step after the quiet time")
-    assert time_of(after) - when >= timedelta(seconds=QUIET)
+    assert after.time - when >= timedelta(seconds=QUIET)
     assert after.replicas == 8, "from where the person left it"
 
 
@@ -120,8 +113,7 @@ def scaled_down_when_the_work_is_done(world: World) -> None:
     world.until(lambda: world.replicas() == 1, "the minimum")
     world.until_passes(2)
     assert [write.replicas for write in world.scale_writes()] == [2, 1]
-    first, second = map(time_of, world.scale_writes())
-    assert second - first >= timedelta(seconds=2), "observed in between"
+    assert observed(world.scale_writes(), 2), "the first before the second"
 
 
 def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
@@ -143,7 +135,7 @@ def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
     world.until_condition("Scaling", "HoldDown")
     until = datetime.fromisoformat(world.status()["scaling"]["holdDownUntil"])
     world.until(lambda: len(world.scale_writes()) == 3, "the next step")
-    assert time_of(world.scale_writes()[2]) >= until
+    assert world.scale_writes()[2].time >= until
 
 
 def the_target_is_made_anew(world: World) -> None:
