@@ -4,7 +4,8 @@
 SCENARIO ?= main
 CLUSTER ?= local
 # Files of tests that run side by side, each with servers of its own: two on two cores take half of
-# the time, because most of them wait. With three, what is timed failed for want of a core.
+# the time, because most of them wait. With three, what is timed failed for want of a core. `.ci/run`
+# has them one after the other.
 WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
