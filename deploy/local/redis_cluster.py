@@ -110,12 +110,11 @@ class RedisCluster:
             with node.client() as client:
                 address = ("127.0.0.1", first.port, first.bus_port)
                 client.execute_command("CLUSTER MEET", *address)
-        for node in self.nodes:
-            wait_until(
-                lambda node=node: self._knows_all(node),  # type: ignore[misc]
-                timeout=SETTLED_WITHIN,
-                what="the nodes of the Redis cluster to meet",
-            )
+        wait_until(
+            lambda: all(self._knows_all(node) for node in self.nodes),
+            timeout=SETTLED_WITHIN,
+            what="the meeting of the Redis cluster's nodes",
+        )
         with first.client() as client:
             first_id = client.execute_command("CLUSTER MYID")
         with self.replica.client() as client:

@@ -15,9 +15,20 @@ from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.url import parse_url
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.redis.node import Pacing
 from starforge_backlog.snapshot import Confidence, Count, QueueReading
 
 Admin = psycopg.Connection[tuple[Any, ...]]
+
+
+# Production's waits are seconds.
+QUICK = Pacing(
+    connect_within=timedelta(seconds=1),
+    retry_first=timedelta(seconds=0.05),
+    retry_most=timedelta(seconds=0.05),
+    retry_jitter=0,
+)
 
 
 class Recorder:
@@ -77,6 +88,14 @@ async def estimates(watcher: Watcher, take: Callable[[QueueReading], Count]) -> 
         assert count.confidence is Confidence.ESTIMATED
         found.append(count.value)
     return found
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[RedisHub]:
+    """All Redis servers of one operator, which knocks again soon."""
+    made = RedisHub(pacing=QUICK)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

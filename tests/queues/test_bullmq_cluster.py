@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from tests.node.bull import Bull, Connection
 from tests.node.handles import BullQueue
 from tests.queues.bullmq_room import Eye, spec, until, value
-from tests.queues.test_bullmq_faults import QUICK
 
 from local.redis import RedisServer
 from local.redis_cluster import RedisCluster
@@ -33,13 +32,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     made = RedisCluster.start(tmp_path_factory.mktemp("cluster"))
     yield made
     made.close()
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[RedisHub]:
-    made = RedisHub(pacing=QUICK)
-    yield made
-    await made.close()
 
 
 def filled(bull: Bull, nodes: RedisCluster) -> BullQueue:

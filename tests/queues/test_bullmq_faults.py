@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,24 +41,9 @@ from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
-from starforge_backlog.redis.node import Pacing
 from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
-
-QUICK = Pacing(
-    connect_within=timedelta(seconds=1),
-    retry_first=timedelta(seconds=0.05),
-    retry_most=timedelta(seconds=0.05),
-    retry_jitter=0,
-)
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[RedisHub]:
-    made = RedisHub(pacing=QUICK)
-    yield made
-    await made.close()
 
 
 @pytest.fixture

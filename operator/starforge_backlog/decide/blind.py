@@ -74,8 +74,7 @@ def _estimates(rules: Rules) -> Iterable[tuple[Trip, Level]]:
 
 
 def _unknown(rules: Iterable[tuple[Trip, Signal]]) -> str:
-    told = ((name(trip), found) for trip, found in rules)
-    return said_once(
-        ((rule, found.message if isinstance(found, Unknown) else "") for rule, found in told),
-        link=" unknown: ",
+    told = (
+        (name(trip), found.message if isinstance(found, Unknown) else "") for trip, found in rules
     )
+    return said_once(told, link=" unknown: ")

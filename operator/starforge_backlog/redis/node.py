@@ -140,9 +140,8 @@ class Node:
         try:
             fresh = await open_session(target, self._pacing.connect_within)
         except RedisFault as fault:
-            self._retry_at = clock() + retry_delay(
-                self._failures, self._pacing
-            )  # anew: the attempt took its time
+            # Anew: the attempt took its time.
+            self._retry_at = clock() + retry_delay(self._failures, self._pacing)
             self._fault = fault
             self._failures += 1
             raise
