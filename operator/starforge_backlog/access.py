@@ -14,6 +14,7 @@ from typing import TypeVar
 from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.target import Target
+from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -120,9 +121,11 @@ class Access:
 
     async def database(self) -> tuple[str, Database] | Unknown:
         """URL and shared connection of `spec.database.url`; nothing is opened yet."""
-        if self._opening is None:
+        if self._opening is None or self._opening.cancelled():
             self._opening = asyncio.create_task(self._open())
-        return await self._opening
+            self._opening.add_done_callback(looked_at)
+        # Several readings of the pass ask, each under its own deadline.
+        return await joined(self._opening)
 
     def blame(self, value: SecretValue, reading: Reading[object]) -> None:
         """After a fault that the Secret may be to blame for: read it anew next time."""

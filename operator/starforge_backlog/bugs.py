@@ -7,6 +7,7 @@ saying the last good thing.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from starforge_backlog.awaiting import Asked
 from starforge_backlog.clock import Clock
 from starforge_backlog.snapshot import Unknown, Why
 
@@ -48,14 +50,21 @@ class Bugs:
 
         `source` is what is read or done, for sentences: "queue jobs".
         """
+        asked = Asked()
         try:
             got = await work
+        except asyncio.CancelledError as stray:
+            if asked.to_end:
+                raise
+            # Nobody ends this pass: what it awaited was cancelled. Let through, it would look as if
+            # the policy's passes were to end, for good.
+            return instead(self._tell(policy, source, stray))
         except Exception as error:  # noqa: BLE001 - the one place that takes what nobody expected
             return instead(self._tell(policy, source, error))
         self._told.pop((policy, source), None)
         return got
 
-    def _tell(self, policy: str, source: str, error: Exception) -> Unknown:
+    def _tell(self, policy: str, source: str, error: BaseException) -> Unknown:
         frames = _frames(error)
         what = f"{type(error).__name__} at {frames[0]}" if frames else type(error).__name__
         self._count(source.split(maxsplit=1)[0], BUG)
@@ -78,7 +87,7 @@ class Bugs:
         return Unknown(Why.ERROR, message, self._clock())
 
 
-def _frames(error: Exception) -> list[str]:
+def _frames(error: BaseException) -> list[str]:
     """Where it happened, the innermost first: "rates.py:88 in merge"."""
     stack = traceback.extract_tb(error.__traceback__)
     found = [f"{Path(one.filename).name}:{one.lineno} in {one.name}" for one in reversed(stack)]

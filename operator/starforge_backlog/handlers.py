@@ -19,7 +19,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 RESOURCE = (GROUP, VERSION, PLURAL)
 
-# A pass that raised is a bug of ours: neither a loop of tracebacks nor a silence.
+# Passes that raised are a bug of ours (`Runner.run` keeps what a pass raises): neither a loop of
+# tracebacks nor a silence.
 AFTER_BUG_SECONDS = 60.0
 # A deletion that waits for a database asks again this often.
 RELEASE_RETRY_SECONDS = 15.0

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.cluster.status import WriteOutcome
 from starforge_backlog.context import Rooms
@@ -26,7 +27,7 @@ from starforge_backlog.reconcile import Pass, reconcile
 from starforge_backlog.report.announce import count_actions
 from starforge_backlog.report.faults import broken_readings, not_understood, pass_broken
 from starforge_backlog.report.metrics import PassResult, PolicyKey
-from starforge_backlog.snapshot import Unknown
+from starforge_backlog.snapshot import Unknown, Why
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +45,11 @@ WIDEST_SPREAD = 0.5
 # The event loop's clock may be ahead of the wall clock by a little; a look that comes a moment too
 # early would have to come again.
 CLOCKS_APART_SECONDS = 0.01
+# Everything that a pass waits for has a limit of its own: with an API server that answers each
+# request at the last moment it takes about half of this. What is longer hangs, and would for ever.
+LONGEST_PASS = timedelta(minutes=2)
+# After a pass that not even a report came of.
+AFTER_BUG_SECONDS = 15.0
 # A spec that cannot be read changes only by an edit, which starts a pass at once.
 UNREADABLE_INTERVAL = timedelta(minutes=5)
 
@@ -59,15 +65,18 @@ class Runner:
     turn: asyncio.Lock  # a deletion waits for the pass that runs, and none starts after it
 
     async def run(self) -> None:
-        """Run passes until the policy is gone or the process stops."""
-        loop = asyncio.get_running_loop()
+        """Run passes until the policy is gone or the process stops.
+
+        Nothing else ends them (P11): the framework takes a loop that ended by itself as done, and
+        nobody would look at the policy again before the next start of the process.
+        """
+        loop, meta = asyncio.get_running_loop(), self.body()["metadata"]
         due, woken = loop.time(), True  # the first pass is as one that a change started
         while not self.stopped():
             self.wake.clear()
-            interval, look_again_in = await self._one(max(0.0, loop.time() - due))
-            due = self._next(loop.time(), interval, woken=woken)
-            if look_again_in is not None:
-                due = min(due, loop.time() + look_again_in)
+            due = await self.rooms.bugs.keep(
+                f"{meta['namespace']}/{meta['name']}", "pass", self._round(due, woken=woken), _later
+            )
             woken = False
             try:
                 async with asyncio.timeout_at(due):
@@ -75,6 +84,13 @@ class Runner:
                     woken, due = True, loop.time()
             except TimeoutError:
                 pass  # the interval is over: the ordinary case
+
+    async def _round(self, due: float, *, woken: bool) -> float:
+        """The pass that was due then; returns when the next is (loop time)."""
+        loop = asyncio.get_running_loop()
+        interval, look_again_in = await self._one(max(0.0, loop.time() - due))
+        due = self._next(loop.time(), interval, woken=woken)
+        return due if look_again_in is None else min(due, loop.time() + look_again_in)
 
     async def _one(self, lateness: float) -> tuple[timedelta, float | None]:
         """One pass; returns the interval until the next, and the seconds until a look that
@@ -101,7 +117,15 @@ class Runner:
             return policy.spec.interval, self._look_again_in(policy, done)
 
     async def _decided(self, policy: Policy) -> Pass | Unknown:
-        return await reconcile(self.rooms, policy)
+        try:
+            async with asyncio.timeout(LONGEST_PASS.total_seconds()) as limit:
+                return await reconcile(self.rooms, policy)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            given_up = f"the pass was given up after {format_duration(LONGEST_PASS)}"
+            message = f"{given_up}: something in it has no limit of its own; the next one follows"
+            return Unknown(Why.TIMEOUT, message, self.rooms.clock())
 
     async def _tell_bug(self, policy: Policy, bug: Unknown) -> None:
         before = self.rooms.statuses.current(policy.body)
@@ -179,6 +203,11 @@ def spread(policies: int, interval: float) -> float:
 def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:
     """Sources and reasons of this pass' faults: `queue`, not `queue jobs`, to bound the series."""
     return {(what.split()[0], fault.why.value) for what, fault in broken_readings(spec, plan)}
+
+
+def _later(_bug: Unknown) -> float:
+    """When the next pass is due after one that a bug ended before it had reported."""
+    return asyncio.get_running_loop().time() + AFTER_BUG_SECONDS
 
 
 def _itself(bug: Unknown) -> Pass | Unknown:

@@ -40,12 +40,6 @@ def retry_delay(failures: int, pacing: Knocking) -> float:
     return min(seconds, pacing.retry_most.total_seconds()) * (1 + spread)
 
 
-def looked_at(running: asyncio.Future[Any]) -> None:
-    """For a task whose caller may have left: look at its fault, or asyncio logs that nobody did."""
-    if not running.cancelled():
-        running.exception()
-
-
 class Keyed(Protocol):
     """Where a connection leads to, and with which credentials. Equal only when both are."""
 

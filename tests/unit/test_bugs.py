@@ -92,12 +92,32 @@ async def test_recursion_without_end_is_one_short_line() -> None:
     assert logs[0]["traceback"].count(" < ") == FRAMES - 1
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt()])
-async def test_the_end_of_the_pass_is_no_bug(error: BaseException) -> None:
+async def test_the_end_of_the_process_is_no_bug() -> None:
     counted = Counted()
-    with pytest.raises(type(error)):
-        await Bugs(lambda: NOW, counted).keep("ns/a", "queue q", breaks(error), itself)
+    with pytest.raises(KeyboardInterrupt):
+        await Bugs(lambda: NOW, counted).keep(
+            "ns/a", "queue q", breaks(KeyboardInterrupt()), itself
+        )
     assert counted.found == []
+
+
+async def test_the_end_of_the_policy_is_no_bug() -> None:
+    counted = Counted()
+    work = asyncio.get_running_loop().create_future()
+    keeping = asyncio.create_task(Bugs(lambda: NOW, counted).keep("ns/a", "queue q", work, itself))
+    await asyncio.sleep(0)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert counted.found == []
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_that_readings_fault() -> None:
+    counted = Counted()
+    bugs = Bugs(lambda: NOW, counted)
+    got = await bugs.keep("ns/a", "queue q", breaks(asyncio.CancelledError()), itself)
+    assert (got.why, counted.found) == (Why.ERROR, [("queue", BUG)])
+    assert "CancelledError at test_bugs.py:" in got.message
 
 
 class World:

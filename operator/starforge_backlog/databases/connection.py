@@ -13,6 +13,7 @@ from datetime import timedelta
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.databases.faults import (
     DatabaseFault,
     NoAnswer,
@@ -25,7 +26,7 @@ from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.databases.whereabouts import BELIEVED_FOR, whereabouts_of
-from starforge_backlog.sharing import looked_at, retry_delay
+from starforge_backlog.sharing import retry_delay
 from starforge_backlog.snapshot import Why
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
@@ -153,12 +154,12 @@ class Database:
 
     async def _run(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
         await self._take_turn()
-        # Shielded: a pass that runs out of time must not cost everybody the connection, which a
-        # full database would not give back. The statement ends at its own limit.
+        # A task of its own: a pass that runs out of time must not cost everybody the connection,
+        # which a full database would not give back. The statement ends at its own limit.
         running = asyncio.create_task(self._in_turn(transaction, query, params))
         self._running = running
         running.add_done_callback(looked_at)
-        return await asyncio.shield(running)
+        return await joined(running)
 
     async def _in_turn(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
         try:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from starforge_backlog.api.base import format_duration
+from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
@@ -70,8 +71,8 @@ class HeadroomReader:
         if self._running is None:
             self._running = asyncio.create_task(self._sample())
             self._running.add_done_callback(self._finished)
-        # Shielded: one pass that runs out of time must not cancel what the others wait for.
-        return await asyncio.shield(self._running)
+        # One pass that runs out of time must not cancel what the others wait for.
+        return await joined(self._running)
 
     def _finished(self, task: asyncio.Task[DatabaseReading]) -> None:
         self._running = None

@@ -14,6 +14,7 @@ from datetime import timedelta
 import psycopg
 from psycopg.rows import dict_row
 
+from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.databases.faults import (
     DatabaseFault,
@@ -143,8 +144,8 @@ class Console:
         if self._running is None:
             self._running = asyncio.create_task(self._ask())
             self._running.add_done_callback(self._finished)
-        # Shielded: one pass that runs out of time must not cost everybody the connection.
-        return await asyncio.shield(self._running)
+        # One pass that runs out of time must not cost everybody the connection.
+        return await joined(self._running)
 
     def _finished(self, task: asyncio.Task[Reading[Shown]]) -> None:
         self._running = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from starforge_backlog.awaiting import joined
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
 
@@ -35,11 +36,11 @@ class SharedReading(Generic[T]):
         """The state, as read within the last moments."""
         now = asyncio.get_running_loop().time()
         old = now - self._asked_at > self._max_age and now >= self._not_before
-        if self._last is None or (self._last.done() and old):
+        if self._last is None or self._last.cancelled() or (self._last.done() and old):
             self._last = asyncio.create_task(self._read())
             self._asked_at = now
-        # Shielded: one pass that runs out of time must not cancel what the others wait for.
-        return await asyncio.shield(self._last)
+        # One pass that runs out of time must not cancel what the others wait for.
+        return await joined(self._last)
 
     def forget(self) -> None:
         """Something was written: all earlier readings are old, also one that is under way."""

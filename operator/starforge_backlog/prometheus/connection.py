@@ -17,6 +17,7 @@ from datetime import timedelta
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from starforge_backlog.awaiting import WorkCancelled, joined, looked_at
 from starforge_backlog.prometheus.faults import (
     PrometheusFault,
     no_answer,
@@ -24,7 +25,6 @@ from starforge_backlog.prometheus.faults import (
     too_many_servers,
 )
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.sharing import looked_at
 from starforge_backlog.snapshot import Why
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ class Connection:
     def _refuse_while_down(self) -> None:
         """Raises the last fault instead of another attempt while the server is not there."""
         if self._closed:
-            message = "no policy names this server any more; asked anew when one does."
-            raise PrometheusFault(Why.UNREACHABLE, message)
+            raise _released()
         if self._stuck is not None and self._busy is not None and not self._busy.done():
             raise self._stuck
         if self._fault is None:
@@ -161,7 +160,9 @@ class Connection:
         self._busy.add_done_callback(looked_at)
         try:
             async with asyncio.timeout(limit):
-                return await asyncio.shield(self._busy)
+                return await joined(self._busy)
+        except WorkCancelled:
+            raise _released() from None  # `close` took it out of the thread's queue
         except TimeoutError:
             given_up.set()
             client = self._client
@@ -188,3 +189,8 @@ class Connection:
                     answer_within=self._limits.answer_within,
                 )
             return self._client
+
+
+def _released() -> PrometheusFault:
+    message = "no policy names this server any more; asked anew when one does."
+    return PrometheusFault(Why.UNREACHABLE, message)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.prometheus.connection import Connection, Limits, Threads
 from starforge_backlog.prometheus.faults import PrometheusFault
@@ -16,7 +17,7 @@ from starforge_backlog.prometheus.judgement import Series, judge, one_number, se
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.sharing import Sharing, looked_at
+from starforge_backlog.sharing import Sharing
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
@@ -106,11 +107,15 @@ class Prometheus:
         now = asyncio.get_running_loop().time()
         self._forget_old_answers(now)
         known = self._answers.get(promql)
-        if known is None or (known.task.done() and now - known.asked_at > self._shared_for):
+        if (
+            known is None
+            or known.task.cancelled()
+            or (known.task.done() and now - known.asked_at > self._shared_for)
+        ):
             self._answers[promql] = _Answer(asyncio.create_task(self._send(promql)), now)
             self._answers[promql].task.add_done_callback(looked_at)
-        # Shielded: one pass that runs out of time must not cancel what the others wait for.
-        return await asyncio.shield(self._answers[promql].task)
+        # One pass that runs out of time must not cancel what the others wait for.
+        return await joined(self._answers[promql].task)
 
     def _forget_old_answers(self, now: float) -> None:
         """Looked at once per `shared_for`: hundreds of policies ask within it."""

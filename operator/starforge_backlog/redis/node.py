@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.redis.faults import NoTurn, RedisFault, lost_fault
 from starforge_backlog.redis.session import (
     Answer,
@@ -17,7 +18,7 @@ from starforge_backlog.redis.session import (
     Target,
     open_session,
 )
-from starforge_backlog.sharing import looked_at, retry_delay
+from starforge_backlog.sharing import retry_delay
 
 T = TypeVar("T")
 
@@ -87,17 +88,17 @@ class Node:
 
     async def _in_turn(self, ask: Callable[[Session], Awaitable[T]]) -> T:
         await self._take_turn()
-        # Shielded: a pass that runs out of time must not cost everybody the connection. The
-        # pipeline ends at its own limit.
+        # A task of its own: a pass that runs out of time must not cost everybody the connection.
+        # The pipeline ends at its own limit.
         running = asyncio.create_task(self._ask(ask))
         self._running.add(running)
         running.add_done_callback(self._done)
         known = self._fault if self._session is None or self._session.closed else None
         if known is None:
-            return await asyncio.shield(running)
+            return await joined(running)
         try:
             async with asyncio.timeout(self._pacing.patience.total_seconds()):
-                return await asyncio.shield(running)
+                return await joined(running)
         except TimeoutError:
             raise known from None
 

@@ -10,11 +10,12 @@ from typing import Protocol
 
 from redis.crc import key_slot
 
+from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, hash_tag_fault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session
 from starforge_backlog.redis.url import Address, RedisUrl
-from starforge_backlog.sharing import looked_at, retry_delay
+from starforge_backlog.sharing import retry_delay
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
@@ -113,7 +114,7 @@ class Sentinels:
 
     async def _look_again(self, master: Node) -> None:
         try:
-            address = await asyncio.shield(self._asked())
+            address = await joined(self._asked())
         except RedisFault:
             return  # the master that was named last still answers: nothing better is known
         if address != master.target.address and self._master is master:
@@ -130,10 +131,10 @@ class Sentinels:
         known = self._fault
         question = self._asked()
         if known is None:
-            return await asyncio.shield(question)
+            return await joined(question)
         try:
             async with asyncio.timeout(self._pacing.patience.total_seconds()):
-                return await asyncio.shield(question)
+                return await joined(question)
         except TimeoutError:
             raise known from None
 

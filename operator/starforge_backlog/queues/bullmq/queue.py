@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
@@ -111,7 +112,7 @@ class QueueObserver:
             if self._last is not None and now - self._taken <= max_age.total_seconds():
                 return self._last
             self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await asyncio.shield(self._under_way)
+        return await joined(self._under_way)
 
     async def _read_and_keep(self, now: float) -> Seen | Unknown:
         try:

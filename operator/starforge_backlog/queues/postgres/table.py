@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
+from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.queues.postgres import statements
@@ -89,7 +90,7 @@ class TableObserver:
                 if young or now < self._not_before:
                     return self._last
             self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await asyncio.shield(self._under_way)
+        return await joined(self._under_way)
 
     async def _read_and_keep(self, now: float) -> TableReading:
         reading = await self._read()
