@@ -12,9 +12,14 @@ What becomes of a policy, and what the others see of it from their next pass on:
 | is read                                    | what its pods can open | what its decision said   |
 | is suspended, held, in `Observe`           | the same               | no                       |
 | cannot be read, or its spec not understood | what it held last      | no                       |
-| has not been read since our start          | what its status says   | no; others wait for it   |
-| is deleted, or names no database any more  | nothing: its pods are  | no                       |
+| has not been read since our start          | what its status says   | no; others of the server |
+|                                            | of which server        | wait for its first pass  |
+| is new: never had a budget                 | nothing: its pods are  | no; nobody waits for it  |
 |                                            | strangers' connections |                          |
+| is deleted, or names no database any more  | the same               | no                       |
+
+A new policy never scaled anything. Which server it is of, nobody can tell: to wait for it would let
+one URL with a slip of the pen keep every policy of every server from its budget (P11).
 
 A deleted policy's pods count by what they have open, with their recent peak, as every stranger's.
 Pods of a step that was just taken have not opened theirs yet: that promise outlives the policy
@@ -35,8 +40,8 @@ from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.snapshot import Claim, Known, Snapshot, Workload
 
-# How long others wait for the first pass of a policy. By then it had one, or it never will (it
-# was deleted between our list and the watch's, or its passes fail): then it must not hold them.
+# How long others of its server wait for the first pass of a policy. By then it had one, or it never
+# will: it was deleted between our list and the watch's. Then it must not hold them, nor anything.
 EXPECTED_FOR_SECONDS = 120.0
 # Pods that a step asked for are started and have opened connections by then, or are late for other
 # reasons; the same time in which a policy is expected to have its first pass.
@@ -54,17 +59,21 @@ class Ledger:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._claims: dict[str, tuple[str, Claim]] = {}  # policy → (server, claim)
-        self._expected: dict[str, float] = {}  # policy → until when others wait for it
+        # Policy → until when others of its server wait for it. Each has a claim, from its status.
+        self._expected: dict[str, float] = {}
         self._asked: dict[str, float] = {}  # policy → until when what it asks for counts
         self._valid_for: dict[str, float] = {}  # policy → seconds for which that counts
         self._names: dict[str, str] = {}  # a server's name in policies → what it calls itself
         self._promised: dict[str, float] = {}  # policy → until when its last step may not show
         self._left: dict[str, tuple[str, Claim, float]] = {}  # deleted → server, claim, until when
 
-    def expect(self, policy: str) -> None:
-        """A policy exists; until it was counted, nobody may count on what is left."""
+    def expect(self, policy: str, status: QueueBacklogPolicyStatus) -> None:
+        """A policy exists. What its status says that it holds counts at once; since more may run by
+        now, nobody on that server may count on what is left until it had a pass."""
         if policy not in self._claims:
-            self._expected.setdefault(policy, self._monotonic() + EXPECTED_FOR_SECONDS)
+            self._remember(policy, status)
+            if policy in self._claims:
+                self._expected[policy] = self._monotonic() + EXPECTED_FOR_SECONDS
 
     def count(
         self,
@@ -84,7 +93,7 @@ class Ledger:
             self.drop(policy)
             others = () if server is None else self.others(server, policy)
             claims = tuple(claim for claim in others if claim.policy != seen.rival.policy)
-            return replace(seen, claims=claims, claims_complete=not self._waiting())
+            return replace(seen, claims=claims, awaited=self._awaited(server))
         if spec.database is None:
             self.drop(policy)
         elif server is not None and isinstance(seen.workload, Known):
@@ -100,15 +109,15 @@ class Ledger:
                 self._valid_for[policy] = max(intervals, LEAST_ASKING_SECONDS)
                 if _all_ready(seen.workload.value):
                     self._promised.pop(policy, None)
-            elif policy not in self._claims:
-                self._remember(policy, before)
-        elif policy not in self._claims:
-            self._remember(policy, before)
+            else:
+                self._unreadable(policy, before)
+        else:
+            self._unreadable(policy, before)
         return replace(
             seen,
             claims=() if server is None else self.others(server, policy),
             claim=None if server is None else self._own(server, policy),
-            claims_complete=not self._waiting(),
+            awaited=self._awaited(server),
         )
 
     def others(self, server: str, policy: str) -> tuple[Claim, ...]:
@@ -141,12 +150,10 @@ class Ledger:
 
     def unread(self, policy: str, before: QueueBacklogPolicyStatus) -> None:
         """Its spec is not understood: its pods are there all the same."""
+        self._unreadable(policy, before)
         if policy in self._claims:
             server, claim = self._claims[policy]
             self._claims[policy] = (server, _silent(claim))
-        else:
-            self._remember(policy, before)
-        self._expected.pop(policy, None)
 
     def raise_to(self, policy: str, connections: int) -> None:
         """Promise a policy the connections that a write is about to make possible.
@@ -206,11 +213,20 @@ class Ledger:
         self._claims[policy] = (server, claim)
         self._expected.pop(policy, None)
 
+    def _unreadable(self, policy: str, before: QueueBacklogPolicyStatus) -> None:
+        """It had its pass; what could not be read stands as its last reading or its status says."""
+        if policy not in self._claims or policy in self._expected:
+            self._remember(policy, before)
+        self._expected.pop(policy, None)
+
     def _remember(self, policy: str, before: QueueBacklogPolicyStatus) -> None:
-        """Unreadable since our start: what its status says of its pods stands for them."""
+        """Not read since our start: what its status says of its pods stands for them."""
         budget, replicas = before.budget, before.scaling.replicas
         if budget is None or not budget.server or replicas is None:
-            return  # it was never read, so it never scaled; others wait for it no longer than said
+            return  # it was never read, so it never scaled
+        if before.scaling.guard is not None:
+            # The autoscaler goes there by itself, whether we run or not.
+            replicas = max(replicas, before.scaling.guard.maximum or 0)
         step = before.scaling.last_step
         if step is not None and step.verdict is StepVerdict.OBSERVING:
             replicas = max(replicas, step.to)  # killed in between, the write may have happened
@@ -220,16 +236,14 @@ class Ledger:
         claim = Claim(
             policy, budget.role or None, connections, per_replica=max(1, budget.per_replica)
         )
-        self._note(policy, budget.server, claim)
+        self._note(policy, self._names.get(budget.server, budget.server), claim)
 
-    def _waiting(self) -> bool:
-        """Whether somebody is still to be counted."""
-        if not self._expected:
-            return False
+    def _awaited(self, server: str | None) -> tuple[str, ...]:
+        """Policies of that server that had no pass yet since our start."""
         now = self._monotonic()
         for policy in [p for p, until in self._expected.items() if until <= now]:
-            del self._expected[policy]
-        return bool(self._expected)
+            self.drop(policy)
+        return tuple(sorted(p for p in self._expected if self._claims[p][0] == server))
 
 
 def _server(seen: Snapshot) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
@@ -17,6 +18,7 @@ from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import POLICIES, ClusterClient
 from starforge_backlog.cluster.credentials import Credentials
 from starforge_backlog.cluster.errors import ClusterFault
+from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.cluster.status import StatusWriter
@@ -128,7 +130,7 @@ class Process:
         await self._expect_policies()
 
     async def _expect_policies(self) -> None:
-        """Until each policy that exists was read once, nobody may count on free connections; and of
+        """What each policy that exists holds counts from the start, as its status says; and of
         those that name one target the oldest must be known before any acts.
 
         Waits for an API server that is not up yet, or does not know our resource yet.
@@ -139,7 +141,8 @@ class Process:
                 for namespace in self._settings.namespaces or (None,):
                     async for body in self.rooms.client.pages(POLICIES, namespace):
                         meta = body["metadata"]
-                        self.rooms.ledger.expect(f"{meta['namespace']}/{meta['name']}")
+                        key = f"{meta['namespace']}/{meta['name']}"
+                        self.rooms.ledger.expect(key, _memory_of(body))
                         self.rooms.targets.expect(body)
             except ClusterFault as fault:
                 if fault.message != told:
@@ -177,7 +180,7 @@ class Process:
             # It has no passes any more, so nobody may wait for its first one.
             self.rooms.ledger.drop(key)
         elif kept.last_seen is None:
-            self.rooms.ledger.expect(key)
+            self.rooms.ledger.expect(key, _memory_of(body))
         if kept.last_seen is not None and kept.last_seen != written:
             kept.wake.set()
         kept.last_seen = written
@@ -201,3 +204,11 @@ class Process:
         rooms.poolers.release(key)
         rooms.redis.release(key)
         rooms.metrics.forget(PolicyKey(namespace, name))
+
+
+def _memory_of(body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
+    """The part of a status that tells what the policy's pods hold."""
+    status = body.get("status")
+    if not isinstance(status, Mapping):
+        return QueueBacklogPolicyStatus()
+    return parse_status({name: status[name] for name in ("budget", "scaling") if name in status})[0]

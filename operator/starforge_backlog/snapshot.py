@@ -432,8 +432,8 @@ class Snapshot:
     producers: Mapping[str, Reading[ProducerReading]]
     claims: tuple[Claim, ...] = ()
     claim: Claim | None = None  # this policy's own, as the others see it; None: not counted yet
-    # False right after a start, until every policy was read once: what the others hold is unknown.
-    claims_complete: bool = True
+    # Policies of the same server that had no pass yet since our start: what they hold is not known.
+    awaited: tuple[str, ...] = ()
     # An older policy with the same target (or the same guarded autoscaler): it acts, we do not.
     rival: Rival | None = None
     # With spec.target.guard that autoscaler, else whoever else scales the target. Known(None):

@@ -105,7 +105,7 @@ class Crowd:
             operator.ledger = self.ledger
             operator.eye.forget()
             if number in self.present:
-                self.ledger.expect(operator.name)
+                self.ledger.expect(operator.name, operator.status)
 
     def play(self, until: float, interval: float) -> None:
         """All passes until then."""
@@ -159,7 +159,7 @@ class Crowd:
             case Change.JOIN:
                 if number not in self.present:
                     self.present.add(number)
-                    self.ledger.expect(operator.name)
+                    self.ledger.expect(operator.name, operator.status)
             case Change.LEAVE:
                 if len(self.present) > 1:
                     self.present.discard(number)

@@ -191,7 +191,7 @@ def seen(
     queues: Mapping[str, QueueReading] | QueueReading | None = None,
     producers: Mapping[str, Reading[ProducerReading]] | Reading[ProducerReading] | None = None,
     claims: tuple[Claim, ...] = (),
-    claims_complete: bool = True,
+    awaited: tuple[str, ...] = (),
 ) -> Snapshot:
     """A snapshot in which all is well, but for what is given."""
     target = target or workload()
@@ -213,7 +213,7 @@ def seen(
         queues=queues,
         producers=producers,
         claims=claims,
-        claims_complete=claims_complete,
+        awaited=awaited,
     )
 
 

@@ -39,7 +39,7 @@ class Neighbours:
         for operator in self._operators:
             operator.ledger = ledger
             operator.eye.forget()
-            ledger.expect(operator.name)
+            ledger.expect(operator.name, operator.status)
 
     def play(self, until: float, interval: float) -> None:
         """Pass after pass; the policies take turns within each interval."""

@@ -178,7 +178,7 @@ BLIND: list[tuple[dict[str, Any], str]] = [
     ({"open_now": unknown()}, "Unknown"),
     ({"open_now": connections(read_only=True)}, "Unknown"),
     ({"state": unknown()}, "Unknown"),
-    ({"claims_complete": False}, "Unknown"),
+    ({"awaited": ("ns/other",)}, "Unknown"),
     ({"queues": {}}, "Unknown"),
     ({"queues": queue(unknown())}, "Unknown"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.simulator.given import NOW, connections, health, spec, unknown, workload
 from tests.simulator.given import seen as everything
 
@@ -79,29 +80,79 @@ def test_a_policy_that_cannot_be_read_keeps_its_claim() -> None:
 
 def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> None:
     ledger = Ledger()
-    ledger.expect("ns/a")
+    ledger.expect("ns/a", remembered(20))
     ledger.count("ns/a", SPEC, remembered(20), blind())
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert held(view) == [("ns/a", "etl", 200)]
-    assert view.claims_complete
+    assert view.awaited == ()
 
 
-def test_who_was_never_read_is_waited_for_and_not_for_ever() -> None:
+def test_what_a_status_says_counts_before_the_first_pass_and_its_server_waits_for_that() -> None:
+    """More may run by now than its status says."""
+    ledger = Ledger()
+    ledger.expect("ns/a", remembered(20))
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (held(view), view.awaited) == ([("ns/a", "etl", 200)], ("ns/a",))
+    ledger.count("ns/a", SPEC, remembered(20), seen(25))
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (held(view), view.awaited) == ([("ns/a", "etl", 250)], ())
+
+
+def test_nobody_of_another_server_waits() -> None:
+    ledger = Ledger()
+    ledger.expect("ns/a", remembered(20))
+    view = ledger.count("ns/b", SPEC, NEW, seen(server="another"))
+    assert (view.claims, view.awaited) == ((), ())
+
+
+@pytest.mark.parametrize("status", [NEW, QueueBacklogPolicyStatus(summary="its URL is wrong")])
+def test_nobody_waits_for_a_policy_that_never_had_a_budget(
+    status: QueueBacklogPolicyStatus,
+) -> None:
+    """A slip of the pen in one URL must not keep the others from their budgets (P11)."""
+    ledger = Ledger()
+    ledger.expect("ns/a", status)
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (view.claims, view.awaited) == ((), ())
+    ledger.count("ns/a", SPEC, status, blind())
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (view.claims, view.awaited) == ((), ())
+
+
+def test_one_that_never_comes_holds_nothing_in_the_end() -> None:
+    """It was deleted between our list and the watch's."""
     timer = Timer()
     ledger = Ledger(timer)
-    ledger.expect("ns/a")
-    ledger.count("ns/a", SPEC, NEW, blind())
-    assert not ledger.count("ns/b", SPEC, NEW, seen()).claims_complete
-    timer.now = EXPECTED_FOR_SECONDS
-    assert ledger.count("ns/b", SPEC, NEW, seen()).claims_complete
+    ledger.expect("ns/a", remembered(20))
+    timer.now = EXPECTED_FOR_SECONDS - 1
+    assert ledger.count("ns/b", SPEC, NEW, seen()).awaited == ("ns/a",)
+    timer.now += 1
+    view = ledger.count("ns/b", SPEC, NEW, seen())
+    assert (ledger.others("db", "ns/b"), view.awaited) == ((), ())
 
 
-def test_who_came_late_has_a_time_of_its_own() -> None:
-    timer = Timer()
-    ledger = Ledger(timer)
-    timer.now = 10 * EXPECTED_FOR_SECONDS
-    ledger.expect("ns/late")
-    assert not ledger.count("ns/b", SPEC, NEW, seen()).claims_complete
+def test_the_server_is_waited_for_by_the_name_that_it_calls_itself() -> None:
+    ledger = Ledger()
+    both = seen(4, server="7312")
+    assert both.database is not None
+    assert isinstance(both.database.connections, Known)
+    named = replace(both.database.connections.value, alias="db")
+    both = replace(both, database=replace(both.database, connections=Known(named, NOW)))
+    ledger.expect("ns/a", remembered(20))
+    assert ledger.count("ns/b", SPEC, NEW, both).awaited == ("ns/a",)
+    ledger.expect("ns/c", remembered(10))
+    assert ledger.count("ns/b", SPEC, NEW, both).awaited == ("ns/a", "ns/c")
+
+
+def test_a_guarded_autoscaler_is_remembered_at_what_it_may_go_to() -> None:
+    guard = GuardStatus(kind="HorizontalPodAutoscaler", name="hpa", maximum=30)
+    status = remembered(20)
+    status = status.model_copy(
+        update={"scaling": status.scaling.model_copy(update={"guard": guard})}
+    )
+    ledger = Ledger()
+    ledger.expect("ns/a", status)
+    assert [c.connections for c in ledger.others("db", "ns/b")] == [300]
 
 
 def test_a_promise_is_only_raised() -> None:
@@ -202,10 +253,10 @@ def test_a_spec_that_is_not_understood_any_more_keeps_its_pods_and_asks_for_noth
 
 def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_says() -> None:
     ledger = Ledger()
-    ledger.expect("ns/a")
+    ledger.expect("ns/a", remembered(20))
     ledger.unread("ns/a", remembered(20))
     view = ledger.count("ns/b", SPEC, NEW, seen())
-    assert (held(view), view.claims_complete) == ([("ns/a", "etl", 200)], True)
+    assert (held(view), view.awaited) == ([("ns/a", "etl", 200)], ())
 
 
 def test_a_deleted_policys_pods_are_strangers() -> None:

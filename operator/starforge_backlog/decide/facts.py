@@ -198,13 +198,14 @@ def _budget(
             "the server is a read-only standby; point spec.database.url at the primary",
             connections.at,
         )
-    if not seen.claims_complete:
-        return Unknown(
-            Why.NOT_YET,
-            "not every policy of this server was read yet; it follows by itself within two minutes"
-            " of a start",
-            connections.at,
+    if seen.awaited:
+        first, more = seen.awaited[0], len(seen.awaited) - 1
+        message = (
+            f"policy {first}{f' and {more} more' if more else ''} of this server had no pass yet"
+            " since the operator's start, so what its pods hold is not known; it follows by itself"
+            " within two minutes"
         )
+        return Unknown(Why.NOT_YET, message, connections.at)
     if not each.value.role:
         return Unknown(
             Why.NOT_CONFIGURED,

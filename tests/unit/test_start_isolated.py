@@ -1,0 +1,80 @@
+"""One policy whose server never answers among fifty, at a start: the others decide at once (P11).
+
+Real ledger and real decisions; what is simulated is that the readings of one never come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.simulator.given import connections, fresh_policy, later, queue, seen, unknown
+
+from starforge_backlog.ledger import Ledger
+from starforge_backlog.snapshot import Snapshot, Unknown, Why
+
+POLICIES = 50
+SERVERS = 5
+SILENT = 0  # this policy's server never answers
+INTERVAL = 15
+
+
+class Start:
+    """A process that has just started, and the policies that it finds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.policies = [fresh_policy(breakers=[]) for _ in range(POLICIES)]
+        self.ledger = Ledger(lambda: self.now)
+
+    def again(self) -> None:
+        """The process is started anew, and lists the policies."""
+        self.ledger = Ledger(lambda: self.now)
+        for number, policy in enumerate(self.policies):
+            self.ledger.expect(f"ns/{number}", policy.status)
+
+    def interval(self, number_of_silent: int | None = SILENT) -> dict[int, str | None]:
+        """A pass of each; why it has no budget, or None. The one that hangs comes last."""
+        order = sorted(range(POLICIES), key=lambda number: number == number_of_silent)
+        found = {n: self._pass(n, silent=n == number_of_silent) for n in order}
+        self.now += INTERVAL
+        return found
+
+    def _pass(self, number: int, *, silent: bool) -> str | None:
+        policy = self.policies[number]
+        snapshot = self._seen(number, silent=silent)
+        snapshot = self.ledger.count(f"ns/{number}", policy.spec, policy.status, snapshot)
+        plan = policy.decide(snapshot)
+        budget = plan.assessment.budget
+        return budget.message if isinstance(budget, Unknown) else None
+
+    def _seen(self, number: int, *, silent: bool) -> Snapshot:
+        moment = later(self.now)
+        server = connections(server=f"server-{number % SERVERS}")
+        snapshot = seen(at=moment, open_now=server, queues=queue(at=moment))
+        if not silent:
+            return snapshot
+        late = unknown(Why.TIMEOUT)
+        assert snapshot.database is not None
+        return replace(snapshot, database=replace(snapshot.database, connections=late, health=late))
+
+
+def unable(found: dict[int, str | None]) -> set[int]:
+    """Who has no budget."""
+    return {number for number, why in found.items() if why is not None}
+
+
+def test_one_that_was_never_read_keeps_nobody_waiting() -> None:
+    start = Start()
+    start.again()
+    assert unable(start.interval()) == {SILENT}
+
+
+def test_one_that_was_read_before_keeps_its_own_server_waiting_for_its_first_pass() -> None:
+    start = Start()
+    start.interval(None)
+    start.again()
+    for number, why in start.interval().items():
+        assert why is None or number == SILENT or "of this server had no pass yet" in why
+        waits_for_it = why is not None and f"policy ns/{SILENT} " in why
+        assert not waits_for_it or number % SERVERS == SILENT % SERVERS
+    assert unable(start.interval()) == {SILENT}, "the second interval after the start"
