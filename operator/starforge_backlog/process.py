@@ -37,6 +37,7 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
 from starforge_backlog.report.metrics import Metrics, PolicyKey
+from starforge_backlog.report.refusal import RefusalReport
 from starforge_backlog.settings import Settings
 from starforge_backlog.targets import Targets
 
@@ -100,6 +101,7 @@ class Process:
         client = await ClusterClient.connect(self._environ, observer=metrics.request)
         store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
         prometheus, http = PrometheusHub(), HttpCaller()
+        events = EventPoster(client, instance=self._settings.pod_name, count=metrics.event)
         self._rooms = Rooms(
             clock=utc_now,
             client=client,
@@ -108,7 +110,7 @@ class Process:
             replicas=ReplicaWriter(client),
             autoscalers=AutoscalerReader(client),
             maximums=MaximumWriter(client),
-            statuses=StatusWriter(client),
+            statuses=StatusWriter(client, RefusalReport(events, metrics)),
             databases=databases,
             poolers=ConsoleHub(),
             prometheus=prometheus,
@@ -119,7 +121,7 @@ class Process:
             ledger=Ledger(),
             lane=SlowLane(),
             targets=Targets(),
-            events=EventPoster(client, instance=self._settings.pod_name, count=metrics.event),
+            events=events,
             metrics=metrics,
             health=health,
             bugs=Bugs(utc_now, metrics.error),

@@ -78,7 +78,8 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     written = await _write(rooms, policy, status)
     done = Pass(plan, results, before, status, written)
     # What was done is told even where its status could not be stored (P8).
-    await announce(rooms.events, policy, before, status if written.stands else before, results)
+    known = status if written.stands else before
+    await announce(rooms.events, policy, before, known, results, stored=written.stands)
     _log.info(status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
     return done
 

@@ -91,7 +91,7 @@ async def test_without_rights_each_fault_names_the_right_and_the_mend(
         writer = StatusWriter(client)
         writer.current({"metadata": {"uid": "u", "resourceVersion": "1"}})
         status = await writer.write(namespace, "etl", "u", QueueBacklogPolicyStatus(summary="x"))
-        assert status.outcome is WriteOutcome.FAILED
+        assert status.outcome is WriteOutcome.REFUSED
         assert "may not patch queuebacklogpolicies/status" in status.message
         outcomes: list[Posting] = []
         poster = EventPoster(client, instance="pod", count=outcomes.append)

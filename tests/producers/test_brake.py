@@ -436,6 +436,19 @@ async def test_no_such_queue_is_not_an_empty_one(brake: Brake, hands: Any) -> No
     assert hands.keys("*") == []
 
 
+async def test_a_limit_that_status_could_not_hold_is_not_overwritten(
+    queue: BullQueue, brake: Brake, hands: Any
+) -> None:
+    """No limit is that long, but a field of a hash may hold anything."""
+    hands.hset("bull:etl-backfill:meta", "concurrency", "9" * 80_000)
+    before = meta(hands)
+    got = await paused(brake())
+    assert got.outcome is PauseOutcome.BAD_SHAPE
+    assert "80000 bytes" in got.message
+    assert len(got.message) < 500
+    assert meta(hands) == before
+
+
 @pytest.mark.parametrize("suffix", ["meta", "wait", "paused"])
 async def test_a_key_of_another_type_is_left_alone(
     queue: BullQueue, brake: Brake, hands: Any, suffix: str

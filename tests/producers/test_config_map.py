@@ -12,6 +12,7 @@ from tests.e2e.api import CORE, Api, Json
 from tests.producers.objects import OWNER, TOKEN, Person, operators, paused, resumed, seen
 
 from local.cluster import LocalCluster
+from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import ConfigMapKey
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
@@ -96,6 +97,21 @@ async def test_the_value_before_comes_back(
     assert "annotations" not in after["metadata"]
     assert (await resumed(producer, held)).outcome is ResumeOutcome.NOT_PAUSED
     assert person.look() == after, "nothing is written for nothing"
+
+
+async def test_a_value_that_status_could_not_hold_is_not_replaced(
+    person: Person, producer: MarkedObjectProducer
+) -> None:
+    """A key may hold a megabyte, and a resume has to put all of it back."""
+    person.write({"data": {"ingest_paused": "x" * MOST_PREVIOUS_BYTES}})
+    before = person.look()
+    reading = await producer.read()
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.BAD_SHAPE
+    got = await paused(producer)
+    assert got.outcome is PauseOutcome.BAD_SHAPE
+    assert "nothing was paused" in got.message
+    assert person.look() == before
 
 
 async def test_annotations_of_others_and_marks_of_other_keys_stay(

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from tests.producers.conftest import RUNBOOK, Human, Operator
 
+from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Unknown, Why
@@ -263,6 +264,19 @@ async def test_what_is_no_flag_is_not_overwritten(
     got = await paused(producer)
     assert (got.outcome, got.previous) == (PauseOutcome.BAD_SHAPE, None)
     assert "planted" not in got.message
+    assert human.version() == before
+
+
+async def test_a_value_that_status_could_not_hold_is_not_overwritten(
+    human: Human, operator: Operator
+) -> None:
+    human.write({"ingest_paused": "x" * MOST_PREVIOUS_BYTES})
+    before = human.version()
+    reading = await operator().read()
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.BAD_SHAPE
+    got = await paused(operator())
+    assert (got.outcome, got.previous) == (PauseOutcome.BAD_SHAPE, None)
     assert human.version() == before
 
 

@@ -101,6 +101,58 @@ async def test_an_equal_status_sends_nothing(server: Server, writer: StatusWrite
     assert server.requests == ["patch"]
 
 
+async def test_a_refusal_is_loud_once_until_a_status_is_stored_again(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    async def tell(namespace: str, name: str, uid: str, why: str, /) -> None:
+        told.append(f"{namespace}/{name} {uid}: {why}")
+
+    client: Any = server
+    writer = StatusWriter(client, tell)
+    writer.current(server.watched())
+    await put(writer, status("old"))
+    asked = Resource("g", "v1", "policies").asked("patch", "ns", "etl", "status")
+    server.refuse = fault_from_status(asked, 413, b'{"message": "Request entity too large"}')
+    for number in range(3):
+        assert await put(writer, status(f"{number} wait")) is WriteOutcome.REFUSED
+        assert await put(writer, status("old")) is WriteOutcome.UNCHANGED
+    assert len(told) == 1
+    assert "Request entity too large" in told[0]
+    assert caplog.text.count("cannot be stored") == 1
+    server.refuse = None
+    assert await put(writer, status()) is WriteOutcome.WRITTEN
+    assert told[1:] == ["ns/etl u: "]
+    server.refuse = fault_from_status(asked, 403, b'{"message": "quota"}')
+    assert await put(writer, status("again")) is WriteOutcome.REFUSED
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("answer", [503, 504, 429])
+async def test_a_server_that_is_away_is_no_refusal(server: Server, answer: int) -> None:
+    told: list[str] = []
+
+    async def tell(_ns: str, _name: str, _uid: str, why: str, /) -> None:
+        told.append(why)
+
+    client: Any = server
+    writer = StatusWriter(client, tell)
+    writer.current(server.watched())
+    asked = Resource("g", "v1", "policies").asked("patch", "ns", "etl", "status")
+    server.refuse = fault_from_status(asked, answer, b"{}")
+    assert await put(writer, status()) is WriteOutcome.FAILED
+    assert told == []
+
+
+async def test_what_is_written_fits(server: Server, writer: StatusWriter) -> None:
+    writer.current(server.watched())
+    long = status("x" * 3_000_000)
+    assert await put(writer, long) is WriteOutcome.WRITTEN
+    assert len(server.body["status"]["summary"]) == 2_000
+    assert await put(writer, long) is WriteOutcome.UNCHANGED
+
+
 async def test_nothing_is_sent_after_a_restart_either(server: Server, writer: StatusWriter) -> None:
     # 2.0 comes back from the API server as 2, and times in whatever way they were written
     wanted = status(scaling=ScalingStatus(throughput_per_replica=2.0, idle_since=NOW))
@@ -213,7 +265,7 @@ async def test_a_refused_write_says_so(server: Server, writer: StatusWriter) -> 
     writer.current(server.watched())
     server.refuse = ClusterFault(FaultKind.FORBIDDEN, Why.NO_PERMISSION, "may not patch")
     written = await writer.write("ns", "etl", "u", status())
-    assert written.outcome is WriteOutcome.FAILED
+    assert written.outcome is WriteOutcome.REFUSED
     assert written.message == "may not patch"
     assert not written.stands
 

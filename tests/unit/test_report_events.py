@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.decide.plan import Pause
+from starforge_backlog.outcome import Result
+from starforge_backlog.producers.protocol import Paused, PauseOutcome
+from starforge_backlog.report.announce import announce
 from starforge_backlog.report.events import EventPoster, EventType, Posting, Regarding, shorten
+from starforge_backlog.report.metrics import Metrics, PassResult, PolicyKey
+from starforge_backlog.report.refusal import RefusalReport
 from starforge_backlog.snapshot import Why
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
@@ -106,6 +114,43 @@ async def test_a_flapping_policy_is_limited_and_others_are_not(api: Api) -> None
     assert await post(poster) is Posting.POSTED
     poster.forget("u")
     assert await post(poster) is Posting.POSTED
+
+
+async def test_a_refused_status_is_an_event_and_a_metric(api: Api) -> None:
+    poster, _ = made(api)
+    metrics = Metrics()
+    report = RefusalReport(poster, metrics)
+    await report("starforge", "etl", "u", "Request entity too large")
+    (event,) = api.created
+    assert (event["type"], event["reason"]) == ("Warning", "StatusRefused")
+    assert "Request entity too large" in event["note"]
+    seen = partial(metrics.observe_pass, PolicyKey("starforge", "etl"), None)
+    nothing = timedelta(0)
+    new = QueueBacklogPolicyStatus()
+    seen(new, result=PassResult.FAILED, duration=nothing, lateness=nothing)
+    line = 'starforge_backlog_status_refused{namespace="starforge",policy="etl"} '
+    assert f"{line}1.0" in metrics.render().decode()
+    await report("starforge", "etl", "u", "")
+    assert api.created[-1]["reason"] == "StatusStored"
+    assert f"{line}0.0" in metrics.render().decode()
+
+
+async def test_what_passes_without_a_stored_status_did_is_told_once(api: Api) -> None:
+    """Seven `Paused` in 20 s: each pass found the flag paused under the stored token."""
+    poster, _ = made(api)
+    before = QueueBacklogPolicyStatus()
+    again = (
+        Result(
+            Pause("ingestion", "storm", "u/ingestion/1", "5200 wait"),
+            Paused(PauseOutcome.ALREADY_OURS, "7"),
+        ),
+    )
+    for _ in range(7):
+        await announce(poster, ETL, before, before, again, stored=False)
+    await announce(poster, ETL, before, before, again, stored=True)
+    assert [event["reason"] for event in api.created] == ["Paused"]
+    await announce(poster, ETL, before, before, again, stored=True)
+    assert len(api.created) == 2, "of another time it is news"
 
 
 def test_notes_are_cut_by_bytes() -> None:

@@ -8,13 +8,18 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
-from starforge_backlog.api.terms import LABEL_LENGTH, Schema
+from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, Shown
+from starforge_backlog.api.breaker import MOST_NAMES
+from starforge_backlog.api.terms import CONTACT_LENGTH, LABEL_LENGTH, Schema
+
+# A token of a policy has some 130; a person may have written anything.
+THEIRS_CHARACTERS = 500
 
 
 class RuleStatus(StatusModel):
     """One trip rule's memory."""
 
-    signal: str
+    signal: Annotated[str, KEPT]
     """The rule's signal with its value, for example waiting>=5000."""
 
     exceeded_since: AwareDatetime | None = None
@@ -38,7 +43,7 @@ class BreakerState(StrEnum):
 class BreakerStatus(StatusModel):
     """A breaker's state and why."""
 
-    name: str
+    name: Annotated[str, KEPT]
     """The breaker's name in spec.breakers."""
 
     state: BreakerState = BreakerState.CLOSED
@@ -47,10 +52,10 @@ class BreakerStatus(StatusModel):
     since: AwareDatetime | None = None
     """Since when it is in this state."""
 
-    why: str = ""
+    why: Annotated[str, Shown(SENTENCE)] = ""
     """What led to this state, with the numbers."""
 
-    owners: tuple[str, ...] = ()
+    owners: Annotated[tuple[str, ...], Shown(CONTACT_LENGTH, items=MOST_NAMES)] = ()
     """Whom it concerns, from spec.owners; named while it is not closed."""
 
     trips: int = 0
@@ -78,10 +83,10 @@ class PauseState(StrEnum):
 class PauseStatus(StatusModel):
     """A producer that is paused, by us or by somebody else."""
 
-    producer: Annotated[str, Schema({"maxLength": LABEL_LENGTH})]
+    producer: Annotated[str, KEPT, Schema({"maxLength": LABEL_LENGTH})]
     """The producer's name in spec.producers."""
 
-    by: Annotated[str, Schema({"enum": ["us", "other"]})]
+    by: Annotated[str, KEPT, Schema({"enum": ["us", "other"]})]
     """us or other. What others paused is never resumed by the operator."""
 
     state: PauseState
@@ -93,20 +98,20 @@ class PauseStatus(StatusModel):
     since: AwareDatetime
     """Since when."""
 
-    breaker: str = ""
+    breaker: Annotated[str, KEPT] = ""
     """The breaker that asked for it."""
 
-    token: str = ""
+    token: Annotated[str, KEPT] = ""
     """Proves that the pause is ours; stored here before it is written there."""
 
-    theirs: str = ""
+    theirs: Annotated[str, Shown(THEIRS_CHARACTERS)] = ""
     """Foreign: the ownership token that stands there. Where it is another policy's and it goes, a
     pause that is still wanted becomes ours to set."""
 
-    version: str = ""
+    version: Annotated[str, KEPT] = ""
     """The producer's version right after our write, for example a row's."""
 
-    previous: str | None = None
+    previous: Annotated[str | None, KEPT] = None
     """JSON text of what a resume puts back: the value before; for a backfill the rows that are
     paused, for job types what was moved. Absent: there was no value."""
 
@@ -120,17 +125,17 @@ class PauseStatus(StatusModel):
     """Whether it was lost, for example in a failover of Redis, and set again. Lost once more, it
     counts as resumed by somebody."""
 
-    locator: dict[str, str] = Field(default_factory=dict)
+    locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 
-    where: str = ""
+    where: Annotated[str, KEPT] = ""
     """The server behind the Secret at which the pause was made, without its login. Another one that
     knows nothing of the pause is no proof that it was released."""
 
     arrivals_before: float | None = None
     """Jobs per second that arrived before the pause, to verify its effect."""
 
-    message: str = ""
+    message: Annotated[str, Shown(PARAGRAPH)] = ""
     """What a person should know or do."""
 
     failed: bool = False

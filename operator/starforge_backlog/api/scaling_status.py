@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import AwareDatetime
 
 from starforge_backlog.api.base import StatusModel
+from starforge_backlog.api.bounds import KEPT, SENTENCE, Shown
+
+# namespace/name.
+OBJECT_KEY_LENGTH = 63 + 1 + 253
+# Who holds most of a server; the whole list would be as long as there are policies.
+MOST_HOLDERS = 5
 
 
 class Holder(StatusModel):
     """Another policy on the same database server."""
 
-    policy: str
+    policy: Annotated[str, Shown(OBJECT_KEY_LENGTH)]
     """namespace/name."""
 
     connections: int
@@ -25,10 +32,10 @@ class Holder(StatusModel):
 class BudgetStatus(StatusModel):
     """Every term of the budget, so that an admin can check the sum by hand."""
 
-    server: str = ""
+    server: Annotated[str, KEPT] = ""
     """The server that the connections belong to; policies that show the same one share it."""
 
-    role: str = ""
+    role: Annotated[str, KEPT] = ""
     """The database role whose sessions are the workers'."""
 
     max_connections: int
@@ -62,7 +69,7 @@ class BudgetStatus(StatusModel):
     surge: int
     """Pods that a rollout of so many replicas may add."""
 
-    max_surge: str = ""
+    max_surge: Annotated[str, KEPT] = ""
     """The target's maxSurge, as written: what a rollout may add to any number of replicas."""
 
     terminating: int
@@ -77,7 +84,7 @@ class BudgetStatus(StatusModel):
     replicas: int
     """The budget: replicas that the database can serve."""
 
-    formula: str
+    formula: Annotated[str, Shown(SENTENCE)]
     """The sum in one line."""
 
     pool: int | None = None
@@ -92,23 +99,23 @@ class BudgetStatus(StatusModel):
     """Replicas that this policy is entitled to among all policies of the server: minimums first,
     then by priority, then by need. Absent where it is alone."""
 
-    held_by: tuple[Holder, ...] = ()
+    held_by: Annotated[tuple[Holder, ...], Shown(items=MOST_HOLDERS)] = ()
     """Who holds the rest, while this policy wants more than it can have; those who hold most."""
 
 
 class GuardStatus(StatusModel):
     """Guardrail mode: the autoscaler whose maximum we lower."""
 
-    kind: str
+    kind: Annotated[str, KEPT]
     """HorizontalPodAutoscaler or ScaledObject."""
 
-    name: str
+    name: Annotated[str, KEPT]
     """Name of that object."""
 
-    uid: str = ""
+    uid: Annotated[str, KEPT] = ""
     """The object that the memory below belongs to."""
 
-    token: str = ""
+    token: Annotated[str, KEPT] = ""
     """Proves that the lowered maximum is ours; stored here before it is written there."""
 
     previous: int | None = None
@@ -172,7 +179,7 @@ class Step(StatusModel):
     to: int
     """Replicas asked for."""
 
-    why: str
+    why: Annotated[str, Shown(SENTENCE)]
     """What led to it."""
 
     at: AwareDatetime
@@ -190,7 +197,7 @@ class Step(StatusModel):
     verdict: StepVerdict = StepVerdict.OBSERVING
     """What became of it."""
 
-    verdict_why: str = ""
+    verdict_why: Annotated[str, Shown(SENTENCE)] = ""
     """What led to the verdict."""
 
     failed_by: StepFailure | None = None
@@ -206,7 +213,7 @@ class Step(StatusModel):
 class ExternalWriter(StatusModel):
     """Somebody else wrote `replicas`, or in guardrail mode the autoscaler's maximum (P9)."""
 
-    manager: str
+    manager: Annotated[str, KEPT]
     """Who, as metadata.managedFields of the target (or the autoscaler) says."""
 
     replicas: int
@@ -256,7 +263,7 @@ class ScalingStatus(StatusModel):
     applied_replicas: int | None = None
     """What this operator wrote or accepted last; a difference is somebody else's change."""
 
-    target_uid: str = ""
+    target_uid: Annotated[str, KEPT] = ""
     """The workload that the memory below belongs to."""
 
     last_step: Step | None = None

@@ -5,7 +5,8 @@ Numbers people read are rounded to two significant digits (a steady queue writes
 numbers that decisions compare are kept as they were at the transition that stored them.
 
 The schema holds no bounds that could refuse a write of ours, but those that rules of
-`api/resource.py` need. A field that is added later needs a default (see `StatusModel`).
+`api/resource.py` need; how much text each field may hold is in `api/bounds.py`. A field that is
+added later needs a default (see `StatusModel`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
+from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, WORD, Shown
 from starforge_backlog.api.breaker_status import (
     BreakerState,
     BreakerStatus,
@@ -60,6 +62,9 @@ __all__ = [
 ]
 
 MOST_CONDITIONS = 32
+# Types of a queue that are shown, and what else a person should know of it.
+MOST_TYPES_SHOWN = 20
+MOST_NOTES = 8
 # Pauses of producers that the spec still has (MOST_NAMES) and of those that were removed while
 # the database could not be reached to release them.
 MOST_PAUSES = 64
@@ -68,16 +73,16 @@ MOST_PAUSES = 64
 class Condition(StatusModel):
     """A `metav1.Condition`."""
 
-    type: str
+    type: Annotated[str, KEPT]
     """What it is about; true is good, unless the name says otherwise."""
 
-    status: Annotated[str, Schema({"enum": ["True", "False", "Unknown"]})]
+    status: Annotated[str, KEPT, Schema({"enum": ["True", "False", "Unknown"]})]
     """True, False or Unknown."""
 
-    reason: str
+    reason: Annotated[str, Shown()]
     """Why, in one CamelCase word."""
 
-    message: str = ""
+    message: Annotated[str, Shown(PARAGRAPH)] = ""
     """Why, in a sentence with the numbers, and what to do."""
 
     last_transition_time: AwareDatetime
@@ -90,43 +95,45 @@ class Condition(StatusModel):
 class QueueStatus(StatusModel):
     """A queue as seen; text where a number may be capped (`≥10000`), estimated or unknown."""
 
-    name: str
+    name: Annotated[str, KEPT]
     """The queue's name in spec.queues."""
 
-    waiting: str = "unknown"
+    waiting: Annotated[str, Shown(WORD)] = "unknown"
     """Jobs that are due and wait for a worker."""
 
-    oldest: str = "unknown"
+    oldest: Annotated[str, Shown(WORD)] = "unknown"
     """How long the oldest due job has waited."""
 
-    in_progress: str = "unknown"
+    in_progress: Annotated[str, Shown(WORD)] = "unknown"
     """Jobs that a worker has claimed."""
 
-    failed_percent: str = "unknown"
+    failed_percent: Annotated[str, Shown(WORD)] = "unknown"
     """Failed jobs in percent of those that ended in the last window."""
 
-    arrivals_per_second: str = "unknown"
+    arrivals_per_second: Annotated[str, Shown(WORD)] = "unknown"
     """Jobs enqueued per second."""
 
-    throughput_per_second: str = "unknown"
+    throughput_per_second: Annotated[str, Shown(WORD)] = "unknown"
     """Jobs finished per second."""
 
-    types: dict[str, str] = Field(default_factory=dict)
+    types: Annotated[dict[str, str], Shown(items=MOST_TYPES_SHOWN + 1)] = Field(
+        default_factory=dict
+    )
     """Waiting jobs by type."""
 
-    how: str = ""
+    how: Annotated[str, Shown(SENTENCE)] = ""
     """How the readings were obtained, for example from which index."""
 
-    failed_attempts_per_second: str = ""
+    failed_attempts_per_second: Annotated[str, Shown(WORD)] = ""
     """Attempts that failed per second, retried or not; empty where the queue does not tell."""
 
-    workers: str = ""
+    workers: Annotated[str, Shown(WORD)] = ""
     """Workers connected to the queue; empty where the queue does not tell."""
 
-    notes: tuple[str, ...] = ()
+    notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES)] = ()
     """What a person should know of this queue, for example that somebody paused it."""
 
-    missed: tuple[str, ...] = ()
+    missed: Annotated[tuple[str, ...], Shown(items=MOST_NOTES)] = ()
     """Objectives that are missed now, for example waiting 5200 > 500."""
 
     missed_since: AwareDatetime | None = None
@@ -139,22 +146,22 @@ class QueueBacklogPolicyStatus(StatusModel):
     observed_generation: int = 0
     """metadata.generation of the spec that the last pass followed."""
 
-    summary: str = ""
+    summary: Annotated[str, Shown(PARAGRAPH)] = ""
     """The last pass in one sentence."""
 
-    cause: str = ""
+    cause: Annotated[str, Shown()] = ""
     """The leading cause of the backlog, as the runbook names them."""
 
-    waiting: str = ""
+    waiting: Annotated[str, Shown(WORD)] = ""
     """Jobs waiting in all queues, rounded."""
 
-    oldest: str = ""
+    oldest: Annotated[str, Shown(WORD)] = ""
     """How long the oldest due job of all queues has waited."""
 
-    paused_names: str = ""
+    paused_names: Annotated[str, Shown(SENTENCE)] = ""
     """Paused producers, comma separated."""
 
-    replicas: str = ""
+    replicas: Annotated[str, Shown(WORD)] = ""
     """Replicas of the target, and how many are ready."""
 
     queues: tuple[QueueStatus, ...] = ()

@@ -197,4 +197,5 @@ BullName = Annotated[
 BullPrefix = Annotated[
     str, _matching("^[^[:space:]]+$", 253, "must be a key prefix without blanks")
 ]
-Contact = Annotated[str, _text(253)]
+CONTACT_LENGTH: Final = 253
+Contact = Annotated[str, _text(CONTACT_LENGTH)]

@@ -13,8 +13,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Protocol
 
+from starforge_backlog.api.fitting import fitted
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json, Operations
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
@@ -24,6 +25,9 @@ from starforge_backlog.cluster.lenient import parse_status
 # policy anew. Who edits more often than this in a second is another operator, not a person.
 CONFLICT_RETRIES = 3
 
+# Then nothing is known of what became of it, or it is worth no word: the next pass asks again.
+_UNANSWERED: Final = frozenset({FaultKind.TIMEOUT, FaultKind.UNREACHABLE, FaultKind.THROTTLED})
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,9 +36,10 @@ class WriteOutcome(StrEnum):
 
     WRITTEN = "Written"
     UNCHANGED = "Unchanged"  # equal to what is there: no request was sent
+    REFUSED = "Refused"  # the API server answered, and did not take it
     CONFLICT = "Conflict"  # somebody else wrote the status; theirs is `current` from now on
     GONE = "Gone"  # the policy was deleted
-    FAILED = "Failed"  # the API server did not take it; nothing is known to have changed
+    FAILED = "Failed"  # no answer, or none that counts; it may have been written all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,27 @@ class _Known:
     doubtful: bytes | None = None  # sent, but no answer came: it may be on the server
 
 
+class RefusalListener(Protocol):
+    """Reports a status that the API server refuses."""
+
+    async def __call__(self, namespace: str, name: str, uid: str, why: str, /) -> None:
+        """Once, with the API server's reason, and once without one when a status is stored again.
+        Must not raise."""
+
+
+async def _nobody(_namespace: str, _name: str, _uid: str, _why: str, /) -> None:
+    """Nothing but the log line."""
+
+
 class StatusWriter:
     """Reads and writes the status of policies. One task per policy at a time."""
 
-    def __init__(self, client: ClusterClient) -> None:
+    def __init__(self, client: ClusterClient, on_refusal: RefusalListener = _nobody) -> None:
         self._client = client
+        self._on_refusal = on_refusal
         self._known: dict[str, _Known] = {}
         self._complained: dict[str, bytes] = {}
+        self._refused: set[str] = set()  # policies whose last status was not taken
 
     def current(self, body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
         """The freshest status: of the watch's body, or of our own last write if that is newer."""
@@ -117,24 +136,40 @@ class StatusWriter:
         the policy meanwhile (held it, suspended it, pointed it elsewhere, deleted it), it is a
         conflict, and the next pass decides anew.
         """
-        wanted = _canonical(_dump(status))
+        wanted = _canonical(_dump(fitted(status)))
         try:
-            return await self._write(namespace, name, uid, wanted, only_for)
+            written = await self._write(namespace, name, uid, wanted, only_for)
         except ClusterFault as fault:
             if fault.kind is FaultKind.NOT_FOUND:
                 self.forget(uid)
                 return StatusWrite(WriteOutcome.GONE, fault.message)
-            if fault.kind in {FaultKind.TIMEOUT, FaultKind.UNREACHABLE}:
+            if fault.kind in _UNANSWERED:
                 self._doubt(uid, wanted)
-            return StatusWrite(WriteOutcome.FAILED, fault.message)
+                return StatusWrite(WriteOutcome.FAILED, fault.message)
+            await self._refusal(namespace, name, uid, fault.message)
+            return StatusWrite(WriteOutcome.REFUSED, fault.message)
         except asyncio.CancelledError:
             self._doubt(uid, wanted)
             raise
+        if written.outcome is WriteOutcome.WRITTEN and uid in self._refused:
+            self._refused.discard(uid)
+            _log.warning("the status of %s/%s is stored again", namespace, name)
+            await self._on_refusal(namespace, name, uid, "")
+        return written
 
     def forget(self, uid: str) -> None:
         """The policy is gone: drop what is kept of it."""
         self._known.pop(uid, None)
         self._complained.pop(uid, None)
+        self._refused.discard(uid)
+
+    async def _refusal(self, namespace: str, name: str, uid: str, why: str) -> None:
+        """Loud, and once until one is stored again: what people read is old from here on."""
+        if uid in self._refused:
+            return
+        self._refused.add(uid)
+        _log.error("the status of %s/%s cannot be stored: %s", namespace, name, why)
+        await self._on_refusal(namespace, name, uid, why)
 
     async def _write(
         self, namespace: str, name: str, uid: str, wanted: bytes, only_for: Edition | None

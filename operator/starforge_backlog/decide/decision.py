@@ -31,6 +31,7 @@ from starforge_backlog.decide.facts import Facts, free_steps, gather, measured, 
 from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.guard import guard, hand_back, is_another
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
+from starforge_backlog.decide.memory import storable
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import (
     TARGET_TAKEN,
@@ -111,6 +112,7 @@ def decide(
         released_at=before.released_at,
     )
     pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)
+    pauses = storable(spec, pauses, before.paused)
     releasing = any(isinstance(action, Resume) for action in pauses.actions)
     released_at = now if releasing else before.released_at
     watched = _watched_only(status.scaling, seen, now + spec.scaling.observe_for)

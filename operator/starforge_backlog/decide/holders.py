@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from starforge_backlog.api.policy import Scaling
+from starforge_backlog.api.scaling_status import MOST_HOLDERS
 from starforge_backlog.api.status import BudgetStatus, Holder
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.snapshot import Claim
 
-# Those who hold most; the whole list would be as long as there are policies.
-MOST_HOLDERS: Final = 5
 # An entitlement of others that moved by less is shown as it was: their needs wobble (P7).
 STEADY: Final = 0.1
 

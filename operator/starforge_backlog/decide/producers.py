@@ -50,7 +50,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from starforge_backlog.api.breaker_status import THEIRS_CHARACTERS
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -72,8 +74,9 @@ from starforge_backlog.decide.ways import (
 )
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
-# The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing.
-_POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}\S*")
+# The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing,
+# and a longer text that was cut for status does not end in a time.
+_POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}[-0-9T:.+Z]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +200,8 @@ def _observe(
             # Paused under our token after all: forgetting it would leave it paused for ever.
             return _still_ours(_turned(entry, PauseState.HELD, by="us"), producer, seen)
         return _foreign(entry, seen, "paused by somebody else after our pause was lifted")
-    if entry.state is PauseState.FOREIGN and entry.theirs != (seen.token or ""):
-        return entry.model_copy(update={"theirs": seen.token or ""})
+    if entry.state is PauseState.FOREIGN and entry.theirs != _theirs(seen):
+        return entry.model_copy(update={"theirs": _theirs(seen)})
     return entry
 
 
@@ -220,7 +223,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
         by="other",
         state=PauseState.FOREIGN,
         since=now,
-        theirs=seen.token or "",
+        theirs=_theirs(seen),
         message=f"paused by {seen.writer or 'somebody else'}; it stays paused until they resume it",
     )
 
@@ -234,7 +237,7 @@ def _found_running(
     if (
         entry.state is PauseState.FOREIGN
         and _POLICYS_TOKEN.fullmatch(entry.theirs)
-        and seen.token != entry.theirs
+        and _theirs(seen) != entry.theirs
     ):
         return None  # nobody holds it any more: paused anew, under a token of ours
     if entry.state is PauseState.OVERRIDDEN:
@@ -264,7 +267,12 @@ def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -
 
 
 def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseStatus:
-    return _turned(entry, PauseState.FOREIGN, message, by="other", theirs=seen.token or "")
+    return _turned(entry, PauseState.FOREIGN, message, by="other", theirs=_theirs(seen))
+
+
+def _theirs(seen: ProducerReading) -> str:
+    """Their token, as status can hold it: anybody may have written any text there."""
+    return shortened(seen.token or "", THEIRS_CHARACTERS)
 
 
 def _turned(

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starforge_backlog.api import GROUP
+from starforge_backlog.api.bounds import MOST_WHERE_CHARACTERS
+from starforge_backlog.api.shown import shortened
 
 _SYSTEM = "system "
 
@@ -21,14 +23,21 @@ _SYSTEM = "system "
 def postgres(system: str, database: str, address: str) -> str:
     """The text for a database; `system` is the cluster's identifier, empty where it is secret."""
     who = f"{_SYSTEM}{system}/{database}" if system else f"database {database}"
-    return f"{who} at {address}"
+    return shortened(f"{who} at {address}", MOST_WHERE_CHARACTERS)
 
 
 def redis(master: str, database: int, addresses: Iterable[str]) -> str:
     """The text for a Redis. A failover moves it to another server, which is the same Redis: so its
     place is its identity, and not what a server says of itself."""
     who = f"master {master}, db {database}" if master else f"db {database}"
-    return f"Redis {who} at {','.join(sorted(addresses))}"
+    most = MOST_WHERE_CHARACTERS - len(who)
+    first: list[str] = []
+    for address in sorted(addresses):
+        most -= len(address) + 1
+        if most < 0 and first:
+            break  # the same ones each time: one address in common is enough
+        first.append(address)
+    return f"Redis {who} at {','.join(first)}"
 
 
 def same_server(made_at: str, now: str) -> bool:

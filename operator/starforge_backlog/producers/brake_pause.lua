@@ -21,6 +21,7 @@
 local META = 1
 local TYPES = { 'hash', 'string', 'list', 'list' }
 local FIELD, BRAKE = 'starforge-backlog', '00'
+local LONGEST = 100
 local token, call = ARGV[1], redis.call
 
 local exists = false
@@ -44,6 +45,10 @@ if concurrency == BRAKE then
 end
 local braked = concurrency and (tonumber(concurrency) or 1) <= 0
 if braked or paused then return { 'AlreadyPaused', false, '' } end
+-- What a resume puts back stands in the policy's status as well, which has an end; no number is long.
+if concurrency and #concurrency > LONGEST then
+  return { 'BadShape', KEYS[META], 'hash, with a concurrency of ' .. #concurrency .. ' bytes' }
+end
 
 -- No previous: there was no limit, which is not the same as a limit of any size. A mark that is
 -- found without a brake was left when a person lifted it.

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
+from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
@@ -161,6 +162,7 @@ class FeatureFlagProducer:
             "path": list(self._flag.path),
             "parent": list(parent),
             "owner_path": [*parent, last + _MARK_SUFFIX],
+            "most_bytes": MOST_PREVIOUS_BYTES,
         }
 
     def _unknown(self, fault: DatabaseFault, at: datetime) -> Unknown:

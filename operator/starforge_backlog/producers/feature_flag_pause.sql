@@ -20,6 +20,8 @@ WITH seen AS MATERIALIZED (
            -- would be copied whole into the policy's status.
            jsonb_typeof(data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object'
            AND coalesce(jsonb_typeof(data #> %(path)s::text[]), 'null') NOT IN ('object', 'array')
+           -- What a resume puts back stands in the policy's status, which has an end.
+           AND coalesce(octet_length((data #> %(path)s::text[])::text), 0) <= %(most_bytes)s
                AS has_place
       FROM seen
 ), judged AS MATERIALIZED (

@@ -5,6 +5,7 @@ SELECT count(*) OVER () AS rows_found,
        coalesce(jsonb_typeof(flag.data), 'NULL') AS data_kind,
        jsonb_typeof(flag.data #> %(parent)s::text[]) IS NOT DISTINCT FROM 'object'
        AND coalesce(jsonb_typeof(flag.data #> %(path)s::text[]), 'null') NOT IN ('object', 'array')
+       AND coalesce(octet_length((flag.data #> %(path)s::text[])::text), 0) <= %(most_bytes)s
            AS has_place,
        flag.data #> %(path)s::text[] IS NOT DISTINCT FROM 'true'::jsonb AS paused,
        flag.data #> %(owner_path)s::text[] ->> 'token' AS token

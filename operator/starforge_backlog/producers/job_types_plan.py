@@ -17,6 +17,8 @@ from starforge_backlog.producers.holder import named_in
 # Held jobs that are looked up again when none is held any more: the last in line of the first
 # write and of the newest one, which workers would take last.
 SAMPLE = 4
+# Status keeps some of them for as long as the hold lasts; a longer one is not looked up again.
+LONGEST_ID = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class HoldPlan:
 
     def with_moved(self, moved: int, ids: Iterable[str]) -> HoldPlan:
         """After so many more were moved, some of which are named."""
-        all_ids = dict.fromkeys([*self.ids, *ids])
+        short = (key for key in ids if len(key) <= LONGEST_ID)
+        all_ids = dict.fromkeys([*self.ids, *short])
         first = [*all_ids][:SAMPLE]
         return replace(
             self,

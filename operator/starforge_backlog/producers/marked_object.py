@@ -20,6 +20,7 @@ import shlex
 from datetime import datetime
 from typing import Protocol
 
+from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
@@ -81,6 +82,8 @@ class MarkedObjectProducer:
         if wrong := self._field.wrong(seen):
             return Unknown(Why.BAD_SHAPE, wrong, at)
         value = FlagValue.PAUSED if self._field.is_paused(seen.value) else FlagValue.RUNNING
+        if value is FlagValue.RUNNING and (wrong := self._too_long(seen)):
+            return Unknown(Why.BAD_SHAPE, wrong, at)
         token = seen.mark.token if seen.mark is not None else None
         return Known(ProducerReading(value, token, seen.version, writer=seen.writer), at)
 
@@ -113,6 +116,8 @@ class MarkedObjectProducer:
                 return Paused(PauseOutcome.BAD_SHAPE, message=wrong)
             if is_paused:
                 return Paused(PauseOutcome.ALREADY_PAUSED, message=self._others(seen))
+            if wrong := self._too_long(seen):
+                return Paused(PauseOutcome.BAD_SHAPE, message=wrong)
             previous = None if seen.value is None else json.dumps(seen.value)
             mark = Mark.of(token=token, by=owner, at=at, why=why, previous=previous)
             value = self._field.paused_value
@@ -161,6 +166,17 @@ class MarkedObjectProducer:
                 return Resumed(ResumeOutcome.RESUMED)
             await asyncio.sleep(CONFLICT_WAIT_SECONDS * 2**attempt)
         return self._busy()
+
+    def _too_long(self, seen: Seen) -> str:
+        """Why the value cannot be put back by a resume; empty if it can."""
+        found = len(json.dumps(seen.value))
+        if found <= MOST_PREVIOUS_BYTES:
+            return ""
+        return (
+            f"The {self._field.called} holds {found} bytes, and a pause remembers at most"
+            f" {MOST_PREVIOUS_BYTES} to put back, so nothing was paused; give the pause a key of"
+            " its own."
+        )
 
     def _others(self, seen: Seen) -> str:
         if seen.mark is not None:

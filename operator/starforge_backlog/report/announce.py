@@ -28,10 +28,16 @@ async def announce(
     before: QueueBacklogPolicyStatus,
     after: QueueBacklogPolicyStatus,
     results: tuple[Result, ...],
+    *,
+    stored: bool = True,
 ) -> None:
-    """One Event for each transition; a failure to post is counted, and fails nothing."""
+    """One Event for each transition; a failure to post is counted, and fails nothing.
+
+    Where the status could not be stored (`stored`), the next pass does the same again, which is no
+    news.
+    """
     regarding = Regarding(policy.namespace, policy.name, policy.uid)
-    for note in transitions(before, after, results):
+    for note in events.news(policy.uid, transitions(before, after, results), stored=stored):
         kind = EventType.WARNING if note.warning else EventType.NORMAL
         await events.post(regarding, kind, reason=note.reason, action=note.action, note=note.text)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starforge_backlog.api import FIELD_MANAGER, GROUP, VERSION
 from starforge_backlog.clock import Clock, utc_now
@@ -21,6 +21,8 @@ NOTE_CHARACTERS = 1024
 # incidents need about ten. The API server's own client library has the same kind of limit.
 BURST = 25
 REFILL_SECONDS = 30.0
+# Events that are kept in mind for an object whose status cannot be stored.
+MOST_UNSTORED = 100
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Creator(Protocol):
 
 
 Counter = Callable[[Posting], None]
+N = TypeVar("N", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class EventPoster:
         self._clock = clock
         self._monotonic = monotonic
         self._buckets: dict[str, _Bucket] = {}
+        self._unstored: dict[str, frozenset[Hashable]] = {}
         self._sequence = 0
 
     async def post(
@@ -98,6 +102,16 @@ class EventPoster:
     def forget(self, uid: str) -> None:
         """The object is gone: drop what is kept of it."""
         self._buckets.pop(uid, None)
+        self._unstored.pop(uid, None)
+
+    def news(self, uid: str, notes: Sequence[N], *, stored: bool) -> tuple[N, ...]:
+        """Without what was posted by passes whose status was not stored since."""
+        posted = self._unstored.get(uid, frozenset())
+        if stored:
+            self._unstored.pop(uid, None)
+        elif notes and len(posted) < MOST_UNSTORED:
+            self._unstored[uid] = posted.union(notes)
+        return tuple(note for note in notes if note not in posted)
 
     async def _post(
         self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str

@@ -112,6 +112,10 @@ class Metrics:
         """A status was written, or did not have to be."""
         self._status_writes.labels(outcome).inc()
 
+    def status_refused(self, policy: PolicyKey, *, refused: bool) -> None:
+        """The API server refuses the policy's status, or takes it again."""
+        self._policies.refuse(policy, refused=refused)
+
     def event(self, outcome: str) -> None:
         """An Event was posted, or not."""
         self._events.labels(outcome).inc()
@@ -159,6 +163,7 @@ class _PolicyCollector(Collector):
         self._lock = threading.Lock()
         self._rows: dict[PolicyKey, tuple[Row, ...]] = {}
         self._actions: dict[PolicyKey, dict[tuple[str, str], int]] = {}
+        self._refused: set[PolicyKey] = set()
 
     def put(self, policy: PolicyKey, rows: tuple[Row, ...]) -> None:
         with self._lock:
@@ -169,8 +174,13 @@ class _PolicyCollector(Collector):
             counts = self._actions.setdefault(policy, {})
             counts[labels] = counts.get(labels, 0) + 1
 
+    def refuse(self, policy: PolicyKey, *, refused: bool) -> None:
+        with self._lock:
+            (self._refused.add if refused else self._refused.discard)(policy)
+
     def forget(self, policy: PolicyKey) -> None:
         with self._lock:
+            self._refused.discard(policy)
             self._rows.pop(policy, None)
             self._actions.pop(policy, None)
 
@@ -182,6 +192,7 @@ class _PolicyCollector(Collector):
         with self._lock:
             rows = dict(self._rows)
             actions = {policy: dict(counts) for policy, counts in self._actions.items()}
+            refused = set(self._refused)
         # By family first, as the format wants it; by labels then, because one series twice makes
         # Prometheus refuse the whole scrape.
         found: dict[Family, dict[tuple[str, ...], float]] = defaultdict(dict)
@@ -189,6 +200,7 @@ class _PolicyCollector(Collector):
         for policy, kept in rows.items():
             for family, labels, value in kept:
                 found[family][*policy, *labels] = value
+            found[catalogue.STATUS_REFUSED][policy] = policy in refused
         for policy, counts in actions.items():
             for labels, number in counts.items():
                 found[catalogue.ACTIONS][*policy, *labels] = number

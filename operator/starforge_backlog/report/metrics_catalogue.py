@@ -135,6 +135,9 @@ UNKNOWN_READINGS = _gauge(
     "Readings that the last pass did not get, by source and reason.",
 )
 LAST_PASS = _gauge("last_pass_timestamp_seconds", POLICY, "When the last pass ended, in Unix time.")
+STATUS_REFUSED = _gauge(
+    "status_refused", POLICY, "1 while the API server refuses the policy's status, else 0."
+)
 ACTIONS = _counter(
     "actions", (*POLICY, "action", "result"), "What was done to replicas and producers."
 )
@@ -148,7 +151,9 @@ ERRORS = _counter(
     "errors", ("source", "reason"), "Faults of the outside world, by source; reason Bug: our own."
 )
 STATUS_WRITES = _counter(
-    "status_writes", ("outcome",), "Status writes; Unchanged ones sent no request."
+    "status_writes",
+    ("outcome",),
+    "Status writes. Unchanged: no request was sent. Refused: the API server did not take it.",
 )
 EVENTS = _counter("events", ("outcome",), "Events posted, failed, or dropped over the limit.")
 REQUESTS = _counter(
@@ -186,7 +191,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
     ),
     "Scaling": (REPLICAS, REPLICAS_NEEDED, REPLICAS_ALLOWED, PODS, POD_RESTARTS),
     "Breakers and producers": (BREAKER_STATE, PRODUCER_PAUSED, PAUSE),
-    "Policies": (CONDITION, CAUSE, UNKNOWN_READINGS, LAST_PASS, ACTIONS),
+    "Policies": (CONDITION, CAUSE, UNKNOWN_READINGS, LAST_PASS, STATUS_REFUSED, ACTIONS),
     "The operator itself": (
         POLICIES,
         PASSES,

@@ -7,13 +7,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from starforge_backlog.api.fitting import fitted
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
+    MOST_TYPES_SHOWN,
     BudgetStatus,
     PauseState,
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
+from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
@@ -39,8 +43,7 @@ from starforge_backlog.snapshot import (
 
 T = TypeVar("T")
 
-# Types are counted by the observer; a table with hundreds of them must not fill the status.
-TYPES_SHOWN = 20
+MORE_TYPES = "…"  # in place of the types that are not shown
 
 
 def report(
@@ -79,7 +82,8 @@ def report(
     )
     found = conditions(spec, plan, status, _trouble(results), generation, now)
     status = status.model_copy(update={"conditions": found})
-    return status.model_copy(update={"summary": summary(spec, plan, results, status)})
+    status = status.model_copy(update={"summary": summary(spec, plan, results, status)})
+    return fitted(status)
 
 
 def _queue(
@@ -102,10 +106,7 @@ def _queue(
         failed_percent=failed,
         arrivals_per_second=rate_text(reading.arrivals_per_second, old.arrivals_per_second),
         throughput_per_second=rate_text(reading.throughput_per_second, old.throughput_per_second),
-        types={
-            kind: count_text(Known(count, now), old.types.get(kind, ""))
-            for kind, count in sorted(reading.types.items())[:TYPES_SHOWN]
-        },
+        types=_types(reading, old, now),
         how=reading.how,
         failed_attempts_per_second=_if_told(
             reading.failed_attempts_per_second,
@@ -116,6 +117,19 @@ def _queue(
         missed=_kept(missed, old.missed),
         missed_since=since,
     )
+
+
+def _types(reading: QueueReading, old: QueueStatus, now: datetime) -> dict[str, str]:
+    """The first of them by name, so that they stay the same, and how many more there are."""
+    first = sorted(reading.types.items())[:MOST_TYPES_SHOWN]
+    shown = {}
+    for name, count in first:
+        kind = shortened(name)
+        shown[kind] = count_text(Known(count, now), old.types.get(kind, ""))
+    more = len(reading.types) - len(first)
+    if more:
+        shown[MORE_TYPES] = f"and {int(digits(more, 2))} more types"
+    return shown
 
 
 def _if_told(reading: Reading[T] | None, text: Callable[[Reading[T]], str]) -> str:
