@@ -38,6 +38,7 @@ _EMPTY: dict[str, Any] = {
     "markers": 0,
     "jobs": {},
     "all_priorities": True,
+    "long_ids": False,
     "active_looked": 0,
     "orphaned": 0,
     "stalled_active": 0,

@@ -259,7 +259,7 @@ def test_rates_hold_for_any_history(day: list[dict[str, int]], whole: bool, metr
 def events(**given: Any) -> str:
     names = ("added", "again", "replaced", "completed", "failed", "retried", "restarted", "removed")
     known: dict[str, Any] = {"now": NOW, "from": NOW - 5000, "newest": "7-1"}
-    known |= {"whole": False, "entries": 9, "ever": False}
+    known |= {"whole": False, "entries": 9, "ever": False, "over": False}
     return json.dumps(known | dict.fromkeys(names, 0) | given)
 
 
@@ -268,6 +268,20 @@ def test_a_slice_of_events() -> None:
     assert (first.whole, first.seconds, mark) == (False, 5, EventMark("7-1"))
     assert first.failed_attempts == 5
     assert parse_slice(events(whole=True), mark, 20.0)[0].whole
+
+
+def test_events_that_are_too_large_to_be_read_tell_how_large_they_are() -> None:
+    found, mark = parse_slice(json.dumps({"heavy": 200_311}), EventMark("1-1", 100), 20.0)
+    assert (found.heavy, found.tells, found.whole) == (200_311, False, False)
+    assert mark == EventMark("1-1"), "read on from here, once they are small again"
+    made = history(
+        Sample(at=0, ids=0, live=0, failed=0), Sample(at=20, ids=5, live=5, failed=0, slice=found)
+    )
+    attempts = failed_attempts(View(made, 20.0, AT))
+    assert isinstance(attempts, Unknown)
+    assert "200,311 bytes" in attempts.message
+    assert "updateProgress()" in attempts.message
+    assert value(arrivals(View(made, 20.0, AT))) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -409,7 +423,8 @@ def flat(name: str, created: int, *, attempts: int = 0, score: int = 0) -> list[
 
 
 def test_the_mix_of_a_short_queue_is_exact_and_of_a_long_one_estimated() -> None:
-    answers = [("wait", flat("a", 500) + flat("b", 300) + flat("a", 200) + flat("", 1))]
+    jobs = flat("a", 500) + flat("b", 300) + flat("a", 200) + flat("", 1)
+    answers = [("wait", ["0", *jobs])]
     mix = parse_sample(answers, now=NOW, exact=True, delayed="delayed")
     assert mix.waiting(3, 64) == {"a": Count(2), "b": Count(1)}
     assert mix.oldest == {"a": 200, "b": 300}
@@ -418,14 +433,17 @@ def test_the_mix_of_a_short_queue_is_exact_and_of_a_long_one_estimated() -> None
     assert sampled.oldest == {}
     assert sampled.none_of(3000).confidence is Confidence.AT_MOST
     assert mix.none_of(3000) == Count(0)
-    late = [("delayed", flat("d", 1, score=(NOW + 5) * 4096) + flat("d", 1, score=NOW * 4096))]
+    due = flat("d", 1, score=(NOW + 5) * 4096) + flat("d", 1, score=NOW * 4096)
+    late = [("delayed", ["0", *due])]
     assert parse_sample(late, now=NOW, exact=True, delayed="delayed").names == {"d": 1}
+    cut = parse_sample([("wait", ["1", *jobs])], now=NOW, exact=True, delayed="delayed")
+    assert not cut.exact, "ids were too long for all to be read"
 
 
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999", "-5", "x", "", "1e300"])
 def test_a_number_that_is_none_ends_no_reading(text: str) -> None:
     scored = flat("d", NOW) if text in {"nan", "x", ""} else [*flat("d", NOW)[:-1], text]
-    answers = [("delayed", [*scored]), ("wait", ["w", text, text, text, text, text, "0"])]
+    answers = [("delayed", ["0", *scored]), ("wait", ["0", "w", text, text, text, text, text, "0"])]
     mix = parse_sample(answers, now=NOW, exact=True, delayed="delayed")
     assert mix.names["w"] == 1
     assert "w" not in mix.oldest, "its age is not 0 but unknown"
@@ -436,9 +454,12 @@ def test_a_number_that_is_none_ends_no_reading(text: str) -> None:
 def test_ended_jobs_are_compared_over_the_time_that_both_lists_reach_back() -> None:
     completed = [word for n in range(4) for word in ("a", str(NOW - n * 1000))]
     failed = ["a", str(NOW - 500), "b", str(NOW - 60_000)]
-    ended = parse_ended([completed, failed], now=NOW, window=FIVE_MINUTES, most=4)
+    ended = parse_ended([completed, failed, 0], now=NOW, window=FIVE_MINUTES, most=4)
     assert ended.window == timedelta(seconds=3)
     assert (dict(ended.completed), dict(ended.failed)) == ({"a": 4}, {"a": 1})
+    cut = parse_ended([completed, failed, 1], now=NOW, window=FIVE_MINUTES, most=200)
+    assert cut.window == timedelta(seconds=3), "ids were too long for all to be read"
+    assert ended.most(1) == ["a"]
 
 
 def test_workers_are_known_by_the_names_of_their_connections() -> None:

@@ -22,9 +22,13 @@ class Script:
 
 
 @cache
-def load_script(package: str, name: str) -> Script:
+def load_script(package: str, name: str, *, bounded: bool = False) -> Script:
     """The script in `name` beside the modules of `package` (pass `__package__`).
 
+    `bounded`: with the functions of `bounded.lua` in front, for what reads jobs' own text.
     Raises FileNotFoundError when the wheel was built without the file.
     """
-    return Script(name, files(package).joinpath(name).read_text(encoding="utf-8"))
+    text = files(package).joinpath(name).read_text(encoding="utf-8")
+    if bounded:
+        text = files(__package__).joinpath("bounded.lua").read_text(encoding="utf-8") + text
+    return Script(name, text)

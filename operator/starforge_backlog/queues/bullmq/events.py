@@ -26,6 +26,8 @@ class Slice:
     retried: int = 0  # failed attempts after which the job is tried again
     restarted: int = 0  # put back by hand after they had ended
     removed: int = 0
+    heavy: int = 0  # bytes of an entry on average, so many that none was read; 0: they were read
+    over: bool = False  # one entry was far larger than all together may be
 
     @property
     def ended(self) -> int:
@@ -65,6 +67,9 @@ def parse_slice(answer: str, before: EventMark, step: float | None) -> tuple[Sli
     `step`: seconds since the sample before.
     """
     said: dict[str, Any] = json.loads(answer)
+    if "heavy" in said:
+        heavy = Slice(seconds=0.0, whole=False, entries=0, heavy=int(said["heavy"]))
+        return heavy, EventMark(before.newest)
     ever = int(said["ever"]) if said["ever"] is not False else None
     of = None if ever is None or before.ever is None else ever - before.ever
     entries, whole = int(said["entries"]), bool(said["whole"])
@@ -78,6 +83,7 @@ def parse_slice(answer: str, before: EventMark, step: float | None) -> tuple[Sli
             whole=whole and step is not None,
             entries=entries,
             of=of,
+            over=bool(said["over"]),
             **counts,
         ),
         EventMark(said["newest"], ever),

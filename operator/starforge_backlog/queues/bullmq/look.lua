@@ -1,6 +1,7 @@
 -- One look at a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
 -- oldest. Promise (P7): reads only, never walks the queue; every loop below has an end that does
--- not depend on how many jobs there are. P2: a key of another type is told, not counted as empty.
+-- not depend on how many jobs there are, and bounded.lua, which is in front of this, bounds the bytes
+-- that jobs' own text brings. P2: a key of another type is told, not counted as empty.
 -- Jobs' fields and scores are anybody's: what is no number, or none of this world, is told by its job
 -- and counts as 0, because cjson refuses to write an infinity and one job would hide the whole queue.
 --
@@ -32,8 +33,8 @@ for number, key in ipairs(KEYS) do
   end
 end
 
-local counter = call('GET', KEYS[ID]) or '0'
-if #counter > 18 or not string.find(counter, '^%d+$') then
+local counter = call('STRLEN', KEYS[ID]) <= 18 and (call('GET', KEYS[ID]) or '0') or ''
+if not string.find(counter, '^%d+$') then
   return cjson.encode({ no_number = KEYS[ID] })
 end
 
@@ -69,17 +70,18 @@ look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
 look.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
 look.first_completed = call('ZRANGEBYSCORE', KEYS[COMPLETED], 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2]
 
-local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', 'starforge-backlog')
-look.meta_paused, look.concurrency = meta[1], meta[2]
-look.version, look.token = meta[3], false
-if meta[2] == BRAKE then
-  local understood, mark = pcall(cjson.decode, meta[4] or 'null')
+local meta = words(KEYS[META], 'concurrency', 'version')
+look.meta_paused = call('HEXISTS', KEYS[META], 'paused') == 1 -- whatever its value: as BullMQ reads it
+look.concurrency, look.version, look.token = meta[1], meta[2], false
+if meta[1] == BRAKE then
+  local field = if_small(KEYS[META], 'starforge-backlog', MOST_OPTIONS)
+  local understood, mark = pcall(cjson.decode, call('HGET', KEYS[META], field) or 'null')
   if understood and type(mark) == 'table' and type(mark.token) == 'string' then
     look.token = mark.token
   end
 end
-look.metrics_completed = call('HGET', KEYS[METRICS_COMPLETED], 'count')
-look.metrics_failed = call('HGET', KEYS[METRICS_FAILED], 'count')
+look.metrics_completed = words(KEYS[METRICS_COMPLETED], 'count')[1]
+look.metrics_failed = words(KEYS[METRICS_FAILED], 'count')[1]
 
 -- Jobs, each as {id, place, name, created, delay, attempts, started, processed, stalls, due, odd}.
 local jobs, markers, seen = {}, 0, {}
@@ -92,25 +94,7 @@ local function number(text)
   return 0, true
 end
 
--- Of a job's hash; and whether its key is no hash at all.
-local NONE = { false, false, false, false, false, false, false, false, false }
-local function fields(id, ...)
-  local found = redis.pcall('HMGET', base .. id, ...)
-  if not found['err'] then return found, false end
-  if not string.find(found['err'], 'WRONGTYPE', 1, true) then error(found['err'], 0) end
-  return NONE, true
-end
-
-local function told_delay(opts)
-  -- opts.delay keeps what was asked for; the field `delay` is 0 once a job was promoted.
-  if not opts or not string.find(opts, '"delay"', 1, true) then
-    return 0
-  end
-  local fine, decoded = pcall(cjson.decode, opts)
-  local asked = fine and type(decoded) == 'table' and tonumber(decoded.delay) or 0
-  return asked > 0 and asked or 0 -- BullMQ takes a negative one for none
-end
-
+local NONE = { false, false, false, false, false, false, false, false, false } -- of no hash
 local function add(id, place, score)
   if string.sub(id, 1, 2) == '0:' then -- BullMQ 4: a sign for idle workers, no job
     markers = markers + 1
@@ -120,12 +104,13 @@ local function add(id, place, score)
     return
   end
   seen[id] = true
-  local f, odd = fields(id, 'name', 'timestamp', 'opts', 'atm', 'attemptsMade', 'ats',
-    'processedOn', 'stc', 'stalledCounter')
+  local f, odd = job_of(base .. id, 'atm', 'attemptsMade', 'ats', 'processedOn', 'stc',
+    'stalledCounter')
+  f = f or NONE
   if f[5] then old_style = old_style + 1 end
   if f[4] or f[6] then new_style = new_style + 1 end
   local due_at = score and tonumber(score) / 4096
-  local job = { id, place, f[1] or '' }
+  local job = { shown_id(id), place, f[1] or '' }
   for _, value in ipairs({
     f[2], told_delay(f[3]), f[4] or f[5], f[6], f[7], f[8] or f[9], due_at or false,
   }) do
@@ -136,14 +121,23 @@ local function add(id, place, score)
   jobs[#jobs + 1] = job
 end
 
+-- The end of a list is its head: workers take from there.
+local function from_the_end(key, most)
+  return ids_of(most, function(first, count)
+    local some, found = {}, call('LRANGE', key, -(first + count), -(first + 1))
+    for at = #found, 1, -1 do some[#some + 1] = found[at] end
+    return some
+  end)
+end
+
+look.long_ids = false
 for _, list in ipairs({ WAIT, PAUSED }) do
   local name = list == WAIT and 'wait' or 'paused'
-  local last = call('LRANGE', KEYS[list], -tail, -1)
-  for at = #last, 1, -1 do -- the end of the list is its head: workers take from there
-    add(last[at], name)
-  end
+  local first, cut = from_the_end(KEYS[list], tail)
+  look.long_ids = look.long_ids or cut
+  for _, id in ipairs(first) do add(id, name) end
   -- LIFO jobs are put where workers take from, so the oldest of them end up on the other side.
-  if call('LLEN', KEYS[list]) > tail then
+  if call('LLEN', KEYS[list]) > tail and not cut then
     for _, id in ipairs(call('LRANGE', KEYS[list], 0, 4)) do
       add(id, name .. '-back')
     end
@@ -151,13 +145,13 @@ for _, list in ipairs({ WAIT, PAUSED }) do
 end
 
 -- The first of each priority: score = priority * 2^32 + a counter.
-local score, distinct = '-inf', 0
-while distinct < priorities do
+local score, distinct, bytes = '-inf', 0, 0
+while distinct < priorities and bytes <= MOST_IDS do
   local first = call('ZRANGEBYSCORE', KEYS[PRIORITIZED], score, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if not first[1] then
     break
   end
-  distinct = distinct + 1
+  distinct, bytes = distinct + 1, bytes + #first[1]
   add(first[1], 'prioritized')
   local found = tonumber(first[2])
   if math.abs(found) < 2 ^ 53 then
@@ -166,7 +160,7 @@ while distinct < priorities do
     score = '(' .. first[2]
   end
 end
-look.all_priorities = distinct < priorities
+look.all_priorities = distinct < priorities and bytes <= MOST_IDS
 
 if look.due > 0 then
   for _, pair in ipairs({ call('ZRANGE', KEYS[DELAYED], 0, 4, 'WITHSCORES') }) do
@@ -180,14 +174,15 @@ end
 look.jobs, look.markers = jobs, markers
 
 local held, orphaned, stalled = 0, 0, 0
-local running = call('LRANGE', KEYS[ACTIVE], -looked_active, -1) -- the longest running first
+local running = from_the_end(KEYS[ACTIVE], looked_active) -- the longest running first
 for _, id in ipairs(running) do
   if string.sub(id, 1, 2) ~= '0:' then
     held = held + 1
     if call('EXISTS', base .. id .. ':lock') == 0 then
       orphaned = orphaned + 1
     end
-    local f = fields(id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
+    local f = redis.pcall('HMGET', base .. id, 'stc', 'stalledCounter', 'atm', 'ats', 'attemptsMade')
+    if f['err'] and not string.find(f['err'], 'WRONGTYPE', 1, true) then error(f['err'], 0) end
     if (tonumber(f[1] or f[2]) or 0) > 0 then stalled = stalled + 1 end
     if f[5] then old_style = old_style + 1 end
     if f[3] or f[4] then new_style = new_style + 1 end

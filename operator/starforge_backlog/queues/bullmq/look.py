@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from starforge_backlog.api.shown import shortened
+
 
 @dataclass(frozen=True, slots=True)
 class WrongType:
@@ -89,6 +91,7 @@ class Look:
     events: bool
     jobs: tuple[Job, ...]
     all_priorities: bool
+    long_ids: bool  # ids are too long for all that should be looked at to be read
     active_looked: int
     orphaned: int
     stalled: int
@@ -131,7 +134,7 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         return WrongType(said["wrong"], said["is"], said["should"])
     if "no_number" in said:
         return NoNumber(said["no_number"])
-    jobs = tuple(Job(*values) for values in said["jobs"])  # an empty Lua table is an empty {}
+    jobs = tuple(_job(*values) for values in said["jobs"])  # an empty Lua table is an empty {}
     # The script sees a sign wherever it looks; it is in the list that workers block on.
     markers = said["markers"]
     in_wait = min(markers, said["wait"])
@@ -156,7 +159,8 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         first_completed=_milliseconds(said.get("first_completed")),
         metrics_completed=_number(said["metrics_completed"]),
         metrics_failed=_number(said["metrics_failed"]),
-        meta_paused=said["meta_paused"] is not False,  # whatever its value: as BullMQ reads it
+        meta_paused=bool(said["meta_paused"]),
+        long_ids=said["long_ids"],
         concurrency=_number(said["concurrency"]),
         token=said["token"] or "",
         version=said["version"] or "",
@@ -171,6 +175,10 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         old_style=said["old_style"],
         new_style=said["new_style"],
     )
+
+
+def _job(id_: str, place: str, name: str, *numbers: Any) -> Job:
+    return Job(id_, place, shortened(name), *numbers)
 
 
 _PLACES = ("wait", "paused", "active", "delayed", "prioritized", "completed", "failed", "children")

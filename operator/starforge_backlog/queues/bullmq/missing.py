@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Job, NoNumber, WrongType
 from starforge_backlog.queues.bullmq.workers import Clients
@@ -13,7 +14,6 @@ from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Unknown, Why
 
-_MOST_ID = 100  # characters of a job's id in a sentence
 _SHOWN = 5  # queues in a sentence
 _SCAN_COUNT = 100  # keys per SCAN
 _META = ":meta"
@@ -66,14 +66,24 @@ def no_number(wrong: NoNumber, at: datetime) -> Unknown:
     )
 
 
-def odd_job(job: Job, at: datetime) -> Unknown:
-    """One job whose times are none. The others are counted all the same."""
-    shown = job.id[:_MOST_ID]
+def long_ids(at: datetime) -> Unknown:
+    """Ids that were made of more than an id."""
     return Unknown(
         Why.BAD_SHAPE,
-        f"Job {shown} ({job.place}) has a number that is none, or a time of no calendar (timestamp,"
-        " processedOn, opts.delay, its attempts or its score), or its key is no hash, so how long"
-        " the oldest job waits is not known; correct the job or remove it.",
+        "Ids of waiting jobs are so long that not all that come next were read, so how long the"
+        " oldest job waits is not known; give jobs ids of at most some hundred characters (jobId).",
+        at,
+    )
+
+
+def odd_job(job: Job, at: datetime) -> Unknown:
+    """One job whose times are none. The others are counted all the same."""
+    return Unknown(
+        Why.BAD_SHAPE,
+        f"Job {shortened(job.id)} ({job.place}) has a number that is none, or a time of no calendar"
+        " (timestamp, processedOn, opts.delay, its attempts or its score), or options too long to"
+        " be read, or its key is no hash, so how long the oldest job waits is not known; correct"
+        " the job or remove it.",
         at,
     )
 

@@ -90,6 +90,8 @@ class QueueObserver:
         self._taken = 0.0  # timer's seconds of the last reading
         self._fleet = Fleet()
         self._mark = EventMark()
+        self._events_at = float("-inf")  # timer's seconds: when events may be read again
+        self._too_heavy: Slice | None = None  # instead of reading them until then
         self._mixed: _Mixed | None = None
         self._first_seen = FirstSeen()
         self._named_at = float("-inf")  # timer's seconds: when somebody named types last
@@ -153,7 +155,7 @@ class QueueObserver:
     async def _look(self) -> Look | WrongType | NoNumber:
         settings, last = self._settings, self.history.last
         answer = await self._server.run(
-            load_script(_PACKAGE, "look.lua"),
+            load_script(_PACKAGE, "look.lua", bounded=True),
             self._keys.fixed,
             [
                 self._keys.base,
@@ -177,23 +179,38 @@ class QueueObserver:
         seen.live = seen.clients.of(self._keys)
 
     async def _events(self, look: Look) -> Slice | None:
-        last = self.history.last
+        last, settings = self.history.last, self._settings
         if not look.events:
             return None
+        if self._timer() < self._events_at:
+            return self._too_heavy
         answer = await self._server.run(
             load_script(_PACKAGE, "events.lua"),
             [self._keys.of("events")],
-            [self._settings.events, self._mark.newest, self._fleet.major or 5, self._keys.base],
+            [
+                settings.events,
+                self._mark.newest,
+                self._fleet.major or 5,
+                self._keys.base,
+                settings.events_small,
+                settings.events_average,
+                settings.events_few,
+                settings.events_budget,
+                settings.events_nodes,
+            ],
         )
         step = None if last is None else look.now / 1000 - last.at
         found, self._mark = parse_slice(str(answer), self._mark, step)
+        if found.over:
+            self._events_at = self._timer() + settings.events_rest.total_seconds()
+            self._too_heavy = Slice(0.0, False, 0, heavy=2 * settings.events_budget)
         return found
 
     async def _ended(self, look: Look) -> Ended:
         settings = self._settings
         since = look.now - round(settings.outcome_window.total_seconds() * 1000)
         answer = await self._server.run(
-            load_script(_PACKAGE, "ended.lua"),
+            load_script(_PACKAGE, "ended.lua", bounded=True),
             [self._keys.of("completed"), self._keys.of("failed")],
             [self._keys.base, since, settings.ended],
         )
@@ -237,7 +254,7 @@ class QueueObserver:
         args: list[Sequence[str | int]] = [
             [self._keys.base, length, *starts[at : at + many]] for at in range(0, len(starts), many)
         ]
-        script = load_script(_PACKAGE, "sample.lua")
+        script = load_script(_PACKAGE, "sample.lua", bounded=True)
         return await self._server.run_all(script, [self._keys.of(suffix)], args)
 
     async def _not_found(self, at: datetime) -> Unknown:

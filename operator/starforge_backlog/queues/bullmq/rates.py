@@ -11,6 +11,12 @@ from starforge_backlog.snapshot import Known, Outcomes, Reading, Unknown, Why
 _ALL_TOLD = 0.95  # share of the seconds in which it must be told how jobs ended
 _ALL_KEPT = 0.9  # share of the jobs that left that must still be there; the two are not one moment
 
+# Where entries are too large to be read.
+_HEAVY = (
+    "Entries of the queue's event stream have {bytes:,} bytes on average, too many to be read, so"
+    " {what} is not known; hand updateProgress() a few numbers, and let jobs return a reference"
+    " instead of the data."
+)
 _EVENTS_MEND = "give the Queue a longer event stream (streams.events.maxLen, 10,000 by default)"
 _METRICS_MEND = (
     "start the workers with metrics: {maxDataPoints: 15}, or keep what ended for a while"
@@ -33,6 +39,13 @@ class View:
             return self.missing()
         first, last = found
         return last.totals.since(first.totals)
+
+    def heavy(self, what: str) -> str:
+        """Why events do not tell `what`, where they are too large to be read; else empty."""
+        last = self.history.last
+        if last is None or last.slice is None or not last.slice.heavy:
+            return ""
+        return _HEAVY.format(bytes=last.slice.heavy, what=what)
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""
@@ -71,7 +84,8 @@ def failed_attempts(view: View) -> Reading[float]:
     if past.seen < past.seconds / 2:
         return Unknown(
             Why.NOT_CONFIGURED,
-            f"The queue's event stream does not tell what happened; {_EVENTS_MEND}.",
+            view.heavy("how many attempts fail")
+            or f"The queue's event stream does not tell what happened; {_EVENTS_MEND}.",
             view.at,
         )
     return Known(past.failed_attempts / past.seen, view.at)
@@ -108,6 +122,6 @@ def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
     return Unknown(
         Why.NOT_CONFIGURED,
         "Nothing tells how jobs end: the workers keep no metrics, jobs that ended are removed and"
-        f" the event stream is too short; {_METRICS_MEND}.",
+        f" the event stream is too short or its entries too large; {_METRICS_MEND}.",
         view.at,
     )

@@ -77,7 +77,7 @@ def queue_reading(
         outcomes=rates.outcomes(view, settings.outcome_window, kept),
         types={name: count for name, count in types.items() if count.value},
         how=f"{seen.fleet.text} at redis {seen.where}, {exact}",
-        by_type=_by_type(seen, types, named, all_kept),
+        by_type=_by_type(seen, types, named, all_kept, settings),
         failed_attempts_per_second=rates.failed_attempts(view),
         consumers=_consumers(seen),
         notes=_notes(seen),
@@ -99,6 +99,8 @@ def _kept(look: Look, settings: ObserverSettings) -> Kept:
 
 
 def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
+    if look.long_ids:
+        return missing.long_ids(look.at)
     odd = next((job for job in jobs if job.odd), None)
     if odd is not None:
         return missing.odd_job(odd, look.at)
@@ -111,17 +113,16 @@ def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
 
 
 def _by_type(
-    seen: Seen, waiting: Mapping[str, Count], named: frozenset[str], all_kept: bool
+    seen: Seen,
+    waiting: Mapping[str, Count],
+    named: frozenset[str],
+    all_kept: bool,
+    settings: ObserverSettings,
 ) -> dict[str, TypeReading]:
     if seen.mix is None:
         return {}
     ended = seen.ended
-    names = {
-        *waiting,
-        *named,
-        *(ended.failed if ended else ()),
-        *(ended.completed if ended else ()),
-    }
+    names = {*waiting, *named, *(ended.most(settings.most_types) if ended else ())}
     return {
         name: TypeReading(
             waiting=Known(waiting.get(name, seen.mix.none_of(seen.look.waiting)), seen.look.at),
@@ -222,6 +223,12 @@ def _notes(seen: Seen) -> tuple[str, ...]:
         )
     if not look.all_priorities:
         found.append("There are more priorities than are looked at for the oldest job.")
+    if seen.events is not None and seen.events.heavy:
+        found.append(
+            f"Entries of the event stream have {seen.events.heavy:,} bytes on average, too many to"
+            " be read, and Redis holds them all; hand updateProgress() a few numbers, and let jobs"
+            " return a reference instead of the data."
+        )
     if seen.clients is not None and not seen.clients.allowed:
         found.append(NOT_ALLOWED.format(user=seen.user))
     return tuple(found)

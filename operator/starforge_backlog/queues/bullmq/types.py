@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.queues.bullmq.look import Job
 from starforge_backlog.snapshot import Confidence, Count
 
@@ -99,12 +101,14 @@ def parse_sample(
     names: Counter[str] = Counter()
     oldest: dict[str, int] = {}
     undated = set()
-    for suffix, flat in answers:
+    for suffix, (cut, *flat) in answers:
+        exact = exact and cut == "0"
         for at in range(0, len(flat) - _FIELDS + 1, _FIELDS):
             name, created, delay, attempts, started, processed, score = flat[at : at + _FIELDS]
             due = float(score) / 4096 if suffix == delayed else 0.0
             if not name or due >= now + 1:  # the low bits are a sequence number
                 continue
+            name = shortened(name)
             names[name] += 1
             numbers = [_whole(text) for text in (created, delay, attempts, started, processed)]
             told = [number for number in numbers if number is not None]
@@ -138,16 +142,23 @@ class Ended:
     failed: Mapping[str, int]
     window: timedelta
 
+    def most(self, many: int) -> list[str]:
+        """The names of the most jobs: a payload that is given as the name makes each its own."""
+        both = Counter(self.completed) + Counter(self.failed)
+        return [name for name, _ in sorted(both.items(), key=lambda it: (-it[1], it[0]))[:many]]
 
-def parse_ended(
-    answer: Sequence[Sequence[str]], *, now: int, window: timedelta, most: int
-) -> Ended:
+
+def parse_ended(answer: Sequence[Any], *, now: int, window: timedelta, most: int) -> Ended:
     """From ended.lua."""
     since = now - round(window.total_seconds() * 1000)
+    *ends, cut = answer
     found = []
-    for flat in answer:
-        pairs = [(name, int(float(at))) for name, at in zip(flat[::2], flat[1::2], strict=True)]
-        if len(pairs) >= most:
+    for flat in ends:
+        pairs = [
+            (shortened(name), int(float(at)))
+            for name, at in zip(flat[::2], flat[1::2], strict=True)
+        ]
+        if pairs and (cut or len(pairs) >= most):
             since = max(since, pairs[-1][1])
         found.append(pairs)
     completed, failed = (
