@@ -50,6 +50,9 @@ def main() -> int:
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
+        # By default the framework asks the system for the user's name, and raises where the uid has
+        # none: in a pod. The type is a NewType of str that it does not export.
+        identity=settings.pod_name,  # type: ignore[arg-type]
         memo=Process(settings, os.environ),
     )
     return 0

@@ -162,6 +162,23 @@ def test_nothing_to_connect_to_says_what_to_set(tmp_path: Path) -> None:
         Source.find({"KUBECONFIG": str(tmp_path / "missing")}, tmp_path)
 
 
+def test_a_pod_without_a_token_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(NoCluster, match="automountServiceAccountToken: true"):
+        Source.find({**IN_POD, "KUBECONFIG": str(tmp_path / "missing")}, tmp_path)
+
+
+async def test_an_account_without_an_authority_names_its_folder(tmp_path: Path) -> None:
+    (account(tmp_path) / "ca.crt").unlink()
+    with pytest.raises(NoCluster, match=re.escape(f"cannot be used: {tmp_path}")):
+        await Credentials.load(IN_POD, tmp_path)
+
+
+async def test_an_api_server_of_an_ipv6_cluster(tmp_path: Path) -> None:
+    environ = {"KUBERNETES_SERVICE_HOST": "fd00:10:96::1", "KUBERNETES_SERVICE_PORT": "443"}
+    info = await (await Credentials.load(environ, account(tmp_path))).connection_info()
+    assert info.server == "https://[fd00:10:96::1]:443"
+
+
 async def test_a_broken_kubeconfig_is_no_traceback(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("current-context: nowhere\n")

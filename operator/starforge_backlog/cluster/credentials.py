@@ -42,7 +42,8 @@ class Source:
 
         Raises NoCluster when there is none of them.
         """
-        if environ.get("KUBERNETES_SERVICE_HOST") and (service_account / "token").is_file():
+        in_pod = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+        if in_pod and (service_account / "token").is_file():
             return cls(service_account, None)
         kubeconfig = environ.get("KUBECONFIG") or str(Path(DEFAULT_KUBECONFIG).expanduser())
         paths = [path for path in kubeconfig.split(":") if path]
@@ -51,6 +52,11 @@ class Source:
         msg = (
             f"no cluster to talk to: not in a pod, and {kubeconfig} does not exist; set KUBECONFIG"
         )
+        if in_pod:
+            msg = (
+                f"no cluster to talk to: this pod has no {service_account / 'token'}; set"
+                " automountServiceAccountToken: true on the pod"
+            )
         raise NoCluster(msg)
 
     async def load_into(self, configuration: Any, environ: Mapping[str, str]) -> None:
@@ -75,7 +81,8 @@ class Source:
                 )
         except (ConfigException, OSError, TypeError, AttributeError, yaml.YAMLError) as error:
             # The loader stumbles over an empty or misshapen kubeconfig with a TypeError.
-            msg = f"the cluster's configuration cannot be used: {self.kubeconfig}: {error}"
+            read = self.service_account or self.kubeconfig
+            msg = f"the cluster's configuration cannot be used: {read}: {error}"
             raise NoCluster(msg) from error
         if token := configuration.api_key.get("BearerToken"):
             # A line break at the end of a token file would make every request malformed.
