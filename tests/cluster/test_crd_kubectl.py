@@ -134,11 +134,7 @@ def test_defaults_are_shown(cluster: LocalCluster) -> None:
     spec = cluster.get("qbp", "etl", "-n", NAMESPACE)["spec"]
     assert spec["interval"] == "15s"
     assert spec["scaling"]["stepUp"] == 2
-    assert spec["target"]["connectionsPerReplica"] == {
-        "env": "PG_POOL_MAX",
-        "processes": 1,
-        "extra": 0,
-    }
+    assert spec["target"]["connectionsPerReplica"] == {"processes": 1, "extra": 0}
     assert spec["queues"][0]["objectives"] == {"waiting": 500, "failedPercent": 1, "for": "5m"}
 
 
@@ -169,17 +165,6 @@ def test_without_validation_a_typo_is_pruned_and_does_not_become_a_value(
     scaling = yaml.safe_load(created)["spec"]["scaling"]
     assert "stepup" not in scaling
     assert scaling["stepUp"] == 2
-
-
-@pytest.mark.usefixtures("policies")
-def test_gitops_applies_again_without_a_difference(cluster: LocalCluster) -> None:
-    def apply() -> str:
-        return cluster.kubectl(
-            "apply", "--server-side", "--field-manager=gitops", "-n", NAMESPACE, "-f", "-",
-            "-o", "jsonpath={.metadata.resourceVersion}", stdin=SHAPE,
-        )  # fmt: skip
-
-    assert apply() == apply()
 
 
 def test_a_spec_cannot_write_the_status_nor_a_status_the_spec(

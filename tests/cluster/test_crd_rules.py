@@ -65,10 +65,15 @@ ONE_LOGIN = "give bearerToken or basicAuth, not both: one request has one Author
 CASES = [
     Case(
         "spec.target.connectionsPerReplica",
-        "give exactly one of env (a variable of the pods that holds the pool size) and value"
-        " (the number itself)",
-        refused=({f"{POOL}.value": 4}, {POOL: {"processes": 2}}),
-        accepted=({POOL: {"value": 4}}, {POOL: {"env": "DB_POOL", "extra": 2}}, {POOL: GONE}),
+        "give one of env (a variable of the pods that holds the pool size) and value (the number"
+        " itself), not both",
+        refused=({f"{POOL}.value": 4},),
+        accepted=(
+            {POOL: {"value": 4}},
+            {POOL: {"env": "DB_POOL", "extra": 2}},
+            {POOL: {"processes": 2}},
+            {POOL: GONE},
+        ),
     ),
     Case(
         "spec.target.minReplicas",

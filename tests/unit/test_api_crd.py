@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from tests.cluster.crd_examples import leaves, spec_leaves
 
 from starforge_backlog.api import crd, resource
-from starforge_backlog.api.rules import RULES
+from starforge_backlog.api.rules import MAP_TYPE, RULES
 from starforge_backlog.api.structural import structural
+from starforge_backlog.api.terms import LIST_TYPE
 from starforge_backlog.cluster.annotations import HOLD, RELEASE, RELEASE_ABANDON
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 KEYWORDS = {
     "additionalProperties", "default", "description", "enum", "format", "items", "maxItems",
     "maxLength", "maximum", "minItems", "minLength", "minimum", "properties", "required", "type",
-    "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type", RULES,
+    "x-kubernetes-list-map-keys", LIST_TYPE, MAP_TYPE, RULES,
 }  # fmt: skip
 
 # Required fields of a status: an operator that is older than the CRD must be able to write, so a
@@ -114,6 +115,41 @@ def test_every_field_has_an_example() -> None:
 
 def test_a_spec_has_no_floats() -> None:
     assert all(schema["type"] != "number" for _, schema in SPEC)
+
+
+# What server-side apply makes of a schema, found on a real API server by
+# tests/cluster/test_gitops.py: each of these refused, changed or disputed a manifest that was
+# applied before.
+WHOLE = [s for _, s in SPEC if "atomic" in {s.get(MAP_TYPE), s.get(LIST_TYPE)}]
+NEEDS_A_FIELD = {"spec.database"}  # a rule refuses it empty, and appliers may share it
+
+
+def test_an_object_that_may_be_empty_is_owned_as_a_whole_or_has_a_default() -> None:
+    """`postgres: {}` of a second apply would be null, or gone (kubernetes#135841)."""
+    inside = {id(s) for w in WHOLE for _, s in everywhere(w)[1:]}
+    unsafe = [
+        path
+        for path, schema in SPEC
+        if schema["type"] == "object" and not path.endswith("]") and path != "spec"
+        if not schema.get("required") and "default" not in schema
+        if schema.get(MAP_TYPE) != "atomic" and id(schema) not in inside
+    ]
+    assert set(unsafe) == NEEDS_A_FIELD
+
+
+def test_what_is_owned_as_a_whole_is_stored_as_it_was_applied() -> None:
+    """A default inside it would be a conflict with whoever applied the same manifest before."""
+    assert WHOLE
+    inside = [found for schema in WHOLE for found in everywhere(schema)[1:]]
+    assert [path for path, schema in inside if "default" in schema] == []
+
+
+def test_a_default_does_not_stand_beside_what_is_applied_later() -> None:
+    """Nobody owns it, so server-side apply adds to it: to a list's items, or to the other half of
+    an object with exactly one of two fields."""
+    for path, schema in SPEC:
+        if schema.get(LIST_TYPE) in {"set", "map"} or schema["type"] == "object":
+            assert not schema.get("default"), path
 
 
 def test_the_server_adds_nothing_to_a_status() -> None:

@@ -80,7 +80,7 @@ def test_the_runbooks_numbers_are_the_defaults() -> None:
     spec = QueueBacklogPolicySpec.model_validate(spec_of(MINIMAL))
     assert spec.database is not None
     assert spec.database.headroom == 20
-    assert spec.target.connections_per_replica.env == "PG_POOL_MAX"
+    assert spec.target.connections_per_replica.variable == "PG_POOL_MAX"
     assert 1 <= spec.scaling.step_up <= 2
     assert timedelta(minutes=1) <= spec.scaling.observe_for <= timedelta(minutes=2)
     assert spec.queues[0].objectives.waiting == 500

@@ -6,8 +6,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
+from pydantic import ConfigDict
+
 from starforge_backlog.api.base import Duration, Model
 from starforge_backlog.api.prometheus import Tls
+from starforge_backlog.api.rules import WHOLE
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.terms import (
     ConfigKey,
@@ -28,6 +31,8 @@ MOST_HELD_TYPES = 32  # as many as a queue can have
 
 class BackfillJobs(Model):
     """Rows of a table of backfills: their status goes from running to paused and back."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     table: TableName = "backfill_jobs"
     """The table in spec.database, as table or schema.table."""
@@ -66,6 +71,8 @@ class JobTypes(Model):
     arrive meanwhile as well. Rows without a due time (NULL), and those that are due since or in
     more than a year, are left alone. Refused where the table has no due time.
     """
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     table: TableName = "queue_jobs"
     """The job table in spec.database, as table or schema.table."""

@@ -94,6 +94,12 @@ class Mode(StrEnum):
     OBSERVE = "Observe"
 
 
+def _table(queue: str) -> str:
+    """CEL: the queue's table. The API server fills no default into what appliers own as a whole."""
+    default = PostgresQueue.model_fields["table"].default
+    return f"(has({queue}.postgres.table) ? {queue}.postgres.table : '{default}')"
+
+
 _RULES = rules(
     Rule(
         "(has(self.database) && has(self.database.url)) || !self.queues.exists(q, has(q.postgres))",
@@ -125,8 +131,9 @@ _RULES = rules(
     ),
     Rule(
         "self.queues.all(a, self.queues.all(b, a.name == b.name || !has(a.postgres)"
-        " || !has(b.postgres) || a.postgres.table != b.postgres.table"
-        " || (size(a.postgres.types) > 0 && size(b.postgres.types) > 0"
+        f" || !has(b.postgres) || {_table('a')} != {_table('b')}"
+        " || (has(a.postgres.types) && has(b.postgres.types)"
+        " && size(a.postgres.types) > 0 && size(b.postgres.types) > 0"
         " && !a.postgres.types.exists(t, t in b.postgres.types))))",
         "two queues of one table would count a job twice: give each of them types, and each type"
         " to one of them",

@@ -15,7 +15,7 @@ from starforge_backlog.api.pausing import (
     PausedWorkload,
     Webhook,
 )
-from starforge_backlog.api.rules import Rule, exactly_one, rules
+from starforge_backlog.api.rules import WHOLE, Rule, exactly_one, rules
 from starforge_backlog.api.terms import FlagName, Identifier, Name, TableName, ordered
 
 # In the order of mitigation: what feeds the queues, then background queues and backfills.
@@ -28,6 +28,8 @@ MOST_PATH_STEPS = 8  # depth of the JSON path; StarForge's flag needs one
 
 class FeatureFlag(Model):
     """A row of a flag table whose JSON value says that ingestion is paused."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     table: TableName = "feature_flags"
     """The flag table in spec.database, as table or schema.table. Cannot change while this policy

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
-from starforge_backlog.api.rules import Rule, rules
+from starforge_backlog.api.rules import WHOLE, Rule, rules
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.terms import Expression, HttpUrl, Label, span
 
@@ -28,6 +28,8 @@ class BasicAuth(Model):
 
 class Tls(Model):
     """Whom to trust."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     ca: SecretValue | None = None
     """Certificates (PEM) of the authorities to trust. If left out, those of the operator's

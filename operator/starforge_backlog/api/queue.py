@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from starforge_backlog.api.base import Duration, Model
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.prometheus import PrometheusQueue, PrometheusSignals
-from starforge_backlog.api.rules import Rule, exactly_one, rules
+from starforge_backlog.api.rules import WHOLE, Rule, exactly_one, rules
 from starforge_backlog.api.terms import (
     Identifier,
     JobType,
@@ -98,6 +98,8 @@ class ColumnNames(Model):
 
 class PostgresQueue(Model):
     """A job table in the policy's database."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     table: TableName = "queue_jobs"
     """The job table, as table or schema.table; without a schema the connection's search path

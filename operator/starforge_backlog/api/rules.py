@@ -13,6 +13,13 @@ Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired
 
 RULES = "x-kubernetes-validations"
 
+# An object that appliers own as a whole: one whose presence means something and that may be `{}`.
+# Field by field, server-side apply drops it, or makes it null, when `{}` is applied after somebody
+# who had more in it. A client-side apply always had: it counts as the owner of all defaults
+# (kubernetes#135841).
+MAP_TYPE = "x-kubernetes-map-type"
+WHOLE: JsonDict = {MAP_TYPE: "atomic"}
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -37,9 +44,9 @@ class Rule:
         return entry
 
 
-def rules(*given: Rule, **keywords: str) -> JsonDict:
-    """For a model's `json_schema_extra`: its rules, and schema keywords of its own."""
-    return {**keywords, RULES: [rule.as_schema() for rule in given]}
+def rules(*given: Rule, whole: bool = False) -> JsonDict:
+    """For a model's `json_schema_extra`: its rules, and whether appliers own it as a whole."""
+    return {**(WHOLE if whole else {}), RULES: [rule.as_schema() for rule in given]}
 
 
 def exactly_one(*fields: str) -> str:

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.api.terms import SPAN
+from starforge_backlog.api.rules import MAP_TYPE
+from starforge_backlog.api.terms import LIST_TYPE, SPAN
 
 Schema = dict[str, Any]
 
@@ -55,19 +56,31 @@ def without_defaults(schema: Mapping[str, Any]) -> Schema:
     return out
 
 
-def published(schema: Mapping[str, Any]) -> Schema:
-    """The schema as the CRD has it: descriptions completed, helper keywords gone."""
+def published(schema: Mapping[str, Any], *, defaulted: bool = True) -> Schema:
+    """The schema as the CRD has it: descriptions completed, helper keywords gone.
+
+    Inside an atomic list or map no default is left to the API server, only said (`defaulted` is
+    False): server-side apply compares what is applied with what is stored as wholes, so each
+    default in it would be a conflict with whoever applied the same manifest before. The models
+    fill these in.
+    """
+    defaulted = defaulted and "atomic" not in {schema.get(kind) for kind in (MAP_TYPE, LIST_TYPE)}
     out: Schema = {}
     for key, value in schema.items():
         if key == "properties":
-            out[key] = {name: published(field) for name, field in value.items()}
+            out[key] = {name: _dressed(field, defaulted=defaulted) for name, field in value.items()}
         elif key in ("items", "additionalProperties"):
-            out[key] = published(value)
+            out[key] = _dressed(value, defaulted=defaulted)
         elif key == "description":
             out[key] = " ".join((value, *facts(schema)))
         elif key != SPAN:
             out[key] = value
     return out
+
+
+def _dressed(schema: Mapping[str, Any], *, defaulted: bool) -> Schema:
+    out = published(schema, defaulted=defaulted)
+    return out if defaulted else {key: value for key, value in out.items() if key != "default"}
 
 
 def facts(schema: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from starforge_backlog.api.terms import ApiVersion, EnvName, Kind, ObjectName, w
 # connections (262143, MAX_BACKENDS) bounds the rest.
 MOST_REPLICAS = 10_000
 MOST_CONNECTIONS = 262_143
+# The runbook's variable.
+POOL_VARIABLE = "PG_POOL_MAX"
 
 
 class ConnectionsPerReplica(Model):
@@ -22,17 +24,19 @@ class ConnectionsPerReplica(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                exactly_one("env", "value"),
-                "give exactly one of env (a variable of the pods that holds the pool size) and"
-                " value (the number itself)",
+                "!has(self.env) || !has(self.value)",
+                "give one of env (a variable of the pods that holds the pool size) and value (the"
+                " number itself), not both",
             )
         )
     )
 
+    # No default: what the API server fills in belongs to no applier, and would stand beside a
+    # `value` that is applied later.
     env: EnvName | None = None
     """Environment variable of the target's pods that holds the size of one pool. It is read from
     the pod template: env, envFrom, ConfigMaps and Secrets that it refers to. PG_POOL_MAX where
-    connectionsPerReplica is left out."""
+    neither env nor value is given."""
 
     value: Annotated[int, whole(1, MOST_CONNECTIONS)] | None = None
     """Size of one pool as a number of connections, for pods that have no variable for it."""
@@ -42,6 +46,11 @@ class ConnectionsPerReplica(Model):
 
     extra: Annotated[int, whole(0, MOST_CONNECTIONS)] = 0
     """Connections that one replica opens besides its pools, for example a LISTEN connection."""
+
+    @property
+    def variable(self) -> str:
+        """The variable that holds the size of one pool, where `value` does not say it."""
+        return self.env or POOL_VARIABLE
 
 
 class Guard(Model):
@@ -53,7 +62,8 @@ class Guard(Model):
                 exactly_one("horizontalPodAutoscaler", "scaledObject"),
                 "give exactly one of horizontalPodAutoscaler and scaledObject (KEDA): the name of"
                 " the object that scales the target",
-            )
+            ),
+            whole=True,
         )
     )
 
@@ -114,7 +124,7 @@ class Target(Model):
     """A ceiling besides the budget. None if left out: then only the database's connections
     limit the replicas."""
 
-    connections_per_replica: ConnectionsPerReplica = ConnectionsPerReplica(env="PG_POOL_MAX")
+    connections_per_replica: ConnectionsPerReplica = ConnectionsPerReplica()
     """Database connections that one replica can open: pool × processes + extra. The budget counts
     what a replica can open, not what it has open now: pools fill just when work arrives."""
 

@@ -18,6 +18,7 @@ from starforge_backlog.api.rules import RULES, Rule
 
 # A duration's bounds in words, for descriptions and the reference; not part of the CRD.
 SPAN: Final = "x-span"
+LIST_TYPE: Final = "x-kubernetes-list-type"
 
 
 @dataclass(frozen=True, eq=False)  # by identity: `Annotated[…] | None` wants it hashable
@@ -54,14 +55,12 @@ def span(least: str, most: str) -> Schema:
 
 def words(most: int, *, least: int = 0) -> Schema:
     """A list without repetitions, at most `most` long. Owners of a set can be several appliers."""
-    return Schema(
-        {"maxItems": most, "x-kubernetes-list-type": "set"} | ({"minItems": least} if least else {})
-    )
+    return Schema({"maxItems": most, LIST_TYPE: "set"} | ({"minItems": least} if least else {}))
 
 
 def ordered(least: int, most: int) -> Schema:
     """A list whose order counts."""
-    return Schema({"minItems": least, "maxItems": most, "x-kubernetes-list-type": "atomic"})
+    return Schema({"minItems": least, "maxItems": most, LIST_TYPE: "atomic"})
 
 
 def named(most: int, *, least: int = 0) -> Schema:
@@ -72,7 +71,7 @@ def named(most: int, *, least: int = 0) -> Schema:
 def keyed(key: str, most: int, *, least: int = 0) -> Schema:
     """A list of objects that are told apart by a field."""
     return Schema(
-        {"maxItems": most, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+        {"maxItems": most, LIST_TYPE: "map", "x-kubernetes-list-map-keys": [key]}
         | ({"minItems": least} if least else {})
     )
 

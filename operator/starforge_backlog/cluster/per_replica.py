@@ -65,7 +65,7 @@ class PerReplicaReader:
             role = await environment.database_role(names[0] if names else "")
             source = "spec.target.connectionsPerReplica.value"
             return Known(_total(wanted, wanted.value, source, role, PoolFrom.POLICY), at)
-        name = wanted.env or ""
+        name = wanted.variable
         if not names:
             message = f"no pod template shows the variable {name}: start a replica, {MEND}"
             return Unknown(Why.ENV_NOT_FOUND, message, at)
