@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -51,9 +52,11 @@ def api() -> Api:
     return Api()
 
 
-async def post(poster: EventPoster, about: Regarding = ETL, note: str = "n") -> Posting:
+async def post(
+    poster: EventPoster, about: Regarding = ETL, note: str = "n", limit: str = ""
+) -> Posting:
     return await poster.post(
-        about, EventType.WARNING, reason="BreakerOpened", action="Pause", note=note
+        about, EventType.WARNING, reason="BreakerOpened", action="Pause", note=note, limit=limit
     )
 
 
@@ -103,17 +106,33 @@ async def test_a_fault_is_counted_and_no_exception(
     assert "may not create events" in caplog.text
 
 
-async def test_a_flapping_policy_is_limited_and_others_are_not(api: Api) -> None:
+async def test_what_flaps_is_limited_and_nothing_else_is(api: Api) -> None:
+    """48 flips of a condition in ten minutes, and a step with its revert between them."""
     clock = Turned()
     poster, counted = made(api, clock)
-    for _ in range(30):
-        await post(poster)
-    assert counted.count(Posting.DROPPED) == 5
-    assert await post(poster, Regarding("starforge", "calm", "v")) is Posting.POSTED
-    clock.now = 31
-    assert await post(poster) is Posting.POSTED
+    for flip in range(48):
+        clock.now = flip * 12.5
+        await post(poster, limit="BacklogHealthy")
+        assert await post(poster, note="scaled 2 -> 6") is Posting.POSTED
+        if flip == 40:
+            assert await post(poster, limit="Scaling Held") is Posting.POSTED
+    assert 8 <= 48 - counted.count(Posting.DROPPED) <= 12
+    calm = Regarding("starforge", "calm", "v")
+    assert await post(poster, calm, limit="BacklogHealthy") is Posting.POSTED
+    clock.now += 121
+    assert await post(poster, limit="BacklogHealthy") is Posting.POSTED
+    assert "changes in between made no Event" in api.created[-1]["note"]
     poster.forget("u")
-    assert await post(poster) is Posting.POSTED
+    assert await post(poster, limit="BacklogHealthy") is Posting.POSTED
+    assert api.created[-1]["note"] == "n"
+
+
+@pytest.mark.parametrize("sign", [".", "-"])
+async def test_a_long_name_is_cut_where_a_name_may_end(api: Api, sign: str) -> None:
+    poster, _ = made(api)
+    await post(poster, Regarding("starforge", "x" * 199 + sign + "y" * 42, "u"))
+    name = api.created[0]["metadata"]["name"]
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
 
 
 async def test_a_refused_status_is_an_event_and_a_metric(api: Api) -> None:

@@ -39,7 +39,14 @@ async def announce(
     regarding = Regarding(policy.namespace, policy.name, policy.uid)
     for note in events.news(policy.uid, transitions(before, after, results), stored=stored):
         kind = EventType.WARNING if note.warning else EventType.NORMAL
-        await events.post(regarding, kind, reason=note.reason, action=note.action, note=note.text)
+        await events.post(
+            regarding,
+            kind,
+            reason=note.reason,
+            action=note.action,
+            note=note.text,
+            limit=note.limit,
+        )
 
 
 def count_actions(metrics: Metrics, key: PolicyKey, results: tuple[Result, ...]) -> None:

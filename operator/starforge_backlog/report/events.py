@@ -17,10 +17,11 @@ from starforge_backlog.cluster.errors import ClusterFault
 
 # Limits of events.k8s.io/v1; a longer note is refused as a whole.
 NOTE_CHARACTERS = 1024
-# A policy that flaps must not fill etcd with Events: so many at once, then one per refill. Real
-# incidents need about ten. The API server's own client library has the same kind of limit.
-BURST = 25
-REFILL_SECONDS = 30.0
+# What flaps must not fill etcd with Events: of one kind so many at once, then one per refill. Each
+# condition has a limit of its own, and actions have none: a revert is never left out because a
+# condition went to and fro 48 times before.
+BURST = 6
+REFILL_SECONDS = 120.0
 # Events that are kept in mind for an object whose status cannot be stored.
 MOST_UNSTORED = 100
 
@@ -39,7 +40,7 @@ class Posting(StrEnum):
 
     POSTED = "posted"
     FAILED = "failed"
-    DROPPED = "dropped"  # over the limit of this object
+    DROPPED = "dropped"  # over the limit of its kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ N = TypeVar("N", bound=Hashable)
 class _Bucket:
     tokens: float
     at: float
+    dropped: int = 0  # since the last one that was posted
 
 
 class EventPoster:
@@ -87,14 +89,31 @@ class EventPoster:
         self._count = count
         self._clock = clock
         self._monotonic = monotonic
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, dict[str, _Bucket]] = {}  # by object, then by what is limited
         self._unstored: dict[str, frozenset[Hashable]] = {}
         self._sequence = 0
 
     async def post(
-        self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str
+        self,
+        regarding: Regarding,
+        kind: EventType,
+        *,
+        reason: str,
+        action: str,
+        note: str,
+        limit: str = "",
     ) -> Posting:
-        """Post one Event. `reason` is a CamelCase word, `note` a sentence with the numbers."""
+        """Post one Event. `reason` is a CamelCase word, `note` a sentence with the numbers.
+
+        `limit` names what is limited together with others of the same name; without one the Event
+        is always posted.
+        """
+        dropped = self._take(regarding.uid, limit) if limit else 0
+        if dropped is None:
+            self._count(Posting.DROPPED)
+            return Posting.DROPPED
+        if dropped:
+            note = f"{note} ({dropped} changes in between made no Event)"
         posting = await self._post(regarding, kind, reason=reason, action=action, note=note)
         self._count(posting)
         return posting
@@ -116,8 +135,6 @@ class EventPoster:
     async def _post(
         self, regarding: Regarding, kind: EventType, *, reason: str, action: str, note: str
     ) -> Posting:
-        if not self._take(regarding.uid):
-            return Posting.DROPPED
         body = self._body(regarding, kind, reason=reason, action=action, note=note)
         try:
             await self._client.create(EVENTS, regarding.namespace, body)
@@ -161,18 +178,22 @@ class EventPoster:
     def _name(self, name: str, now: datetime) -> str:
         """Unique: the time to the microsecond, and a number for two in the same one."""
         stamp = int(now.timestamp() * 1_000_000)
-        # Names end at 253 characters, and one of a policy may be that long by itself.
-        return f"{name[:200]}.{stamp:x}{self._sequence % 4096:03x}"
+        # Names end at 253 characters, and one of a policy may be that long by itself. What is left
+        # of it must not end in what no part of a name ends in.
+        return f"{name[:200].rstrip('.-')}.{stamp:x}{self._sequence % 4096:03x}"
 
-    def _take(self, uid: str) -> bool:
+    def _take(self, uid: str, limit: str) -> int | None:
+        """How many were dropped since the last one; None where this one is dropped as well."""
         now = self._monotonic()
-        bucket = self._buckets.setdefault(uid, _Bucket(BURST, now))
+        bucket = self._buckets.setdefault(uid, {}).setdefault(limit, _Bucket(BURST, now))
         bucket.tokens = min(BURST, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
         bucket.at = now
         if bucket.tokens < 1:
-            return False
+            bucket.dropped += 1
+            return None
         bucket.tokens -= 1
-        return True
+        dropped, bucket.dropped = bucket.dropped, 0
+        return dropped
 
 
 def shorten(note: str) -> str:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from starforge_backlog.api.fitting import LEAST_CHARACTERS
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    Condition,
     PauseState,
     QueueBacklogPolicyStatus,
     StepVerdict,
 )
-from starforge_backlog.decide.plan import Pause, Resume, SetMaximum
+from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
 from starforge_backlog.report.summary import done, went_on
+
+READY: Final = "Ready"
+SCALING: Final = "Scaling"
+# Reasons of the condition Scaling that come and go with every step.
+ROUTINE: Final = frozenset({"Steady", "Stepping", "Observing", "Draining", "Asleep"})
+# Those that a person ends: that it is over is worth an Event.
+BY_HAND: Final = frozenset({"Held", "Suspended", "ReplicaConflict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,8 @@ class Note:
     reason: str
     action: str
     text: str
+    # What shares a limit with others of the same name; empty: an action, which is never left out.
+    limit: str = ""
 
 
 def transitions(
@@ -38,7 +52,9 @@ def transitions(
         *_breakers(before, after),
         *_verdict(before, after),
         *_actions(before, results),
-        *_pauses(before, after),
+        *_found_done(before, after, results),
+        *_pauses(before, after, results),
+        *_scaling(before, after),
         *_conditions(before, after),
     )
 
@@ -95,9 +111,11 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
                 producer = ""
                 reason, verb = ("ScaleFailed" if failed else f"Scaled{action.kind}"), "Scale"
         got = result.got
-        if failed and isinstance(got, Failed | Paused) and told.get(producer) == got.message:
+        if failed and isinstance(got, Failed | Paused) and _is_said(got.message, told, producer):
             continue
-        notes.append(Note(failed, reason, verb, done(result)))
+        # What fails for another reason with each pass is limited, what was done is not.
+        limit = f"{reason} {producer}" if failed else ""
+        notes.append(Note(failed, reason, verb, done(result), limit))
     return notes
 
 
@@ -109,18 +127,66 @@ def _resumed(result: Result) -> str:
             return "Resumed"
 
 
-def _pauses(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
-    """What others did to a pause; our own doing is told by the actions."""
+def _is_said(message: str, said: Mapping[str, str], producer: str) -> bool:
+    """Whether status says it already, be it in the length that status can hold."""
+    known = said.get(producer, "")
+    return known in {message, shortened(message, max(len(known), LEAST_CHARACTERS))}
+
+
+def _found_done(
+    before: QueueBacklogPolicyStatus,
+    after: QueueBacklogPolicyStatus,
+    results: tuple[Result, ...],
+) -> list[Note]:
+    """What had no answer and is found done: else the last word of it would be that it failed."""
+    notes = []
+    tried = {result.action.held.producer for result in results if isinstance(result.action, Resume)}
+    left = {entry.producer for entry in after.paused}
+    for entry in before.paused:
+        ours = entry.state in {PauseState.HELD, PauseState.INTENDED} and entry.by == "us"
+        if ours and entry.failed and entry.producer not in left | tried:
+            text = f"{entry.producer} is not paused any more: the resume without an answer was done"
+            notes.append(Note(False, "Resumed", "Observe", text))
+    step, old = after.scaling.last_step, before.scaling
+    if step is None or old.last_step is None or step.at != old.last_step.at:
+        return notes
+    scaled = any(isinstance(result.action, ScaleTo) for result in results)
+    now = after.scaling.replicas
+    landed = now == step.to or step.reverted
+    if not scaled and landed and now == after.scaling.applied_replicas and now != old.replicas:
+        text = f"replicas are {now}: the write from {old.replicas} without an answer was done"
+        kind = "Revert" if step.reverted else "Up" if step.to > step.from_ else "Down"
+        notes.append(Note(False, f"Scaled{kind}", "Observe", text))
+    return notes
+
+
+def _pauses(
+    before: QueueBacklogPolicyStatus,
+    after: QueueBacklogPolicyStatus,
+    results: tuple[Result, ...],
+) -> list[Note]:
+    """What others did to a pause, and one that was refused before it was tried; our own doing is
+    told by the actions."""
     reasons = {
         PauseState.FOREIGN: "PausedByOthers",
         PauseState.CHANGED: "PauseChangedByOthers",
         PauseState.OVERRIDDEN: "ResumedByOthers",
+        PauseState.REFUSED: "PauseFailed",
     }
+    tried = {result.action.producer for result in results if isinstance(result.action, Pause)}
     old = {entry.producer: entry.state for entry in before.paused}
     return [
-        Note(True, reasons[entry.state], "Observe", f"{entry.producer}: {entry.message}")
+        Note(
+            True,
+            reasons[entry.state],
+            "Observe",
+            f"{entry.producer}: {entry.message}",
+            f"{reasons[entry.state]} {entry.producer}",
+        )
         for entry in after.paused
-        if entry.state in reasons and old.get(entry.producer) is not entry.state
+        if entry.state in reasons
+        and old.get(entry.producer) is not entry.state
+        and not (entry.state is PauseState.REFUSED and entry.producer in tried)
     ]
 
 
@@ -139,18 +205,58 @@ def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) 
     ]
 
 
+def _scaling(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    """What holds the next step, when that changes: another writer, the budget, a person's hold.
+    Steps, and the time in which they are observed, are told by the actions and verdicts."""
+    now, old = after.condition(SCALING), before.condition(SCALING)
+    if now is None:
+        return []
+    writer, known = after.scaling.external, before.scaling.external
+    if writer is not None and (known is None or writer.since != known.since):
+        return [Note(True, "ReplicasWrittenByOthers", "Observe", now.message, SCALING)]
+    was = "" if old is None else old.reason
+    if now.reason == was or _is_of_ready(now, before, after):
+        return []
+    if now.reason not in ROUTINE:
+        warning = now.status != "True"
+        return [Note(warning, now.reason, "Decide", now.message, f"{SCALING} {now.reason}")]
+    if was in BY_HAND:
+        return [Note(False, f"{was}Ended", "Decide", f"{now.reason}: {now.message}", SCALING)]
+    return []
+
+
 def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
-    """Conditions that flipped. `Scaling` flips with every step, which is told already."""
+    """Conditions that flipped, each fault once: what cannot be read makes Ready False and others
+    Unknown, and Ready names all of it."""
     notes = []
+    ready = before.condition(READY)
+    was_broken = ready is not None and ready.status != "True"
     for condition in after.conditions:
         old = before.condition(condition.type)
-        if condition.type == "Scaling" or (old is not None and old.status == condition.status):
+        if condition.type == SCALING or (old is not None and old.status == condition.status):
             continue
         good = condition.status == "True"
         if old is None and good:
             continue
+        if condition.type != READY and _is_of_ready(condition, before, after):
+            continue
+        if condition.type != READY and good and was_broken and old and old.status == "Unknown":
+            continue  # Ready, which is True again, says it
         name = condition.type if good else f"Not{condition.type}"
         if condition.status == "Unknown":
             name = f"{condition.type}Unknown"
-        notes.append(Note(not good, name, "Observe", f"{condition.reason}: {condition.message}"))
+        text = f"{condition.reason}: {condition.message}"
+        notes.append(Note(not good, name, "Observe", text, condition.type))
     return notes
+
+
+def _is_of_ready(
+    condition: Condition, before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus
+) -> bool:
+    """Whether it is a consequence of what Ready says, now or already before."""
+    ready, old = after.condition(READY), before.condition(READY)
+    if ready is None or ready.status == "True" or condition.status == "True":
+        return False
+    if old is None or old.status == "True":  # Ready has its Event in this pass
+        return condition.status == "Unknown" or condition.reason == ready.reason
+    return condition.reason == ready.reason == old.reason
