@@ -56,6 +56,7 @@ class Why(StrEnum):
     COUNTER_RESET = "CounterReset"
     NOT_CONFIGURED = "NotConfigured"
     TARGET_NOT_FOUND = "TargetNotFound"
+    TARGET_NOT_SCALABLE = "TargetNotScalable"  # a kind without replicas that could be changed
     ENV_NOT_FOUND = "EnvNotFound"
     ENV_NOT_A_NUMBER = "EnvNotANumber"
     ROW_MISSING = "RowMissing"
@@ -294,6 +295,29 @@ class Workload:
     oldest_pod: datetime | None = None  # when the oldest pod was made, of those about to end too
     all_updated: bool = False  # known to have no pod of an older template, and to start none
     pinned: bool = False  # may start pods of an older template (partition, OnDelete)
+    starting: int = 0  # of `pending`: those that wait for nothing but time
+    pods: int = 0  # all that there are and stay, whatever they do
+    # Why the controller cannot make pods, in its own words: quota, admission, a missing
+    # ServiceAccount. Empty: it can, or its kind does not say.
+    not_created_why: str = ""
+    # Since when a rollout has made no progress, by the Deployment's own deadline. None: it goes on,
+    # or there is none.
+    stuck_since: datetime | None = None
+    # Nobody scaled it to 0: it was created so, and waits for its first job (`minReplicas: 0`).
+    created_at_zero: bool = False
+
+    @property
+    def changing(self) -> bool:
+        """Whether pods are being replaced. A rollout that is stuck replaces none any more."""
+        return self.rolling_out and self.stuck_since is None
+
+    @property
+    def all_arrived(self) -> bool:
+        """Whether the pods that were asked for are there, and those that can be Ready are. Pods of
+        a rollout that is stuck will not be; they keep nobody waiting."""
+        if self.stuck_since is not None:
+            return self.pods >= self.replicas and not self.starting
+        return self.ready >= self.replicas and not self.pending
 
     @property
     def living(self) -> int:
@@ -319,6 +343,8 @@ class PerReplica:
     source: str  # "env PG_POOL_MAX of container worker"
     role: str | None  # database user in the pods' own environment, where it can be seen
     pool_from: PoolFrom = PoolFrom.REFERENCE
+    # "4 (worker) + 9 (importer)" where several containers have a pool; empty for one.
+    added_up: str = ""
     # Behind a pooler: server connections that all replicas together hold at most. None: direct.
     pooled: int | None = None
 

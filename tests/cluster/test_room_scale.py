@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.cluster.room import TARGET, Requests, apply, connected, until, workload
@@ -249,6 +250,93 @@ async def test_what_the_controllers_make_of_it(
     await until(rolling, "the rollout")
 
 
+async def test_a_canary_under_the_same_labels_is_no_replica(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    """Seen: no step for good, because its pods look like a rollout that never ends."""
+    canary: dict[str, Any] = json.loads(json.dumps(workload(replicas=1)))
+    canary["metadata"]["name"] = "etl-worker-canary"
+    canary["spec"]["template"]["spec"]["containers"][0]["image"] = "canary"
+    canary["spec"]["selector"]["matchLabels"]["track"] = "canary"
+    canary["spec"]["template"]["metadata"]["labels"]["track"] = "canary"
+    apply(cluster, namespace, workload(replicas=2), canary)
+
+    async def settled() -> Workload | None:
+        pods = json.loads(cluster.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+        now = await seen(reader, namespace)
+        return now if len(pods) == 3 and now.ready == 2 else None
+
+    found = await until(settled, "two pods of ours and one of the canary")
+    assert (found.ready, found.pods, found.rolling_out) == (2, 2, False)
+
+
+async def test_pods_that_a_quota_forbids(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"}}
+    apply(cluster, namespace, {**quota, "spec": {"hard": {"pods": "0"}}})
+    full = json.dumps({"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}})
+    cluster.kubectl(
+        *("patch", "resourcequota", "pods", "-n", namespace, "--subresource=status"),
+        *("--type=merge", "-p", full),
+    )
+    apply(cluster, namespace, workload(replicas=1))
+
+    async def refused() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.not_created_why else None
+
+    found = await until(refused, "the Deployment's condition")
+    assert found.not_created_why.startswith("FailedCreate: pods ")
+    assert "exceeded quota: pods" in found.not_created_why
+
+
+async def test_a_rollout_that_is_stuck_says_since_when(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    apply(cluster, namespace, workload(replicas=2, progressDeadlineSeconds=1))
+
+    async def ready() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.ready == 2 and not now.rolling_out else None
+
+    before = await until(ready, "two pods")
+    assert (before.stuck_since, before.changing) == (None, False)
+    nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"disk": "none"}}}}}
+    patch = json.dumps(nowhere)
+    cluster.kubectl("patch", "-n", namespace, "deployment/etl-worker", "-p", patch)
+
+    async def stuck() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.stuck_since is not None else None
+
+    found = await until(stuck, "the deadline")
+    assert found.stuck_since is not None
+    assert abs(datetime.now(UTC) - found.stuck_since) < timedelta(minutes=1)
+    assert (found.rolling_out, found.changing, found.ready, found.starting) == (True, False, 2, 0)
+    assert "Unschedulable" in found.not_ready_why
+
+
+async def test_created_with_no_replicas_or_scaled_to_none(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    apply(cluster, namespace, workload(replicas=0))
+    assert (await seen(reader, namespace)).created_at_zero
+    for replicas in (1, 0):
+        scale = f"--replicas={replicas}"
+        cluster.kubectl("scale", "-n", namespace, "deployment/etl-worker", scale)
+        assert not (await seen(reader, namespace)).created_at_zero
+
+
+async def test_a_daemon_set_cannot_be_a_target(
+    cluster: LocalCluster, namespace: str, reader: WorkloadReader
+) -> None:
+    found, _ = await reader.read(namespace, Target(kind="DaemonSet", name="etl-worker"))
+    assert isinstance(found, Unknown)
+    assert found.why is Why.TARGET_NOT_SCALABLE
+    assert found.message.startswith("spec.target.kind is DaemonSet (apps/v1), which has no scale")
+
+
 async def test_a_stateful_set_is_a_target(
     cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
 ) -> None:
@@ -342,7 +430,13 @@ async def test_a_reading_costs_two_requests(
     reader: WorkloadReader,
 ) -> None:
     apply(cluster, namespace, workload())
-    await reader.read(namespace, TARGET)  # the environment is read once, and kept
+
+    async def there() -> Workload | None:
+        now = await seen(reader, namespace)
+        return now if now.pods == now.replicas else None
+
+    # The environment and the controller of the pods' ReplicaSet are read once, and kept.
+    await until(there, "the pods")
     before = len(room[1].made)
     await reader.read(namespace, TARGET)
     assert room[1].since(before) == [("get", "deployments", "200"), ("list", "pods", "200")]

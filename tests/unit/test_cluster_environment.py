@@ -105,7 +105,8 @@ async def test_what_a_change_of_the_number_needs(
             "worker",
         ),
         ((container(name="sidecar"), container(plain("3"))), 3, "worker"),
-        ((container(plain("4"), name="a"), container(plain("9"), name="b")), 4, "a"),
+        # both run at the same time, each with a pool of its own
+        ((container(plain("4"), name="a"), container(plain("9"), name="b")), 13, "a and b"),
         # optional and missing is as if it were not there
         (
             (container(by_ref("secret", "nope", "n", optional=True), env_from=(POOLS,)),),
@@ -132,6 +133,19 @@ async def test_found(containers: tuple[Json, ...], pool: int, source: str) -> No
     assert isinstance(found, Known)
     assert found.value.pool == pool
     assert found.value.source == f"env PG_POOL_MAX of container {source}"
+
+
+async def test_the_sum_over_several_containers_is_in_words() -> None:
+    found = await read(container(plain("4"), name="a"), container(plain("9"), name="b"))
+    assert isinstance(found, Known)
+    assert found.value.added_up == "4 (a) + 9 (b)"
+    assert found.value.connections == 13
+
+
+async def test_one_container_that_cannot_be_read_hides_the_sum() -> None:
+    found = await read(container(plain("4"), name="a"), container(plain("nine"), name="b"))
+    assert isinstance(found, Unknown)
+    assert (found.why, "container b" in found.message) == (Why.ENV_NOT_A_NUMBER, True)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ from starforge_backlog.cluster.workload import (
     is_all_updated,
     is_rolling_out,
     max_surge,
+    not_created_why,
+    stuck_since,
+    was_created_so,
 )
 from starforge_backlog.snapshot import Known, Unknown, Why
 
@@ -102,6 +105,63 @@ def test_every_pod_is_of_the_new_template(
     spec = {"updateStrategy": {"rollingUpdate": {"partition": partition}}}
     found = {"metadata": {"generation": 2}, "spec": spec, "status": status}
     assert is_all_updated(found, kind, revisions) is updated
+
+
+def deployed(*conditions: Json, generation: int = 2, observed: int = 2) -> Json:
+    status = {"observedGeneration": observed, "conditions": list(conditions)}
+    return {"metadata": {"generation": generation}, "status": status}
+
+
+STUCK = {
+    "type": "Progressing",
+    "status": "False",
+    "reason": "ProgressDeadlineExceeded",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
+QUOTA = 'pods "etl-worker-1-x" is forbidden: exceeded quota: pods, requested: pods=1'
+FAILURE = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": QUOTA}
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "stuck"),
+    [
+        (deployed(STUCK), "Deployment", True),
+        (deployed(), "Deployment", False),
+        (deployed({**STUCK, "reason": "ReplicaSetUpdated"}), "Deployment", False),
+        # said of the template before the one that was applied a moment ago
+        (deployed(STUCK, observed=1), "Deployment", False),
+        (deployed(STUCK), "Rollout", False),
+        ({"metadata": {}}, "Deployment", False),
+    ],
+)
+def test_a_rollout_that_makes_no_progress(found: Json, kind: str, stuck: bool) -> None:
+    assert stuck_since(found, kind) == (datetime(2026, 1, 1, tzinfo=UTC) if stuck else None)
+
+
+def test_why_pods_cannot_be_created() -> None:
+    assert not_created_why(deployed(FAILURE)) == f"FailedCreate: {QUOTA}"
+    assert not_created_why(deployed({**FAILURE, "status": "False"})) == ""
+    assert not_created_why({"metadata": {}}) == ""
+    assert len(not_created_why(deployed({**FAILURE, "message": "m" * 100_000}))) < 300
+
+
+@pytest.mark.parametrize(
+    ("generation", "writer", "created_so"),
+    [
+        (1, ("helm", "2026-01-01T00:00:00Z"), True),
+        (3, ("helm", "2026-01-01T00:00:01Z"), True),  # its image was changed by somebody since
+        (3, ("kubectl-edit", "2026-01-02T00:00:00Z"), False),
+        (3, ("starforge-backlog", "2026-01-01T00:00:00Z"), False),
+        (1, None, False),  # the scale subresource: nobody is on record
+    ],
+)
+def test_what_was_created_with_these_replicas(
+    generation: int, writer: tuple[str, str] | None, created_so: bool
+) -> None:
+    meta: dict[str, Any] = {"generation": generation, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    if writer is not None:
+        meta["managedFields"] = [entry(*writer)]
+    assert was_created_so({"metadata": meta}) is created_so
 
 
 def entry(manager: str, time: str | None = None, sub: str = "", spec: Json | None = None) -> Json:
@@ -247,7 +307,7 @@ SCALE = {"metadata": {"resourceVersion": "9"}, "spec": {"replicas": 3}}
     ("objects", "why", "says"),
     [
         ({}, Why.TARGET_NOT_FOUND, "no kind Widget in example.com/v1"),
-        ({WIDGETS: KINDS}, Why.TARGET_NOT_FOUND, "has no scale subresource"),
+        ({WIDGETS: KINDS}, Why.TARGET_NOT_SCALABLE, "has no scale subresource"),
         ({WIDGETS: SCALABLE}, Why.TARGET_NOT_FOUND, "Widget w does not exist"),
         (
             {WIDGETS: SCALABLE, WIDGET: {"metadata": {"uid": "u"}}, f"{WIDGET}/scale": SCALE},

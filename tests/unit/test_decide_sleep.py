@@ -129,6 +129,19 @@ def test_a_minimum_that_was_raised_wakes_it() -> None:
 # --- whose 0 -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("minimum", "created_so"), [(0, True), (0, False), (1, True)])
+def test_created_with_no_replicas_it_waits_for_its_first_job(
+    minimum: int, created_so: bool
+) -> None:
+    pods = workload(0, max_surge="0", writer=ScaleWriter("helm", NOW), created_at_zero=created_so)
+    memory = {"asleep_since": None, "applied_replicas": None}
+    target = {"target": {"name": "etl-worker", "minReplicas": minimum}}
+    outcome = scale(at(0, queue(50), pods=pods, memory=memory, spec=target))
+    woken = minimum == 0 and created_so
+    assert (wrote(outcome) is not None) is woken
+    assert (outcome.reason == "ScaledToZero") is not woken
+
+
 @pytest.mark.parametrize(
     ("writer", "memory", "stays"),
     [

@@ -56,6 +56,20 @@ UP_HELD_BY = [
     ({"pressure": ("5 wait",)}, "Pressure"),
     ({"pods": workload(4, max_surge="0", paused=True)}, "RolloutPaused"),
     ({"pods": workload(4, max_surge="0", rolling_out=True)}, "RolloutInProgress"),
+    (
+        # nothing of the old revision is left that works
+        {"pods": workload(4, max_surge="0", rolling_out=True, stuck_since=NOW, pods=4, ready=0)},
+        "PodsPending",
+    ),
+    (
+        # a pod of the last step is still starting
+        {
+            "pods": workload(
+                4, max_surge="0", rolling_out=True, stuck_since=NOW, pods=5, ready=3, starting=1
+            )
+        },
+        "PodsPending",
+    ),
     ({"pods": workload(4, max_surge="0", crash_looping=1)}, "PodsCrashing"),
     ({"pods": workload(4, max_surge="0", pending=1)}, "PodsPending"),
     ({"pods": workload(4, max_surge="0", ready=3)}, "PodsPending"),
@@ -81,6 +95,15 @@ def test_what_holds_a_step_up(changes: dict[str, Any], reason: str) -> None:
     ("changes", "to"),
     [
         ({"free_steps": 1}, 5),
+        # A stuck rollout: the pods that work are scaled, whatever becomes of the others.
+        (
+            {
+                "pods": workload(
+                    4, max_surge="0", rolling_out=True, stuck_since=NOW, pods=5, ready=3
+                )
+            },
+            6,
+        ),
         ({"pods": workload(10, max_surge="0")}, 11),  # as far as the budget goes
         ({"spec": {"target": {"name": "w", "maxReplicas": 5}}}, 5),
         ({"memory": {"step_size": 8}}, 11),

@@ -64,6 +64,11 @@ def verdict(
     return result.verdict
 
 
+def stuck(**changes: Any) -> Workload:
+    """Six replicas in a rollout that makes no progress."""
+    return workload(6, rolling_out=True, stuck_since=later(-600), pods=7, **changes)
+
+
 @pytest.mark.parametrize(
     ("one", "reading", "more", "expected"),
     [
@@ -111,6 +116,19 @@ def verdict(
         (step(ready_at=later(-89)), queue(5000, throughput=0.0), {}, OBSERVING),
         (step(ready_at=later(-90)), queue(5000, throughput=0.0), {}, FAILED),
         (step(), queue(5000, throughput=0.0), {"pods": workload(6, rolling_out=True)}, OBSERVING),
+        # A rollout that is stuck: its pods were broken before the step.
+        (
+            step(before=Baseline(throughput_per_second=4.0, ready=3)),
+            queue(5000, throughput=6.0),
+            {"pods": stuck(ready=5, crash_looping=2)},
+            PASSED,
+        ),
+        (
+            step(before=Baseline(throughput_per_second=4.0, ready=3)),
+            queue(5000, throughput=6.0),
+            {"pods": stuck(ready=2)},
+            FAILED,
+        ),
         # A reading that is used again: of the window's last seconds it knows nothing.
         (step(ready_at=later(-90)), queue(5000), {"read_at": later(-1)}, OBSERVING),
         (step(ready_at=later(-91)), queue(5000), {"read_at": later(-1)}, FAILED),

@@ -31,6 +31,10 @@ list with the API server's audit log: a verb that is not used does not belong he
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+# Whose a pod is: the controller of its ReplicaSet.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get]
 # Targets. replicas are written through the scale subresource, nothing else of a target is.
 {{- with .Values.rbac.deployments }}
 {{- if .scale }}

@@ -68,13 +68,10 @@ class Environment:
         """Names of the containers, in the order of the template."""
         return [str(container.get("name")) for container in self._containers]
 
-    async def find(self, name: str) -> Reading[EnvValue] | None:
-        """The variable in the first container that has it; None: no container has it."""
-        for container in self._containers:
-            found = await self._lookup(container, name)
-            if found is not None:
-                return found
-        return None
+    async def find_all(self, name: str) -> list[Reading[EnvValue]]:
+        """The variable in each container that has it: all of them run at the same time."""
+        found = [await self._lookup(container, name) for container in self._containers]
+        return [reading for reading in found if reading is not None]
 
     async def database_role(self, container: str) -> str | None:
         """The database user that this container, else another, connects as, where it shows."""

@@ -52,10 +52,11 @@ class KindResolver:
         plural, scalable = known[kind]
         if not scalable:
             message = (
-                f"{kind} in {api_version} has no scale subresource, so its replicas cannot be "
-                "changed; name another kind in spec.target"
+                f"spec.target.kind is {kind} ({api_version}), which has no scale subresource, so "
+                "its replicas cannot be changed; name a Deployment, a StatefulSet or another kind "
+                "that can be scaled"
             )
-            raise ClusterFault(FaultKind.NOT_FOUND, Why.TARGET_NOT_FOUND, message)
+            raise ClusterFault(FaultKind.NOT_FOUND, Why.TARGET_NOT_SCALABLE, message)
         group, _, version = api_version.rpartition("/")
         return Resource(group, version, plural)
 

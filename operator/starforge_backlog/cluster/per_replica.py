@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starforge_backlog.api.policy import ConnectionsPerReplica
 from starforge_backlog.clock import Clock, utc_now
@@ -69,23 +70,39 @@ class PerReplicaReader:
         if not names:
             message = f"no pod template shows the variable {name}: start a replica, {MEND}"
             return Unknown(Why.ENV_NOT_FOUND, message, at)
-        found = await environment.find(name)
-        if found is None:
+        found = await environment.find_all(name)
+        if not found:
             message = (
                 f"no container ({', '.join(names)}) has the environment variable {name}; set it "
                 f"in the pod template, {MEND}"
             )
             return Unknown(Why.ENV_NOT_FOUND, message, at)
-        if isinstance(found, Unknown):
-            return Unknown(found.why, f"{name} cannot be read: {found.message}", at)
-        pool = _positive(found.value.value)
-        if pool is None:
-            return Unknown(Why.ENV_NOT_A_NUMBER, _not_a_number(found.value), at)
-        role = await environment.database_role(found.value.container)
-        source = f"env {name} of container {found.value.container}"
-        in_template = found.value.origin is Origin.PLAIN
+        pools: dict[str, int] = {}
+        in_template = True
+        for reading in found:
+            if isinstance(reading, Unknown):
+                return Unknown(reading.why, f"{name} cannot be read: {reading.message}", at)
+            pool = _positive(reading.value.value)
+            if pool is None:
+                return Unknown(Why.ENV_NOT_A_NUMBER, _not_a_number(reading.value), at)
+            pools[reading.value.container] = pool
+            in_template = in_template and reading.value.origin is Origin.PLAIN
+        role = await environment.database_role(next(iter(pools)))
         pool_from = PoolFrom.TEMPLATE if in_template else PoolFrom.REFERENCE
-        return Known(_total(wanted, pool, source, role, pool_from), at)
+        each = _total(wanted, sum(pools.values()), _source(name, pools), role, pool_from)
+        return Known(replace(each, added_up=_added_up(pools)), at)
+
+
+def _source(name: str, pools: Mapping[str, int]) -> str:
+    """Where the number comes from."""
+    return f"env {name} of container {' and '.join(pools)}"
+
+
+def _added_up(pools: Mapping[str, int]) -> str:
+    """The sum over several containers, in words; empty for one."""
+    if len(pools) == 1:
+        return ""
+    return " + ".join(f"{pool} ({container})" for container, pool in pools.items())
 
 
 def _total(

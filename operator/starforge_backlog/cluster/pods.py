@@ -39,6 +39,8 @@ class PodSummary:
 
     ready: int
     pending: int
+    starting: int  # of `pending`: waiting for nothing but time
+    staying: int  # all but those about to end
     crash_looping: int
     oom_killed: int
     terminating: int
@@ -62,6 +64,8 @@ def summarize(pods: Sequence[Json]) -> PodSummary:
     return PodSummary(
         ready=len(staying) - len(troubles),
         pending=sum(kind in {_Trouble.STUCK, _Trouble.STARTING} for kind in kinds),
+        starting=kinds.count(_Trouble.STARTING),
+        staying=len(staying),
         crash_looping=kinds.count(_Trouble.CRASH_LOOPING),
         oom_killed=sum(any(map(_was_oom_killed, _containers(pod))) for pod in staying),
         terminating=len(alive) - len(staying),

@@ -1,4 +1,5 @@
-"""The workload that is scaled: one GET of it, one LIST of its pods.
+"""The workload that is scaled: one GET of it, one LIST of its pods, one GET of each new
+ReplicaSet of theirs.
 
 The object itself serves for Deployments, StatefulSets and ReplicaSets: its `resourceVersion` is
 the one of its scale, so no second GET is needed. Other kinds are asked for their scale as well.
@@ -8,15 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
+from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.policy import Target
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.cache import MonotonicClock
 from starforge_backlog.cluster.client import PODS, ClusterClient, Json
+from starforge_backlog.cluster.controlled import ControlledPods, Owner
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.cluster.kinds import KindResolver
-from starforge_backlog.cluster.owners import last_writer
+from starforge_backlog.cluster.owners import last_writer, parse_time
 from starforge_backlog.cluster.per_replica import PerReplicaReader
 from starforge_backlog.cluster.pods import PodSummary, summarize
 from starforge_backlog.cluster.scale import ScaleView, look
@@ -29,6 +34,12 @@ DEFAULT_SURGE = "25%"
 # would break the budget (P1).
 UNKNOWN_SURGE = "100%"
 NO_SURGE = "0"
+# Reason of a Deployment's condition `Progressing` once its deadline has passed.
+DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+# What a controller says of a quota names every resource of it; the first words carry the reason.
+MESSAGE_CHARACTERS = 240
+# Times of the API server are whole seconds, and the create and its record are two of them.
+SAME_MOMENT = timedelta(seconds=1)
 
 
 class WorkloadReader:
@@ -44,6 +55,7 @@ class WorkloadReader:
         self._client = client
         self._clock = clock
         self._kinds = KindResolver(client, monotonic)
+        self._controlled = ControlledPods(client, monotonic)
         self._per_replica = PerReplicaReader(store, clock, monotonic)
 
     async def read(
@@ -58,7 +70,7 @@ class WorkloadReader:
             unknown = _missing(fault, namespace, target, at=fault.unknown(at))
             return unknown, unknown
         try:
-            pods = await self._pods(namespace, target, scale)
+            pods = await self._pods(namespace, target, scale, found["metadata"]["uid"])
         except ClusterFault as fault:
             pods = fault.unknown(at)
         template = _containers(found, [] if isinstance(pods, Unknown) else pods)
@@ -74,7 +86,7 @@ class WorkloadReader:
         return Known(_workload(found, scale, summarize(pods), target.kind), at), per_replica
 
     async def _pods(
-        self, namespace: str, target: Target, scale: ScaleView
+        self, namespace: str, target: Target, scale: ScaleView, uid: str
     ) -> Sequence[Json] | Unknown:
         if not scale.selector:
             message = (
@@ -82,11 +94,14 @@ class WorkloadReader:
                 "counted; its CRD must set subresources.scale.labelSelectorPath"
             )
             return Unknown(Why.BAD_SHAPE, message, self._clock())
-        return await self._client.list_objects(PODS, namespace, label_selector=scale.selector)
+        labelled = await self._client.list_objects(PODS, namespace, label_selector=scale.selector)
+        owner = Owner(target.kind, target.name, uid)
+        return await self._controlled.of(owner, namespace, labelled)
 
 
 def _missing(fault: ClusterFault, namespace: str, target: Target, at: Unknown) -> Unknown:
-    if fault.kind is not FaultKind.NOT_FOUND or fault.why is Why.TARGET_NOT_FOUND:
+    named = {Why.TARGET_NOT_FOUND, Why.TARGET_NOT_SCALABLE}
+    if fault.kind is not FaultKind.NOT_FOUND or fault.why in named:
         return at
     message = (
         f"{target.kind} {target.name} does not exist in namespace {namespace}; create it or "
@@ -116,7 +131,50 @@ def _workload(found: Json, scale: ScaleView, pods: PodSummary, kind: str) -> Wor
         oldest_pod=pods.oldest,
         all_updated=is_all_updated(found, kind, pods.revisions),
         pinned=kind == "StatefulSet" and not _one_revision(found.get("status") or {}),
+        starting=pods.starting,
+        pods=pods.staying,
+        not_created_why=not_created_why(found),
+        stuck_since=stuck_since(found, kind),
+        created_at_zero=scale.replicas == 0 and was_created_so(found),
     )
+
+
+def not_created_why(found: Json) -> str:
+    """Why the controller cannot make pods, or an empty text. Deployments and ReplicaSets say so."""
+    failure = _condition(found, "ReplicaFailure")
+    if failure is None or failure.get("status") != "True":
+        return ""
+    said = f"{failure.get('reason') or 'FailedCreate'}: {failure.get('message') or ''}"
+    return shortened(said, MESSAGE_CHARACTERS)
+
+
+def stuck_since(found: Json, kind: str) -> datetime | None:
+    """Since when a Deployment's rollout has exceeded `progressDeadlineSeconds`, or None."""
+    progress = _condition(found, "Progressing") if kind == "Deployment" else None
+    if progress is None or progress.get("reason") != DEADLINE_EXCEEDED:
+        return None
+    generation = int(found["metadata"].get("generation") or 0)
+    if int((found.get("status") or {}).get("observedGeneration") or 0) < generation:
+        return None  # said of the template before
+    return parse_time(progress.get("lastTransitionTime"))
+
+
+def was_created_so(found: Json) -> bool:
+    """Whether `spec.replicas` is what the object was created with: nothing of its spec was written
+    since, or whoever wrote replicas did so when it was created. A 0 that came through the scale
+    subresource has no writer (API server, 1.37), so it is never taken for one."""
+    writer, meta = last_writer(found), found["metadata"]
+    created = parse_time(meta.get("creationTimestamp"))
+    if writer is None or writer.manager == FIELD_MANAGER or created is None:
+        return False
+    if int(meta.get("generation") or 0) == 1:
+        return True
+    return writer.at is not None and writer.at - created <= SAME_MOMENT
+
+
+def _condition(found: Json, kind: str) -> Json | None:
+    conditions: Sequence[Json] = (found.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c.get("type") == kind), None)
 
 
 def is_all_updated(found: Json, kind: str, revisions: int) -> bool:
@@ -167,9 +225,11 @@ def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
 
 
 def _containers(found: Json, pods: Sequence[Json]) -> Sequence[Json]:
-    """Containers of the pod template; of a pod where the kind keeps its template elsewhere."""
+    """Containers of the pod template that run for as long as the pod does; of a pod where the kind
+    keeps its template elsewhere."""
     spec = found.get("spec") or {}
     template = spec.get("template") if isinstance(spec.get("template"), Mapping) else None
-    pod = template if template else next(iter(pods), {})
-    containers: Sequence[Json] = (pod.get("spec") or {}).get("containers") or ()
-    return containers
+    pod = (template if template else next(iter(pods), {})).get("spec") or {}
+    # An init container that restarts always is a sidecar; the others have ended by then.
+    sidecars = [c for c in pod.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    return [*(pod.get("containers") or ()), *sidecars]

@@ -128,6 +128,7 @@ def budget(
             + f") = {worker_cap}{at_once.text};"
             f" {replicas} + {surge(replicas, workload.max_surge)} surge"
             f" + {workload.terminating} terminating <= {slots}; runbook's cap {seed_cap}"
+            + (f"; a pool of {per_replica.added_up} per replica" if per_replica.added_up else "")
         ),
     )
 

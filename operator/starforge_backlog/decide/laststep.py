@@ -44,8 +44,11 @@ def longest_hold_down(observe_for: timedelta) -> timedelta:
 
 def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: datetime) -> bool:
     """Whether the rates of the last window belong to the replicas that run now."""
-    changing = workload.pending or workload.terminating or workload.rolling_out
-    if changing or workload.ready != workload.replicas or before.external is not None:
+    if workload.changing or workload.terminating or not workload.all_arrived:
+        return False
+    if workload.stuck_since is None and workload.ready != workload.replicas:
+        return False
+    if before.external is not None:
         return False
     if before.applied_replicas not in {None, workload.replicas}:
         return False  # somebody else's change, noticed in this pass
@@ -82,12 +85,12 @@ def judge_last_step(at: Situation) -> tuple[Situation, Outcome | None]:
     if replicas != step.to:
         # The intent was stored, the write never happened: as if it had not been decided.
         return remember(at, last_step=None, next_step_not_before=None), None
-    if at.workload.rolling_out:
+    if at.workload.changing:
         # Pods are replaced under the step: what it did shows only when they are all back.
         if step.ready_at is not None:
             step = step.model_copy(update={"ready_at": None})
             at = remember(at, last_step=step)
-    elif step.ready_at is None and at.workload.ready >= step.to and not at.workload.pending:
+    elif step.ready_at is None and at.workload.all_arrived:
         step = step.model_copy(update={"ready_at": at.now})
         at = remember(at, last_step=step)
     if step.to < step.from_:

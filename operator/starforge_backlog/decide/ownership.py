@@ -19,6 +19,11 @@ from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
 # done: it is asked less and less often, but often enough that a removed one is noticed in a shift.
 LONGEST_YIELD = timedelta(hours=1)
 _MOST_DOUBLINGS = 16
+# Most writers of replicas that come back are pipelines that find the number in Git.
+LEAVE_REPLICAS_OUT = (
+    ". If it comes from Git or a chart, leave spec.replicas out of the manifest (Argo CD:"
+    " ignoreDifferences)"
+)
 
 
 def yield_for(times: int, first: timedelta) -> timedelta:
@@ -94,7 +99,7 @@ def hidden(reading: Reading[Autoscaler | None] | None) -> bool:
 
 def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
     """Asleep, which is ours to end; or scaled to 0 by somebody, and then it stays so."""
-    if _we_scaled_to_zero(at):
+    if _we_scaled_to_zero(at) or _waits_for_its_first_job(at):
         since = at.before.asleep_since or at.now
         return remember(at, applied_replicas=0, external=None, asleep_since=since), None
     at = remember(
@@ -109,9 +114,14 @@ def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
     who = at.workload.writer.manager if at.workload.writer else "somebody"
     message = (
         f"scaled to 0 by {who}; it stays so. Scale it to"
-        f" {max(1, at.spec.target.min_replicas)} or more to hand it back"
+        f" {max(1, at.spec.target.min_replicas)} or more to hand it back{LEAVE_REPLICAS_OUT}"
     )
     return at, hold(at, "ScaledToZero", message)
+
+
+def _waits_for_its_first_job(at: Situation) -> bool:
+    """Created with `replicas: 0`, as one does for workers that sleep until there is work."""
+    return at.spec.target.min_replicas == 0 and at.workload.created_at_zero
 
 
 def _we_scaled_to_zero(at: Situation) -> bool:
@@ -164,7 +174,7 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
     at = remember(at, external=known, last_step=None, idle_since=None)
     message = (
         f"{known.manager} set replicas to {known.replicas}; respected until it has been quiet for"
-        f" {format_duration(yielding)} ({quiet_at:%H:%M:%S} UTC)"
+        f" {format_duration(yielding)} ({quiet_at:%H:%M:%S} UTC){LEAVE_REPLICAS_OUT}"
     )
     return at, hold(at, "ReplicaConflict", message)
 

@@ -71,7 +71,7 @@ def _safe(at: Situation) -> Outcome | None:
 def _over_budget(at: Situation) -> Outcome | None:
     """Replicas above what the database serves: down, one window at a time."""
     limit = _limit(at)
-    if limit is None or at.pressure is None or at.workload.rolling_out:
+    if limit is None or at.pressure is None or at.workload.changing:
         return None
     if not isinstance(at.budget, BudgetStatus):
         return None
@@ -93,7 +93,7 @@ def _blocked(at: Situation) -> Outcome | None:
     workload = at.workload
     if workload.paused:
         return hold(at, "RolloutPaused", "the rollout is paused: `kubectl rollout resume` it")
-    if workload.rolling_out:
+    if workload.changing:
         return hold(at, "RolloutInProgress", "a rollout is under way; no step until it is done")
     if at.sample_is_old:
         return hold(at, "Observing", "the database was not sampled since the last step")
@@ -170,14 +170,14 @@ def _held(at: Situation) -> Outcome | None:
     if at.pausing and at.load.drains_within(at.spec.scaling.drain_within):
         return hold(at, "Draining", "producers are paused and the backlog is gone in time")
     workload = at.workload
-    if workload.crash_looping:
+    if workload.crash_looping and workload.stuck_since is None:
         return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")
-    if workload.pending or workload.ready < workload.replicas:
+    if not workload.all_arrived or (workload.stuck_since is not None and not workload.ready):
+        why = workload.not_ready_why or workload.not_created_why
         return hold(
             at,
             "PodsPending",
-            f"{workload.ready} of {workload.replicas} pods Ready"
-            + (f": {workload.not_ready_why}" if workload.not_ready_why else ""),
+            f"{workload.ready} of {workload.replicas} pods Ready" + (f": {why}" if why else ""),
         )
     until = at.before.hold_down_until
     if until is not None and at.now < until:

@@ -91,16 +91,21 @@ def judge(
     before = step.before
     if pressure:
         return failed(StepFailure.PRESSURE, f"database pressure: {'; '.join(pressure)}")
-    if workload.crash_looping:
+    if workload.stuck_since is not None:
+        # Its pods were broken before the step; what counts is that the step broke no others.
+        if workload.ready < (before.ready or 0):
+            why = f"{before.ready} -> {workload.ready} pods Ready: {workload.not_ready_why}"
+            return failed(StepFailure.PODS, why)
+    elif workload.crash_looping:
         return failed(StepFailure.PODS, f"pods crash: {workload.not_ready_why}")
-    if workload.rolling_out:
+    if workload.changing:
         return Judgement(StepVerdict.OBSERVING, "a rollout is under way")
     if step.ready_at is None:
         if now - step.at > READY_WITHIN + observe_for:
             return failed(
                 StepFailure.PODS,
                 f"pods not Ready after {format_duration(now - step.at)}: "
-                f"{workload.not_ready_why or f'{workload.ready} of {step.to}'}",
+                f"{_why_not_ready(workload, step)}",
             )
         return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
     if min(now, read_at) - step.ready_at < observe_for:
@@ -122,6 +127,12 @@ def judge(
         watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
         return _by_backlog(step, after.waiting if counted else None, watched_until, now)
     return _by_throughput(step, before.throughput_per_second, after, observe_for)
+
+
+def _why_not_ready(workload: Workload, step: Step) -> str:
+    """A pod's own trouble; else what keeps pods from being made; else the number."""
+    why = workload.not_ready_why or workload.not_created_why
+    return why or f"{workload.ready} of {step.to}"
 
 
 def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:

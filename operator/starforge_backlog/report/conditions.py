@@ -53,7 +53,7 @@ def conditions(
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
         _with_caveats(_headroom(spec, plan.assessment), status.scaling, plan.seen.database),
-        _consumers(plan, status.scaling),
+        _consumers(spec, plan, status.scaling),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         _scaling(plan),
     )
@@ -148,7 +148,7 @@ def _with_caveats(draft: Draft, scaling: ScalingStatus, database: DatabaseReadin
     return replace(draft, message="; ".join(texts))
 
 
-def _consumers(plan: Plan, scaling: ScalingStatus) -> Draft:
+def _consumers(spec: QueueBacklogPolicySpec, plan: Plan, scaling: ScalingStatus) -> Draft:
     """All pods Ready, none crashing. Pods that a step of ours has just asked for may start, and
     none are missed of a target that we sent to sleep."""
     step = scaling.last_step
@@ -162,6 +162,18 @@ def _consumers(plan: Plan, scaling: ScalingStatus) -> Draft:
         return Draft(kind, TRUE, "Asleep", f"asleep since {scaling.asleep_since:%H:%M:%S} UTC")
     if pods.replicas == 0:
         return Draft(kind, FALSE, "ScaledToZero", "no replicas are asked for")
+    if pods.stuck_since is not None:
+        target = f"{spec.target.kind.lower()}/{spec.target.name}"
+        text = (
+            f"the rollout of {target} has made no progress since {pods.stuck_since:%Y-%m-%d}"
+            f" {pods.stuck_since:%H:%M:%S} UTC: {pods.ready} of {pods.replicas} pods Ready;"
+            f" {pods.not_ready_why or pods.not_created_why or 'no pod says why'}. Correct it, or"
+            f" go back with `kubectl rollout undo {target}`; steps go on with the pods that work"
+        )
+        return Draft(kind, FALSE, "RolloutStuck", text)
+    if pods.not_created_why and pods.ready < pods.replicas:
+        text = f"{pods.ready} of {pods.replicas} pods Ready; no more can be created:"
+        return Draft(kind, FALSE, "PodsNotCreated", f"{text} {pods.not_created_why}")
     if pods.crash_looping:
         return Draft(kind, FALSE, "CrashLoopBackOff", pods.not_ready_why)
     if pods.oom_killed:
