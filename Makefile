@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit tools lint types crd crd-check bench lock clean
+.PHONY: help demo test test-unit tools keda lint types crd crd-check bench lock clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
 
 tools: $(INSTALLED) ## build and install the programs that tests and demo start, once per user
 	@$(PY) -m local.build
+
+keda: $(INSTALLED) ## build KEDA for `make test-keda`, once per user (15 to 40 minutes)
+	@$(PY) -m local.build keda
 
 lint: $(INSTALLED) ## ruff, its formatting, and the layers
 	@$(VENV)/bin/ruff check .

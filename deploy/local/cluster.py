@@ -65,6 +65,7 @@ class LocalCluster:
         postgres: PostgresOptions | None = None,
         run_dir: Path | None = None,
         apiserver_flags: Sequence[str] = (),
+        controller_flags: Sequence[str] = (),
         existing: bool | None = None,
     ) -> None:
         self.existing = os.environ.get("CLUSTER") == EXISTING if existing is None else existing
@@ -78,6 +79,7 @@ class LocalCluster:
         self._postgres_options = postgres
         self._postgres: PostgresServer | None = None
         self._apiserver_flags = apiserver_flags
+        self._controller_flags = controller_flags
         self._undo = contextlib.ExitStack()
 
     @property
@@ -165,7 +167,10 @@ class LocalCluster:
     def _start_own(self) -> None:
         programs = build.ensure(("kubectl", "helm"))
         self.control_plane = ControlPlane.start(
-            self.run_dir, run=self.run, apiserver_flags=self._apiserver_flags
+            self.run_dir,
+            run=self.run,
+            apiserver_flags=self._apiserver_flags,
+            controller_flags=self._controller_flags,
         )
         self._undo.callback(self.control_plane.stop)
         self.kubeconfig = self.control_plane.kubeconfig

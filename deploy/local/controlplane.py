@@ -66,6 +66,7 @@ class ControlPlane:
         run: str | None = None,
         controllers: Sequence[str] = CONTROLLERS,
         apiserver_flags: Sequence[str] = (),
+        controller_flags: Sequence[str] = (),
     ) -> ControlPlane:
         """Ready when this returns: the API answers, controllers and scheduler have begun."""
         programs = build.ensure(PROGRAMS)
@@ -77,6 +78,7 @@ class ControlPlane:
                     run=run or str(run_dir),
                     controllers=controllers,
                     extra=apiserver_flags,
+                    controller_flags=controller_flags,
                 )
             except AddressTakenError:
                 if attempt == START_ATTEMPTS:
@@ -96,6 +98,7 @@ def _start(
     run: str,
     controllers: Sequence[str],
     extra: Sequence[str],
+    controller_flags: Sequence[str],
 ) -> ControlPlane:
     shutil.rmtree(run_dir / "etcd", ignore_errors=True)
     logs = run_dir / "logs"
@@ -136,7 +139,8 @@ def _start(
             alive=children,
         )
         # Not before: a controller manager that finds no API server waits for ten seconds.
-        launch("kube-controller-manager", _controller_manager_flags(kubeconfig, controllers))
+        managed = [*_controller_manager_flags(kubeconfig, controllers), *controller_flags]
+        launch("kube-controller-manager", managed)
         launch("kube-scheduler", _scheduler_flags(run_dir, kubeconfig))
         # It makes this account; a pod that comes earlier would be refused.
         account = f"{url}/api/v1/namespaces/default/serviceaccounts/default"
