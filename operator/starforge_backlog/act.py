@@ -150,6 +150,8 @@ async def _set_maximum(
     decided from."""
     late = replace(access.late, message="the API server did not answer in time")
     guard = action.guard
+    if action.follows:
+        return _maximum_result(await access.deadline.keep(_follow(rooms, policy, action), late))
     if action.restore:
         write = rooms.maximums.restore(
             policy.namespace,
@@ -171,15 +173,33 @@ async def _set_maximum(
             token=guard.token,
             version=action.version,
         )
-    match await access.deadline.keep(write, late):
+    done = await access.deadline.keep(write, late)
+    match done:
+        case MaximumResult(MaximumOutcome.GONE, _, message) if not action.restore:
+            return Failed(Why.AUTOSCALER_NOT_FOUND, message)
+        case MaximumResult(MaximumOutcome.WRITTEN) if action.follower and not action.restore:
+            # The ScaledObject is written, whatever comes of this: the next pass sees who follows.
+            await access.deadline.keep(_follow(rooms, policy, action), late)
+        case _:
+            pass
+    return _maximum_result(done)
+
+
+async def _follow(rooms: Rooms, policy: Policy, action: SetMaximum) -> MaximumResult | Unknown:
+    """KEDA's own autoscaler gets the number as well; only a lower one is urgent."""
+    return await rooms.maximums.follow(
+        policy.namespace, action.follower, owner=action.guard.uid, to=action.to
+    )
+
+
+def _maximum_result(done: MaximumResult | Unknown) -> MaximumResult | Failed:
+    match done:
         case Unknown() as unknown:
             return Failed(unknown.why, unknown.message)
         case MaximumResult(MaximumOutcome.CHANGED, _, message):
             return Failed(CONFLICT, message)
-        case MaximumResult(MaximumOutcome.GONE, _, message) if not action.restore:
-            return Failed(Why.AUTOSCALER_NOT_FOUND, message)
-        case MaximumResult() as done:
-            return done
+        case MaximumResult() as result:
+            return result
 
 
 async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) -> Paused | Failed:

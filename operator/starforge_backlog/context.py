@@ -9,6 +9,7 @@ from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.cluster.guard_watch import GuardWatches
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.cluster.status import StatusWriter
@@ -39,6 +40,7 @@ class Rooms:
     replicas: ReplicaWriter
     autoscalers: AutoscalerReader
     maximums: MaximumWriter
+    guards: GuardWatches
     statuses: StatusWriter
     databases: DatabaseHub
     poolers: ConsoleHub
@@ -57,6 +59,7 @@ class Rooms:
 
     async def close(self) -> None:
         """Close what holds connections."""
+        await self.guards.close()
         await self.http.close()
         await self.redis.close()
         await self.prometheus.close()

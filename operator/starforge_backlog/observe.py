@@ -26,6 +26,7 @@ from starforge_backlog.policy import Policy
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.prometheus.server import blame, resolve
 from starforge_backlog.snapshot import (
+    Autoscaler,
     DatabaseReading,
     Known,
     PerReplica,
@@ -94,8 +95,17 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
         queues={queue.name: found for queue, found in zip(spec.queues, queues, strict=True)},
         producers={p.name: found for p, found in zip(spec.producers, producers, strict=True)},
         rival=rival,
-        autoscaler=scaler,
+        autoscaler=_orphaned(rooms, scaler),
     )
+
+
+def _orphaned(rooms: Rooms, reading: Reading[Autoscaler | None]) -> Reading[Autoscaler | None]:
+    """Whether the policy that marked it is gone: one in the same namespace would be known."""
+    if isinstance(reading, Unknown) or reading.value is None or reading.value.token is None:
+        return reading
+    found = reading.value
+    policy = (found.token or "").split("/", 1)[0]
+    return replace(reading, value=replace(found, orphan=not rooms.targets.knows(policy)))
 
 
 def _itself(bug: Unknown) -> Unknown:

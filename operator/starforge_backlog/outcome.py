@@ -99,6 +99,8 @@ def _guarded(
         case MaximumResult(maximum=maximum) if step.restore:
             # The object says no more of us; where we guard it still, the next pass looks.
             return step.guard.model_copy(update={"token": "", "previous": None, "maximum": maximum})
+        case _ if step.follows:
+            return step.guard  # KEDA's own autoscaler: the guarded object is as it was
         case Failed(reason) if reason not in MAYBE and not step.restore:
             # Refused: what stands there still has to be given back one day, if it is ours.
             return step.guard.model_copy(update={"maximum": None})

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.cluster.status import WriteOutcome
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Plan
@@ -107,6 +107,8 @@ class Runner:
                 await self._refuse(body, str(wrong))
                 return UNREADABLE_INTERVAL, None
             self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
+            guard = policy.spec.target.guard if _acts(policy) else None
+            self.rooms.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
             # What no room expected is caught where it is read or done. What is left is a bug in a
             # rule or a report: then at least status must not go on saying the last good thing.
             done = await self.rooms.bugs.keep(policy.key, "pass", self._decided(policy), _itself)
@@ -190,6 +192,12 @@ class Runner:
             metrics.error(source, reason)
         count_actions(metrics, key, done.results)
         self.rooms.health.pass_finished()
+
+
+def _acts(policy: Policy) -> bool:
+    """Whether its passes may write anything."""
+    enforces = policy.spec.mode is Mode.ENFORCE and not policy.spec.suspend
+    return enforces and policy.hold is None
 
 
 def spread(policies: int, interval: float) -> float:

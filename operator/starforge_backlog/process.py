@@ -18,6 +18,7 @@ from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import POLICIES, ClusterClient
 from starforge_backlog.cluster.credentials import Credentials
 from starforge_backlog.cluster.errors import ClusterFault
+from starforge_backlog.cluster.guard_watch import GuardWatches
 from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
@@ -110,6 +111,7 @@ class Process:
             replicas=ReplicaWriter(client),
             autoscalers=AutoscalerReader(client),
             maximums=MaximumWriter(client),
+            guards=GuardWatches(client),
             statuses=StatusWriter(client, RefusalReport(events, metrics)),
             databases=databases,
             poolers=ConsoleHub(),
@@ -195,6 +197,7 @@ class Process:
         self._policies.pop(uid, None)
         rooms.statuses.forget(uid)
         rooms.events.forget(uid)
+        rooms.guards.release(uid)
         rooms.health.policy_gone(uid)
         for waiting in rooms.targets.drop(uid):
             self.policy(waiting)[0].set()  # its target is free: it need not wait for its interval

@@ -43,6 +43,8 @@ class Why(StrEnum):
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105 - a reason, not a password
     SECRET_MALFORMED = "SecretMalformed"  # noqa: S105 - a reason, not a password
     NO_PERMISSION = "NoPermission"
+    PERMISSION_LOST = "PermissionLost"  # refused for the moment: what was readable may be so again
+    ADMISSION_REFUSED = "AdmissionRefused"  # an admission webhook refuses what we write
     MISSING_ROLE = "MissingRole"
     TABLE_NOT_FOUND = "TableNotFound"
     COLUMN_NOT_FOUND = "ColumnNotFound"
@@ -407,6 +409,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Follower:
+    """KEDA's own HorizontalPodAutoscaler of a ScaledObject. Its maximum is what bounds the pods;
+    KEDA takes it from the ScaledObject a moment later, and while a trigger fails not at all."""
+
+    name: str
+    minimum: int
+    maximum: int
+    limited: bool = False  # its controller wants more replicas than the maximum
+
+
+@dataclass(frozen=True, slots=True)
 class Autoscaler:
     """A HorizontalPodAutoscaler or ScaledObject that scales the target, or that guards it."""
 
@@ -426,14 +439,23 @@ class Autoscaler:
     kept_implicit: bool = False
     writer: ScaleWriter | None = None  # of the maximum
     changed_since: bool = False  # somebody else wrote the maximum after us, be it the same number
+    # Somebody wrote our mark together with the maximum: an object that came back from a backup.
+    copied: bool = False
+    orphan: bool = False  # the policy that marked it does not exist any more
     paused: bool = False  # KEDA: autoscaling.keda.sh/paused; nothing scales the target meanwhile
+    held_at: int | None = None  # KEDA: autoscaling.keda.sh/paused-replicas; kept at that number
     beside: str = ""  # another autoscaler of the same target, for a guard that is not the only one
+    owner: str = ""  # the ScaledObject that a HorizontalPodAutoscaler belongs to
+    limited: bool = False  # its controller wants more replicas than the maximum
+    # Of a guarded ScaledObject; None: it has none (yet, or while it is paused).
+    follower: Follower | Unknown | None = None
+    complaint: str = ""  # KEDA's own words, while it says that a ScaledObject is not Ready
 
     @property
     def ours(self) -> bool:
         """Whether the maximum that stands there is the one that was written with the mark."""
         written = self.maximum == self.written and self.kept_maximum is not None
-        return written and not self.changed_since
+        return written and (self.copied or not self.changed_since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,10 @@ class Targets:
         self._let_go(uid)
         return tuple(sorted(self._leave(uid, stake)))
 
+    def knows(self, uid: str) -> bool:
+        """Whether a policy with that uid exists, as far as listed and watched."""
+        return uid in self._stakes
+
     def ask(self, body: Mapping[str, Any]) -> Rival | None:
         """At the start of a pass: may this policy act? From here on it has its target, until it
         asks again and is told of an older one, or is gone."""

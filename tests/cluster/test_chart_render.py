@@ -63,9 +63,11 @@ def rights(role: Object) -> set[tuple[str, str, str]]:
 
 
 def names(role: Object, resource: str, verb: str = "") -> list[str] | None:
-    """The objects that a right is narrowed to; None: all."""
+    """The objects that a right is narrowed to; None: all. By all its verbs, or the last of them."""
     (rule,) = (
-        r for r in role["rules"] if r["resources"] == [resource] and verb in ("", r["verbs"][-1])
+        r
+        for r in role["rules"]
+        if r["resources"] == [resource] and verb in ("", r["verbs"][-1], " ".join(r["verbs"]))
     )
     found: list[str] | None = rule.get("resourceNames")
     return found
@@ -233,13 +235,13 @@ def test_producers_and_guards_are_granted_by_name_and_off_by_default(cluster: Lo
         ("apps", "deployments", "get patch"): ["crawler"],
         ("apps", "statefulsets", "get patch"): None,
         ("batch", "cronjobs", "get patch"): ["nightly-import"],
-        ("autoscaling", "horizontalpodautoscalers", "get patch"): ["etl-worker"],
-        ("keda.sh", "scaledobjects", "get patch"): None,
+        ("autoscaling", "horizontalpodautoscalers", "get watch patch"): ["etl-worker"],
+        ("keda.sh", "scaledobjects", "get watch patch"): None,
     }
     role = one(objects(text(cluster, EVERYTHING)), "Role")
     assert written.keys() <= rights(role)
-    for (_, resource, _), named in written.items():
-        assert names(role, resource, "patch") == named
+    for (_, resource, verbs), named in written.items():
+        assert names(role, resource, verbs) == named
     assert names(role, "horizontalpodautoscalers", "list") is None, "a name cannot narrow a list"
     assert ("keda.sh", "scaledobjects", "list") not in rights(role)
     assert not written.keys() & rights(one(objects(text(cluster, DEFAULT)), "ClusterRole"))

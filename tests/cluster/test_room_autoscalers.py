@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,22 @@ from tests.cluster.room import Requests, apply, connected, until, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
-from starforge_backlog.cluster.autoscalers import (
+from starforge_backlog.cluster.autoscaler_lists import (
+    BELIEVED_AFTER_A_LIST_SECONDS,
+    BELIEVED_AFTER_SECONDS,
     KEEP_ABSENT_SECONDS,
     KEEP_SECONDS,
-    AutoscalerReader,
 )
+from starforge_backlog.cluster.autoscaler_object import KINDS
+from starforge_backlog.cluster.autoscaler_object import autoscaler as parsed
+from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import (
     MaximumOutcome,
     MaximumResult,
     MaximumWriter,
 )
 from starforge_backlog.cluster.client import ClusterClient
-from starforge_backlog.snapshot import Autoscaler, Known, Unknown, Why
+from starforge_backlog.snapshot import Autoscaler, Follower, Known, Unknown, Why
 
 pytestmark = pytest.mark.cluster
 
@@ -102,6 +108,33 @@ def owned_by_scaled_object(cluster: LocalCluster, namespace: str) -> Json:
     """The owner reference that KEDA gives the autoscaler it makes."""
     uid = stored(cluster, namespace, "scaledobject/so")["metadata"]["uid"]
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "so", "uid": uid}
+
+
+def keda_follows(
+    cluster: LocalCluster, namespace: str, *, maximum: int, ready: tuple[str, str] = ("True", "")
+) -> None:
+    """What KEDA does with a new ScaledObject, with a maximum of its own: it copies annotations."""
+    whole = stored(cluster, namespace, "scaledobject/so")
+    own = autoscaler(
+        "keda-hpa-so", maximum=maximum, owner=owned_by_scaled_object(cluster, namespace)
+    )
+    own["metadata"]["annotations"] = whole["metadata"]["annotations"]
+    cluster.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(own))
+    condition = {
+        "type": "Ready",
+        "status": ready[0],
+        "reason": "ScaledObjectCheckFailed",
+        "message": ready[1],
+    }
+    status = {"status": {"hpaName": "keda-hpa-so", "conditions": [condition]}}
+    cluster.kubectl(
+        *("patch", "-n", namespace, "scaledobject/so", "--subresource=status", "--type=merge"),
+        *("-p", json.dumps(status)),
+    )
+
+
+def hpa_maximum(cluster: LocalCluster, namespace: str) -> int:
+    return int(stored(cluster, namespace, "hpa/keda-hpa-so")["spec"]["maxReplicas"])
 
 
 async def lower(writer: MaximumWriter, namespace: str, seen: Autoscaler, to: int) -> MaximumResult:
@@ -220,7 +253,7 @@ async def test_a_paused_scaled_object_is_told_apart(
     timer.now += KEEP_SECONDS
     seen = await found(reader, namespace)
     assert seen is not None
-    assert not seen.paused
+    assert (seen.paused, seen.held_at) == (False, 3)
 
 
 async def test_one_that_was_made_or_deleted_counts_soon(
@@ -233,6 +266,97 @@ async def test_one_that_was_made_or_deleted_counts_soon(
     cluster.kubectl("delete", "-n", namespace, "hpa/hpa")
     timer.now += KEEP_SECONDS
     assert await found(reader, namespace) is None
+
+
+@pytest.mark.usefixtures("keda")
+async def test_a_scaled_object_is_told_rather_than_what_keda_made_of_it(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader
+) -> None:
+    """Its autoscaler would be made again, and is refused as a guard."""
+    apply(cluster, namespace, scaled_object())
+    keda_follows(cluster, namespace, maximum=100)
+    seen = await found(reader, namespace)
+    assert seen is not None
+    assert (seen.kind, seen.name) == (SCALED_OBJECT, "so")
+
+
+# --- a refusal is no knowledge at once ---------------------------------------------------------
+
+
+@asynccontextmanager
+async def somebody(
+    cluster: LocalCluster, namespace: str, folder: Path, timer: Timer
+) -> AsyncIterator[tuple[AutoscalerReader, ClusterClient]]:
+    """A reader, and its client, under a ServiceAccount without rights."""
+    cluster.kubectl("create", "serviceaccount", "-n", namespace, "nobody")
+    token = cluster.kubectl("create", "token", "-n", namespace, "nobody").strip()
+    stranger = Path(shutil.copy(cluster.kubeconfig, folder / "kubeconfig"))
+    config = ["config", "--kubeconfig", str(stranger)]
+    cluster.kubectl(*config, "set-credentials", "nobody", f"--token={token}")
+    cluster.kubectl(*config, "set-context", "--current", "--user=nobody")
+    async with connected(stranger) as (client, _):
+        yield AutoscalerReader(client, monotonic=timer), client
+
+
+def grant(cluster: LocalCluster, namespace: str, verb: str = "create") -> None:
+    """The right to list autoscalers, or with `delete` its end."""
+    where = ["-n", namespace, "lister"]
+    if verb == "create":
+        rights = "horizontalpodautoscalers.autoscaling,scaledobjects.keda.sh"
+        cluster.kubectl("create", "role", *where, "--verb=list", f"--resource={rights}")
+        account = f"--serviceaccount={namespace}:nobody"
+        cluster.kubectl("create", "rolebinding", *where, "--role=lister", account)
+    else:
+        cluster.kubectl("delete", "rolebinding", *where)
+
+
+async def refused(reader: AutoscalerReader, namespace: str) -> Why:
+    reading = await reader.read(namespace, PLAIN)
+    assert isinstance(reading, Unknown), reading
+    return reading.why
+
+
+async def test_a_refusal_of_the_first_moments_is_not_believed(
+    cluster: LocalCluster, namespace: str, timer: Timer, tmp_path: Path
+) -> None:
+    """An API server that has just started refuses everybody for a second or two."""
+    async with somebody(cluster, namespace, tmp_path, timer) as (reader, _):
+        assert await refused(reader, namespace) is Why.PERMISSION_LOST
+        grant(cluster, namespace)
+
+        async def allowed() -> bool | None:
+            # Nothing is kept of the refusal: the very next question is asked.
+            return True if isinstance(await reader.read(namespace, PLAIN), Known) else None
+
+        await until(allowed, "the right that was granted")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_right_that_was_there_is_missed_for_long(
+    cluster: LocalCluster, namespace: str, timer: Timer, tmp_path: Path, known: bool
+) -> None:
+    """Whoever was seen to scale the target is not forgotten because of a refusal."""
+    async with somebody(cluster, namespace, tmp_path, timer) as (reader, _):
+        if known:
+            apply(cluster, namespace, autoscaler())
+        grant(cluster, namespace)
+
+        async def looked() -> Known[Autoscaler | None] | None:
+            reading = await reader.read(namespace, PLAIN)
+            return reading if isinstance(reading, Known) else None
+
+        assert ((await until(looked, "the right")).value is not None) == known
+        grant(cluster, namespace, "delete")
+
+        async def lost() -> bool | None:
+            timer.now += KEEP_SECONDS
+            return True if isinstance(await reader.read(namespace, PLAIN), Unknown) else None
+
+        await until(lost, "the right is gone")
+        assert await refused(reader, namespace) is Why.PERMISSION_LOST
+        timer.now += BELIEVED_AFTER_A_LIST_SECONDS
+        ends = Why.PERMISSION_LOST if known else Why.NO_PERMISSION
+        assert await refused(reader, namespace) is ends
 
 
 # --- a guard -----------------------------------------------------------------------------------
@@ -296,9 +420,110 @@ async def test_a_scaled_objects_own_autoscaler_is_not_another_one(
     assert (await guarded(reader, namespace, guarding("so", "scaledObject"))).beside == ""
 
 
+@pytest.mark.usefixtures("keda")
+async def test_one_that_was_made_anew_is_not_beside_itself(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader
+) -> None:
+    guard = guarding("so", "scaledObject")
+    apply(cluster, namespace, scaled_object())
+    assert (await guarded(reader, namespace, guard)).beside == ""
+    cluster.kubectl("delete", "-n", namespace, "scaledobject/so")
+    apply(cluster, namespace, scaled_object())
+    assert (await guarded(reader, namespace, guard)).beside == "", "the list is still the old one"
+
+
+# --- what KEDA makes of a ScaledObject ---------------------------------------------------------
+
+
+@pytest.mark.usefixtures("keda")
+async def test_kedas_own_autoscaler_is_read_and_lowered_with_it(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    guard = guarding("so", "scaledObject")
+    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
+    assert (await guarded(reader, namespace, guard)).follower is None, "KEDA has not begun"
+    await lower(writer, namespace, await guarded(reader, namespace, guard), 4)
+    keda_follows(cluster, namespace, maximum=20, ready=("False", "PostgreSQL is full"))
+    seen = await guarded(reader, namespace, guard)
+    assert seen.follower == Follower("keda-hpa-so", 1, 20)
+    assert seen.complaint == "ScaledObjectCheckFailed: PostgreSQL is full"
+    own = parsed(KINDS[HPA], stored(cluster, namespace, "hpa/keda-hpa-so"))
+    assert (own.token, own.owner) == (None, "so"), "KEDA copies our mark; it is not that one's"
+    for to, shows in ((4, 4), (9, 4)):
+        done = await writer.follow(namespace, "keda-hpa-so", owner=seen.uid, to=to)
+        assert (done, hpa_maximum(cluster, namespace)) == (
+            MaximumResult(MaximumOutcome.WRITTEN, shows),
+            shows,
+        )
+
+
+@pytest.mark.usefixtures("keda")
+async def test_an_autoscaler_of_somebody_else_is_not_kedas(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
+    keda_follows(cluster, namespace, maximum=20)
+    cluster.kubectl("delete", "-n", namespace, "hpa/keda-hpa-so")
+    apply(cluster, namespace, autoscaler("keda-hpa-so", maximum=20))
+    seen = await guarded(reader, namespace, guarding("so", "scaledObject"))
+    assert seen.follower is None
+    done = await writer.follow(namespace, "keda-hpa-so", owner=seen.uid, to=4)
+    assert isinstance(done, MaximumResult)
+    assert done.outcome is MaximumOutcome.NOT_OURS
+    assert hpa_maximum(cluster, namespace) == 20
+
+
+@pytest.mark.usefixtures("keda")
+async def test_lowered_while_keda_writes_the_object_again_and_again(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
+) -> None:
+    """In a ScaledObject's first second: finalizer, label, conditions, name of the autoscaler."""
+    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
+    seen = await guarded(reader, namespace, guarding("so", "scaledObject"))
+
+    async def first_second(client: ClusterClient) -> None:
+        for number in range(8):
+            body = {"metadata": {"labels": {"number": str(number)}}}
+            await client.patch(KINDS[SCALED_OBJECT].resource, namespace, "so", body)
+            await asyncio.sleep(0.06)
+
+    async with connected(cluster.kubeconfig) as (client, _):
+        keda = asyncio.create_task(first_second(client))
+        await asyncio.sleep(0.06)
+        done = await lower(writer, namespace, seen, 4)
+        await keda
+    assert done.outcome is MaximumOutcome.WRITTEN
+    assert (await guarded(reader, namespace, guarding("so", "scaledObject"))).ours
+
+
+@pytest.mark.usefixtures("keda")
+@pytest.mark.parametrize("how", ["made anew", "applied over it"])
+async def test_an_object_from_a_backup_gets_its_owners_maximum_back(
+    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter, how: str
+) -> None:
+    """The backup was taken while the maximum was lowered, so it holds our mark."""
+    guard = guarding("so", "scaledObject")
+    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
+    before = await guarded(reader, namespace, guard)
+    await lower(writer, namespace, before, 6)
+    backup = stored(cluster, namespace, "scaledobject/so")
+    backup["metadata"] = {k: backup["metadata"][k] for k in ("name", "annotations")}
+    if how == "made anew":
+        cluster.kubectl("delete", "-n", namespace, "scaledobject/so")
+    else:
+        await restore(writer, namespace, SCALED_OBJECT, "so")
+    del backup["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+    apply(cluster, namespace, backup)
+    seen = await guarded(reader, namespace, guard)
+    assert (seen.maximum, seen.kept_maximum, seen.copied, seen.ours) == (6, 20, True, True)
+    done = await restore(writer, namespace, SCALED_OBJECT, "so", uid=before.uid)
+    assert (done.outcome, done.maximum) == (MaximumOutcome.WRITTEN, 20)
+    assert (await guarded(reader, namespace, guard)).token is None
+
+
 # --- lowered and restored ----------------------------------------------------------------------
 
-KINDS = [
+OF_EACH_KIND = [
     (autoscaler(maximum=20), guarding(), "hpa/hpa", "maxReplicas", 20),
     (
         scaled_object(maxReplicaCount=20),
@@ -318,7 +543,7 @@ KINDS = [
 
 
 @pytest.mark.usefixtures("keda")
-@pytest.mark.parametrize(("document", "target", "what", "key", "owners"), KINDS)
+@pytest.mark.parametrize(("document", "target", "what", "key", "owners"), OF_EACH_KIND)
 async def test_lowered_twice_and_restored_as_it_was(
     cluster: LocalCluster,
     namespace: str,
@@ -423,17 +648,12 @@ async def test_gone_and_made_anew_there_is_nothing_to_restore(
 
 
 async def test_without_the_right_each_message_names_the_chart_value(
-    cluster: LocalCluster, namespace: str, tmp_path: Path
+    cluster: LocalCluster, namespace: str, tmp_path: Path, timer: Timer
 ) -> None:
     apply(cluster, namespace, workload(), autoscaler())
-    cluster.kubectl("create", "serviceaccount", "-n", namespace, "nobody")
-    token = cluster.kubectl("create", "token", "-n", namespace, "nobody").strip()
-    stranger = Path(shutil.copy(cluster.kubeconfig, tmp_path / "kubeconfig"))
-    config = ["config", "--kubeconfig", str(stranger)]
-    cluster.kubectl(*config, "set-credentials", "nobody", f"--token={token}")
-    cluster.kubectl(*config, "set-context", "--current", "--user=nobody")
-    async with connected(stranger) as (client, _):
-        reader = AutoscalerReader(client)
+    async with somebody(cluster, namespace, tmp_path, timer) as (reader, client):
+        await reader.read(namespace, PLAIN)
+        timer.now += BELIEVED_AFTER_SECONDS
         plain = await reader.read(namespace, PLAIN)
         guard = await reader.read(namespace, guarding())
         write = await MaximumWriter(client).restore(namespace, HPA, "hpa", token=TOKEN)

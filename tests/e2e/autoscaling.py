@@ -46,6 +46,16 @@ def make_scaled_object(world: World) -> None:
     world.api.create(SCALED_OBJECTS_OF.format(world.namespace), scaled_object())
 
 
+def make_kedas_hpa(world: World, maximum: int = 100) -> None:
+    """KEDA's own autoscaler of that one, by the name that the others have here."""
+    found = the_scaled_object(world)
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": SCALED_OBJECT}
+    own = autoscaler(HPA, maximum=maximum, owner={**owner, "uid": found["metadata"]["uid"]})
+    world.api.create(HPAS.format(world.namespace), own)
+    path = f"{SCALED_OBJECTS_OF.format(world.namespace)}/{SCALED_OBJECT}"
+    world.api.patch(f"{path}/status", {"status": {"hpaName": HPA}})
+
+
 def hpa(world: World) -> Json:
     return world.api.get(f"{HPAS.format(world.namespace)}/{HPA}")
 

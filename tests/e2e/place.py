@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -145,7 +145,9 @@ def _missing(what: str) -> Any:
 
 
 @contextlib.contextmanager
-def installed(run_dir: Path) -> Iterator[Place]:
+def installed(
+    run_dir: Path, *, apiserver_flags: Sequence[str] = (), controller_flags: Sequence[str] = ()
+) -> Iterator[Place]:
     """A cluster, a PostgreSQL and the operator, for a run of tests."""
     log, flags = AuditLog.configure(run_dir, ACCOUNT)
     cluster = LocalCluster(
@@ -153,7 +155,8 @@ def installed(run_dir: Path) -> Iterator[Place]:
         node=NodeOptions(images=DEFAULT_IMAGES, restart_backoff=RESTART_BACKOFF),
         postgres=PostgresOptions(max_connections=MAX_CONNECTIONS),
         run_dir=run_dir,
-        apiserver_flags=flags,
+        apiserver_flags=(*flags, *apiserver_flags),
+        controller_flags=controller_flags,
         existing=False,
     )
     with cluster:

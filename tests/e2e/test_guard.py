@@ -24,6 +24,7 @@ from tests.e2e.autoscaling import (
     install_keda,
     lowered,
     make_hpa,
+    make_kedas_hpa,
     make_scaled_object,
     marks,
     maximum,
@@ -48,7 +49,8 @@ def budget(world: World) -> int:
 def lowered_at_once_and_the_controller_follows(world: World) -> None:
     """More pods than the database serves: the maximum goes down, and the controller with it."""
     found = lowered(world, replicas=9)
-    world.until_condition("Scaling", "BudgetExhausted")
+    said = world.until_condition("Scaling", "Guarded")
+    assert said["status"] == "True", "nobody asks for more"
     assert found == budget(world) == world.status()["scaling"]["guard"]["maximum"]
     assert found < 9
     world.until(lambda: world.replicas() == found, "the controller's step", CONTROLLER_WITHIN)
@@ -116,9 +118,13 @@ def a_new_maximum_of_its_owner(world: World) -> None:
     """Theirs is the one to restore; lowered again, because the database is as small as before. A
     pipeline that always writes it back is respected."""
     found = lowered(world)
+    world.apply(interval="5m")
+    generation = world.policy()["metadata"]["generation"]
+    world.until(lambda: world.status()["observedGeneration"] == generation, "the pass of the edit")
     write_hpa(world, maxReplicas=15)
-    world.until(lambda: maximum(world) == found, "lowered once more")
+    world.until(lambda: maximum(world) == found, "lowered once more, long before the interval ends")
     world.until(lambda: world.status()["scaling"]["guard"].get("previous") == 15, "theirs is kept")
+    world.apply(interval="2s")
     write_hpa(world, maxReplicas=15)
     said = world.until_condition("Scaling", "ReplicaConflict")
     assert "set the maximum of HorizontalPodAutoscaler hpa back to 15" in said["message"]
@@ -203,13 +209,19 @@ def a_deleted_autoscaler(world: World) -> None:
 
 
 def a_scaled_object(world: World) -> None:
-    """One that names no maximum has none again at the end. KEDA does not run here."""
+    """One that names no maximum has none again at the end. KEDA does not run here: what it would
+    have made is here, and nobody makes it follow but the operator."""
     world.deploy(env=POOL)
     make_scaled_object(world)
+    make_kedas_hpa(world)
     before = the_scaled_object(world)["spec"]
     world.apply(target=GUARDED_BY_KEDA, database=database(20))
     world.until(lambda: "maxReplicaCount" in the_scaled_object(world)["spec"], "a lower maximum")
     assert the_scaled_object(world)["spec"]["maxReplicaCount"] == budget(world)
+    world.until(lambda: maximum(world) == budget(world), "KEDA's own autoscaler is lowered, too")
+    write_hpa(world, maxReplicas=30)
+    world.until(lambda: maximum(world) == budget(world), "lowered once more")
+    world.until_told("MaximumLowered")
     world.delete()
     world.until_gone()
     assert the_scaled_object(world)["spec"] == before

@@ -223,6 +223,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
     rooms = SimpleNamespace(
         statuses=statuses,
         health=SimpleNamespace(policy_seen=lambda *_: None),
+        guards=SimpleNamespace(keep=lambda *_: None),
         bugs=Bugs(lambda: NOW, counted),
     )
     body = {

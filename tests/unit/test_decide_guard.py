@@ -25,7 +25,15 @@ from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.outcome import Failed, Result, merge
-from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Unknown, Why
+from starforge_backlog.snapshot import (
+    Autoscaler,
+    Follower,
+    Known,
+    Rival,
+    ScaleWriter,
+    Unknown,
+    Why,
+)
 
 HPA = "HorizontalPodAutoscaler"
 GUARD = {"horizontalPodAutoscaler": "hpa"}
@@ -93,7 +101,9 @@ HELD = [
     ({"found": hpa(11)}, "Steady"),
     ({"found": hpa(5)}, "Steady"),
     # Lowered as far as the budget asks.
-    ({"found": lowered(11)}, "BudgetExhausted"),
+    ({"found": lowered(11)}, "Guarded"),
+    ({"found": lowered(11, limited=True)}, "Guarded"),  # four run: it can still go there
+    ({"found": lowered(4, limited=True), **FEW}, "BudgetExhausted"),
     # P2: an unknown budget moves nothing, up or down.
     ({"found": hpa(20), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
     ({"found": lowered(4), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
@@ -102,7 +112,8 @@ HELD = [
     ({"found": lowered(4), "sample_is_old": True}, "Observing"),
     ({"found": lowered(4), "memory": {"next_step_not_before": later(1)}}, "Observing"),
     ({"found": lowered(4), "window_opens": later(1)}, "Observing"),
-    ({"found": lowered(4), "free_steps": 0}, "BudgetExhausted"),
+    ({"found": lowered(4), "free_steps": 0}, "Guarded"),
+    ({"found": lowered(4, limited=True), "free_steps": 0}, "BudgetExhausted"),
     # Its own minimum is the least.
     ({"found": lowered(6, minimum=6), **FEW}, "MinimumAboveBudget"),
     ({"found": hpa(6, minimum=6), **FEW}, "MinimumAboveBudget"),
@@ -231,6 +242,154 @@ def test_somebody_who_came_back_to_our_number_meant_it() -> None:
     found = step(guard(at(theirs)))
     assert found is not None
     assert (found.to, found.restore) == (4, True)
+
+
+def test_an_object_from_a_backup_is_ours_and_goes_back_to_its_owners_maximum() -> None:
+    """Whoever restored it wrote our mark and the maximum in one go."""
+    copy = replace(lowered(4, owners=5), changed_since=True, copied=True)
+    assert whose(copy, OWNER) is Whose.OURS
+    found = step(guard(at(copy)))
+    assert found is not None
+    assert (found.to, found.restore) == (5, True)
+
+
+def test_the_mark_of_a_policy_that_is_gone_is_taken_over() -> None:
+    """Policy and object restored together, say: the policy has another uid now."""
+    foreign = replace(lowered(4, owners=5), token="uid-2/hpa/x", copied=True)
+    assert whose(foreign, OWNER) is Whose.ANOTHERS
+    found = step(guard(at(replace(foreign, orphan=True))))
+    assert found is not None
+    assert (found.to, found.restore, found.guard.token) == (5, True, "uid-2/hpa/x")
+
+
+# --- a server without a free connection --------------------------------------------------------
+
+FULL = {"budget": Unknown(Why.DATABASE_FULL, "no slot", NOW), "pressure": None}
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (hpa(20), 4),  # four run
+        (lowered(11), 4),
+        (hpa(4), None),
+        (hpa(3), None),  # never raised
+        (lowered(2), None),
+        (hpa(20, minimum=6), 6),
+    ],
+)
+def test_a_server_that_is_full_gets_no_more_pods_than_run(
+    found: Autoscaler, wanted: int | None
+) -> None:
+    outcome = guard(at(found, **FULL))
+    assert to(outcome) == wanted
+    assert "no free connection" in outcome.message
+    if wanted is None:
+        assert outcome.reason == "DatabaseFull"
+        assert "reserved_connections" in outcome.message
+
+
+def test_any_other_fault_of_the_server_moves_nothing() -> None:
+    for why in set(Why) - {Why.DATABASE_FULL}:
+        assert to(guard(at(hpa(20), budget=Unknown(why, "no", NOW), pressure=None))) is None
+
+
+# --- KEDA --------------------------------------------------------------------------------------
+
+SCALED_OBJECT = {"kind": "ScaledObject", "name": "so", "minimum": 0}
+BROKEN = "ScaledObjectCheckFailed: error establishing postgreSQL connection"
+
+
+def keda(maximum: int, follower: int | None = None, **changes: Any) -> Autoscaler:
+    """A ScaledObject that we lowered; KEDA's own autoscaler shows another number."""
+    own = None if follower is None else Follower("keda-hpa-so", 1, follower)
+    return lowered(maximum, **{**SCALED_OBJECT, "follower": own, **changes})
+
+
+def test_kedas_own_autoscaler_is_lowered_with_the_scaled_object() -> None:
+    found = step(guard(at(hpa(20, **SCALED_OBJECT, follower=Follower("keda-hpa-so", 1, 20)))))
+    assert found is not None
+    assert (found.to, found.follower, found.follows) == (11, "keda-hpa-so", False)
+    assert found.object == "ScaledObject so"
+
+
+def test_what_keda_did_not_follow_is_written_and_said_with_its_own_reason() -> None:
+    outcome = guard(at(keda(4, 11, complaint=BROKEN)))
+    found = step(outcome)
+    assert found is not None
+    assert (found.from_, found.to, found.follows) == (11, 4, True)
+    assert found.object == "HorizontalPodAutoscaler keda-hpa-so"
+    assert outcome.reason == "GuardNotFollowed"
+    assert f"the maximum 11 instead of the 4 of ScaledObject so; KEDA says: {BROKEN}" in (
+        outcome.message
+    )
+    assert outcome.allowed == 110, "until it is written the pods may be eleven (P1)"
+
+
+def test_a_raised_maximum_that_keda_does_not_take_is_said_and_left_to_it() -> None:
+    outcome = guard(at(keda(11, 4, complaint=BROKEN)))
+    assert (to(outcome), outcome.reason) == (None, "GuardNotFollowed")
+
+
+@pytest.mark.parametrize(
+    ("follower", "wanted"),
+    [(15, 8), (11, None), (8, None)],  # eleven are within the budget: KEDA may take its time
+)
+def test_what_its_owner_lowered_counts_as_far_as_the_budget_needs_it(
+    follower: int, wanted: int | None
+) -> None:
+    own = Follower("keda-hpa-so", 1, follower)
+    outcome = guard(at(hpa(8, **SCALED_OBJECT, follower=own)))
+    assert (to(outcome), outcome.reason == "GuardNotFollowed") == (wanted, wanted is not None)
+
+
+def test_at_its_minimum_kedas_autoscaler_is_lowered_as_far_as_it_goes() -> None:
+    found = step(guard(at(keda(6, 20, minimum=6), **FEW)))
+    assert found is not None
+    assert (found.to, found.follows) == (6, True)
+
+
+def test_an_autoscaler_of_keda_that_cannot_be_read_is_said() -> None:
+    outcome = guard(at(replace(keda(11), follower=Unknown(Why.TIMEOUT, "late", NOW))))
+    assert outcome.reason == "Guarded"
+    assert "whether KEDA follows it is not seen: late" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"found": keda(11, held_at=15)}, "keeps 15 replicas, whatever its maximum is, and the"),
+        ({"found": keda(11, held_at=15)}, "the budget is 11; set the annotation to 11 or less"),
+        ({"found": keda(4, paused=True), "pods": workload(20, max_surge="0"), **FEW}, "leaves 20"),
+        (
+            {"found": keda(4, paused=True), "pods": workload(20, max_surge="0"), **FEW},
+            "the budget is 4; scale etl-worker to 4 or less, or take the annotation away",
+        ),
+    ],
+)
+def test_a_paused_scaled_object_is_bounded_by_nothing(changes: dict[str, Any], says: str) -> None:
+    outcome = guard(at(**changes))
+    assert (to(outcome), outcome.reason) == (None, "PausedAboveBudget")
+    assert says in outcome.message
+    assert "autoscaling.keda.sh/paused" in outcome.message
+
+
+def test_what_it_is_held_at_is_not_promised_to_others() -> None:
+    assert guard(at(keda(11, held_at=15))).allowed == 150
+
+
+def test_paused_within_the_budget_is_only_said() -> None:
+    outcome = guard(at(keda(11, held_at=3)))
+    assert outcome.reason == "Guarded"
+    assert "keeps 3 replicas" in outcome.message
+
+
+def test_a_write_to_kedas_autoscaler_changes_nothing_that_is_remembered() -> None:
+    action = step(guard(at(keda(4, 11))))
+    assert action is not None
+    for got in (Failed("NoPermission", "may not"), MaximumResult(MaximumOutcome.WRITTEN, 4)):
+        status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=action.guard))
+        assert merge(status, (Result(action, got),), NOW).scaling.guard == action.guard
 
 
 # --- the share of a server ---------------------------------------------------------------------

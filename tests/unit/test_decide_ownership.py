@@ -209,6 +209,17 @@ def test_a_paused_scaled_object_scales_nothing() -> None:
     assert wrote(scale(situation(autoscaler=autoscaler("ScaledObject", paused=True)))) == 6
 
 
+def test_of_what_keda_made_its_scaled_object_is_named() -> None:
+    outcome = scale(situation(autoscaler=autoscaler(owner="so")))
+    assert "ScaledObject so (by HorizontalPodAutoscaler web) scales" in outcome.message
+    assert "spec.target.guard.scaledObject" in outcome.message
+
+
+def test_a_right_that_may_come_back_in_a_moment_hides_an_autoscaler() -> None:
+    lost = Unknown(Why.PERMISSION_LOST, "refused", NOW)
+    assert wrote(scale(situation(autoscaler=lost))) is None
+
+
 def test_without_the_right_to_look_others_are_noticed_by_what_they_write() -> None:
     blind = Unknown(Why.NO_PERMISSION, "may not list", NOW)
     assert wrote(scale(situation(autoscaler=blind))) == 6

@@ -72,9 +72,20 @@ list with the API server's audit log: a verb that is not used does not belong he
 {{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[list]" "names" list) }}
 {{- end }}
 {{- if .given.guard }}
-# The maximum that guardrail mode lowers and restores.
-{{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[get, patch]" "names" .given.names) }}
+# The maximum that guardrail mode lowers and restores. watch: somebody who writes it back is noticed at once.
+{{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[get, watch, patch]" "names" .given.names) }}
 {{- end }}
+{{- end }}
+{{- if .scaledObjects.guard }}
+# KEDA's own HorizontalPodAutoscaler of a guarded ScaledObject is lowered with it.
+{{- $names := list }}
+{{- range .scaledObjects.names }}
+{{- $names = append $names (printf "keda-hpa-%s" .) }}
+{{- end }}
+{{- with .scaledObjects.hpaNames }}
+{{- $names = concat $names . }}
+{{- end }}
+{{ include "starforge-backlog.namedRule" (dict "apiGroup" "autoscaling" "resource" "horizontalpodautoscalers" "verbs" "[get, patch]" "names" $names) }}
 {{- end }}
 {{- end }}
 # One Event per transition.

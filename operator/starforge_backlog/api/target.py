@@ -16,6 +16,10 @@ MOST_REPLICAS = 10_000
 MOST_CONNECTIONS = 262_143
 # The runbook's variable.
 POOL_VARIABLE = "PG_POOL_MAX"
+# Annotations of a ScaledObject. KEDA leaves the target as it is under the first, and keeps it at a
+# number under the second; it deletes its own autoscaler under both.
+KEDA_PAUSED = "autoscaling.keda.sh/paused"
+KEDA_PAUSED_AT = "autoscaling.keda.sh/paused-replicas"
 
 
 class ConnectionsPerReplica(Model):

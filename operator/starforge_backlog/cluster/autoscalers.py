@@ -7,68 +7,26 @@ A guard: one GET per pass, because its version is the precondition of what is wr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from starforge_backlog.api import FIELD_MANAGER, GROUP
 from starforge_backlog.api.policy import Guard, Target
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
-from starforge_backlog.cluster.client import ClusterClient, Json, Resource
+from starforge_backlog.cluster.autoscaler_lists import AutoscalerLists, for_the_moment
+from starforge_backlog.cluster.autoscaler_object import (
+    HPA,
+    KINDS,
+    SCALED_OBJECT,
+    AutoscalerKind,
+    autoscaler,
+    belongs_to,
+    own_autoscaler,
+)
+from starforge_backlog.cluster.cache import MonotonicClock
+from starforge_backlog.cluster.client import ClusterClient, Json
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.cluster.owners import last_writer
-from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
-
-# Shorter than the usual interval, so that an autoscaler that was made counts for the next pass.
-KEEP_SECONDS = 10.0
-# A cluster without KEDA: its CRD is installed once in a cluster's life.
-KEEP_ABSENT_SECONDS = 60.0
-# What may not be read is not read until somebody grants it; a fault may be over in a moment.
-KEEP_FORBIDDEN_SECONDS = 30.0
-
-# What was put on an object whose maximum is lowered. The spec holds the lowered maximum itself;
-# a spec that differs from MAXIMUM was written by somebody else since.
-TOKEN = f"{GROUP}/guard-token"
-PREVIOUS = f"{GROUP}/guard-previous-maximum"
-MAXIMUM = f"{GROUP}/guard-maximum"
-# PREVIOUS of an object that named no maximum: restored by naming none.
-DEFAULTED = "default"
-# KEDA leaves the target as it is under the first, and keeps it at a number under the second.
-KEDA_PAUSED = "autoscaling.keda.sh/paused"
-KEDA_PAUSED_AT = "autoscaling.keda.sh/paused-replicas"
-
-
-@dataclass(frozen=True, slots=True)
-class AutoscalerKind:
-    """A kind of autoscaler, and where it keeps what we read and write."""
-
-    kind: str
-    resource: Resource
-    minimum: str  # keys of its spec
-    maximum: str
-    default_minimum: int
-    default_maximum: int
-
-
-# autoscaling/v2 requires maxReplicas; minReplicas is 1 where left out.
-HPA = AutoscalerKind(
-    "HorizontalPodAutoscaler",
-    Resource("autoscaling", "v2", "horizontalpodautoscalers"),
-    "minReplicas",
-    "maxReplicas",
-    default_minimum=1,
-    default_maximum=1,
-)
-# keda.sh/v1alpha1: 0 and 100 where left out.
-SCALED_OBJECT = AutoscalerKind(
-    "ScaledObject",
-    Resource("keda.sh", "v1alpha1", "scaledobjects"),
-    "minReplicaCount",
-    "maxReplicaCount",
-    default_minimum=0,
-    default_maximum=100,
-)
-KINDS = {kind.kind: kind for kind in (HPA, SCALED_OBJECT)}
+from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +35,6 @@ class _Seen:
 
     scales: tuple[str, str, str]
     autoscaler: Autoscaler
-    owner: str  # the ScaledObject that this HorizontalPodAutoscaler belongs to
 
 
 class AutoscalerReader:
@@ -91,23 +48,20 @@ class AutoscalerReader:
     ) -> None:
         self._client = client
         self._clock = clock
-        self._lists: TtlCache[tuple[str, str], tuple[_Seen, ...] | ClusterFault] = TtlCache(
-            monotonic
-        )
-        self._monotonic = monotonic
-        self._absent_until: dict[str, float] = {}  # kinds that the API server does not serve
+        self._lists: AutoscalerLists[_Seen] = AutoscalerLists(client, _seen, monotonic)
 
     async def read(self, namespace: str, target: Target) -> Reading[Autoscaler | None]:
         """With a guard that object, which must scale the target; else whoever else scales it.
 
-        A paused ScaledObject scales nothing; it is told where nobody else does.
+        A paused ScaledObject scales nothing; it is told where nobody else does. A ScaledObject is
+        told rather than its own HorizontalPodAutoscaler: that is made again by KEDA.
         """
         if target.guard is not None:
             return await self._guard(namespace, target, target.guard)
         found = await self._scaling(namespace, target)
         if isinstance(found, Unknown):
             return found
-        first = min(found, key=lambda seen: seen.autoscaler.paused, default=None)
+        first = min(found, key=_place, default=None)
         return Known(first.autoscaler if first is not None else None, self._clock())
 
     async def _guard(
@@ -131,78 +85,60 @@ class AutoscalerReader:
         if wrong:
             return Unknown(Why.GUARD_MISMATCH, wrong, at)
         others = await self._scaling(namespace, target)
-        return Known(replace(seen.autoscaler, beside=_beside(seen, others)), at)
+        follower = await self._follower(namespace, kind, found, at)
+        whole = replace(seen.autoscaler, beside=_beside(seen, others), follower=follower)
+        return Known(whole, at)
+
+    async def _follower(
+        self, namespace: str, kind: AutoscalerKind, found: Json, at: datetime
+    ) -> Follower | Unknown | None:
+        """KEDA's own autoscaler of a ScaledObject. It is read after it: one that was written in
+        between is not held against a number that is older."""
+        name = own_autoscaler(found) if kind is SCALED_OBJECT else ""
+        if not name:
+            return None
+        try:
+            own = await self._client.get(HPA.resource, namespace, name)
+        except ClusterFault as fault:
+            return None if fault.kind is FaultKind.NOT_FOUND else fault.unknown(at)
+        if not belongs_to(own, found["metadata"]["uid"]):
+            return None
+        seen = autoscaler(HPA, own)
+        return Follower(seen.name, seen.minimum, seen.maximum, seen.limited)
 
     async def _scaling(self, namespace: str, target: Target) -> Sequence[_Seen] | Unknown:
         """All that scale the target. One that was found counts, whatever could not be read."""
         found: list[_Seen] = []
         fault: ClusterFault | None = None
         for kind in KINDS.values():
-            listed = await self._list(namespace, kind)
+            listed = await self._lists.read(namespace, kind)
             if isinstance(listed, ClusterFault):
-                fault = fault or listed
+                fault = fault or self._judged(namespace, kind, target, listed)
             else:
                 found += [seen for seen in listed if _scales(seen, target)]
         return fault.unknown(self._clock()) if fault is not None and not found else found
 
-    async def _list(self, namespace: str, kind: AutoscalerKind) -> tuple[_Seen, ...] | ClusterFault:
-        """Shared; a kind that the API server does not serve has no objects in any namespace."""
-
-        async def ask() -> tuple[_Seen, ...] | ClusterFault:
-            try:
-                items = await self._client.list_objects(kind.resource, namespace, label_selector="")
-            except ClusterFault as fault:
-                if fault.kind is FaultKind.NOT_FOUND:
-                    self._absent_until[kind.kind] = self._monotonic() + KEEP_ABSENT_SECONDS
-                    return ()
-                return fault
-            return tuple(_seen(kind, item) for item in items)
-
-        if self._monotonic() < self._absent_until.get(kind.kind, 0.0):
-            return ()
-        return await self._lists.get((namespace, kind.kind), ask, _keep)
+    def _judged(
+        self, namespace: str, kind: AutoscalerKind, target: Target, fault: ClusterFault
+    ) -> ClusterFault:
+        """Who was seen to scale the target may still do so."""
+        if fault.why is not Why.NO_PERMISSION:
+            return fault
+        for seen in self._lists.last(namespace, kind):
+            if _scales(seen, target):
+                name = f"{kind.kind} {seen.autoscaler.name}"
+                return for_the_moment(fault, f"{name} scaled the target when it was seen last")
+        return fault
 
 
-def _keep(listed: tuple[_Seen, ...] | ClusterFault) -> float:
-    if not isinstance(listed, ClusterFault):
-        return KEEP_SECONDS
-    return KEEP_FORBIDDEN_SECONDS if listed.kind is FaultKind.FORBIDDEN else 0.0
-
-
-def autoscaler(kind: AutoscalerKind, found: Json) -> Autoscaler:
-    """What an object says."""
-    meta, spec = found["metadata"], found.get("spec") or {}
-    notes: Mapping[str, str] = meta.get("annotations") or {}
-    kept = notes.get(PREVIOUS)
-    maximum, minimum = spec.get(kind.maximum), spec.get(kind.minimum)
-    writer = last_writer(found, kind.maximum)
-    return Autoscaler(
-        kind=kind.kind,
-        name=meta["name"],
-        uid=meta["uid"],
-        version=meta["resourceVersion"],
-        minimum=kind.default_minimum if minimum is None else int(minimum),
-        maximum=kind.default_maximum if maximum is None else int(maximum),
-        kept_maximum=kind.default_maximum if kept == DEFAULTED else _number(kept),
-        token=notes.get(TOKEN),
-        written=_number(notes.get(MAXIMUM)),
-        implicit=maximum is None,
-        kept_implicit=kept == DEFAULTED,
-        writer=writer,
-        changed_since=writer is not None and writer.manager != FIELD_MANAGER,
-        paused=notes.get(KEDA_PAUSED, "").lower() == "true" and KEDA_PAUSED_AT not in notes,
-    )
-
-
-def _number(text: str | None) -> int | None:
-    """None for what is not there, or was edited to something that is no number."""
-    return int(text) if text is not None and text.isdecimal() else None
+def _place(seen: _Seen) -> tuple[bool, bool]:
+    """The one to be told of comes first."""
+    return seen.autoscaler.paused, bool(seen.autoscaler.owner)
 
 
 def _seen(kind: AutoscalerKind, found: Json) -> _Seen:
     ref = (found.get("spec") or {}).get("scaleTargetRef") or {}
     version = str(ref.get("apiVersion") or ("apps/v1" if kind is SCALED_OBJECT else ""))
-    owners = found["metadata"].get("ownerReferences") or ()
     return _Seen(
         scales=(
             version.rpartition("/")[0],
@@ -210,7 +146,6 @@ def _seen(kind: AutoscalerKind, found: Json) -> _Seen:
             str(ref.get("name") or ""),
         ),
         autoscaler=autoscaler(kind, found),
-        owner=next((str(o["name"]) for o in owners if o.get("kind") == SCALED_OBJECT.kind), ""),
     )
 
 
@@ -231,10 +166,10 @@ def _no_guard_of(target: Target, seen: _Seen) -> str:
             f"{what} scales {kind} {name or '(nothing)'} and not {target.kind} {target.name};"
             " correct spec.target.guard or its scaleTargetRef"
         )
-    if seen.owner:
+    if found.owner:
         return (
-            f"{what} belongs to ScaledObject {seen.owner}, which would write its maximum back;"
-            f" guard that one: spec.target.guard.scaledObject: {seen.owner}"
+            f"{what} belongs to ScaledObject {found.owner}, which would write its maximum back;"
+            f" guard that one: spec.target.guard.scaledObject: {found.owner}"
         )
     return ""
 
@@ -243,11 +178,12 @@ def _beside(guard: _Seen, others: Sequence[_Seen] | Unknown) -> str:
     """Another one that scales the target as well, but for those of the guard itself."""
     if isinstance(others, Unknown):
         return ""
-    for other in others:
-        same = other.autoscaler.uid == guard.autoscaler.uid
-        its_own = guard.autoscaler.kind == SCALED_OBJECT.kind and (
-            other.owner == guard.autoscaler.name
-        )
-        if not (same or its_own or other.autoscaler.paused):
-            return f"{other.autoscaler.kind} {other.autoscaler.name}"
+    own = guard.autoscaler
+    for seen in others:
+        other = seen.autoscaler
+        # By name: a list that is a few seconds old may hold the one before this one.
+        same = (other.kind, other.name) == (own.kind, own.name)
+        its_own = own.kind == SCALED_OBJECT.kind and other.owner == own.name
+        if not (same or its_own or other.paused):
+            return f"{other.kind} {other.name}"
     return ""

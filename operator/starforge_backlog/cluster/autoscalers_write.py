@@ -7,27 +7,31 @@ it has (P4, P6).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.cluster.autoscalers import (
+from starforge_backlog.cluster.autoscaler_object import (
     DEFAULTED,
+    HPA,
     KINDS,
     MAXIMUM,
     PREVIOUS,
     TOKEN,
     AutoscalerKind,
     autoscaler,
+    belongs_to,
 )
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.snapshot import Autoscaler, Unknown
 
-# An autoscaler's version moves with its status, every 15 s. More often than this within
-# milliseconds, and the next pass may try.
-CONFLICT_RETRIES = 3
+# An autoscaler's version moves with its status, every 15 s; but KEDA writes a new ScaledObject five
+# times in its first second. Seconds between tries: milliseconds apart they all lost that race, and
+# it stood unbounded for an interval. All of them fit into the time of a pass' effects.
+PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class MaximumOutcome(StrEnum):
@@ -60,6 +64,7 @@ class MaximumWriter:
 
     client: ClusterClient
     clock: Clock = utc_now
+    pauses: tuple[float, ...] = PAUSES_SECONDS
 
     async def write(
         self,
@@ -86,9 +91,10 @@ class MaximumWriter:
             MAXIMUM: str(to),
         }
         try:
-            for _ in range(CONFLICT_RETRIES):
+            for pause in self.pauses:
                 if await self._patch(of, namespace, name, version, to, marks):
                     return MaximumResult(MaximumOutcome.WRITTEN, to)
+                await asyncio.sleep(pause)
                 now = await self._look(of, namespace, name)
                 if now.maximum != seen or not _same_policy(now.token or token, token):
                     message = (
@@ -118,14 +124,16 @@ class MaximumWriter:
         """
         of = KINDS[kind]
         try:
-            for _ in range(CONFLICT_RETRIES):
+            for pause in self.pauses:
+                await asyncio.sleep(pause)
                 now = await self._look(of, namespace, name)
-                if uid and now.uid != uid:
+                ours = now.token is not None and _same_policy(now.token, token)
+                if uid and now.uid != uid and not ours:
                     return MaximumResult(MaximumOutcome.GONE, message=f"{kind} {name} is a new one")
-                if now.token is None or not _same_policy(now.token, token):
+                if not ours:
                     message = f"{kind} {name} does not have our mark any more; nothing was changed"
                     return MaximumResult(MaximumOutcome.NOT_OURS, now.maximum, message)
-                ours = now.ours
+                ours = now.ours  # but somebody may have written over it
                 to = now.kept_maximum if ours else now.maximum
                 if most is not None and to is not None and to > most:
                     message = f"the previous maximum of {kind} {name} is {to} now"
@@ -140,6 +148,33 @@ class MaximumWriter:
             return self._fault(fault)
         return self._keeps_changing(kind, name)
 
+    async def follow(
+        self, namespace: str, name: str, *, owner: str, to: int
+    ) -> MaximumResult | Unknown:
+        """Lower the maximum of KEDA's own HorizontalPodAutoscaler to that of its ScaledObject.
+
+        KEDA does so by itself, but only once it has reached all triggers, and a database that is
+        full lets none in. It leaves a number alone that is its own already. Only an object that
+        belongs to the ScaledObject with the uid `owner` is written, and never upwards; no mark is
+        left on it, because KEDA writes it anew with every change of the ScaledObject.
+        """
+        try:
+            for pause in self.pauses:
+                await asyncio.sleep(pause)
+                found = await self.client.get(HPA.resource, namespace, name)
+                if not belongs_to(found, owner):
+                    message = f"{HPA.kind} {name} does not belong to the ScaledObject any more"
+                    return MaximumResult(MaximumOutcome.NOT_OURS, message=message)
+                now = autoscaler(HPA, found)
+                least = max(to, now.minimum)
+                if now.maximum <= least:
+                    return MaximumResult(MaximumOutcome.WRITTEN, now.maximum)
+                if await self._patch(HPA, namespace, name, now.version, least, {}):
+                    return MaximumResult(MaximumOutcome.WRITTEN, least)
+        except ClusterFault as fault:
+            return self._fault(fault)
+        return self._keeps_changing(HPA.kind, name)
+
     async def _patch(
         self,
         of: AutoscalerKind,
@@ -150,10 +185,10 @@ class MaximumWriter:
         marks: Mapping[str, str | None],
     ) -> bool:
         """One merge patch under that version; False when it is stale. None takes a key away."""
-        body = {
-            "metadata": {"resourceVersion": version, "annotations": marks},
-            "spec": {of.maximum: maximum},
-        }
+        meta: dict[str, object] = {"resourceVersion": version}
+        if marks:
+            meta["annotations"] = marks
+        body = {"metadata": meta, "spec": {of.maximum: maximum}}
         try:
             await self.client.patch(of.resource, namespace, name, body)
         except ClusterFault as fault:

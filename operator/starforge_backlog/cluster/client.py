@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -36,8 +38,17 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # Connecting inside a cluster takes under a millisecond; this much means it is gone.
 CONNECT_TIMEOUT_SECONDS = 3.0
 
+# Watches at once, each a connection of its own (256 kB of asyncio's buffer for TLS). Whoever asks
+# for one more reads instead.
+MOST_WATCHES = 64
+# The API server ends a watch after this long; one whose connection died unnoticed ends with it.
+WATCH_SECONDS = 240
+WATCH_GRACE_SECONDS = 10.0
+
 # Objects per page: a policy with its status and the record of its writers is some 50 kB.
 OBJECTS_PER_PAGE = 100
+
+_SERVER_ERROR = 500
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -99,6 +110,10 @@ class ClusterClient:
         configuration.client_session_kwargs = {"trust_env": False}
         self._api = ApiClient(configuration=configuration)
         self._api.user_agent = f"{FIELD_MANAGER}/{__version__}"
+        # A pool of their own: watches would keep the connections of all other requests.
+        configuration.connection_pool_maxsize = MOST_WATCHES
+        self._watches = ApiClient(configuration=configuration)
+        self._watches.user_agent = self._api.user_agent
         self._timeout = aiohttp.ClientTimeout(
             total=REQUEST_TIMEOUT_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS
         )
@@ -116,6 +131,7 @@ class ClusterClient:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._watches.close()
         await self._api.close()
 
     async def get(self, resource: Resource, namespace: str, name: str, *, sub: str = "") -> Json:
@@ -148,6 +164,54 @@ class ClusterClient:
             if not token:
                 return
             query["continue"] = token
+
+    async def watch(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[Json]:
+        """Events of one object: `ADDED` at once where it exists, then each change, until the API
+        server ends the watch after `WATCH_SECONDS`. An event is bounded by what an object may
+        weigh in etcd (1.5 MB).
+        """
+        asked = resource.asked("watch", namespace, name)
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        path = f"{resource.path(namespace)}?{urlencode(query)}"
+        try:
+            async with self._stream(asked, path) as response:
+                async for line in response.content:
+                    event = _parsed(asked, line)
+                    if event.get("type") == "ERROR":
+                        said = event.get("object") or {}
+                        code = int(said.get("code") or _SERVER_ERROR)
+                        raise fault_from_status(asked, code, json.dumps(said).encode())
+                    yield event
+        except (OSError, TimeoutError, ValueError, aiohttp.ClientError) as error:
+            fault = fault_from_exception(asked, error)
+            self._observer(asked, fault.kind)
+            raise fault from error
+        except ClusterFault as fault:
+            if fault.kind is FaultKind.UNAUTHORIZED:
+                await self._refresh()
+            raise
+
+    @asynccontextmanager
+    async def _stream(self, asked: Asked, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        verb, url, headers, _, _ = await self._watches.param_serialize(
+            "GET", path, header_params={"Accept": JSON}, auth_settings=["BearerToken"]
+        )
+        longest = aiohttp.ClientTimeout(
+            total=WATCH_SECONDS + WATCH_GRACE_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS
+        )
+        answer = await self._watches.call_api(verb, url, headers, _request_timeout=longest)
+        response: aiohttp.ClientResponse = answer.response
+        try:
+            self._observer(asked, str(response.status))
+            if response.status != HTTPStatus.OK:
+                raise fault_from_status(asked, response.status, await response.read())
+            yield response
+        finally:
+            response.close()
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Create an object."""
@@ -189,11 +253,15 @@ class ClusterClient:
         except ClusterFault as fault:
             if fault.kind is not FaultKind.UNAUTHORIZED:
                 raise
+        await self._refresh()
+        return await self._send(asked, method, path, body, content)
+
+    async def _refresh(self) -> None:
+        """Read the token again: the file may have rotated a moment ago."""
         try:
             await self.credentials.refresh()
         except NoCluster as error:
             raise ClusterFault(FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, str(error)) from error
-        return await self._send(asked, method, path, body, content)
 
     async def _send(
         self,

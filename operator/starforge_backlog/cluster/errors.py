@@ -61,6 +61,7 @@ class FaultKind(StrEnum):
     NOT_FOUND = "NotFound"
     CONFLICT = "Conflict"
     FORBIDDEN = "Forbidden"
+    DENIED = "Denied"  # by an admission webhook
     UNAUTHORIZED = "Unauthorized"
     INVALID = "Invalid"
     THROTTLED = "Throttled"
@@ -71,6 +72,7 @@ class FaultKind(StrEnum):
 
 _WHY: dict[FaultKind, Why] = {
     FaultKind.FORBIDDEN: Why.NO_PERMISSION,
+    FaultKind.DENIED: Why.ADMISSION_REFUSED,
     FaultKind.UNAUTHORIZED: Why.NO_PERMISSION,
     FaultKind.TIMEOUT: Why.TIMEOUT,
     FaultKind.THROTTLED: Why.UNREACHABLE,
@@ -131,6 +133,8 @@ def fault_from_status(asked: Asked, status: int, body: bytes) -> ClusterFault:
         else:
             kind = FaultKind.INVALID if status >= _FIRST_CLIENT_ERROR else FaultKind.SERVER
     said = _said(body)
+    if _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR and said.startswith(ADMISSION):
+        kind = FaultKind.DENIED  # a webhook answers with whatever status it likes
     return ClusterFault(kind, _WHY.get(kind, Why.ERROR), _sentence(kind, asked, status, said))
 
 
@@ -158,7 +162,7 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
             return f"{asked} does not exist"
         case FaultKind.CONFLICT:
             return f"{asked} was changed by somebody else meanwhile ({said})"
-        case FaultKind.FORBIDDEN if ADMISSION in said:
+        case FaultKind.DENIED:
             return f"{said}; let it take what the operator writes"
         case FaultKind.FORBIDDEN:
             return f"the operator may not {asked.verb} {asked}; {_grant(asked)}"

@@ -57,3 +57,19 @@ def parse_time(text: object) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def annotators(found: Json, key: str) -> frozenset[str]:
+    """Who wrote an annotation, as `managedFields` tells; empty when nobody is known to."""
+    return frozenset(
+        str(entry.get("manager") or "")
+        for entry in found.get("metadata", {}).get("managedFields") or ()
+        if f"f:{key}" in _annotations(entry)
+    )
+
+
+def _annotations(entry: Json) -> Json:
+    fields: Json = entry.get("fieldsV1") or {}
+    meta: Json = fields.get("f:metadata") or {}
+    annotations: Json = meta.get("f:annotations") or {}
+    return annotations

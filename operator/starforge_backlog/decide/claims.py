@@ -26,7 +26,9 @@ from starforge_backlog.snapshot import Claim, PerReplica, Why, Workload
 # `Why` is one: the target or its autoscaler cannot be read ...
 NOT_OURS_NOW: Final[frozenset[str]] = frozenset(
     {
+        "GuardNotFollowed",
         "GuardTaken",
+        "PausedAboveBudget",
         "ReplicaConflict",
         "RolloutInProgress",
         "RolloutPaused",
@@ -37,7 +39,15 @@ NOT_OURS_NOW: Final[frozenset[str]] = frozenset(
 )
 # ... those of them that may be over with the next pass ...
 SOON_KNOWN: Final[frozenset[str]] = frozenset(
-    {"RolloutInProgress", "Unknown", Why.NOT_YET, Why.STALE, Why.TIMEOUT, Why.UNREACHABLE}
+    {
+        "RolloutInProgress",
+        "Unknown",
+        Why.NOT_YET,
+        Why.PERMISSION_LOST,
+        Why.STALE,
+        Why.TIMEOUT,
+        Why.UNREACHABLE,
+    }
 )
 # ... and those under which more connections would be of no use.
 NO_USE_FOR_MORE: Final = frozenset(

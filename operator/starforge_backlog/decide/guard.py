@@ -6,6 +6,8 @@ The operator only lowers that maximum, and restores it:
 |------------------|-----------------------------|-------------------------------------------------|
 | any              | marked by another policy    | hold: it is theirs                              |
 | unknown budget   | any                         | hold: neither lowered nor raised (P2)           |
+| no connection is | any                         | lower to what runs: a server that refuses us is |
+| left for us      |                             | full                                            |
 | over the budget  | its owner's                 | lower at once, under our mark                   |
 | over the budget  | ours                        | lower at once                                   |
 | over the budget  | somebody wrote over ours    | it is the owner's now: lower once more; one who |
@@ -17,7 +19,9 @@ The operator only lowers that maximum, and restores it:
 |                  |                             | what is not in use at once, pods by `stepDown`  |
 | within it        | its owner's                 | nothing to do                                   |
 
-It cannot go below the autoscaler's own minimum; a condition says so when the budget does.
+It cannot go below the autoscaler's own minimum; a condition says so when the budget does. What
+bounds the pods of a ScaledObject is KEDA's own autoscaler: where that allows more than our number
+it is lowered as well. While KEDA is paused no maximum bounds anything; that is said.
 """
 
 from __future__ import annotations
@@ -28,6 +32,15 @@ from datetime import timedelta
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus, ExternalWriter, GuardStatus
 from starforge_backlog.decide.budget import sustainable
+from starforge_backlog.decide.guard_keda import beyond_reach, followed, with_follower
+from starforge_backlog.decide.guard_limits import (
+    ceiling_of,
+    is_full,
+    limit_text,
+    room_text,
+    waited_for,
+    within,
+)
 from starforge_backlog.decide.guard_marks import (
     Whose,
     connections,
@@ -39,12 +52,13 @@ from starforge_backlog.decide.guard_marks import (
 )
 from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
-from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
-from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown
+from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown, Why
 
 # autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.
 LEAST_MAXIMUM = 1
+# Reason of the condition `Scaling`: the maximum is lowered, and nobody wants more.
+GUARDED = "Guarded"
 
 
 def hand_back(
@@ -90,9 +104,20 @@ def guard(at: Situation) -> Outcome:
             outcome = hold(
                 at, "Unknown", "the guarded autoscaler was not read; the next pass reads it"
             )
+    return replace(outcome, allowed=connections(at, _allowed(at, outcome)))
+
+
+def _allowed(at: Situation, outcome: Outcome) -> int:
+    """The replicas that may come without a write of ours: what others must not count on (P1)."""
     memory = outcome.status.guard
     allowed = memory.maximum if memory is not None else None
-    return replace(outcome, allowed=connections(at, allowed or 0))
+    found = at.autoscaler.value if isinstance(at.autoscaler, Known) else None
+    if found is None:
+        return allowed or 0
+    lagging = found.follower.maximum if isinstance(found.follower, Follower) else 0
+    if whose(found, at.owner) is not Whose.OURS:
+        lagging = 0  # what its owner allows beyond the budget is lowered and not kept
+    return max(allowed or 0, lagging, found.held_at or 0)
 
 
 def _guard(at: Situation, found: Autoscaler) -> Outcome:
@@ -107,13 +132,17 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
         return hold(at, "GuardTaken", message)
     at = _remembered(at, found, mark)
     if isinstance(at.budget, Unknown):
-        return hold(at, "Unknown", f"no budget: {at.budget.message}")
+        full = _full(at, found, mark)
+        return full or hold(at, "Unknown", f"no budget: {at.budget.message}")
     outcome = (
         _lower(at, found, mark)
         or _unmark(at, found, mark)
+        or followed(at, found, mark)
         or _over_share(at, found, mark)
         or _raise(at, found, mark)
     )
+    if outcome.step is None:
+        outcome = beyond_reach(at, found, with_follower(found, mark, outcome))
     if found.beside and outcome.step is None:
         message = (
             f"{found.beside} scales the target besides {name_of(found)}, and nobody lowers its"
@@ -126,7 +155,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
 def _remembered(at: Situation, found: Autoscaler, mark: Whose) -> Situation:
     """What the object says of itself, in status: where we were killed, it knows better."""
     before = at.before.guard
-    allowed = found.maximum if mark is Whose.OURS or _within(at, found) else None
+    allowed = found.maximum if mark is Whose.OURS or within(at, found) else None
     if allowed is None and before is not None and before.uid == found.uid:
         allowed = before.maximum  # it cannot be lowered yet, or its budget is not known
     # Written over, theirs is what there is to restore, and our mark is still to be taken off.
@@ -143,48 +172,45 @@ def _remembered(at: Situation, found: Autoscaler, mark: Whose) -> Situation:
 
 def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
     """Above what the database serves: down at once, as far as the autoscaler's minimum."""
-    if _within(at, found):
+    if within(at, found):
         return None
     floor = max(LEAST_MAXIMUM, found.minimum)
     to = max(floor, _lowered_to(at))
     if to >= found.maximum:
         message = (
-            f"the minimum of {name_of(found)} is {found.minimum}, {_limit(at)}: its maximum cannot"
-            " be lowered further; lower its minimum or the pool of its pods"
+            f"the minimum of {name_of(found)} is {found.minimum}, {limit_text(at)}: its maximum"
+            " cannot be lowered further; lower its minimum or the pool of its pods"
         )
-        return hold(at, "MinimumAboveBudget", message)
+        return followed(at, found, mark) or hold(at, "MinimumAboveBudget", message)
     if mark is Whose.CHANGED:
         at, respected = _respect(at, found)
         if respected is not None:
             return respected
-    return write(at, found, mark, to=to, why=_limit(at))
+    return write(at, found, mark, to=to, why=limit_text(at))
 
 
-def _within(at: Situation, found: Autoscaler) -> bool:
-    """Pods that are about to end do not count here: they are gone before a lower maximum helps."""
-    if isinstance(at.budget, Unknown):
-        return False
-    most = at.spec.target.max_replicas
-    if isinstance(at.budget, BudgetStatus):
-        lasting = sustainable(at.budget, at.workload.max_surge)
-        most = lasting if most is None else min(most, lasting)
-    return most is None or found.maximum <= most
-
-
-def _ceiling(at: Situation) -> int | None:
-    """The most replicas that may be allowed now, pods that are about to end counted. None: no
-    database and no maxReplicas, so nothing limits them."""
-    most = at.spec.target.max_replicas
-    if isinstance(at.budget, BudgetStatus):
-        most = at.budget.replicas if most is None else min(most, at.budget.replicas)
-        if at.share is not None:
-            most = min(most, at.share.most)
-    return most
+def _full(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
+    """The server refused our login for want of a free connection. How many may run is not known;
+    that none may be added is."""
+    if not is_full(at):
+        return None
+    to = max(LEAST_MAXIMUM, found.minimum, at.workload.replicas)
+    if to >= found.maximum:
+        message = (
+            f"the maximum of {name_of(found)} is {found.maximum}: {limit_text(at)}. Free one, or"
+            " keep one for the operator: reserved_connections, GRANT pg_use_reserved_connections"
+        )
+        return followed(at, found, mark) or hold(at, Why.DATABASE_FULL, message)
+    if mark is Whose.CHANGED:
+        at, respected = _respect(at, found)
+        if respected is not None:
+            return respected
+    return write(at, found, mark, to=to, why=limit_text(at))
 
 
 def _lowered_to(at: Situation) -> int:
     """No more than the ceiling allows to grow to, and no less than may stay of what runs."""
-    ceiling = _ceiling(at) or 0
+    ceiling = ceiling_of(at) or 0
     stays = at.workload.replicas
     if isinstance(at.budget, BudgetStatus):
         stays = min(stays, sustainable(at.budget, at.workload.max_surge))
@@ -207,7 +233,7 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
         return remember(at, external=None, last_external=known), None
     at = remember(at, external=known)
     message = (
-        f"{manager} set the maximum of {name_of(found)} back to {found.maximum}, {_limit(at)};"
+        f"{manager} set the maximum of {name_of(found)} back to {found.maximum}, {limit_text(at)};"
         f" respected for {format_duration(yielding)} ({until:%H:%M:%S} UTC)"
     )
     return at, hold(at, "ReplicaConflict", message)
@@ -242,12 +268,7 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
     waits = _held(at) if to < replicas else None
     if waits is not None:
         return waits
-    return write(at, found, mark, to=to, why=_waited_for(at.share))
-
-
-def _waited_for(share: Share) -> str:
-    waiting = ", ".join(share.waiting)
-    return f"the share is {share.entitled}, and {waiting} waits for connections of its own"
+    return write(at, found, mark, to=to, why=waited_for(at.share))
 
 
 # --- raise and restore -------------------------------------------------------------------------
@@ -265,16 +286,18 @@ def _unmark(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
 def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     """Back towards its owner's maximum, by `stepUp` per window."""
     if mark is not Whose.OURS or found.kept_maximum is None:
-        return hold(at, "Steady", f"the maximum of {name_of(found)} is {found.maximum}{_room(at)}")
-    owners, ceiling = found.kept_maximum, _ceiling(at)
+        message = f"the maximum of {name_of(found)} is {found.maximum}{room_text(at)}"
+        return hold(at, "Steady", message)
+    owners, ceiling = found.kept_maximum, ceiling_of(at)
     goal = owners if ceiling is None else min(owners, ceiling)
     if at.share is not None and at.share.lacking:
         goal = min(goal, at.share.entitled)
     if goal <= found.maximum < owners:
         message = (
-            f"the maximum of {name_of(found)} is {found.maximum} instead of {owners}: {_limit(at)}"
+            f"the maximum of {name_of(found)} is {found.maximum} instead of {owners}:"
+            f" {limit_text(at)}"
         )
-        return hold(at, "BudgetExhausted", message)
+        return hold(at, _exhausted(at, found), message)
     waits = _held(at)
     if waits is not None:
         return waits
@@ -283,11 +306,19 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
         to = min(to, max(found.maximum, at.workload.replicas + at.free_steps))
     if to <= found.maximum < owners:
         message = f"no connections are free for a higher maximum of {name_of(found)} now"
-        return hold(at, "BudgetExhausted", message)
+        return hold(at, _exhausted(at, found), message)
     why = f"the budget allows {goal} of its {owners}"
     if to >= owners:
         return restore(at, found, owners=owners, why=why)
     return write(at, found, mark, to=to, why=why)
+
+
+def _exhausted(at: Situation, found: Autoscaler) -> str:
+    """A maximum that nobody asks to exceed keeps nobody from anything."""
+    own = found.follower
+    limited = own.limited if isinstance(own, Follower) else found.limited
+    wants_more = limited and at.workload.replicas >= found.maximum
+    return "BudgetExhausted" if wants_more else GUARDED
 
 
 def _held(at: Situation) -> Outcome | None:
@@ -303,22 +334,3 @@ def _held(at: Situation) -> Outcome | None:
     if opens is not None and at.now < opens:
         return hold(at, "Observing", f"next change not before {opens:%H:%M:%S} UTC")
     return None
-
-
-def _limit(at: Situation) -> str:
-    """What limits it, in words."""
-    most = at.spec.target.max_replicas
-    ceiling, share = _ceiling(at), at.share
-    if share is not None and share.lacking:
-        return _waited_for(share)
-    if share is not None and share.most == ceiling and share.most != most:
-        return f"the share is {share.most}"
-    if isinstance(at.budget, BudgetStatus) and (most is None or at.budget.replicas <= most):
-        return f"the budget is {at.budget.replicas}"
-    return f"maxReplicas is {most}"
-
-
-def _room(at: Situation) -> str:
-    if isinstance(at.budget, BudgetStatus):
-        return f", within the budget of {at.budget.replicas}"
-    return ""

@@ -13,7 +13,7 @@ from starforge_backlog.decide.budget import potential
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.situation import Outcome, Situation
-from starforge_backlog.snapshot import Autoscaler
+from starforge_backlog.snapshot import Autoscaler, Follower
 
 
 class Whose(Enum):
@@ -27,10 +27,11 @@ class Whose(Enum):
 
 def whose(found: Autoscaler, owner: str) -> Whose:
     """By the token, which begins with the uid of its policy. A mark that somebody took away makes
-    the maximum theirs."""
+    the maximum theirs. Where the policy is gone (made anew, or restored from a backup with the
+    object) whoever guards the object now takes its mark over."""
     if found.token is None:
         return Whose.OWNERS
-    if not owner or not found.token.startswith(f"{owner}/"):
+    if not owner or not (found.orphan or found.token.startswith(f"{owner}/")):
         return Whose.ANOTHERS
     return Whose.OURS if found.ours else Whose.CHANGED
 
@@ -52,6 +53,7 @@ def write(at: Situation, found: Autoscaler, mark: Whose, *, to: int, why: str) -
         connections=connections(at, to),
         why=why,
         implicit=found.kept_implicit if ours else found.implicit,
+        follower=found.follower.name if isinstance(found.follower, Follower) else "",
     )
     return _outcome(at, found, memory, step)
 

@@ -83,17 +83,21 @@ def autoscaler_conflict(at: Situation) -> str:
     found = at.autoscaler.value
     if found.paused:
         return ""
-    field = found.kind[0].lower() + found.kind[1:]
+    kind, name, through = found.kind, found.name, ""
+    if found.owner:  # KEDA would make it again, and writes its maximum
+        kind, name, through = "ScaledObject", found.owner, f" (by {found.kind} {found.name})"
+    field = kind[0].lower() + kind[1:]
     return (
-        f"{found.kind} {found.name} scales it between {found.minimum} and {found.maximum}; replicas"
+        f"{kind} {name}{through} scales it between {found.minimum} and {found.maximum}; replicas"
         f" are left to it. Delete it, or name it in spec.target.guard.{field} to keep its maximum"
         " within the budget"
     )
 
 
 def hidden(reading: Reading[Autoscaler | None] | None) -> bool:
-    """Whether a fault hides an autoscaler for the moment. Without the right to look nobody will
-    ever know; then other writers are noticed by what they wrote, as before."""
+    """Whether a fault hides an autoscaler for the moment. Without the right to look (refused for
+    longer than a moment) nobody will ever know; then other writers are noticed by what they wrote,
+    as before."""
     return isinstance(reading, Unknown) and reading.why is not Why.NO_PERMISSION
 
 

@@ -71,6 +71,8 @@ class SetMaximum:
 
     `guard` is as the intent stored it: the object, our token, the maximum of its owner. `restore`
     gives that one back and takes our mark off; the object then tells by itself whether it is ours.
+    `follower` is KEDA's own autoscaler of a ScaledObject: lowered as well, or with `follows` alone,
+    where KEDA has not done it by itself.
     """
 
     guard: GuardStatus
@@ -84,10 +86,14 @@ class SetMaximum:
     # What a restored maximum must not be above, because more was not decided; None: whatever it was
     # (the policy lets go of it).
     most: int | None = None
+    follower: str = ""  # name of a HorizontalPodAutoscaler; empty: there is none
+    follows: bool = False
 
     @property
     def object(self) -> str:
-        """Kind and name of the autoscaler."""
+        """Kind and name of the autoscaler that is written."""
+        if self.follows:
+            return f"HorizontalPodAutoscaler {self.follower}"
         return f"{self.guard.kind} {self.guard.name}"
 
 

@@ -17,6 +17,7 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
+from starforge_backlog.decide.guard import GUARDED
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
 from starforge_backlog.decide.said_once import said_once
@@ -34,7 +35,7 @@ from starforge_backlog.snapshot import (
 )
 
 # Able to step, whether or not a step is needed now.
-ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep"})
+ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep", GUARDED})
 
 
 def conditions(
@@ -44,10 +45,11 @@ def conditions(
     trouble: tuple[str, str] | None,
     generation: int,
     now: datetime,
+    stuck: tuple[str, str] | None = None,
 ) -> tuple[Condition, ...]:
     """All conditions of this pass; a transition time moves only when a status flips.
 
-    `trouble` is what failed while acting: reason and message.
+    `trouble` is what failed while acting, reason and message; `stuck` the same of a step.
     """
     found = (
         _ready(spec, plan, trouble),
@@ -55,7 +57,7 @@ def conditions(
         _with_caveats(_headroom(spec, plan.assessment), status.scaling, plan.seen.database),
         _consumers(spec, plan, status.scaling),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
-        _scaling(plan),
+        _scaling(spec, plan, stuck),
     )
     return tuple(dated(draft, status, generation, now) for draft in found)
 
@@ -257,11 +259,15 @@ def _pause(
     return reason, f"{entry.producer} {message}".strip()
 
 
-def _scaling(plan: Plan) -> Draft:
+def _scaling(spec: QueueBacklogPolicySpec, plan: Plan, stuck: tuple[str, str] | None) -> Draft:
     """Able to step; the reason says what holds it."""
+    if stuck is not None:
+        return Draft("Scaling", FALSE, stuck[0], stuck[1][:MESSAGE_LIMIT])
     reason, message = plan.assessment.scaling_reason, plan.assessment.scaling_message
     status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
-    return Draft("Scaling", status, reason, message + _autoscaler_caveat(plan.seen.autoscaler))
+    if spec.target.guard is None:
+        message += _autoscaler_caveat(plan.seen.autoscaler)
+    return Draft("Scaling", status, reason, message[:MESSAGE_LIMIT])
 
 
 def _autoscaler_caveat(reading: Reading[Autoscaler | None] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -19,7 +19,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.objectives import readable
-from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.rounding import (
@@ -80,7 +80,8 @@ def report(
             ),
         }
     )
-    found = conditions(spec, plan, status, _trouble(results), generation, now)
+    stuck = _trouble(r for r in results if isinstance(r.action, ScaleTo | SetMaximum))
+    found = conditions(spec, plan, status, _trouble(results), generation, now, stuck)
     status = status.model_copy(update={"conditions": found})
     status = status.model_copy(update={"summary": summary(spec, plan, results, status)})
     return fitted(status)
@@ -219,7 +220,7 @@ def _steady_need(
     return old if plan.assessment.scaling_reason == "Steady" else need
 
 
-def _trouble(results: tuple[Result, ...]) -> tuple[str, str] | None:
+def _trouble(results: Iterable[Result]) -> tuple[str, str] | None:
     """The first action that failed for a reason that somebody has to mend."""
     for result in results:
         match result.got:
