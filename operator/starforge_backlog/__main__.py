@@ -12,6 +12,7 @@ import os
 import sys
 
 import kopf
+import structlog
 
 from starforge_backlog import __version__, handlers
 from starforge_backlog.cluster.credentials import Credentials, NoCluster
@@ -21,6 +22,10 @@ from starforge_backlog.settings import PREFIX, BadSettings, Settings
 
 # sysexits.h: the configuration is wrong; restarting will not mend it.
 EX_CONFIG = 78
+# The same: it cannot go on now, and is to be started again.
+EX_TEMPFAIL = 75
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def main() -> int:
@@ -45,16 +50,22 @@ def main() -> int:
         print(f"starforge-backlog: {wrong}", file=sys.stderr)
         return EX_CONFIG
     logs.configure(settings.log_format, level=logging.getLevelName(settings.log_level.upper()))
-    kopf.run(
-        registry=kopf.get_default_registry(),
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        # By default the framework asks the system for the user's name, and raises where the uid has
-        # none: in a pod. The type is a NewType of str that it does not export.
-        identity=settings.pod_name,  # type: ignore[arg-type]
-        memo=Process(settings, os.environ),
-    )
+    try:
+        kopf.run(
+            registry=kopf.get_default_registry(),
+            standalone=True,
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            # By default the framework asks the system for the user's name, and raises where the uid
+            # has none: in a pod. The type is a NewType of str that it does not export.
+            identity=settings.pod_name,  # type: ignore[arg-type]
+            memo=Process(settings, os.environ),
+        )
+    except Exception as error:  # noqa: BLE001 - the framework's errors are not public
+        # Mostly a watch that is refused: the CRD is gone, or a right to read a namespace. The next
+        # start looks at both again, and says what it waits for.
+        _log.error("ended, to be started again", error=type(error).__name__, reason=str(error))
+        return EX_TEMPFAIL
     return 0
 
 

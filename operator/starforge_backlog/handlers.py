@@ -10,10 +10,11 @@ import kopf
 import structlog
 
 from starforge_backlog.api import GROUP, PLURAL, VERSION
+from starforge_backlog.cluster.finalizer import FINALIZER
 from starforge_backlog.passes import Runner
-from starforge_backlog.policy import Policy, SpecNotUnderstood
+from starforge_backlog.policy import Policy
 from starforge_backlog.process import Process
-from starforge_backlog.release import NotReleased, may_go, release
+from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -22,8 +23,6 @@ RESOURCE = (GROUP, VERSION, PLURAL)
 # Passes that raised are a bug of ours (`Runner.run` keeps what a pass raises): neither a loop of
 # tracebacks nor a silence.
 AFTER_BUG_SECONDS = 60.0
-# A deletion that waits for a database asks again this often.
-RELEASE_RETRY_SECONDS = 15.0
 # At the end a pass may finish its effects; then it is cancelled (it can be killed at any moment).
 STOP_GRACE_SECONDS = 3.0
 # Watches are renewed this often, before proxies cut them silently (kopf#585, kopf#957).
@@ -32,8 +31,8 @@ REQUEST_SECONDS = 30.0
 # Connections of the framework. Without a bound it opens one for each policy that gets its finalizer
 # at the same moment, and each costs 256 kB (asyncio's buffer for TLS): with a thousand policies at
 # once more than the chart's memory limit, and the API server would be asked to serve them all.
-# Watches hold one for as long as we run: policies in all namespaces, namespaces, CRDs.
-WATCHES = 3
+# Watches hold one for as long as we run: policies in all namespaces, or in each that is listed.
+WATCHES = 1
 WRITES_AT_ONCE = 8
 
 
@@ -52,13 +51,15 @@ class NoDiffBase(kopf.DiffBaseStorage):
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: Process, **_: Any) -> None:
     """Framework settings, and everything of ours that needs a running loop."""
-    settings.persistence.finalizer = f"{GROUP}/release"
+    settings.persistence.finalizer = FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.posting.enabled = False  # one Event per transition, posted by `report/`
     settings.peering.standalone = True
-    # Watching for new namespaces and CRDs needs rights that listed namespaces do without.
-    settings.scanning.disabled = memo.namespaced
+    # Our resource is looked for once, by `memo.start`. Scanning, the framework would stop to watch
+    # it as soon as its CRD is terminating (discovery then lists it without `patch`), and policies
+    # that are deleted with the CRD would be released by nobody.
+    settings.scanning.disabled = True
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 10
     settings.networking.request_timeout = REQUEST_SECONDS
@@ -124,15 +125,8 @@ async def _wake_when(stopped: kopf.DaemonStopped, wake: asyncio.Event) -> None:
 @kopf.on.delete(*RESOURCE)
 async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
     """Release what we paused; the finalizer holds the policy until that is done."""
-    turn = memo.policy(uid)[1]
-    try:
-        policy = Policy.parse(body)
-    except SpecNotUnderstood as fault:
-        if not may_go(memo.rooms, body):
-            raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
-        memo.forget(body)
-        return
-    async with turn:
+    policy = Policy.for_release(body)
+    async with memo.policy(uid)[1]:
         try:
             done = await release(memo.rooms, policy)
         except NotReleased as fault:

@@ -15,13 +15,15 @@ from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
-from starforge_backlog.cluster.client import POLICIES, ClusterClient
+from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json
 from starforge_backlog.cluster.credentials import Credentials
 from starforge_backlog.cluster.errors import ClusterFault
+from starforge_backlog.cluster.finalizer import holds
 from starforge_backlog.cluster.guard_watch import GuardWatches
 from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
+from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
@@ -35,6 +37,7 @@ from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, let_go
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health, HealthServer
 from starforge_backlog.report.metrics import Metrics, PolicyKey
@@ -44,6 +47,15 @@ from starforge_backlog.targets import Targets
 
 # How often an API server that is not there yet is asked: the first pass is due 3 s after it is.
 START_RETRY_SECONDS = 0.5
+# A resource that has just appeared is asked for once more after this time.
+SETTLE_SECONDS = 1.0
+# Policies that are released side by side: one whose database hangs takes seconds.
+RELEASES_AT_ONCE = 16
+_NOT_SERVED = {
+    Served.NO: "its CRD is not installed; apply crds/, or set the chart value crds.install=true",
+    Served.TERMINATING: "its CRD is being deleted; policies are released, and none is followed"
+    " until the CRD is gone and installed again",
+}
 # Names are resolved in the event loop's own threads. Python's six on two cores would all be taken
 # by six Redis servers or webhooks whose names hang, and the healthy ones would wait for them.
 RESOLVERS = 64
@@ -131,7 +143,61 @@ class Process:
         self._server = HealthServer(health, metrics.render)
         port = await self._server.start(self._settings.listen_host, self._settings.listen_port)
         _log.info("serving /healthz, /readyz and /metrics", port=port)
+        await self._until_served()
         await self._expect_policies()
+
+    async def _until_served(self) -> None:
+        """Wait for an API server that is up and serves our resource: the framework looks once.
+
+        While the CRD is terminating, its policies are released here. The framework serves no
+        resource in that state, so that after a restart nobody else would do it.
+        """
+        told, waited = "", False
+        while True:
+            pause = START_RETRY_SECONDS
+            try:
+                now = await served(self.rooms.client)
+                self.rooms.health.api_reached()
+                if now is Served.YES and not waited:
+                    return
+                # Other replicas of the API server learn of a new CRD a moment later.
+                waited = now is not Served.YES
+                reason = _NOT_SERVED.get(now, "")
+                if now is Served.TERMINATING and not await self._release_terminating():
+                    pause = RELEASE_RETRY_SECONDS
+                elif not waited:
+                    pause = SETTLE_SECONDS
+            except ClusterFault as fault:
+                reason = fault.message
+            if reason and reason != told:
+                _log.warning("waiting for the API server", reason=reason)
+            told = reason
+            await asyncio.sleep(pause)
+
+    async def _release_terminating(self) -> bool:
+        """Release the policies that are being deleted. False: some could not be, and say so."""
+        going = [
+            body
+            for namespace in self._settings.namespaces or (None,)
+            async for body in self.rooms.client.pages(POLICIES, namespace)
+            if body["metadata"].get("deletionTimestamp") and holds(body)
+        ]
+        together = asyncio.Semaphore(RELEASES_AT_ONCE)
+
+        async def one(body: Json) -> bool:
+            meta = body["metadata"]
+            key = f"{meta['namespace']}/{meta['name']}"
+            async with together:
+                try:
+                    done = await let_go(self.rooms, body)
+                except (NotReleased, ClusterFault) as fault:
+                    _log.warning("not released", policy=key, reason=str(fault))
+                    return False
+            self.forget(body)
+            _log.info("; ".join(("policy deleted with its CRD", *done)), policy=key)
+            return True
+
+        return all(await asyncio.gather(*(one(body) for body in going)))
 
     async def _expect_policies(self) -> None:
         """What each policy that exists holds counts from the start, as its status says; and of

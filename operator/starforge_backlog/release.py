@@ -8,7 +8,8 @@ from typing import Any
 
 from starforge_backlog.act import act
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON, abandons_pauses
+from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
+from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.guard import hand_back
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
@@ -24,18 +25,21 @@ from starforge_backlog.report.summary import done
 # Batches of one producer before the deletion lets go of its turn; it is tried again soon after.
 # One batch is held jobs of 1.5 s, some 50,000.
 ROUNDS = 10
+# A deletion that waits for a database asks again this often.
+RELEASE_RETRY_SECONDS = 15.0
 
 
 class NotReleased(Exception):
     """Something of ours is still paused; the finalizer must wait. The text says what to do."""
 
 
-def may_go(rooms: Rooms, body: Mapping[str, Any]) -> bool:
-    """Whether a policy whose spec cannot be read may be deleted: it holds nothing of ours, or a
-    person lets it go."""
-    ours = _ours(rooms.statuses.current(body), "", str(body["metadata"]["uid"]))
-    annotations = dict(body["metadata"].get("annotations") or {})
-    return not ours or abandons_pauses(annotations)
+async def let_go(rooms: Rooms, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Release, and take our finalizer off: for a policy that the framework does not watch. Returns
+    what was done, in sentences. Raises NotReleased and ClusterFault."""
+    policy = Policy.for_release(body)
+    words = await release(rooms, policy)
+    await remove_finalizer(rooms.client, policy.namespace, policy.name, policy.uid)
+    return words
 
 
 async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:

@@ -48,7 +48,6 @@ RIGHTS = {
     ("autoscaling", "horizontalpodautoscalers", "list"),
     ("keda.sh", "scaledobjects", "list"),
     ("events.k8s.io", "events", "create"),
-    ("apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
 }
 
 
