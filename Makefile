@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit tools keda lint types crd crd-check bench lock clean
+.PHONY: help demo test test-unit test-image test-python image tools keda lint types crd crd-check bench lock clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,20 @@ test: tools ## every test, on real servers and workers (about 17 minutes; WORKER
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
 	@$(PY) -m pytest tests/unit -m "$(NO_SERVERS)"
+
+# Without BASE and BUILDER: docker or buildah with the Dockerfile's own base where one of them is
+# here; as root on Debian else, buildah from a package and a base by debootstrap (no registry).
+image: $(INSTALLED) ## build the operator's image into .cache/image.tar (IMAGE=, BASE=, BUILDER=docker|buildah|own)
+	@$(PY) -m local.image $(if $(IMAGE),--name $(IMAGE)) $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
+
+# As root on Debian. Downloads and builds before pytest starts: its time limits are not for that.
+test-image: tools ## the image as a pod of a real kubelet and containerd, by the chart (about 2 minutes)
+	@$(PY) -m local.kubelet
+	@$(PY) -m local.image
+	@$(PY) -m pytest tests/image
+
+test-python: $(INSTALLED) ## the tests without servers on the image's Python 3.13 (ARGS= for others); root, Debian
+	@$(PY) -m local.debian.python $(or $(ARGS),tests/unit -m "$(NO_SERVERS)")
 
 tools: $(INSTALLED) ## build and install the programs that tests and demo start, once per user
 	@$(PY) -m local.build

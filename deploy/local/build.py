@@ -25,7 +25,7 @@ from local.nodejs import PACKAGES, find_node, node_packages
 from local.paths import REPOSITORY, cache_dir
 from local.progress import bar, say
 from local.redis_programs import find_redis, find_redis_62
-from local.tools import CONTROL_PLANE, KEDA, PROMETHEUS, ToolSet
+from local.tools import CONTROL_PLANE, KEDA, NODE_PROGRAMS, PROMETHEUS, ToolSet
 
 ASSETS = "KUBEBUILDER_ASSETS"
 
@@ -199,7 +199,7 @@ def _goarch() -> str:
 
 def everything() -> dict[str, Path]:
     """All programs and packages that a test or the demo may start, in the order of their waits."""
-    found = ensure(CONTROL_PLANE.packages)
+    found = ensure(name for name in CONTROL_PLANE.packages if name not in NODE_PROGRAMS)
     found |= ensure(PROMETHEUS.packages, PROMETHEUS)
     found["redis-server"] = find_redis().path
     try:

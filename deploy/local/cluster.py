@@ -27,9 +27,12 @@ from typing import Any, Self, TypeVar
 
 from local import build, processes
 from local.commands import Command
-from local.controlplane import ControlPlane
+from local.controlplane import ControlPlane, Reach
 from local.crds import apply_crds
 from local.errors import LocalError
+from local.kubelet import Kubelet
+from local.kubelet.networks import claimed
+from local.kubelet.node import KubeletNode
 from local.node.images import DEFAULT_IMAGES, LocalImage, dump_images
 from local.paths import PACKAGE, new_run_dir
 from local.postgres import PostgresServer, Setting
@@ -61,7 +64,7 @@ class LocalCluster:
         self,
         name: str = "cluster",
         *,
-        node: NodeOptions | None = NodeOptions(),
+        node: NodeOptions | Kubelet | None = NodeOptions(),
         postgres: PostgresOptions | None = None,
         run_dir: Path | None = None,
         apiserver_flags: Sequence[str] = (),
@@ -78,6 +81,7 @@ class LocalCluster:
         self._node_options = node
         self._postgres_options = postgres
         self._postgres: PostgresServer | None = None
+        self._real_node: KubeletNode | None = None
         self._apiserver_flags = apiserver_flags
         self._controller_flags = controller_flags
         self._undo = contextlib.ExitStack()
@@ -94,6 +98,13 @@ class LocalCluster:
                 "this cluster has no PostgreSQL. Give it `postgres=PostgresOptions()`."
             )
         return self._postgres
+
+    @property
+    def real_node(self) -> KubeletNode:
+        """The one of `node=Kubelet(…)`."""
+        if self._real_node is None:
+            raise LocalError("this cluster has no real node. Give it `node=Kubelet()`.")
+        return self._real_node
 
     def __enter__(self) -> Self:
         self.start()
@@ -161,22 +172,50 @@ class LocalCluster:
                 max_connections=self._postgres_options.max_connections,
                 settings=self._postgres_options.settings,
                 run=self.run,
+                **self._for_pods(),
             )
             self._undo.callback(self._postgres.close)
 
     def _start_own(self) -> None:
         programs = build.ensure(("kubectl", "helm"))
+        options = self._node_options
+        if isinstance(options, Kubelet):
+            self._prepare_real_node(options)
         self.control_plane = ControlPlane.start(
             self.run_dir,
             run=self.run,
             apiserver_flags=self._apiserver_flags,
             controller_flags=self._controller_flags,
+            reach=self._reach(),
         )
         self._undo.callback(self.control_plane.stop)
         self.kubeconfig = self.control_plane.kubeconfig
         self._use_programs(programs)
-        if self._node_options is not None:
-            self._start_node(self._node_options)
+        if isinstance(options, NodeOptions):
+            self._start_node(options)
+        if self._real_node is not None:
+            self._real_node.join(self.control_plane)
+            self.eventually(self._node_registered, what="the node is ready")
+
+    def _prepare_real_node(self, options: Kubelet) -> None:
+        networks = self._undo.enter_context(claimed())
+        self._real_node = KubeletNode(self.run_dir, self.run, networks, options)
+        self._undo.callback(self._real_node.stop)
+        self._real_node.prepare()
+
+    def _reach(self) -> Reach:
+        if self._real_node is None:
+            return Reach()
+        networks = self._real_node.networks
+        return Reach(networks.host, networks.services, networks.api_service, real_node=True)
+
+    def _for_pods(self) -> dict[str, Any]:
+        """Where a real node's pods find a server of this machine."""
+        if self._real_node is None:
+            return {}
+        networks = self._real_node.networks
+        # The host itself comes from its own end of the link when it uses that address.
+        return {"reached_at": networks.host, "clients": (networks.pods, f"{networks.host}/32")}
 
     def _start_node(self, options: NodeOptions) -> None:
         """A process of its own: a busy test or demo must not make pods look unready."""

@@ -44,8 +44,23 @@ CONTROLLERS = (
 """No endpoints: pods live on loopback addresses, which endpoints refuse. No node lifecycle: it
 would taint the one node whenever this machine stalls for a moment."""
 
+NODE_CONTROLLERS = ("endpoints-controller", "endpointslice-controller")
+"""In addition where a real node gives pods addresses of their own."""
+
 START_ATTEMPTS = 3
 READY_WITHIN = 100.0
+
+
+@dataclass(frozen=True)
+class Reach:
+    """From where the API server is reached."""
+
+    address: str = "127.0.0.1"
+    services: str = "10.96.0.0/16"
+    api_service: str = "10.96.0.1"
+    """The first address of `services`: the API server's own Service."""
+    real_node: bool = False
+    """A kubelet registers with a certificate of its own, and Services have endpoints."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,7 @@ class ControlPlane:
         controllers: Sequence[str] = CONTROLLERS,
         apiserver_flags: Sequence[str] = (),
         controller_flags: Sequence[str] = (),
+        reach: Reach = Reach(),
     ) -> ControlPlane:
         """Ready when this returns: the API answers, controllers and scheduler have begun."""
         programs = build.ensure(PROGRAMS)
@@ -76,9 +92,10 @@ class ControlPlane:
                     programs,
                     run_dir,
                     run=run or str(run_dir),
-                    controllers=controllers,
+                    controllers=(*controllers, *(NODE_CONTROLLERS if reach.real_node else ())),
                     extra=apiserver_flags,
                     controller_flags=controller_flags,
+                    reach=reach,
                 )
             except AddressTakenError:
                 if attempt == START_ATTEMPTS:
@@ -99,19 +116,19 @@ def _start(
     controllers: Sequence[str],
     extra: Sequence[str],
     controller_flags: Sequence[str],
+    reach: Reach,
 ) -> ControlPlane:
     shutil.rmtree(run_dir / "etcd", ignore_errors=True)
     logs = run_dir / "logs"
     for name in PROGRAMS:
         (logs / f"{name}.log").unlink(missing_ok=True)
     authority = Authority(run_dir / "certificates")
-    serving = authority.issue(
-        "kube-apiserver", hosts=("127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1")
-    )
+    names = ("localhost", "kubernetes.default.svc", reach.api_service)
+    serving = authority.issue("kube-apiserver", hosts=("127.0.0.1", reach.address, *names))
     admin = authority.issue("admin", groups=("system:masters",))
     etcd_port, peer_port, port = free_ports(3)
     kubeconfig = run_dir / "kubeconfig"
-    url = f"https://127.0.0.1:{port}"
+    url = f"https://{reach.address}:{port}"
     write_kubeconfig(
         kubeconfig,
         server=url,
@@ -129,7 +146,10 @@ def _start(
     with _killed_on_failure(children):
         launch("etcd", _etcd_flags(run_dir / "etcd", authority, serving, etcd_port, peer_port))
         tokens = signing_key(authority.folder, "service-account")
-        flags = _apiserver_flags(authority, serving=serving, client=admin, tokens=tokens)
+        flags = [
+            *_apiserver_flags(authority, serving=serving, client=admin, tokens=tokens),
+            *_reach_flags(reach),
+        ]
         where = (f"--etcd-servers=https://127.0.0.1:{etcd_port}", f"--secure-port={port}")
         launch("kube-apiserver", [*where, *flags, *extra])
         wait_until(
@@ -197,10 +217,6 @@ def _apiserver_flags(
         f"--etcd-cafile={authority.certificate_file}",
         f"--etcd-certfile={client.certificate}",
         f"--etcd-keyfile={client.key}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
-        # A loopback address is not a valid endpoint, so there is nothing to reconcile.
-        "--endpoint-reconciler-type=none",
         f"--tls-cert-file={serving.certificate}",
         f"--tls-private-key-file={serving.key}",
         f"--client-ca-file={authority.certificate_file}",
@@ -212,12 +228,27 @@ def _apiserver_flags(
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={tokens.certificate}",
         f"--service-account-signing-key-file={tokens.key}",
-        "--service-cluster-ip-range=10.96.0.0/16",
         # It would keep the node tainted until a node lifecycle controller says it is ready.
         "--disable-admission-plugins=TaintNodesByCondition",
         "--allow-privileged=true",
         "--profiling=false",
     ]
+
+
+def _reach_flags(reach: Reach) -> list[str]:
+    flags = [
+        f"--bind-address={reach.address}",
+        f"--advertise-address={reach.address}",
+        f"--service-cluster-ip-range={reach.services}",
+    ]
+    if reach.real_node:
+        # Given a second time, a mode is added. With RBAC alone a kubelet may not even register.
+        return [
+            *(*flags, "--endpoint-reconciler-type=lease"),
+            *("--authorization-mode=Node", "--enable-admission-plugins=NodeRestriction"),
+        ]
+    # A loopback address is not a valid endpoint, so there is nothing to reconcile.
+    return [*flags, "--endpoint-reconciler-type=none"]
 
 
 def _controller_manager_flags(kubeconfig: Path, controllers: Sequence[str]) -> list[str]:

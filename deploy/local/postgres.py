@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from local.postgres_user import COPIED_PROGRAMS, data_folder, other_user, progra
 from local.processes import RUN_VARIABLE, Child, descendants, spawn, wait_until
 
 SUPERUSER = "postgres"
+LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 3
 READY_WITHIN = 60.0
 STOP_WITHIN = 15.0
@@ -51,6 +52,8 @@ class PostgresServer:
         run: str,
         user: str | None,
         settings: Mapping[str, Setting],
+        reached_at: str = LOOPBACK,
+        clients: Sequence[str] = (),
     ) -> None:
         self.programs = programs
         self.data = data
@@ -60,6 +63,8 @@ class PostgresServer:
         self.port = 0
         self.settings = dict(settings)
         self.run = run
+        self.reached_at = reached_at
+        self._clients = clients
         self._user = user
         self._child: Child | None = None
 
@@ -71,8 +76,13 @@ class PostgresServer:
         max_connections: int = 100,
         settings: Mapping[str, Setting] | None = None,
         run: str | None = None,
+        reached_at: str = LOOPBACK,
+        clients: Sequence[str] = (),
     ) -> PostgresServer:
-        """Nothing is flushed to disk (the data is thrown away); all else is as it is shipped."""
+        """Nothing is flushed to disk (the data is thrown away); all else is as it is shipped.
+
+        It listens on `reached_at` besides loopback, for the networks `clients` (with a password).
+        """
         user = other_user()
         data = data_folder(run_dir / "postgres", user)
         server = cls(
@@ -88,6 +98,8 @@ class PostgresServer:
                 **(settings or {}),
                 "max_connections": max_connections,
             },
+            reached_at=reached_at,
+            clients=clients,
         )
         try:
             server._initialize()
@@ -103,7 +115,7 @@ class PostgresServer:
         secret = self.password if password is None else password
         return (
             f"postgresql://{quote(user, safe='')}:{quote(secret, safe='')}"
-            f"@127.0.0.1:{self.port}/{quote(database, safe='')}"
+            f"@{self.reached_at}:{self.port}/{quote(database, safe='')}"
         )
 
     @property
@@ -175,10 +187,14 @@ class PostgresServer:
                 "Make room on the disk, or put another PostgreSQL on PATH."
             )
         # No socket file: its path has a length limit that run folders exceed.
-        settings = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1"}
+        addresses = ",".join({LOOPBACK: None, self.reached_at: None})
+        settings = {"unix_socket_directories": "", "listen_addresses": addresses}
         with (self.data / "postgresql.conf").open("a") as file:
             for name, value in {**self.settings, **settings}.items():
                 file.write(f"{name} = '{_setting(value)}'\n")
+        with (self.data / "pg_hba.conf").open("a") as file:
+            for network in self._clients:
+                file.write(f"host all all {network} scram-sha-256\n")
 
     def _password_file(self) -> Path:
         path = self.data.parent / "postgres.password"

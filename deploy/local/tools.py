@@ -52,6 +52,9 @@ _QUICKLY = (
     "-gcflags=all=-N -l -dwarf=false -c=4",
 )
 
+NODE_PROGRAMS = ("kubelet", "kube-proxy")
+"""Built only where a real node is asked for (`kubelet/`); 205 MB."""
+
 CONTROL_PLANE = ToolSet(
     name="controlplane",
     module=PACKAGE / "controlplane",
@@ -61,6 +64,8 @@ CONTROL_PLANE = ToolSet(
         "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
         "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
         "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+        "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+        "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
         "helm": "helm.sh/helm/v4/cmd/helm",
         "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
     },

@@ -62,14 +62,17 @@ def pins(path: str) -> dict[str, set[str]]:
 
 def test_only_plain_instructions(dockerfile: list[Step]) -> None:
     assert {step.name for step in dockerfile} == {
-        "FROM", "RUN", "COPY", "ENV", "USER", "ENTRYPOINT",
+        "ARG", "FROM", "RUN", "COPY", "ENV", "USER", "ENTRYPOINT",
     }  # fmt: skip
     assert all(step.arguments[0] not in ("sh", "bash") for step in named(dockerfile, "RUN"))
 
 
 def test_one_base_with_a_version_that_the_operator_supports(dockerfile: list[Step]) -> None:
     (base,) = {step.arguments[0] for step in named(dockerfile, "FROM")}
-    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+    assert base == "${BASE}"
+    (argument,) = named(dockerfile, "ARG")
+    assert argument.stage == -1, "before the first FROM, or it is no argument of that"
+    version = re.fullmatch(r"BASE=python:3\.(\d+)-slim", argument.arguments[0])
     assert version is not None
     assert int(version.group(1)) >= 11
 
