@@ -84,11 +84,15 @@ class Runner:
                     woken, due = True, loop.time()
             except TimeoutError:
                 pass  # the interval is over: the ordinary case
+        self.rooms.health.policy_gone(meta["uid"])
 
     async def _round(self, due: float, *, woken: bool) -> float:
         """The pass that was due then; returns when the next is (loop time)."""
         loop = asyncio.get_running_loop()
-        interval, look_again_in = await self._one(max(0.0, loop.time() - due))
+        try:
+            interval, look_again_in = await self._one(max(0.0, loop.time() - due))
+        finally:
+            self.rooms.health.pass_ended(self.body()["metadata"]["uid"])
         due = self._next(loop.time(), interval, woken=woken)
         return due if look_again_in is None else min(due, loop.time() + look_again_in)
 
@@ -106,7 +110,7 @@ class Runner:
             except SpecNotUnderstood as wrong:
                 await self._refuse(body, str(wrong))
                 return UNREADABLE_INTERVAL, None
-            self.rooms.health.policy_seen(policy.uid, policy.spec.interval)
+            self.rooms.health.pass_began(policy.uid, policy.key, policy.spec.interval)
             guard = policy.spec.target.guard if _acts(policy) else None
             self.rooms.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
             # What no room expected is caught where it is read or done. What is left is a bug in a
@@ -160,23 +164,22 @@ class Runner:
 
     async def _refuse(self, body: Mapping[str, Any], why: str) -> None:
         meta = body["metadata"]
+        key = f"{meta['namespace']}/{meta['name']}"
+        self.rooms.health.pass_began(meta["uid"], key, UNREADABLE_INTERVAL)
         before = self.rooms.statuses.current(body)
         # Nothing tells its target or its database now, and its pods are there all the same (P2).
-        self.rooms.ledger.unread(f"{meta['namespace']}/{meta['name']}", before)
+        self.rooms.ledger.unread(key, before)
         status = not_understood(before, why, int(meta.get("generation") or 0), self.rooms.clock())
         await self.rooms.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
-        self.rooms.health.policy_seen(meta["uid"], UNREADABLE_INTERVAL)
-        _log.warning("the spec cannot be read", policy=f"{meta['namespace']}/{meta['name']}")
-        key = PolicyKey(meta["namespace"], meta["name"])
+        _log.warning("the spec cannot be read", policy=key)
         self.rooms.metrics.observe_pass(
-            key,
+            PolicyKey(meta["namespace"], meta["name"]),
             None,
             status,
             result=PassResult.INVALID,
             duration=timedelta(0),
             lateness=timedelta(0),
         )
-        self.rooms.health.pass_finished()
 
     def _measure(self, policy: Policy, done: Pass, duration: float, lateness: float) -> None:
         metrics, key = self.rooms.metrics, PolicyKey(policy.namespace, policy.name)
@@ -191,7 +194,6 @@ class Runner:
         for source, reason in _faults(policy.spec, done.plan):
             metrics.error(source, reason)
         count_actions(metrics, key, done.results)
-        self.rooms.health.pass_finished()
 
 
 def _acts(policy: Policy) -> bool:

@@ -124,7 +124,7 @@ class Process:
             autoscalers=AutoscalerReader(client),
             maximums=MaximumWriter(client),
             guards=GuardWatches(client),
-            statuses=StatusWriter(client, RefusalReport(events, metrics)),
+            statuses=StatusWriter(client, RefusalReport(events, metrics), utc_now),
             databases=databases,
             poolers=ConsoleHub(),
             prometheus=prometheus,

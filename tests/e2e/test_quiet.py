@@ -1,4 +1,7 @@
-"""Nothing is written to the API server when nothing changed (P7): by its own log, none at all."""
+"""Nothing is written to the API server when nothing changed (P7): by its own log, none at all.
+
+But the time of the last pass, every 8 to 10 minutes: `unit/test_cluster_status.py` turns the clock.
+"""
 
 from __future__ import annotations
 

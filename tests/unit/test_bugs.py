@@ -17,6 +17,7 @@ from starforge_backlog.bugs import BUG, FRAMES, Bugs
 from starforge_backlog.context import Rooms
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
+from starforge_backlog.report.health import Health
 from starforge_backlog.snapshot import Known, QueueReading, Reading, Snapshot, Unknown, Why, unread
 
 SECRET = "planted-password"
@@ -222,7 +223,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
     statuses, counted = Statuses(), Counted()
     rooms = SimpleNamespace(
         statuses=statuses,
-        health=SimpleNamespace(policy_seen=lambda *_: None),
+        health=Health(),
         guards=SimpleNamespace(keep=lambda *_: None),
         bugs=Bugs(lambda: NOW, counted),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind, fault_from_status
 from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.status import StatusWriter, WriteOutcome
+from starforge_backlog.cluster.status import _is_old as is_old
 from starforge_backlog.snapshot import Why
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -161,7 +162,8 @@ async def test_nothing_is_sent_after_a_restart_either(server: Server, writer: St
     server.body["status"]["scaling"]["throughputPerReplica"] = 2
     client: Any = server
     restarted = StatusWriter(client)
-    assert restarted.current(server.watched()) == wanted
+    found = restarted.current(server.watched())
+    assert found.model_copy(update={"last_pass_time": None}) == wanted
     assert await put(restarted, wanted) is WriteOutcome.UNCHANGED
     assert server.requests == ["patch"]
 
@@ -369,3 +371,79 @@ def test_a_pause_survives_garbage_around_it() -> None:
         PauseStatus(producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="t"),
     )
     assert found.budget is None
+
+
+# --- the time of the last pass --------------------------------------------------------------------
+
+
+class Time:
+    """A clock that is turned by hand."""
+
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def timed(server: Server, time: Time) -> StatusWriter:
+    client: Any = server
+    writer = StatusWriter(client, clock=time)
+    writer.current(server.watched())
+    return writer
+
+
+def last_pass(server: Server) -> str:
+    return str(server.body["status"]["lastPassTime"])
+
+
+async def test_every_write_carries_the_time_of_the_pass(
+    server: Server, timed: StatusWriter, time: Time
+) -> None:
+    await put(timed, status("one"))
+    assert last_pass(server) == "2026-01-01T00:00:00Z"
+    time.now += timedelta(seconds=15)
+    await put(timed, status("two", last_pass_time=NOW))
+    assert last_pass(server) == "2026-01-01T00:00:15Z"
+    assert timed.current(server.watched()).last_pass_time == time.now
+
+
+async def test_while_nothing_changes_the_time_is_renewed_within_ten_minutes_and_not_before_eight(
+    server: Server, timed: StatusWriter, time: Time
+) -> None:
+    await put(timed, status())
+    ages: list[timedelta] = []
+    for _ in range(4 * 60 * 60 // 15):
+        before = datetime.fromisoformat(last_pass(server))
+        time.now += timedelta(seconds=15)
+        if await put(timed, timed.current(server.watched())) is WriteOutcome.WRITTEN:
+            ages.append(time.now - before)
+    assert len(ages) >= 4 * 6
+    assert timedelta(minutes=8) <= min(ages) <= max(ages) <= timedelta(minutes=10)
+
+
+async def test_a_restart_renews_nothing_that_is_young(server: Server, time: Time) -> None:
+    client: Any = server
+    first = StatusWriter(client, clock=time)
+    first.current(server.watched())
+    await put(first, status())
+    time.now += timedelta(minutes=5)
+    restarted = StatusWriter(client, clock=time)
+    wanted = restarted.current(server.watched())
+    assert await put(restarted, wanted) is WriteOutcome.UNCHANGED
+
+
+def test_policies_that_were_written_at_once_are_not_renewed_at_once() -> None:
+    at = NOW + timedelta(minutes=9)
+    old = [is_old("2026-01-01T00:00:00Z", at, f"uid-{n}") for n in range(100)]
+    assert 30 < sum(old) < 70
+
+
+@pytest.mark.parametrize("passed", ["", "yesterday", "2026-01-01", "2026-01-01T01:00:00Z"])
+def test_a_time_that_is_none_or_from_another_clock_is_renewed(passed: str) -> None:
+    assert is_old(passed, NOW, "u")

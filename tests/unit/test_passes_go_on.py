@@ -27,6 +27,7 @@ from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.report.health import Health
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,7 +63,8 @@ class Passes:
         monkeypatch.setattr(passes, "AFTER_BUG_SECONDS", 0.0)
         rooms = SimpleNamespace(
             statuses=self.statuses,
-            health=SimpleNamespace(policy_seen=lambda *_: None),
+            health=Health(),
+            guards=SimpleNamespace(keep=lambda *_: None),
             bugs=Bugs(lambda: NOW, lambda *_: None),
             clock=lambda: NOW,
         )

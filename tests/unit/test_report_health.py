@@ -10,7 +10,8 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from starforge_backlog.report.health import Health, HealthServer
+from starforge_backlog.passes import LONGEST_PASS
+from starforge_backlog.report.health import HUNG_AFTER_SECONDS, Health, HealthServer
 
 
 class Turned:
@@ -33,33 +34,85 @@ def health(clock: Turned) -> Health:
     return Health(clock)
 
 
+SHORT, LONG = timedelta(seconds=15), timedelta(minutes=5)
+
+
+def passed(health: Health, uid: str, interval: timedelta = SHORT) -> None:
+    health.pass_began(uid, f"ns/{uid}", interval)
+    health.pass_ended(uid)
+
+
 def test_without_policies_nothing_is_late(clock: Turned, health: Health) -> None:
     clock.now += 10_000
     assert health.sick() is None
     # the clock starts with the first policy, not with the process
-    health.policy_seen("a", timedelta(seconds=15))
-    assert health.sick() is None
+    passed(health, "a")
     clock.now += 60
     assert health.sick() is None
     clock.now += 1
-    assert health.sick() is not None
+    assert health.sick() == ("passes stopped: none finished of ns/a for 61 s; there are 1 policies")
 
 
-def test_silence_is_measured_by_the_largest_interval(clock: Turned, health: Health) -> None:
-    health.policy_seen("a", timedelta(seconds=15))
-    health.policy_seen("b", timedelta(minutes=5))
+def test_one_whose_passes_stopped_is_told_however_well_the_others_are(
+    clock: Turned, health: Health
+) -> None:
+    """Its loop has ended, and nobody but the next process looks at it again."""
+    passed(health, "a")
+    for _ in range(5):
+        clock.now += 15
+        passed(health, "b")
+    assert "ns/a for 75 s" in str(health.sick())
+    passed(health, "a")
+    assert health.sick() is None
+
+
+def test_each_has_the_patience_of_its_own_interval(clock: Turned, health: Health) -> None:
+    passed(health, "long", LONG)
     clock.now += 20 * 60
+    passed(health, "short")
     assert health.sick() is None
     clock.now += 1
-    assert health.sick() == (
-        "passes stopped: none finished for 1201 s although there are 2 policies; "
-        "one should in 1200 s"
-    )
-    health.pass_finished()
+    assert "ns/long for 1201 s" in str(health.sick())
+    health.policy_gone("long")
     assert health.sick() is None
-    health.policy_gone("b")
+
+
+def test_a_pass_that_runs_long_is_late_and_one_that_does_not_let_go_is_a_hang(
+    clock: Turned, health: Health
+) -> None:
+    """A source that is down makes a pass long; it ends by itself, and a restart mends nothing."""
+    health.api_reached()
+    health.policies_listed()
+    passed(health, "a")
+    health.pass_began("a", "ns/a", SHORT)
     clock.now += 61
+    assert health.unready() == (
+        "passes are late: none finished of ns/a for 61 s; there are 1 policies"
+    )
+    assert health.sick() is None
+    clock.now += HUNG_AFTER_SECONDS - 61
+    assert health.sick() is None
+    clock.now += 1
     assert health.sick() is not None
+    assert LONGEST_PASS.total_seconds() + 60 < HUNG_AFTER_SECONDS, "given up, and said so, before"
+
+
+def test_the_first_few_are_named(clock: Turned, health: Health) -> None:
+    for number in range(5):
+        passed(health, f"p{number}")
+        clock.now += 1
+    clock.now += 100
+    assert health.sick() == (
+        "passes stopped: none finished of ns/p0 for 105 s, ns/p1 for 104 s, ns/p2 for 103 s and of"
+        " 2 more; there are 5 policies"
+    )
+
+
+def test_the_end_of_a_pass_of_a_policy_that_is_gone_is_nothing(health: Health) -> None:
+    passed(health, "a")
+    health.policy_gone("a")
+    health.pass_ended("a")
+    assert health.policies == 0
 
 
 def test_ready_after_an_answer_and_a_list(health: Health) -> None:
@@ -92,7 +145,7 @@ async def test_over_http(clock: Turned, health: Health, url: str) -> None:
             )
         async with session.get(f"{url}/healthz") as answer:
             assert (answer.status, await answer.text()) == (200, "ok\n")
-        health.policy_seen("a", timedelta(seconds=15))
+        passed(health, "a")
         clock.now += 100
         async with session.get(f"{url}/healthz") as answer:
             assert answer.status == 503

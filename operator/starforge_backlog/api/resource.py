@@ -46,6 +46,8 @@ COLUMNS: Final = (
         "Whether all objectives are met",
     ),
     Column("Paused", ".status.pausedNames", "Producers that are paused"),
+    # Older than 10 minutes: the operator is dead, or scaled to 0, and all the rest is as old.
+    Column("Last Pass", ".status.lastPassTime", "Time since the last pass", type="date"),
     Column("Age", ".metadata.creationTimestamp", "Time since the policy was created", type="date"),
     Column("Summary", ".status.summary", "The last pass in one sentence", priority=1),
 )

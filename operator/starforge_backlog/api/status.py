@@ -146,6 +146,10 @@ class QueueBacklogPolicyStatus(StatusModel):
     observed_generation: int = 0
     """metadata.generation of the spec that the last pass followed."""
 
+    last_pass_time: AwareDatetime | None = None
+    """When a pass came to its end last. Renewed with every other change, and every 10 minutes where
+    nothing changes: where it is older, nobody looks at the policy."""
+
     summary: Annotated[str, Shown(PARAGRAPH)] = ""
     """The last pass in one sentence."""
 

@@ -3,6 +3,9 @@
 A pass may start before our own write of the last pass has come back over the watch. Deciding from
 the older body would forget that write (a pause's token, a step), so the writer keeps the newest
 status it knows of, and every write names the version that it was decided from.
+
+Every write carries the time of the pass. While nothing changes that time alone is renewed now and
+then: an operator that is dead, or scaled to 0, shows in `kubectl get` by nothing else.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from starforge_backlog.api.fitting import fitted
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json, Operations
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.cluster.lenient import parse_status
@@ -24,6 +30,15 @@ from starforge_backlog.cluster.lenient import parse_status
 # Conflicts with writers of spec or annotations that are retried in one pass; each retry reads the
 # policy anew. Who edits more often than this in a second is another operator, not a person.
 CONFLICT_RETRIES = 3
+# `status.lastPassTime` is never older than this while passes go on; it is the only write while
+# nothing changes (P7): two a second for a thousand policies.
+RENEW_AFTER = timedelta(minutes=10)
+# Share of it by which some renew earlier. Policies that were written in one moment, by an upgrade
+# or after an outage, must not be written in one moment for ever.
+RENEW_SPREAD = 0.2
+# A time further in the future was written under another clock.
+MOST_AHEAD = timedelta(minutes=1)
+RENEWED = "lastPassTime"
 
 # Then nothing is known of what became of it, or it is worth no word: the next pass asks again.
 _UNANSWERED: Final = frozenset({FaultKind.TIMEOUT, FaultKind.UNREACHABLE, FaultKind.THROTTLED})
@@ -80,6 +95,7 @@ class _Known:
     edition: Edition  # what people wrote, at that version
     server: bytes  # the status as the API server has it
     wanted: bytes | None  # what we sent that became `server` (the CRD may prune or default)
+    passed: str = ""  # its `lastPassTime`, as written
     doubtful: bytes | None = None  # sent, but no answer came: it may be on the server
 
 
@@ -98,9 +114,15 @@ async def _nobody(_namespace: str, _name: str, _uid: str, _why: str, /) -> None:
 class StatusWriter:
     """Reads and writes the status of policies. One task per policy at a time."""
 
-    def __init__(self, client: ClusterClient, on_refusal: RefusalListener = _nobody) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        on_refusal: RefusalListener = _nobody,
+        clock: Clock = utc_now,
+    ) -> None:
         self._client = client
         self._on_refusal = on_refusal
+        self._clock = clock
         self._known: dict[str, _Known] = {}
         self._complained: dict[str, bytes] = {}
         self._refused: set[str] = set()  # policies whose last status was not taken
@@ -136,7 +158,7 @@ class StatusWriter:
         the policy meanwhile (held it, suspended it, pointed it elsewhere, deleted it), it is a
         conflict, and the next pass decides anew.
         """
-        wanted = _canonical(_dump(fitted(status)))
+        wanted = self._with_time(uid, fitted(status))
         try:
             written = await self._write(namespace, name, uid, wanted, only_for)
         except ClusterFault as fault:
@@ -156,6 +178,15 @@ class StatusWriter:
             _log.warning("the status of %s/%s is stored again", namespace, name)
             await self._on_refusal(namespace, name, uid, "")
         return written
+
+    def _with_time(self, uid: str, status: QueueBacklogPolicyStatus) -> bytes:
+        """With the time of now; with the one that is there, where nothing else would change."""
+        now, kept = self._clock(), self._known.get(uid)
+        if kept is not None and kept.doubtful is None and not _is_old(kept.passed, now, uid):
+            same = _stamped(status, kept.passed)
+            if same in {kept.server, kept.wanted}:
+                return same
+        return _stamped(status, _text(now))
 
     def forget(self, uid: str) -> None:
         """The policy is gone: drop what is kept of it."""
@@ -227,17 +258,20 @@ class StatusWriter:
         known = self._known.get(uid)
         if known is not None and not _is_newer(version, known.version):
             return
-        server = _canonical(body.get("status"))
+        found = _known(body, None)
         # Where only spec or annotations moved, what we wrote still stands as we wrote it.
-        wanted = known.wanted if known is not None and server == known.server else None
-        self._known[uid] = _Known(version, Edition.of(body["metadata"]), server, wanted)
+        if known is not None and found.server == known.server:
+            found = replace(found, wanted=known.wanted)
+        self._known[uid] = replace(found, version=version)
 
 
 def _known(found: Json, wanted: bytes | None) -> _Known:
     """What an answer of the API server tells."""
     meta: Json = found["metadata"]
-    status = _canonical(found.get("status"))
-    return _Known(meta["resourceVersion"], Edition.of(meta), status, wanted)
+    status = found.get("status") or {}
+    passed = str(status.get(RENEWED) or "") if isinstance(status, Mapping) else ""
+    version = str(meta.get("resourceVersion") or "")
+    return _Known(version, Edition.of(meta), _canonical(status), wanted, passed)
 
 
 def _operations(version: str, wanted: bytes) -> Operations:
@@ -252,9 +286,26 @@ def _operations(version: str, wanted: bytes) -> Operations:
     ]
 
 
-def _dump(status: QueueBacklogPolicyStatus) -> Json:
+def _stamped(status: QueueBacklogPolicyStatus, passed: str) -> bytes:
     """As JSON, without what is None: the API server prunes nulls, and would look changed."""
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped.pop(RENEWED, None)
+    return _canonical({**dumped, RENEWED: passed} if passed else dumped)
+
+
+def _text(moment: datetime) -> str:
+    """As Kubernetes writes times: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_old(passed: str, now: datetime, uid: str) -> bool:
+    """Whether to renew it: in the last fifth of `RENEW_AFTER`, each policy at its own time."""
+    try:
+        age = now - datetime.fromisoformat(passed)
+    except (TypeError, ValueError):
+        return True  # there is none, or somebody else wrote it
+    early = RENEW_SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000
+    return age < -MOST_AHEAD or age >= RENEW_AFTER * (1 - early)
 
 
 def _canonical(status: object) -> bytes:

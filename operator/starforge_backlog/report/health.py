@@ -1,7 +1,7 @@
-"""`/healthz`, `/readyz` and `/metrics`: whether passes go on, and what they saw.
+"""`/healthz`, `/readyz` and `/metrics`: whether each policy's passes go on, and what they saw.
 
 Liveness is about ourselves only: a database or an API server that is down must not get the
-operator restarted, but passes that have stopped must.
+operator restarted, but a policy whose passes do not come back must, however well the others are.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from aiohttp import web
@@ -18,6 +19,11 @@ from aiohttp import web
 STALLED_AFTER_INTERVALS = 4
 # With intervals of a few seconds the rule above would call a hiccup of the node a hang.
 STALLED_AT_LEAST_SECONDS = 60.0
+# A pass is given up after two minutes (`passes.LONGEST_PASS`), and then writes its status. One that
+# is still there after this does not even let go, and only a restart ends it.
+HUNG_AFTER_SECONDS = 240.0
+# Policies that are named in an answer; with hundreds of them the first few tell as much.
+MOST_NAMED = 3
 # A request is a GET without a body; anything larger is no probe.
 LARGEST_REQUEST_BYTES = 1024
 # Prometheus keeps its connection for a scrape interval or two.
@@ -30,34 +36,61 @@ METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Monotonic = Callable[[], float]
 
 
+@dataclass(slots=True)
+class _Passes:
+    """Of one policy; times of the monotonic clock, seconds."""
+
+    policy: str  # namespace/name
+    interval: float  # seconds
+    ended: float  # the last one, or when the policy was seen first
+    began: float | None = None  # the one that runs
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the next pass is missed."""
+        return max(STALLED_AT_LEAST_SECONDS, STALLED_AFTER_INTERVALS * self.interval)
+
+    def late(self, now: float) -> float | None:
+        """Seconds without an end of a pass, when that is too long."""
+        silence = now - self.ended
+        return silence if silence > self.patience else None
+
+    def hung(self, now: float) -> bool:
+        """Nothing but a restart helps: no pass runs although one is due, or one does not end."""
+        if self.began is None:
+            return self.late(now) is not None
+        return now - self.began > HUNG_AFTER_SECONDS
+
+
 class Health:
     """What is known about our own life. Fed by the handlers, asked by the probes."""
 
     def __init__(self, monotonic: Monotonic = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._intervals: dict[str, float] = {}
-        self._last_sign = monotonic()
+        self._passes: dict[str, _Passes] = {}  # by uid
         self._reached = False
         self._listed = False
 
-    def policy_seen(self, uid: str, interval: timedelta) -> None:
-        """A policy is ours to run, at this interval."""
-        if not self._intervals:
-            self._last_sign = self._monotonic()  # there was nothing to do until now
-        self._intervals[uid] = interval.total_seconds()
+    def pass_began(self, uid: str, policy: str, interval: timedelta) -> None:
+        """A policy is ours to run, at this interval, and a pass of it has begun."""
+        now = self._monotonic()
+        kept = self._passes.setdefault(uid, _Passes(policy, 0.0, now))
+        kept.interval, kept.began = interval.total_seconds(), now
+
+    def pass_ended(self, uid: str) -> None:
+        """It came to its end, whatever it found."""
+        kept = self._passes.get(uid)
+        if kept is not None:
+            kept.ended, kept.began = self._monotonic(), None
+
+    def policy_gone(self, uid: str) -> None:
+        """A policy was deleted, or its passes were ended by whoever may."""
+        self._passes.pop(uid, None)
 
     @property
     def policies(self) -> int:
         """How many are ours to run."""
-        return len(self._intervals)
-
-    def policy_gone(self, uid: str) -> None:
-        """A policy was deleted, or is somebody else's to run."""
-        self._intervals.pop(uid, None)
-
-    def pass_finished(self) -> None:
-        """A pass came to its end, whatever it found."""
-        self._last_sign = self._monotonic()
+        return len(self._passes)
 
     def api_reached(self) -> None:
         """The API server answered once."""
@@ -69,18 +102,9 @@ class Health:
 
     def sick(self) -> str | None:
         """Why we should be restarted, or None."""
-        if not self._intervals:
-            return None
-        patience = max(
-            STALLED_AT_LEAST_SECONDS, STALLED_AFTER_INTERVALS * max(self._intervals.values())
-        )
-        silence = self._monotonic() - self._last_sign
-        if silence <= patience:
-            return None
-        return (
-            f"passes stopped: none finished for {silence:.0f} s although there are "
-            f"{len(self._intervals)} policies; one should in {patience:.0f} s"
-        )
+        now = self._monotonic()
+        hung = [one for one in self._passes.values() if one.hung(now)]
+        return f"passes stopped: {self._named(hung, now)}" if hung else None
 
     def unready(self) -> str | None:
         """Why we are not ready to serve, or None."""
@@ -88,7 +112,19 @@ class Health:
             return "the API server has not answered yet"
         if not self._listed:
             return "the policies are not listed yet"
-        return None
+        now = self._monotonic()
+        late = [one for one in self._passes.values() if one.late(now) is not None]
+        return f"passes are late: {self._named(late, now)}" if late else None
+
+    def _named(self, found: list[_Passes], now: float) -> str:
+        """The policies that nothing is heard of, the longest first."""
+        found = sorted(found, key=lambda one: one.ended)
+        named = ", ".join(f"{one.policy} for {now - one.ended:.0f} s" for one in found[:MOST_NAMED])
+        more = len(found) - MOST_NAMED
+        return (
+            f"none finished of {named}{f' and of {more} more' if more > 0 else ''};"
+            f" there are {len(self._passes)} policies"
+        )
 
 
 class HealthServer:

@@ -214,6 +214,14 @@ INTRODUCTION = """\
 Served at `/metrics`. A reading that is unknown has no series: it is never shown as 0, and
 `starforge_backlog_unknown_readings` says what is missing and why. Series of a deleted policy end
 with it. The usual `process_*` metrics are served beside these.
+
+Two alerts that tell of an operator that does not look: the first of one policy, the second of a
+process that is dead or scaled to 0 (`kubectl get qbp` shows it as a LAST PASS above 10 minutes).
+
+```promql
+time() - starforge_backlog_last_pass_timestamp_seconds > 300
+absent(starforge_backlog_policies)
+```
 """
 
 
