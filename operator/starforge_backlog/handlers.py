@@ -15,6 +15,7 @@ from starforge_backlog.passes import Runner
 from starforge_backlog.policy import Policy
 from starforge_backlog.process import Process
 from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
+from starforge_backlog.tls import same_on_every_python
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -78,7 +79,8 @@ async def login(memo: Process, **_: Any) -> kopf.AiohttpSession:
     """The same credentials as our own client's, over a bounded number of connections."""
     info = await memo.credentials.connection_info()
     connector = aiohttp.TCPConnector(
-        limit=WATCHES + memo.namespaces + WRITES_AT_ONCE, ssl=info.as_ssl_context()
+        limit=WATCHES + memo.namespaces + WRITES_AT_ONCE,
+        ssl=same_on_every_python(info.as_ssl_context()),
     )
     # The framework closes it when it logs in anew, and at the end.
     session = aiohttp.ClientSession(

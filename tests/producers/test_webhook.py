@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from tests.producers.webhook_api import (
 )
 
 from local.certificates import Authority
-from starforge_backlog.http.caller import HttpCaller, Trust
+from starforge_backlog.http.caller import HttpCaller, Trust, retry_after
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.webhook import UNOWNED, WebhookProducer
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Unknown, Why
@@ -203,6 +204,63 @@ async def test_what_passes_is_tried_again_under_the_same_key(
     first, second = api.got
     assert first[2] == second[2]
     assert first[1]["Idempotency-Key"] == second[1]["Idempotency-Key"]
+
+
+async def test_an_api_that_asks_to_wait_is_not_called_meanwhile(
+    caller: HttpCaller, api: FakeApi
+) -> None:
+    producer = producer_of(caller, api.url, readable=False)
+    api.faults.append(answers(429, **{"Retry-After": "60"}))
+    for _ in range(2):  # the second as the next pass
+        got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
+        assert isinstance(got, Unknown)
+        assert "asks not to be called for 60 s (429)" in got.message
+    assert api.methods == ["POST"]
+
+
+async def test_a_short_wait_is_waited_for(caller: HttpCaller, api: FakeApi) -> None:
+    producer = producer_of(caller, api.url, readable=False)
+    api.faults.append(answers(503, **{"Retry-After": "1"}))
+    assert (await paused(producer)).outcome is PauseOutcome.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2020 00:00:30 GMT", 0.0),
+        ("999999999999999999999", 300.0),
+        ("", 0.0),
+        ("soon", 0.0),
+        ("-5", 0.0),
+        ("٧", 0.0),
+        ("Thu, 99 Jan 2026 00:00:30 GMT", 0.0),
+    ],
+)
+def test_retry_after(header: str, seconds: float) -> None:
+    assert retry_after(header, datetime(2026, 1, 1, tzinfo=UTC)) == seconds
+
+
+async def test_headers_that_are_too_large_are_said_as_that(
+    caller: HttpCaller, api: FakeApi
+) -> None:
+    producer = producer_of(caller, api.url, readable=False)
+    api.faults.append(answers(200, **{"X-Page": "x" * 20_000}))
+    got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
+    assert isinstance(got, Unknown)
+    assert got.why is Why.BAD_ANSWER
+    assert "headers" in got.message
+
+
+@pytest.mark.parametrize("host", ["127.1:1", "0:1", "2130706433:1"])
+async def test_an_address_that_is_none_is_no_outage(caller: HttpCaller, host: str) -> None:
+    producer = producer_of(caller, f"http://{host}/", readable=False)
+    got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
+    assert isinstance(got, Unknown)
+    assert got.why is Why.BAD_SHAPE
+    assert "correct the url" in got.message
 
 
 @pytest.mark.parametrize("lost", [hangs, breaks_off])

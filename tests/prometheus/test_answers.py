@@ -101,6 +101,27 @@ async def test_what_is_no_number_says_why_and_where(
     assert reading.message.startswith(f"queues[jobs].prometheus.waiting ({expression[:100]}")
 
 
+@pytest.mark.parametrize(
+    "matcher",
+    [r'job=~"work\\w+"', r'job!="say \"hi\""', r'job!~"a\\.(b|c)",instance=~".+:\\d+"'],
+)
+async def test_matchers_with_escapes(prometheus: Prometheus, matcher: str) -> None:
+    """Seen: `unknown escape sequence`, told as a fault of the expression, which has none."""
+    reading = await prometheus.number(question(f"sum(jobs_waiting{{{matcher}}})"))
+    assert isinstance(reading, Known), reading
+    assert reading.value == 100
+
+
+async def test_a_fault_of_our_own_question_is_not_the_policys(
+    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starforge_backlog.prometheus.hub.age_question", lambda _: "max(")
+    reading = await prometheus.number(question("sum(jobs_waiting)"))
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.ERROR
+    assert "the operator's own question" in reading.message
+
+
 async def test_one_request_for_one_moment(prometheus: Prometheus, exporter: Exporter) -> None:
     """However many policies ask, and whatever else they ask."""
     asked: list[str] = []

@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import promql_parser
 import pytest
 
 from starforge_backlog.prometheus.faults import (
@@ -236,6 +237,12 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
         (503, b"Service Unavailable", Why.UNREACHABLE, "starting"),
         (502, b"<html>Bad Gateway</html>", Why.UNREACHABLE, "502"),
         (429, b"", Why.UNREACHABLE, "refuses more"),
+        (
+            429,
+            ERROR % (b"too_many_requests", b"the request has been rejected: limit 10 per second"),
+            Why.UNREACHABLE,
+            "limit 10 per second",
+        ),
         (401, b"Unauthorized", Why.WRONG_PASSWORD, "Secret"),
         (403, ERROR % (b"forbidden", b"x"), Why.NO_PERMISSION, "right"),
         (404, b"404 page not found", Why.NOT_PROMETHEUS, "path prefix"),
@@ -252,6 +259,24 @@ ERROR = b'{"status":"error","errorType":"%s","error":"%s"}'
             Why.PARTIAL,
             "store s1",
         ),
+        (
+            200,
+            b'{"status":"success","data":{},"warnings":"store s1 is down"}',
+            Why.PARTIAL,
+            "not whole: store s1 is down",
+        ),
+        (
+            200,
+            b'{"status":"success","data":{},"warnings":["PromQL info: x","store s1 is down"]}',
+            Why.PARTIAL,
+            "not whole: store s1 is down",
+        ),
+        (
+            200,
+            b'{"status":"success","isPartial":true,"data":{"result":[]}}',
+            Why.PARTIAL,
+            "storage nodes",
+        ),
     ],
 )
 def test_what_a_server_may_answer(status: int, body: bytes, why: Why, says: str) -> None:
@@ -261,7 +286,51 @@ def test_what_a_server_may_answer(status: int, body: bytes, why: Why, says: str)
     assert fault.value.why is why
     assert says in fault.value.message
     assert "s3cr3t" not in fault.value.message
-    assert not fault.value.server_down
+    # A limit on queries is on all of them: asking the others as well would only use it up.
+    assert fault.value.server_down is (status == 429)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '"warnings": []',
+        '"warnings": ["PromQL info: metric might not be a counter, name does not end in _total"]',
+        '"warnings": "PromQL info: metric might not be a counter"',
+        '"infos": ["PromQL info: metric might not be a counter"]',
+        '"isPartial": false',
+    ],
+)
+def test_hints_about_an_expression_take_nothing_from_its_answer(more: str) -> None:
+    body = f'{{"status": "success", "data": {{}}, {more}}}'.encode()
+    assert answer_of(Reply(200, body), "prom:9090")["data"] == {}
+
+
+ESCAPED = (
+    r'jobs{queue=~"etl\\.(a|b)"}',
+    r'jobs{queue="say \"hi\""}',
+    r'jobs{queue!="a\nb",type!~"\\d+"}',
+    "jobs{queue='it\"s'}",
+    '{"jobs.waiting","queue name"="a"}',
+    '{__name__="jobs",a="1" or b="2"}',
+)
+
+
+@pytest.mark.parametrize("expression", ESCAPED)
+def test_a_selector_is_asked_for_as_it_was_written(expression: str) -> None:
+    """Its text is put into a question of ours: what it selects must be the same."""
+    (selector,) = selectors(f"sum({expression})") or ()
+    again = selectors(selector.text)
+    assert again is not None
+    assert [one.text for one in again] == [selector.text]
+    assert _matched(selector.text) == _matched(expression)
+
+
+def _matched(expression: str) -> list[tuple[str, str, str]]:
+    """Name, operator and value of each matcher, as the parser reads them."""
+    vector = promql_parser.parse(expression)
+    assert isinstance(vector, promql_parser.VectorSelector)
+    groups = [vector.matchers.matchers, *vector.matchers.or_matchers]
+    return [(one.name, str(one.op), one.value) for group in groups for one in group]
 
 
 def test_a_long_answer_is_cut() -> None:

@@ -6,6 +6,8 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
 
 import aiohttp
@@ -15,10 +17,14 @@ from starforge_backlog import __version__
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.http.faults import HttpFault, fault_of, quoted
 from starforge_backlog.snapshot import Why
+from starforge_backlog.tls import trusting
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 # What is asked for fits in a hundred bytes. A page of HTML is cut here: it is no answer anyway.
 BODY_BYTES = 16 * 1024
+# A server that asks for more is asked again all the same.
+LONGEST_RETRY_AFTER = timedelta(minutes=5)
+_DIGITS = 9  # of a number of seconds; more are cut, and more than the longest wait in any case
 # Making a context reads the machine's certificates (10 ms): as many authorities are kept.
 CONTEXTS_KEPT = 32
 
@@ -50,6 +56,8 @@ class Answer:
     status: int
     body: bytes  # at most BODY_BYTES
     location: str = ""  # where a 3xx points at
+    # Seconds for which the server asks not to be called (a 429 or 503); 0 where it does not.
+    retry_after: float = 0.0
 
 
 @dataclass(slots=True)
@@ -89,7 +97,9 @@ class HttpCaller:
                 trace_request_ctx=sending,
             ) as response:
                 body = await _read(response.content)
-                return Answer(response.status, body, response.headers.get("Location", ""))
+                headers = response.headers
+                wait = retry_after(headers.get("Retry-After", ""), datetime.now(UTC))
+                return Answer(response.status, body, headers.get("Location", ""), wait)
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
             raise fault_of(host, error, call.seconds, connected=sending.connected) from error
         except ValueError as error:
@@ -120,7 +130,7 @@ class HttpCaller:
         context = self._contexts.pop(ca, None)
         if context is None:
             try:
-                context = ssl.create_default_context(cadata=ca)
+                context = trusting(ca)
             except (ssl.SSLError, ValueError) as error:
                 message = "tls.ca holds no certificates in PEM; write the authority's anew"
                 raise HttpFault(Why.SECRET_MALFORMED, message) from error
@@ -128,6 +138,20 @@ class HttpCaller:
         while len(self._contexts) > CONTEXTS_KEPT:
             self._contexts.popitem(last=False)
         return context
+
+
+def retry_after(header: str, now: datetime) -> float:
+    """Seconds that a `Retry-After` asks for, as a number or as a date (RFC 9110); 0 for any other
+    text, and never more than `LONGEST_RETRY_AFTER`: a pause must not wait for a typing error."""
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        seconds = float(text[:_DIGITS])
+    else:
+        try:
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
+        except (TypeError, ValueError):  # no date, or one without a time zone
+            return 0.0
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER.total_seconds())
 
 
 def _noting_connections() -> aiohttp.TraceConfig:

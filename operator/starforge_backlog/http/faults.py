@@ -39,6 +39,20 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
                 " load and its log",
                 sent=True,
             )
+        case aiohttp.InvalidURL():
+            said = error.description or "it is none"
+            return HttpFault(
+                Why.BAD_SHAPE,
+                f"{host} is no address that can be called ({quoted(said)}); correct the url",
+            )
+        case aiohttp.ClientResponseError():
+            # What the parser of HTTP refuses: headers of more than 8 kB, a malformed status line.
+            return HttpFault(
+                Why.BAD_ANSWER,
+                f"{host} answers no HTTP that we accept ({quoted(error.message)}); it may have"
+                " acted; look at what it puts into its headers",
+                sent=True,
+            )
         case aiohttp.ClientConnectorDNSError():
             return HttpFault(
                 Why.HOST_UNKNOWN, f"there is no host {host}; correct the url, or mend its DNS name"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starforge_backlog.clock import Clock
 from starforge_backlog.http.caller import Call, HttpCaller, Trust, address_of, host_of
@@ -57,6 +57,7 @@ class WebhookCalls:
         self._caller = caller
         self._endpoint = endpoint
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._asked_to_wait: tuple[float, Wrong] | None = None  # until when (loop time), and why
 
     async def read(self) -> Reading[InForce]:
         """What is in force now; one attempt, the next pass is the next."""
@@ -82,6 +83,8 @@ class WebhookCalls:
     ) -> InForce | Wrong:
         """One signed call, within `seconds`; its own time begins when its turn has come."""
         loop = asyncio.get_running_loop()
+        if self._asked_to_wait is not None and loop.time() < self._asked_to_wait[0]:
+            return self._asked_to_wait[1]
         until = loop.time() + seconds
         try:
             async with asyncio.timeout_at(until - SHORTEST_ATTEMPT_SECONDS):
@@ -107,6 +110,11 @@ class WebhookCalls:
             passing = fault.why in _TRANSIENT
             return Wrong(fault.why, fault.message, passing=passing, sent=fault.sent)
         found = understood(answer)
+        # All callers of this API: the limit is on us, not on a producer.
+        self._asked_to_wait = None
+        if isinstance(found, Wrong) and found.wait > 0:
+            until = asyncio.get_running_loop().time() + found.wait
+            self._asked_to_wait = until, replace(found, sent=False)
         if isinstance(found, InForce) and self._repeats_a_secret(found.owner):
             message = "its owner holds a secret of the call; let it keep the token of the body"
             return Wrong(Why.BAD_ANSWER, message)
@@ -158,7 +166,7 @@ class Exchange:
             got = await self.calls.attempt(method, body, key, self._left())
             if isinstance(got, InForce):
                 return got
-            pause = BACKOFF_SECONDS * number
+            pause = max(BACKOFF_SECONDS * number, got.wait)
             enough = self._left() > pause + SHORTEST_ATTEMPT_SECONDS
             if not got.passing or number == attempts or not enough:
                 raise self.calls.no_answer(got if got.sent or before is None else before)

@@ -44,6 +44,7 @@ class Wrong:
     message: str
     passing: bool = False  # worth another attempt in the same pass
     sent: bool = True  # it may have acted
+    wait: float = 0.0  # seconds that it asks not to be called for
 
 
 def signature(secret: str, signed: bytes, at: datetime) -> str:
@@ -106,7 +107,12 @@ def understood(answer: Answer) -> InForce | Wrong:
             return Wrong(Why.BAD_ANSWER, message)
         case _ if not 200 <= status < 300:  # noqa: PLR2004 - likewise
             message = f"it failed ({status} with {_said(answer)}); the next pass tries again"
-            return Wrong(Why.BAD_ANSWER, message, passing=True)
+            if answer.retry_after:
+                message = (
+                    f"it asks not to be called for {answer.retry_after:.0f} s ({status}); the first"
+                    " pass after that tries again"
+                )
+            return Wrong(Why.BAD_ANSWER, message, passing=True, wait=answer.retry_after)
         case _:
             return _state(answer)
 

@@ -174,15 +174,14 @@ _STATUSES: Mapping[int, tuple[Why, str]] = {
             " https://host/prometheus)."
         ),
     ),
-    HTTPStatus.TOO_MANY_REQUESTS: (
-        Why.UNREACHABLE,
-        "{host} refuses more queries for now; tried again with the next pass.",
-    ),
     HTTPStatus.SERVICE_UNAVAILABLE: (
         Why.UNREACHABLE,
         "{host} is starting or overloaded (503); tried again with the next pass.",
     ),
 }
+# The `errorType` of Mimir and Cortex beside a 429.
+_TOO_MANY = "too_many_requests"
+_HINT = "PromQL info:"
 _HTTP_TO_HTTPS = b"HTTP request to an HTTPS server"
 
 
@@ -195,6 +194,8 @@ def answer_of(reply: Reply, host: str) -> Mapping[str, Any]:
     status = answer.get("status") if answer is not None else None
     if answer is not None and status == "error" and answer.get("error"):
         raise _refusal(str(answer.get("errorType", "")), str(answer["error"]), reply.status, host)
+    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise too_many_requests(host)
     if reply.status in _STATUSES:
         why, message = _STATUSES[reply.status]
         raise PrometheusFault(why, message.format(host=host))
@@ -209,11 +210,25 @@ def answer_of(reply: Reply, host: str) -> Mapping[str, Any]:
         raise PrometheusFault(Why.UNREACHABLE, message)
     if reply.status != HTTPStatus.OK or status != "success" or answer is None:
         raise not_prometheus(host)
-    if answer.get("warnings"):
+    warnings = _warnings(answer.get("warnings"))
+    if warnings:
         # Thanos and Mimir say so when a store did not answer: the rest is no whole (P2).
-        said = _short("; ".join(map(str, answer["warnings"])))
+        said = _short("; ".join(warnings))
         raise PrometheusFault(Why.PARTIAL, f"the answer is not whole: {said}.")
+    if answer.get("isPartial"):
+        # VictoriaMetrics' cluster, while a storage node does not answer.
+        message = f"the answer is not whole: {host} says isPartial; look at its storage nodes."
+        raise PrometheusFault(Why.PARTIAL, message)
     return answer
+
+
+def _warnings(found: object) -> tuple[str, ...]:
+    """What an answer warns of. Prometheus 2.47 to 2.53 put hints about an expression there too
+    ("metric might not be a counter"), which say nothing about what the answer is made of."""
+    if not found:
+        return ()
+    texts = found if isinstance(found, list) else [found]  # some proxies send one text
+    return tuple(text for text in map(str, texts) if not text.startswith(_HINT))
 
 
 def not_prometheus(host: str) -> PrometheusFault:
@@ -222,6 +237,17 @@ def not_prometheus(host: str) -> PrometheusFault:
         Why.NOT_PROMETHEUS,
         f"what answers at {host} is not a Prometheus (no JSON of its query API, but a web page,"
         " for example); correct url.",
+    )
+
+
+def too_many_requests(host: str, said: str = "") -> PrometheusFault:
+    """A limit on queries, of Mimir for a tenant or of a proxy: nobody asks for a while."""
+    quoted = f" ({said})" if said else ""
+    return PrometheusFault(
+        Why.UNREACHABLE,
+        f"{host} refuses more queries for now (429){quoted}; asked again after a back-off. Raise"
+        " its limit for this login or tenant, or the policies' interval.",
+        server_down=True,
     )
 
 
@@ -245,6 +271,8 @@ def _refusal(kind: str, said: str, status: int, host: str) -> PrometheusFault:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         why, message = _STATUSES[status]
         return PrometheusFault(why, message.format(host=host))
+    if status == HTTPStatus.TOO_MANY_REQUESTS or kind == _TOO_MANY:
+        return too_many_requests(host, said)
     if (
         kind in {"internal", "unavailable", "canceled"}
         or status >= HTTPStatus.INTERNAL_SERVER_ERROR

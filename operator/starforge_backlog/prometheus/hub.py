@@ -83,7 +83,7 @@ class Prometheus:
             if isinstance(answer, BaseException):
                 raise answer
             if isinstance(ages, BaseException):
-                raise ages
+                raise _ours(ages)
             if wanted is None:
                 raise _not_understood()
             result, at = answer
@@ -157,6 +157,19 @@ class PrometheusHub:
 
     def _make(self, server: Server) -> Prometheus:
         return Prometheus(server, self._threads, self._clock, self._limits)
+
+
+def _ours(fault: BaseException) -> BaseException:
+    """What is wrong with the question of ours, where the policy's own expression was answered."""
+    if not isinstance(fault, PrometheusFault) or fault.why is not Why.QUERY_ERROR:
+        return fault
+    return PrometheusFault(
+        Why.ERROR,
+        "the expression is answered, but the operator's own question about the age of its samples"
+        f" is not ({fault.message}): nobody can tell whether they are of now. That is a fault of"
+        " the operator, or a limit of the server on the length of a query; a shorter expression"
+        " may do until it is corrected.",
+    )
 
 
 def _not_understood() -> PrometheusFault:

@@ -16,14 +16,15 @@ have no target, and whether it answers out of the past alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from promql_parser import Expr, VectorSelector
+    from promql_parser import Expr, Matcher, VectorSelector
 
 # Expressions whose series are remembered: those of a few hundred policies.
 MOST_REMEMBERED = 2048
@@ -32,6 +33,14 @@ DOWN_FOR = "1h"
 # `up` is what the others are held against: where it is itself the question, a 0 is an answer.
 UP = "up"
 
+# Labels that need no quotes.
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPERATORS = {
+    "MatchOp.Equal": "=",
+    "MatchOp.NotEqual": "!=",
+    "MatchOp.Re": "=~",
+    "MatchOp.NotRe": "!~",
+}
 # How the parser's assertions are called.
 PANIC = "PanicException"
 
@@ -125,5 +134,26 @@ def _part(name: str, expression: str) -> str:
 
 
 def _plain(vector: VectorSelector) -> str:
-    matchers = str(vector.matchers)
-    return f"{vector.name or ''}{matchers if matchers != '{}' else ''}"
+    """The selector as Prometheus reads it. Not the parser's own text: that leaves values as they
+    are between the quotes, and a regular expression's backslash became an escape that is none."""
+    matchers = vector.matchers
+    groups = [_matchers(matchers.matchers), *map(_matchers, matchers.or_matchers)]
+    inside = " or ".join(group for group in groups if group)
+    return f"{vector.name or ''}{f'{{{inside}}}' if inside else ''}"
+
+
+def _matchers(group: Sequence[Matcher]) -> str:
+    return ",".join(
+        f"{_label(one.name)}{_OPERATORS[str(one.op)]}{_quoted(one.value)}" for one in group
+    )
+
+
+def _label(name: str) -> str:
+    """Prometheus 3 takes any text as the name of a label, in quotes."""
+    return name if LABEL.fullmatch(name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """PromQL's strings have Go's escapes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

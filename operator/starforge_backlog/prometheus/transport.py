@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-import ssl
 import threading
 import weakref
 from typing import Any
@@ -21,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from starforge_backlog.prometheus.faults import MOST_BYTES, Reply, answer_of, too_much
 from starforge_backlog.prometheus.server import Server
+from starforge_backlog.tls import trusting
 
 _CHUNK = 64 * 1024
 
@@ -85,7 +85,7 @@ class Transport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """See HTTPAdapter."""
         if self._server.url.startswith("https:"):
-            kwargs["ssl_context"] = ssl.create_default_context(cadata=self._server.ca)
+            kwargs["ssl_context"] = trusting(self._server.ca)
             kwargs["server_hostname"] = self._server.server_name
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pools(self._sockets)

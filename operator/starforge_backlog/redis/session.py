@@ -21,6 +21,7 @@ from starforge_backlog.redis.faults import (
 )
 from starforge_backlog.redis.url import Address, Login, RedisUrl
 from starforge_backlog.snapshot import Why
+from starforge_backlog.tls import trusting
 
 CLIENT_NAME = "starforge-backlog"  # whose connections these are, in CLIENT LIST
 
@@ -151,7 +152,7 @@ def _connection(target: Target, within: timedelta) -> Connection:
     if not target.tls:
         return Connection(**options)
     try:
-        context = ssl.create_default_context(cadata=target.ca)
+        context = trusting(target.ca)
     except (ssl.SSLError, ValueError):
         message = "The certificates in tls.ca are not PEM; put the authority's certificate there."
         raise RedisFault(Why.SECRET_MALFORMED, message) from None
