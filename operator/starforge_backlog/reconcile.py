@@ -5,13 +5,14 @@ This page is the product; everything else is a detail of one of its lines.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import structlog
 
 from starforge_backlog.act import act
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.cluster.status import Edition, StatusWrite
+from starforge_backlog.cluster.status import Edition, StatusWrite, WriteOutcome
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Plan, ScaleTo
@@ -80,7 +81,9 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     # What was done is told even where its status could not be stored (P8).
     known = status if written.stands else before
     await announce(rooms.events, policy, before, known, results, stored=written.stands)
-    _log.info(status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
+    unchanged = written.outcome is WriteOutcome.UNCHANGED and not results
+    level = logging.DEBUG if unchanged else logging.INFO
+    _log.log(level, status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
     return done
 
 

@@ -40,7 +40,7 @@ GUARD: Final = {"guard": True}
 AUTOSCALERS: Final = {"horizontalPodAutoscalers": GUARD, "scaledObjects": GUARD}
 VALUES: Final = {
     "logFormat": "json",
-    "logLevel": "info",
+    "logLevel": "debug",
     "rbac": {"autoscalers": AUTOSCALERS},
 }
 

@@ -51,6 +51,16 @@ def test_counts_have_two_digits(value: int, text: str) -> None:
     assert count_text(Known(Count(value), NOW), "") == text
 
 
+def test_nothing_is_shown_as_nothing_where_nothing_arrives() -> None:
+    """A queue that keeps up has none and a few in turn: that is one text (P7)."""
+    none, few = Known(Count(0), NOW), Known(Count(3), NOW)
+    assert count_text(none, "", idle=True) == "0"
+    assert count_text(none, "<10", idle=True) == "0"
+    assert count_text(none, "0") == "0"
+    assert count_text(few, "0", idle=True) == "<10"
+    assert count_text(none, "<10") == "<10"
+
+
 def test_a_cap_an_estimate_and_nothing_are_told_apart() -> None:
     assert count_text(Known(Count(100_000, Confidence.AT_LEAST), NOW), "") == "≥100000"
     assert count_text(Known(Count(5200, Confidence.ESTIMATED), NOW), "5200") == "~5200"

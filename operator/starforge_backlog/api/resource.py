@@ -32,6 +32,7 @@ class Column(NamedTuple):
 
 # Ordered as the questions of on-call at 3 a.m.: is it bad, what is the cause, what was done.
 COLUMNS: Final = (
+    Column("State", ".status.state", "Enforce, Observe, Held, Suspended or NotReady"),
     Column("Target", ".spec.target.name", "The workload that is scaled"),
     Column("Replicas", ".status.replicas", "Replicas of the target, and how many are ready"),
     Column(

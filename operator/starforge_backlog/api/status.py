@@ -11,6 +11,7 @@ added later needs a default (see `StatusModel`).
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
@@ -51,6 +52,7 @@ __all__ = [
     "OldPool",
     "PauseState",
     "PauseStatus",
+    "PolicyState",
     "QueueBacklogPolicyStatus",
     "QueueStatus",
     "RuleStatus",
@@ -140,6 +142,16 @@ class QueueStatus(StatusModel):
     """Since when an objective is missed without a break."""
 
 
+class PolicyState(StrEnum):
+    """What the operator does with a policy, in one word."""
+
+    ENFORCE = "Enforce"  # it acts
+    OBSERVE = "Observe"  # it only says what it would do
+    HELD = "Held"  # a person stopped every action by annotation
+    SUSPENDED = "Suspended"  # spec.suspend
+    NOT_READY = "NotReady"  # something has to be mended, see the condition Ready
+
+
 class QueueBacklogPolicyStatus(StatusModel):
     """What the operator saw, decided and remembers."""
 
@@ -150,11 +162,18 @@ class QueueBacklogPolicyStatus(StatusModel):
     """When a pass came to its end last. Renewed with every other change, and every 10 minutes where
     nothing changes: where it is older, nobody looks at the policy."""
 
+    state: PolicyState | None = None
+    """Enforce: it acts. Observe: it only says what it would do. Held: a person stopped every action
+    by annotation. Suspended: spec.suspend. NotReady: something has to be mended, see the condition
+    Ready."""
+
     summary: Annotated[str, Shown(PARAGRAPH)] = ""
     """The last pass in one sentence."""
 
     cause: Annotated[str, Shown()] = ""
-    """The leading cause of the backlog, as the runbook names them."""
+    """The leading cause of the backlog, as the runbook names them. `(earlier)`: it is not seen any
+    more, and the backlog that it led to is still there. `Unknown`, with numbers, while no rule
+    explains a queue that is not healthy."""
 
     waiting: Annotated[str, Shown(WORD)] = ""
     """Jobs waiting in all queues, rounded."""

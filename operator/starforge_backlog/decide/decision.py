@@ -34,6 +34,8 @@ from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.memory import storable
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import (
+    HELD,
+    SUSPENDED,
     TARGET_TAKEN,
     Action,
     Assessment,
@@ -197,9 +199,9 @@ def _stopped(
     spec: QueueBacklogPolicySpec, rival: Rival | None, hold: str | None
 ) -> tuple[str, str] | None:
     if hold is not None:
-        return "Held", f"held by annotation: {hold or 'no reason given'}; remove it to go on"
+        return HELD, f"held by annotation: {hold or 'no reason given'}; remove it to go on"
     if spec.suspend:
-        return "Suspended", "spec.suspend is true; what we paused stays paused until it is false"
+        return SUSPENDED, "spec.suspend is true; what we paused stays paused until it is false"
     if rival is not None and rival.leaving:
         return TARGET_TAKEN, taken(rival)
     return None

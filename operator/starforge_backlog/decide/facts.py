@@ -31,7 +31,7 @@ from starforge_backlog.decide.need import (
     measured_per_replica,
     steady_need,
 )
-from starforge_backlog.decide.objectives import missed
+from starforge_backlog.decide.objectives import Miss, missed
 from starforge_backlog.decide.pooler import readable_pooler
 from starforge_backlog.decide.pressure import pressure, utilization_percent
 from starforge_backlog.decide.shares import Share, share_of
@@ -56,7 +56,7 @@ class Facts:
     utilization: Reading[float]  # percent of the connection limit
     pressure: tuple[str, ...] | None  # None: cannot be read
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
-    missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
+    missed: Mapping[str, tuple[Miss, ...]]  # per queue, objectives missed now
     sampled_at: datetime | None  # the older of the database's two readings
     share: Share | None = None  # among the policies of the server; None: alone, or no budget
     wants: int | None = None  # replicas that it would step to; None: unknown, or not to be stepped

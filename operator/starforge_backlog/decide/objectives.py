@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.decide.need import told
@@ -11,39 +15,73 @@ from starforge_backlog.snapshot import Known, QueueReading
 MIN_SAMPLES = 20
 
 
-def missed(queue: Queue, reading: QueueReading) -> tuple[str, ...]:
+class Objective(StrEnum):
+    """What a policy asks of a queue."""
+
+    WAITING = "waiting"
+    OLDEST = "oldest"
+    OLDEST_HELD = "oldest held back"  # by a pause of ours
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """An objective that is missed at this moment."""
+
+    objective: Objective
+    value: float  # jobs, seconds or percent
+    limit: float  # the same
+    text: str  # the number as it was read
+    bound: str  # the limit in words
+    also: str = ""  # what counts besides, for example jobs that are held back
+
+    def __str__(self) -> str:
+        return f"{self.objective} {self.text}{self.also} > {self.bound}"
+
+
+def missed(queue: Queue, reading: QueueReading) -> tuple[Miss, ...]:
     """The objectives that are missed at this moment, each with its numbers.
 
     Unknown readings miss nothing and meet nothing (P2); `readable` says whether there are any.
     What a pause of ours holds back is not done: it misses them like what waits.
     """
     found = []
-    held = reading.held
-    also = f" and {held.count} held back" if held is not None else ""
+    held, most = reading.held, queue.oldest_age
+    objectives = queue.objectives
     match reading.waiting:
-        case Known(count) if count.value + _held(reading) > queue.objectives.waiting:
-            found.append(f"waiting {count}{also} > {queue.objectives.waiting}")
+        case Known(count) if count.value + _held(reading) > objectives.waiting:
+            also = f" and {held.count} held back" if held is not None else ""
+            limit = objectives.waiting
+            value = count.value + _held(reading)
+            found.append(Miss(Objective.WAITING, value, limit, str(count), f"{limit}", also))
         case _:
             pass
     match reading.oldest_due_age:
-        case Known(age) if age > queue.oldest_age:
-            found.append(f"oldest {format_duration(age)} > {format_duration(queue.oldest_age)}")
+        case Known(age) if age > most:
+            found.append(_too_old(Objective.OLDEST, age, most))
         case _:
             pass
-    if held is not None and held.oldest is not None and held.oldest > queue.oldest_age:
-        waited, most = format_duration(held.oldest), format_duration(queue.oldest_age)
-        found.append(f"oldest held back {waited} > {most}")
+    if held is not None and held.oldest is not None and held.oldest > most:
+        found.append(_too_old(Objective.OLDEST_HELD, held.oldest, most))
     match reading.outcomes:
         case Known(outcomes) if (
-            outcomes.samples >= MIN_SAMPLES
-            and outcomes.failed_percent > queue.objectives.failed_percent
+            outcomes.samples >= MIN_SAMPLES and outcomes.failed_percent > objectives.failed_percent
         ):
-            found.append(
-                f"failed {outcomes.failed_percent:.1f}% > {queue.objectives.failed_percent}%"
-            )
+            percent, limit = outcomes.failed_percent, objectives.failed_percent
+            found.append(Miss(Objective.FAILED, percent, limit, f"{percent:.1f}%", f"{limit}%"))
         case _:
             pass
     return tuple(found)
+
+
+def _too_old(objective: Objective, age: timedelta, most: timedelta) -> Miss:
+    return Miss(
+        objective,
+        age.total_seconds(),
+        most.total_seconds(),
+        format_duration(age),
+        format_duration(most),
+    )
 
 
 def _held(reading: QueueReading) -> int:

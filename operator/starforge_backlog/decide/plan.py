@@ -12,10 +12,13 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
+from starforge_backlog.decide.objectives import Miss
 from starforge_backlog.snapshot import Claim, Reading, Rival, Snapshot, Unknown
 
 # Reason of the conditions of a policy whose target an older one has.
 TARGET_TAKEN = "TargetTaken"
+# Reasons of the condition Scaling while a person stops every action.
+HELD, SUSPENDED = "Held", "Suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class Assessment:
     """What the decision was made from: the report quotes it, nothing computes it twice."""
 
     findings: tuple[Finding, ...]
-    missed: Mapping[str, tuple[str, ...]]  # per queue, objectives missed now
+    missed: Mapping[str, tuple[Miss, ...]]  # per queue, objectives missed now
     pressure: tuple[str, ...] | None  # None: unknown; without a database ()
     utilization: Reading[float]  # percent of the connection limit
     budget: BudgetStatus | Unknown | None  # None: the policy names no database

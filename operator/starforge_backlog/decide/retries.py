@@ -17,7 +17,7 @@ STORM_RATIO = 2
 
 
 def retry_storm(
-    queues: Mapping[str, QueueReading], missed: Mapping[str, tuple[str, ...]], window: timedelta
+    queues: Mapping[str, QueueReading], missed: Mapping[str, tuple[object, ...]], window: timedelta
 ) -> Finding | None:
     """The first queue whose workers fail the same jobs again and again while its backlog grows or
     an objective is missed. `window` is that of the rates. Queues that do not tell attempts, or not

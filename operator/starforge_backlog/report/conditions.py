@@ -24,7 +24,8 @@ from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
-from starforge_backlog.report.pauses import concerned, progress
+from starforge_backlog.report.pauses import concerned, how_to_resume, progress
+from starforge_backlog.report.pods import unless_nothing_works, with_commands
 from starforge_backlog.snapshot import (
     Autoscaler,
     DatabaseReading,
@@ -55,9 +56,9 @@ def conditions(
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
         _with_caveats(_headroom(spec, plan.assessment), status.scaling, plan.seen.database),
-        _consumers(spec, plan, status.scaling),
+        with_commands(_consumers(spec, plan, status.scaling), plan.seen.workload),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
-        _scaling(spec, plan, stuck),
+        unless_nothing_works(_scaling(spec, plan, stuck), plan, status.scaling),
     )
     return tuple(dated(draft, status, generation, now) for draft in found)
 
@@ -88,7 +89,9 @@ def _backlog(
     for queue in queues:
         if queue.missed_since is None:
             continue
-        text = f"{queue.name}: {', '.join(queue.missed)}"
+        since = f"since {queue.missed_since:%H:%M:%S} UTC"
+        missed = f"objective missed {since}, and it cannot be read now"
+        text = f"{queue.name}: {', '.join(queue.missed) or missed}"
         lasted = now - queue.missed_since
         (late if lasted >= patience.get(queue.name, timedelta(0)) else early).append(text)
     if late:
@@ -201,7 +204,7 @@ def _producers(
         PauseState.INTENDED: ("Pausing", "is being paused: {message}"),
         PauseState.HELD: ("PausedByBreaker", "paused by breaker {breaker} since {since}{effect}"),
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),
-        PauseState.FOREIGN: ("PausedByOthers", "{message}"),
+        PauseState.FOREIGN: ("PausedByOthers", "{message} (seen since {since}){how}"),
     }
     told: list[tuple[str, str]] = []
     for state, (reason, text) in order.items():
@@ -255,8 +258,14 @@ def _pause(
         breaker=entry.breaker,
         since=f"{entry.since:%H:%M:%S} UTC",
         effect=effect,
+        how=_how(spec, entry),
     )
     return reason, f"{entry.producer} {message}".strip()
+
+
+def _how(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> str:
+    producer = spec.producer(entry.producer)
+    return "" if producer is None else f"; to resume it, {how_to_resume(producer)}"
 
 
 def _scaling(spec: QueueBacklogPolicySpec, plan: Plan, stuck: tuple[str, str] | None) -> Draft:

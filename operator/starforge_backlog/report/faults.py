@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PolicyState, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, Draft, dated
+from starforge_backlog.report.secrets import with_secrets
 from starforge_backlog.snapshot import Reading, Unknown, Why
 
 # These say that there is nothing to know (yet), not that something is broken.
@@ -49,7 +50,7 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
         # Readable, and yet no budget: a standby, say.
         readings.append(("database", budget))
     return tuple(
-        (what, reading)
+        (what, with_secrets(spec, what, reading))
         for what, reading in readings
         if isinstance(reading, Unknown) and reading.why not in HARMLESS
     )
@@ -93,4 +94,9 @@ def _not_ready(
     """The other conditions stay as they were: nothing was read."""
     condition = dated(draft, status, generation, now)
     others = tuple(c for c in status.conditions if c.type != draft.type)
-    return status.model_copy(update={"conditions": (condition, *others), "summary": summary})
+    update = {
+        "conditions": (condition, *others),
+        "summary": summary,
+        "state": PolicyState.NOT_READY,
+    }
+    return status.model_copy(update=update)

@@ -33,6 +33,9 @@ _NOISE = re.compile(r"^(Timer|Daemon|Handler) .* succeeded\.$")
 # Libraries whose INFO is about themselves: every connection, every response.
 _QUIET = ("aiohttp.access", "asyncio", "kubernetes", "urllib3")
 
+# ... and whose DEBUG is about each event of each object.
+_NOT_IN_DETAIL = ("kopf",)
+
 Event = MutableMapping[str, Any]
 
 
@@ -79,6 +82,8 @@ def configure(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in _NOT_IN_DETAIL:
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
 
 
 def _renderer(log_format: LogFormat) -> structlog.typing.Processor:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from starforge_backlog.api.status import BreakerState, BudgetStatus, QueueBacklogPolicyStatus
 from starforge_backlog.report import metrics_catalogue as catalogue
 from starforge_backlog.report.metrics_catalogue import Family
+from starforge_backlog.report.states import cause_name
 from starforge_backlog.snapshot import (
     Confidence,
     Count,
@@ -39,8 +40,9 @@ CONNECTION_TERMS = (
     "per_replica",
     "pool",
     "pool_clients",
+    "pressure_cap",
 )
-REPLICA_TERMS = ("slots", "surge", "terminating", "pressure_cap", "seed_cap", "replicas", "share")
+REPLICA_TERMS = ("slots", "surge", "terminating", "seed_cap", "replicas", "share")
 
 
 def rows_of(snapshot: Snapshot | None, status: QueueBacklogPolicyStatus) -> Iterator[Row]:
@@ -206,7 +208,7 @@ def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
         labels = (condition.type, condition.status, condition.reason)
         yield catalogue.CONDITION, labels, 1
     if status.cause:
-        yield catalogue.CAUSE, (status.cause,), 1
+        yield catalogue.CAUSE, (cause_name(status.cause),), 1
 
 
 def _budget(budget: BudgetStatus) -> Iterator[Row]:

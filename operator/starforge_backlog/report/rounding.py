@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from starforge_backlog.api.base import format_duration, parse_duration
 from starforge_backlog.decide.numbers import about, digits
+from starforge_backlog.decide.objectives import Miss, Objective
 from starforge_backlog.snapshot import Count, Known, Reading
 
 UNKNOWN = "unknown"
@@ -23,14 +24,19 @@ STEADY_COUNT = 0.1
 STEADY_RATE = 0.25
 
 
-def count_text(reading: Reading[Count], before: str) -> str:
-    """`5200`, `≥100000`, `~5200`, `<10`, or `unknown`."""
+def count_text(reading: Reading[Count], before: str, *, idle: bool = False) -> str:
+    """`5200`, `≥100000`, `~5200`, `<10`, `0`, or `unknown`.
+
+    0 is shown where nothing arrives (`idle`), or stood there before: a queue whose workers keep up
+    has none and a few in turn, and would be written with each pass.
+    """
     if not isinstance(reading, Known):
         return UNKNOWN
     count = reading.value
     prefix = str(Count(0, count.confidence))[:-1]
     if count.value < FEW:
-        return f"{prefix}0" if count.value == 0 and before == f"{prefix}0" else f"<{FEW}"
+        none = count.value == 0 and (idle or before == f"{prefix}0")
+        return f"{prefix}0" if none else f"<{FEW}"
     text = before.removeprefix(prefix) if before.startswith(prefix) else ""
     if text.isdecimal() and abs(int(text) - count.value) <= STEADY_COUNT * int(text):
         return before
@@ -64,6 +70,28 @@ def age_text(reading: Reading[timedelta], before: str) -> str:
     if abs(old - age) <= STEADY_COUNT * old:
         return before
     return coarse(age)
+
+
+def miss_text(miss: Miss, shown: str) -> str:
+    """`waiting 5200 > 500`, with the number as it is published beside it (`shown`); without one
+    where that would say that the objective is met."""
+    if miss.also or _number(miss.objective, shown) > miss.limit:
+        return f"{miss.objective} {shown}{miss.also} > {miss.bound}"
+    return f"{miss.objective} just above {miss.bound}"
+
+
+def _number(objective: Objective, shown: str) -> float:
+    """Jobs, seconds or percent; 0 for what is no number: `<10`, `unknown`."""
+    try:
+        match objective:
+            case Objective.WAITING:
+                return float(shown.lstrip("≥~≤"))
+            case Objective.FAILED:
+                return float(shown.removesuffix("%"))
+            case Objective.OLDEST | Objective.OLDEST_HELD:
+                return parse_duration(shown).total_seconds()
+    except ValueError:
+        return 0.0
 
 
 def coarse(age: timedelta) -> str:

@@ -18,18 +18,22 @@ from starforge_backlog.api.status import (
     QueueStatus,
 )
 from starforge_backlog.decide.numbers import digits
-from starforge_backlog.decide.objectives import readable
+from starforge_backlog.decide.objectives import Miss, Objective, readable
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
+from starforge_backlog.report.draft import FALSE
 from starforge_backlog.report.rounding import (
     STEADY_COUNT,
     UNKNOWN,
     age_text,
+    coarse,
     count_text,
+    miss_text,
     percent_text,
     rate_text,
 )
+from starforge_backlog.report.states import UNKNOWN_CAUSE, cause_name, state_of
 from starforge_backlog.report.summary import summary
 from starforge_backlog.snapshot import (
     Confidence,
@@ -65,13 +69,11 @@ def report(
         _queue(name, reading, plan.assessment.missed.get(name, ()), known.get(name), now)
         for name, reading in plan.seen.queues.items()
     )
-    findings = plan.assessment.findings
     status = status.model_copy(
         update={
             "observed_generation": generation,
             "queues": queues,
-            "cause": findings[0].cause.value if findings else "",
-            "waiting": count_text(_total(plan), before.waiting),
+            "waiting": count_text(_total(plan), before.waiting, idle=_is_idle(plan)),
             "oldest": age_text(_oldest(plan), before.oldest),
             "paused_names": _paused_names(status),
             "replicas": _replicas(plan),
@@ -83,6 +85,8 @@ def report(
     stuck = _trouble(r for r in results if isinstance(r.action, ScaleTo | SetMaximum))
     found = conditions(spec, plan, status, _trouble(results), generation, now, stuck)
     status = status.model_copy(update={"conditions": found})
+    update = {"cause": _cause(plan, status, before), "state": state_of(spec, plan, status)}
+    status = status.model_copy(update=update)
     status = status.model_copy(update={"summary": summary(spec, plan, results, status)})
     return fitted(status)
 
@@ -90,7 +94,7 @@ def report(
 def _queue(
     name: str,
     reading: QueueReading,
-    missed: tuple[str, ...],
+    missed: tuple[Miss, ...],
     before: QueueStatus | None,
     now: datetime,
 ) -> QueueStatus:
@@ -99,10 +103,13 @@ def _queue(
     if isinstance(reading.outcomes, Known) and reading.outcomes.value.samples:
         failed = percent_text(reading.outcomes.value.failed_percent, old.failed_percent)
     since = old.missed_since or now if missed else _missed_still(reading, old)
+    waiting = count_text(reading.waiting, old.waiting, idle=_nothing_arrives(reading))
+    oldest = age_text(reading.oldest_due_age, old.oldest)
+    numbers = {Objective.WAITING: waiting, Objective.OLDEST: oldest, Objective.FAILED: failed}
     return QueueStatus(
         name=name,
-        waiting=count_text(reading.waiting, old.waiting),
-        oldest=age_text(reading.oldest_due_age, old.oldest),
+        waiting=waiting,
+        oldest=oldest,
         in_progress=count_text(reading.in_progress, old.in_progress),
         failed_percent=failed,
         arrivals_per_second=rate_text(reading.arrivals_per_second, old.arrivals_per_second),
@@ -115,7 +122,7 @@ def _queue(
         ),
         workers=_if_told(reading.consumers, _workers),
         notes=reading.notes,
-        missed=_kept(missed, old.missed),
+        missed=tuple(miss_text(m, numbers.get(m.objective) or _coarse(m)) for m in missed),
         missed_since=since,
     )
 
@@ -150,10 +157,39 @@ def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:
     return None if readable(reading) else old.missed_since
 
 
-def _kept(missed: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts hold exact numbers; keep the first ones while the same objectives are missed."""
-    same = [text.split(" ", 1)[0] for text in missed] == [text.split(" ", 1)[0] for text in old]
-    return old if same else missed
+def _coarse(miss: Miss) -> str:
+    return coarse(timedelta(seconds=miss.value))
+
+
+def _nothing_arrives(reading: QueueReading) -> bool:
+    arrivals = reading.arrivals_per_second
+    return isinstance(arrivals, Known) and arrivals.value == 0
+
+
+def _is_idle(plan: Plan) -> bool:
+    return all(_nothing_arrives(reading) for reading in plan.seen.queues.values())
+
+
+def _cause(plan: Plan, status: QueueBacklogPolicyStatus, before: QueueBacklogPolicyStatus) -> str:
+    """The leading cause. While the miss that it led to lasts, the last one that was seen; and never
+    nothing while BacklogHealthy is False."""
+    findings = plan.assessment.findings
+    if findings:
+        return findings[0].cause.value
+    late = [queue for queue in status.queues if queue.missed_since is not None]
+    if not late:
+        return ""
+    earlier = cause_name(before.cause)
+    if earlier and earlier != UNKNOWN_CAUSE:
+        return f"{earlier} (earlier)"
+    healthy = status.condition("BacklogHealthy")
+    if healthy is None or healthy.status != FALSE:
+        return ""
+    queue = late[0]
+    return (
+        f"{UNKNOWN_CAUSE}: {queue.name}: {queue.arrivals_per_second}/s arrive,"
+        f" {queue.throughput_per_second}/s end"
+    )
 
 
 def _total(plan: Plan) -> Reading[Count]:

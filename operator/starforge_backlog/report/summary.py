@@ -5,18 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from starforge_backlog.api.base import format_duration
-from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Breaker, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
+    BreakerStatus,
     PauseState,
+    PauseStatus,
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.standing import OURS
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
-from starforge_backlog.report.pauses import concerned, what_was_paused
+from starforge_backlog.report.pauses import concerned, how_to_resume, waits_for, what_was_paused
 from starforge_backlog.report.rounding import UNKNOWN
 
 
@@ -119,19 +122,46 @@ def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus, no
         for entry in held
         if entry.resuming or not entry.complete
     ]
-    recover = {breaker.name: breaker.recover for breaker in spec.breakers}
-    for breaker in status.breakers:
-        rule = recover.get(breaker.name)
-        if rule is None:
-            continue
-        if breaker.state is BreakerState.OPEN:
-            time = format_duration(rule.for_)
-            parts.append(f"resumes on probation after {time} below {rule.below}% of what trips")
-        if breaker.state is BreakerState.HALF_OPEN and breaker.since is not None:
-            until = breaker.since + rule.probe_for
-            judged = f"until {until:%H:%M:%S} UTC at least" if now < until else "not judged yet"
-            parts.append(f"breaker {breaker.name} half-open, {judged}")
-    return ", ".join(parts)
+    rules = {breaker.name: breaker for breaker in spec.breakers}
+    parts += [
+        _breaker(spec, rules[breaker.name], breaker, status, now)
+        for breaker in status.breakers
+        if breaker.name in rules
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _breaker(
+    spec: QueueBacklogPolicySpec,
+    rule: Breaker,
+    breaker: BreakerStatus,
+    status: QueueBacklogPolicyStatus,
+    now: datetime,
+) -> str:
+    """What ends it, and whom it waits for."""
+    theirs = waits_for(rule, status)
+    ours = any(e.producer in rule.pause and e.state in OURS for e in status.paused)
+    if breaker.state is BreakerState.OPEN and (ours or not theirs):
+        time = format_duration(rule.recover.for_)
+        return f"resumes on probation after {time} below {rule.recover.below}% of what trips"
+    if breaker.state is not BreakerState.CLOSED and theirs:
+        state = "half-open" if breaker.state is BreakerState.HALF_OPEN else "open"
+        return f"breaker {breaker.name} {state}, waits for {_others(spec, theirs)}"
+    if breaker.state is BreakerState.HALF_OPEN and breaker.since is not None:
+        until = breaker.since + rule.recover.probe_for
+        judged = f"until {until:%H:%M:%S} UTC at least" if now < until else "not judged yet"
+        return f"breaker {breaker.name} half-open, {judged}"
+    return ""
+
+
+def _others(spec: QueueBacklogPolicySpec, theirs: tuple[PauseStatus, ...]) -> str:
+    """Who keeps them paused, since when, and what resumes them."""
+    words = []
+    for entry in theirs:
+        producer = spec.producer(entry.producer)
+        how = f"; to resume it, {how_to_resume(producer)}" if producer is not None else ""
+        words.append(f"{entry.producer} ({entry.message}; since {entry.since:%H:%M:%S} UTC{how})")
+    return ", ".join(words)
 
 
 def _blind(plan: Plan, status: QueueBacklogPolicyStatus) -> str:

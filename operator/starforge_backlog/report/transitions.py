@@ -25,7 +25,10 @@ from starforge_backlog.report.summary import done, went_on
 READY: Final = "Ready"
 SCALING: Final = "Scaling"
 # Reasons of the condition Scaling that come and go with every step.
-ROUTINE: Final = frozenset({"Steady", "Stepping", "Observing", "Draining", "Asleep"})
+# PodsNotReady is a condition of its own, ConsumersHealthy.
+ROUTINE: Final = frozenset(
+    {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady"}
+)
 # Those that a person ends: that it is over is worth an Event.
 BY_HAND: Final = frozenset({"Held", "Suspended", "ReplicaConflict"})
 
