@@ -11,7 +11,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 NO_SERVERS := not (postgres or redis or prometheus or node or pgbouncer or cluster)
-LOCKS := runtime dev go postgres redis redis62 node
+LOCKS := runtime dev go postgres redis redis62 valkey node
 
 # Two source roots that are never installed, so that what runs is what is checked out.
 export PYTHONPATH := operator:deploy

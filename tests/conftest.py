@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from local.pgbouncer import NoPgBouncerError, PgBouncer
 from local.postgres import PostgresServer
 from local.prometheus import PrometheusServer
 from local.redis import DATABASES, RedisServer
+from local.redis_programs import find_redis, find_valkey
+
+REDIS, VALKEY = "redis", "valkey"
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +67,25 @@ def start_pgbouncer(postgres_server: PostgresServer) -> Iterator[Callable[..., P
         yield start
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `valkey` run on both servers."""
+    both = metafunc.definition.get_closest_marker("valkey") is not None
+    if both and "redis_server" in metafunc.fixturenames:
+        metafunc.parametrize("redis_server", [REDIS, VALKEY], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis, for tests marked `redis`. Those that stop or freeze one start their own."""
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """A real Redis, for tests marked `redis`. Those that stop or freeze one start their own.
+
+    With STARFORGE_REDIS=valkey in the environment a Valkey, for all of them.
+    """
+    which = getattr(request, "param", os.environ.get("STARFORGE_REDIS", REDIS))
     try:
-        server = RedisServer.start(tmp_path_factory.mktemp("redis"))
+        program = find_valkey() if which == VALKEY else find_redis()
+        server = RedisServer.start(tmp_path_factory.mktemp("redis"), program=program)
     except LocalError as error:
         pytest.fail(f"Redis did not start: {error}", pytrace=False)
     yield server

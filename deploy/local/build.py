@@ -24,7 +24,7 @@ from local.locks import exclusive
 from local.nodejs import PACKAGES, find_node, node_packages
 from local.paths import REPOSITORY, cache_dir
 from local.progress import bar, say
-from local.redis_programs import find_redis, find_redis_62
+from local.redis_programs import find_redis, find_redis_62, find_valkey
 from local.tools import CONTROL_PLANE, KEDA, NODE_PROGRAMS, PROMETHEUS, ToolSet
 
 ASSETS = "KUBEBUILDER_ASSETS"
@@ -206,6 +206,7 @@ def everything() -> dict[str, Path]:
         found["redis-server 6.2"] = find_redis_62().path
     except LocalError as error:
         say(f"the tests on the oldest Redis will be skipped: {error}")
+    found["valkey-server"] = find_valkey().path
     found["node"] = find_node().path
     for folder in PACKAGES:
         found[f"npm {folder.relative_to(REPOSITORY)}"] = node_packages(folder).resolve()

@@ -1,4 +1,4 @@
-"""A Redis server to run: the machine's own, else the one in a wheel."""
+"""A Redis server to run: the machine's own, else the one in a wheel. And a Valkey."""
 
 from __future__ import annotations
 
@@ -36,15 +36,20 @@ def find_redis_62() -> RedisProgram:
     return _from_wheel("redis62")
 
 
-def _from_wheel(name: str) -> RedisProgram:
+def find_valkey() -> RedisProgram:
+    """What many clouds run by now under Redis' name."""
+    return _from_wheel("valkey", "_binaries/*/valkey-server")
+
+
+def _from_wheel(name: str, program: str = "bin/redis-server") -> RedisProgram:
     environment = wheel_environment(name)
-    for candidate in sorted(environment.glob("lib/python*/site-packages/*/bin/redis-server")):
+    for candidate in sorted(environment.glob(f"lib/python*/site-packages/*/{program}")):
         # pip does not keep the permission to run what is not a script of the package.
         candidate.chmod(candidate.stat().st_mode | 0o111)
         if found := _inspect(candidate):
             return found
     raise LocalError(
-        f"neither this machine nor the wheel in {environment} has a redis-server ≥ "
+        f"neither this machine nor the wheel in {environment} has a {Path(program).name} ≥ "
         f"{OLDEST[0]}.{OLDEST[1]} that runs here. Install one and put it on PATH."
     )
 

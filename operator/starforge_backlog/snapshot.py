@@ -66,6 +66,7 @@ class Why(StrEnum):
     QUEUE_NOT_FOUND = "QueueNotFound"  # no such BullMQ queue: not the same as an empty one
     NOT_BULLMQ = "NotBullMQ"  # a Bull 3 queue, or keys of other types than BullMQ's
     HASH_TAG_MISSING = "HashTagMissing"  # a Redis Cluster needs one in prefix or name
+    KEYS_EVICTED = "KeysEvicted"  # Redis made room by dropping keys that may be the queue's
     OUT_OF_MEMORY = "OutOfMemory"  # Redis refuses writes at maxmemory
     QUERY_ERROR = "QueryError"  # Prometheus refuses the expression
     EMPTY_RESULT = "EmptyResult"
@@ -149,6 +150,9 @@ class Consumers:
     orphaned: int = 0  # jobs in progress whose worker's lock is gone
     stalled: int = 0  # jobs that lost their worker at least once and were given out again
     paused_by: str = ""  # "a person" or a policy's token: the queue hands no jobs out
+    held: int = 0  # jobs in progress that a worker holds the lock of
+    # A limit of the queue itself that binds now ("its rate limit of 2 jobs per 1 s"); empty: none.
+    limited_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], float]]] = {
     "observer": (("--write",), 1800),
     "bullmq": ((), 900),
     "bullmq_arrivals": ((), 600),
+    "bullmq_large": ((), 600),
     "simulator": ((), 600),
     "latency": ((), 900),
     "start": ((), 600),

@@ -15,7 +15,7 @@ WHOLE: Final = ROOT / "docs" / "benchmarks.md"
 NO_REST: Final = "**did not come to rest**"
 # The order in which a reader asks: does it hurt, does it help, is it quick, does it last.
 ORDER: Final = (
-    *("observer", "bullmq", "bullmq_arrivals"),
+    *("observer", "bullmq", "bullmq_arrivals", "bullmq_large"),
     *("simulator",),
     *("latency", "start"),
     *("policies", "mixed", "hanging", "chaos"),

@@ -111,6 +111,7 @@ async def first_start(worker: BullWorker, since: float, within: float = 5.0) -> 
     return within
 
 
+@pytest.mark.valkey
 async def test_no_job_starts_and_the_first_comes_at_once(
     queue: BullQueue, brake: Brake, hands: Any
 ) -> None:
@@ -170,6 +171,7 @@ async def test_jobs_in_progress_finish(queue: BullQueue, brake: Brake) -> None:
     await resumed(brake(), held)
 
 
+@pytest.mark.valkey
 async def test_the_limit_before_comes_back(queue: BullQueue, brake: Brake, hands: Any) -> None:
     queue.set_concurrency(7)
     held = await paused(brake())
@@ -189,6 +191,7 @@ async def test_the_limit_before_comes_back(queue: BullQueue, brake: Brake, hands
     assert queue.call("getGlobalConcurrency") == 7
 
 
+@pytest.mark.valkey
 async def test_after_a_crash_the_brake_is_known_again(
     queue: BullQueue, brake: Brake, hands: Any
 ) -> None:
@@ -490,6 +493,7 @@ async def test_other_prefixes_and_cluster_tags(bull: Bull, redis_url: str, brake
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
 
 
+@pytest.mark.valkey
 async def test_scripts_that_redis_forgot(queue: BullQueue, brake: Brake, hands: Any) -> None:
     producer = brake()
     held = await paused(producer)
@@ -499,6 +503,7 @@ async def test_scripts_that_redis_forgot(queue: BullQueue, brake: Brake, hands: 
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
 
 
+@pytest.mark.valkey
 @pytest.mark.parametrize(
     ("rule", "why"),
     [

@@ -39,6 +39,9 @@ _EMPTY: dict[str, Any] = {
     "jobs": {},
     "all_priorities": True,
     "long_ids": False,
+    "groups": 0,
+    "groups_looked": 0,
+    "grouped": 0,
     "active_looked": 0,
     "orphaned": 0,
     "stalled_active": 0,
@@ -49,7 +52,7 @@ _EMPTY: dict[str, Any] = {
 
 def look(**given: Any) -> Look:
     """A look at an empty queue, but for what is given."""
-    unknown = given.keys() - _EMPTY.keys() - {"first_completed"}
+    unknown = given.keys() - _EMPTY.keys() - {"first_completed", "limit_max", "limit_duration"}
     assert not unknown, unknown
     found = parse_look(json.dumps(_EMPTY | given))
     assert isinstance(found, Look)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 SETTINGS = ObserverSettings(
     shortest_window=timedelta(seconds=0.2),
     clients_every=timedelta(0),
+    server_every=timedelta(0),
     duty=0,
     similar_every=timedelta(0),
 )

@@ -65,6 +65,7 @@ def fill_events(admin: library.Redis, count: int, size: int) -> None:
     many.execute()
 
 
+@pytest.mark.valkey
 async def test_progress_events_of_200_kb_are_not_read_and_everything_else_is(
     eye: Eye, bull: Bull, redis_url: str
 ) -> None:
@@ -125,6 +126,7 @@ async def test_events_of_a_large_stream_are_read_as_far_as_the_last_look(
     assert cost.calls["xrevrange"] == 41, "added and waiting of each job, and the end"
 
 
+@pytest.mark.valkey
 @pytest.mark.parametrize("size", [80_000, 2_000])
 async def test_a_payload_for_a_name_is_told_by_its_size(
     eye: Eye, bull: Bull, redis_url: str, size: int

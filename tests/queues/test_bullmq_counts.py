@@ -15,7 +15,7 @@ from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, spec, unti
 
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.redis.hub import RedisHub
-from starforge_backlog.snapshot import Confidence, Count, QueueReading, Unknown, Why
+from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
 
@@ -36,6 +36,7 @@ async def eye(hub: RedisHub, redis_url: str) -> Eye:
 
 
 @every_version
+@pytest.mark.valkey
 async def test_every_job_is_counted_where_it_is(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:
@@ -66,6 +67,7 @@ async def test_every_job_is_counted_where_it_is(
 
 
 @every_version
+@pytest.mark.valkey
 async def test_a_paused_queue_is_not_an_empty_one(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:
@@ -128,6 +130,7 @@ async def test_a_limit_of_zero_is_a_brake_and_somebodys(
 
 
 @every_version
+@pytest.mark.valkey
 async def test_the_oldest_job_of_all_lists(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:
@@ -201,13 +204,16 @@ async def test_many_priorities_are_looked_at_one_by_one(
     hub: RedisHub, bull: Bull, redis_url: str
 ) -> None:
     queue = queue_of(bull, redis_url, 5)
-    for priority in (1, 2, 3):
+    for priority in (1, 2, 3, 4, 5):
         queue.add("a", priority=priority)
     few = Eye(hub, redis_url, ObserverSettings(priorities=2))
-    assert any("more priorities" in note for note in (await few.read()).notes)
-    assert (await Eye(hub, redis_url).read()).notes == ()
+    age = (await few.read()).oldest_due_age
+    assert isinstance(age, Unknown), "two from each end, and one in the middle"
+    assert "more priorities" in age.message
+    assert isinstance((await Eye(hub, redis_url).read()).oldest_due_age, Known)
 
 
+@pytest.mark.valkey
 async def test_the_mix_of_a_long_queue_is_a_sample(
     hub: RedisHub, bull: Bull, redis_url: str
 ) -> None:
@@ -291,6 +297,7 @@ async def test_jobs_whose_worker_was_killed_are_orphaned(
 
 
 @every_version
+@pytest.mark.valkey
 async def test_jobs_that_were_given_out_twice_have_stalled(
     eye: Eye, bull: Bull, redis_url: str, version: Version, tmp_path: Path
 ) -> None:

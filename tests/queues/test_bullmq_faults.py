@@ -237,7 +237,8 @@ async def test_scores_of_no_time_hide_no_queue(
     queue.add_bulk(5, "a")
     queue.add_bulk(3, "p", priority=2)
     with client(redis_url) as admin:
-        admin.hset("bull:etl:odd", mapping={"name": "c", "timestamp": "1800000000000"})
+        now = round(time.time() * 1000)
+        admin.hset("bull:etl:odd", mapping={"name": "c", "timestamp": now})
         admin.execute_command("ZADD", f"bull:etl:{key}", score, "odd")
     for _ in range(2):
         reading = await eye.read()

@@ -423,11 +423,11 @@ def flat(name: str, created: int, *, attempts: int = 0, score: int = 0) -> list[
 
 
 def test_the_mix_of_a_short_queue_is_exact_and_of_a_long_one_estimated() -> None:
-    jobs = flat("a", 500) + flat("b", 300) + flat("a", 200) + flat("", 1)
+    jobs = flat("a", NOW - 500) + flat("b", NOW - 700) + flat("a", NOW - 800) + flat("", 1)
     answers = [("wait", ["0", *jobs])]
     mix = parse_sample(answers, now=NOW, exact=True, delayed="delayed")
     assert mix.waiting(3, 64) == {"a": Count(2), "b": Count(1)}
-    assert mix.oldest == {"a": 200, "b": 300}
+    assert mix.oldest == {"a": NOW - 800, "b": NOW - 700}
     sampled = parse_sample(answers, now=NOW, exact=False, delayed="delayed")
     assert sampled.waiting(3000, 1) == {"a": Count(2000, Confidence.ESTIMATED)}
     assert sampled.oldest == {}

@@ -37,6 +37,7 @@ def jobs(per_second: object, seconds: float) -> float:
 
 
 @every_version
+@pytest.mark.valkey
 @pytest.mark.parametrize("remove", [True, False], ids=["removed", "kept"])
 @pytest.mark.parametrize("metrics", [METRICS, None], ids=["metrics", "plain"])
 @pytest.mark.parametrize("count", [60, 900], ids=["all events", "some events"])
@@ -71,6 +72,7 @@ async def test_what_comes_and_what_goes(
 
 
 @every_version
+@pytest.mark.valkey
 async def test_attempts_are_counted_and_not_only_jobs(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:

@@ -38,7 +38,7 @@ from starforge_backlog.snapshot import Why
                 " permissions to access one of the keys used as arguments"
             ),
             Why.NO_PERMISSION,
-            "~<prefix>:<queue>:*",
+            "ACL SETUSER w ~<prefix>:<queue>:*.",
         ),
         (
             (
@@ -68,6 +68,20 @@ from starforge_backlog.snapshot import Why
         ("ERR max number of clients reached", Why.UNREACHABLE, "maxclients"),
         ("ERR DB index is out of range", Why.DATABASE_NOT_FOUND, "number"),
         ("DENIED Redis is running in protected mode", Why.NO_PERMISSION, "requirepass"),
+        (
+            "ERR unknown command 'EVALSHA', with args beginning with: 'hunter2'",
+            Why.ERROR,
+            "does not offer the command EVALSHA",
+        ),
+        ("ERR unknown command `eval`", Why.ERROR, "does not offer the command EVAL"),
+        ("ERR Unknown subcommand or wrong number of arguments for 'list'", Why.ERROR, "offer"),
+        (
+            "ERR script tried accessing undeclared key bull:etl:hunter2",
+            Why.ERROR,
+            "allow-undeclared-keys",
+        ),
+        ("ERR max requests limit exceeded. Limit: 500000", Why.ERROR, "limit of its plan"),
+        ("ERR max daily request limit exceeded.", Why.ERROR, "limit of its plan"),
         ("ERR value 'hunter2' is not an integer", Why.ERROR, "log"),
     ],
 )

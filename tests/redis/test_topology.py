@@ -105,6 +105,26 @@ async def test_one_sentinel_that_answers_is_enough(hub: RedisHub, tmp_path: Path
         await asyncio.to_thread(pair.close)
 
 
+async def test_a_sentinel_with_a_password_of_its_own(hub: RedisHub, tmp_path: Path) -> None:
+    pair = await asyncio.to_thread(RedisFailover.start, tmp_path)
+    try:
+        with pair.sentinel.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "resetpass", ">ours+it")
+            url = sentinel_url(pair)
+            for own, says in (("", "&sentinelPassword="), ("wrong", "?sentinelPassword=")):
+                given = f"{url}&sentinelPassword={own}" if own else url
+                with pytest.raises(RedisFault) as caught:
+                    await hub.get(given, owner=own or "none").pipeline([("PING",)], keys=["a"])
+                assert caught.value.why is Why.WRONG_PASSWORD
+                assert caught.value.message.startswith("The Sentinel at 127.0.0.1:")
+                assert says in caught.value.message
+                await hub.close()
+            server = hub.get(f"{url}&sentinelPassword=ours+it", owner="right")
+            assert await ask(server) == ["PONG"]
+    finally:
+        await asyncio.to_thread(pair.close)
+
+
 async def test_a_master_that_was_replaced_is_let_go(hub: RedisHub, tmp_path: Path) -> None:
     pair = await asyncio.to_thread(RedisFailover.start, tmp_path)
     try:

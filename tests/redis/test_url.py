@@ -19,7 +19,7 @@ from starforge_backlog.snapshot import Why
         ("redis://h?db=4", Kind.SINGLE, ["h:6379"], 4, Login(), False),
         ("redis://:p%40ss@h", Kind.SINGLE, ["h:6379"], 0, Login("", "p@ss"), False),
         ("redis://me:p@ss@h", Kind.SINGLE, ["h:6379"], 0, Login("me", "p@ss"), False),
-        ("redis://pass@h", Kind.SINGLE, ["h:6379"], 0, Login("", "pass"), False),
+        ("redis://me:@h", Kind.SINGLE, ["h:6379"], 0, Login("me", ""), False),
         ("REDISS://h/0?family=6", Kind.SINGLE, ["h:6379"], 0, Login(), True),
         ("redis://[::1]:7000", Kind.SINGLE, ["[::1]:7000"], 0, Login(), False),
         (
@@ -62,6 +62,10 @@ def test_what_a_url_says(
         "redis+sentinel://:hunter2@a",
         "redis+cluster://:hunter2@a/1",
         "redis+unix://hunter2",
+        "redis://hunter2@h",  # a user or a password: drivers differ
+        "redis://h?database=3",
+        "redis://h?hunter2",
+        "redis+sentinel://h?master=m&sentinelUser=hunter2",
     ],
 )
 def test_a_url_that_is_none_is_refused_without_a_word_of_it(text: str) -> None:
@@ -77,7 +81,7 @@ def test_a_url_that_is_none_is_refused_without_a_word_of_it(text: str) -> None:
     [
         ("redis://h", "redis://default:@H:6379/0"),
         ("redis://:a@h", "rediss://default:b@h/0"),
-        ("redis+sentinel://a,b/1?master=m", "redis+sentinel://b:26379,a/1?master=m&x=1"),
+        ("redis+sentinel://a,b/1?master=m", "redis+sentinel://b:26379,a/1?master=m&family=6"),
         ("redis+cluster://a,b", "redis+cluster://b,a:6379/0"),
     ],
 )
@@ -110,6 +114,17 @@ def test_nothing_secret_is_shown() -> None:
     url = parse_url("rediss+sentinel://u:hunter2@h?master=m&sentinelPassword=hunter2", ca="hunter2")
     assert url.sentinel_login.password == "hunter2"
     assert "hunter2" not in repr(url)
+
+
+def test_an_option_that_is_not_read_is_named_and_none_is_dropped_in_silence() -> None:
+    with pytest.raises(RedisFault, match="has an option sentinelUser that the operator does not"):
+        parse_url("redis+sentinel://h?master=m&sentinelUser=x")
+
+
+def test_a_plus_in_a_query_is_a_plus() -> None:
+    url = parse_url("redis+sentinel://h?master=my+main&sentinelPassword=a+b%26%20c")
+    assert url.key.master == "my+main"
+    assert url.sentinel_login.password == "a+b& c"
 
 
 _SAFE = "ABCabc019-_.~"

@@ -32,7 +32,7 @@ from starforge_backlog.decide.need import (
 from starforge_backlog.decide.objectives import missed
 from starforge_backlog.decide.plan import Cause
 from starforge_backlog.decide.retries import retry_storm
-from starforge_backlog.snapshot import Known, QueueReading, Unknown, Why
+from starforge_backlog.snapshot import Consumers, Known, QueueReading, Unknown, Why
 
 JOBS = spec().queues[0]
 BACKFILL = spec(queues=[{"name": "backfill", "priority": "Background", "postgres": {}}]).queues[0]
@@ -80,6 +80,23 @@ FAILED_STEP = ScalingStatus(
 )
 
 
+def works(
+    throughput: float,
+    *,
+    live: int | None = 1,
+    held: int = 0,
+    orphaned: int = 0,
+    paused_by: str = "",
+    limited_by: str = "",
+    oldest: float = 60,
+    waiting: int = 9,
+) -> QueueReading:
+    """A queue that tells of those who work on it."""
+    consumers = Consumers(live, orphaned, 0, paused_by, held, limited_by)
+    reading = queue(waiting, throughput=throughput, oldest=oldest)
+    return replace(reading, consumers=Known(consumers, NOW))
+
+
 @pytest.mark.parametrize(
     ("reading", "pods", "scaling", "signs", "causes"),
     [
@@ -99,6 +116,18 @@ FAILED_STEP = ScalingStatus(
         (queue(9, arrivals=unknown()), workload(), KNOWN_RATE, (), []),
         (queue(9), workload(), FAILED_STEP, (), [Cause.SLOW_PROCESSING]),
         (queue(0), workload(), FAILED_STEP, (), []),
+        # Workers that are connected and hang, or that work on another queue.
+        (works(0, live=3, orphaned=2), workload(), KNOWN_RATE, (), [Cause.CONSUMER_OUTAGE]),
+        (works(0, live=0), workload(), KNOWN_RATE, (), [Cause.CONSUMER_OUTAGE]),
+        (works(0, live=3, held=1), workload(), KNOWN_RATE, (), []),
+        (works(1, live=3), workload(), KNOWN_RATE, (), []),
+        (works(0, live=3, oldest=29), workload(), KNOWN_RATE, (), []),
+        (works(0, live=3, waiting=0), workload(), KNOWN_RATE, (), []),
+        (works(0, live=None), workload(), KNOWN_RATE, (), []),
+        (works(0, live=3, paused_by="a person"), workload(), KNOWN_RATE, (), []),
+        # A limit of the queue itself.
+        (works(2, limited_by="its limit"), workload(), KNOWN_RATE, (), [Cause.QUEUE_LIMIT]),
+        (works(2, limited_by="its limit", waiting=0), workload(), KNOWN_RATE, (), []),
         # Several hold: what is down comes first, the storm after the database.
         (
             queue(9, arrivals=9.0),
@@ -342,3 +371,13 @@ def test_retries_come_after_what_stops_the_storm_and_before_slow_jobs() -> None:
         Cause.RETRY_STORM,
         Cause.SLOW_PROCESSING,
     ]
+
+
+def test_a_limit_counts_where_it_holds_all_queues_with_work() -> None:
+    limited = works(2, limited_by="its global rate limit of 2 jobs per 1 s")
+    assert load([("a", limited), ("b", queue(0))]).limited == (
+        "queue a is held by its global rate limit of 2 jobs per 1 s"
+    )
+    assert not load([("a", limited), ("b", queue(1))]).limited
+    assert not load([("a", limited), ("b", queue(unknown()))]).limited
+    assert not load([("b", queue(0))]).limited

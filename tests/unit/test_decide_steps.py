@@ -27,7 +27,7 @@ from tests.simulator.situations import (
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Situation
-from starforge_backlog.snapshot import QueueReading, Unknown, Why
+from starforge_backlog.snapshot import Consumers, Known, QueueReading, Unknown, Why
 
 
 def test_a_step_up_is_small_and_remembered_before_it_is_written() -> None:
@@ -46,7 +46,12 @@ def test_a_step_up_is_small_and_remembered_before_it_is_written() -> None:
     assert outcome.status.next_step_not_before == NOW + WINDOW
 
 
+LIMITED = replace(
+    STORM, consumers=Known(Consumers(4, held=4, limited_by="its global rate limit of 2"), NOW)
+)
+
 UP_HELD_BY = [
+    ({"reading": LIMITED}, "QueueLimit"),
     ({"budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
     ({"pressure": None}, "Unknown"),
     ({"reading": replace(STORM, waiting=unknown())}, "Unknown"),
@@ -112,7 +117,8 @@ def test_what_holds_a_step_up(changes: dict[str, Any], reason: str) -> None:
         ({"reading": queue(50, oldest=300, arrivals=4.5, throughput=4.0)}, 5),
         # Throughput was never seen: the runbook's step, because an objective is missed.
         ({"memory": {"throughput_per_replica": None}}, 6),
-        # Below minReplicas the work does not matter.
+        # Below minReplicas the work does not matter, nor what limits it.
+        ({"reading": LIMITED, "spec": {"target": {"name": "w", "minReplicas": 7}}}, 6),
         (
             {
                 "reading": queue(0),

@@ -14,6 +14,7 @@ class BullmqQueue(Model):
     url: SecretValue
     """URL of the Redis server, by reference to a Secret: redis://user:password@host:6379/0,
     rediss:// with TLS, redis+sentinel://user:password@host1:26379,host2:26379/0?master=mymaster,
+    (a Sentinel with a password of its own: &sentinelPassword=), or
     redis+cluster://user:password@host:6379. The operator opens one connection per server, however
     many policies name it."""
 

@@ -1,18 +1,24 @@
 """Why is the queue backed up? (runbook, *Causes and targeted actions*)
 
 Each cause is a rule over this pass' readings, with the numbers that show it. Several can hold;
-the order is that of the actions they ask for: restart what is down, spare the database, pause the
-storm, stop the retries, and only then look at slow jobs. `PoisonMessage` needs attempts per job,
-which come with dead letters.
+the order is that of the actions they ask for: restart what is down, spare the database, raise what
+the queue itself limits, pause the storm, stop the retries, and only then look at slow jobs.
+`PoisonMessage` needs attempts per job, which come with dead letters.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from starforge_backlog.api.status import ScalingStatus, StepFailure, StepVerdict
 from starforge_backlog.decide.need import TOLERANCE, Load
 from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.plan import Cause, Finding
 from starforge_backlog.snapshot import Known, Reading, Workload
+
+# BullMQ's lock of a job lasts so long by default: the jobs of a worker that hangs are free by then,
+# and one that lives takes a job within milliseconds.
+HUNG_AFTER = timedelta(seconds=30)
 
 
 def diagnose(
@@ -26,6 +32,7 @@ def diagnose(
     found = (
         _consumer_outage(load, workload, scaling),
         _database_pressure(pressure),
+        _queue_limit(load),
         _producer_storm(load, workload, scaling),
         retries,
         _slow_processing(load, scaling),
@@ -45,11 +52,34 @@ def _consumer_outage(
         return None
     down = pods.ready == 0 or (load.throughput == 0 and bool(pods.crash_looping or pods.oom_killed))
     if not down:
-        return None
+        return _hung(load, pods)
     why = pods.not_ready_why or "no pod is Ready"
     return Finding(
         Cause.CONSUMER_OUTAGE,
         f"{pods.ready} of {pods.replicas} pods Ready while {load.waiting} jobs wait: {why}",
+    )
+
+
+def _hung(load: Load, pods: Workload) -> Finding | None:
+    """Pods are Ready and nobody works: processes that hang, or that work on another queue."""
+    waited = load.oldest is not None and load.oldest >= HUNG_AFTER
+    if load.throughput != 0 or not load.idle or not waited:
+        return None
+    return Finding(
+        Cause.CONSUMER_OUTAGE,
+        f"nothing ends while {load.waiting} jobs wait and {pods.ready} pods are Ready: {load.idle};"
+        " look at the workers' logs and restart them (kubectl rollout restart)",
+    )
+
+
+def _queue_limit(load: Load) -> Finding | None:
+    """The queue hands out no more than somebody allowed it to."""
+    if not load.waiting or not load.limited:
+        return None
+    return Finding(
+        Cause.QUEUE_LIMIT,
+        f"{load.waiting} jobs wait, and {load.limited}; more workers bring nothing: raise the"
+        " limit, or wait",
     )
 
 

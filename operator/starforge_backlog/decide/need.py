@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import (
     Confidence,
+    Consumers,
     Count,
     Known,
     QueueReading,
@@ -45,6 +46,12 @@ class Load:
     oldest: timedelta | None  # the oldest due job of all queues
     missing: tuple[str, ...]  # "queue jobs: waiting: <why>"
     read_at: datetime | None  # the oldest of these readings; None: there is none
+    # "queue jobs is held by its global rate limit of …": of all queues in which jobs wait, so that
+    # more workers would bring nothing. Empty: there is one without such a limit.
+    limited: str = ""
+    # "3 workers are connected to queue jobs, and none of them holds a job": of all queues in which
+    # jobs wait. Empty: somebody works, or that is not known.
+    idle: str = ""
 
     def drains_within(self, span: timedelta) -> bool:
         """More leaves than comes, and fast enough. Merely falling is not enough: the producers
@@ -78,7 +85,35 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
         oldest=_oldest([q.oldest_due_age for _, q in items]),
         missing=missing,
         read_at=min((at for _, queue in items for at in _moments(queue)), default=None),
+        limited=_of_all(items, _limited),
+        idle=_of_all(items, _idle),
     )
+
+
+def _of_all(
+    items: Iterable[tuple[str, QueueReading]], told: Callable[[str, Consumers], str]
+) -> str:
+    """What holds of each queue in which jobs wait; empty where it does not hold of one."""
+    found = []
+    for name, queue in items:
+        if isinstance(queue.waiting, Known) and not queue.waiting.value.value:
+            continue
+        consumers = queue.consumers
+        found.append(told(name, consumers.value) if isinstance(consumers, Known) else "")
+    return "; ".join(found) if all(found) else ""
+
+
+def _limited(name: str, consumers: Consumers) -> str:
+    limit = consumers.limited_by
+    return f"queue {name} is held by {limit}" if limit else ""
+
+
+def _idle(name: str, consumers: Consumers) -> str:
+    if consumers.live is None or consumers.held or consumers.paused_by or consumers.limited_by:
+        return ""
+    connected = f"{consumers.live} workers are connected to queue {name}"
+    lost = f" ({consumers.orphaned} jobs lost their worker's lock)" if consumers.orphaned else ""
+    return f"{connected}, and none of them holds a job{lost}"
 
 
 def demand(load: Load, drain_within: timedelta) -> float | None:

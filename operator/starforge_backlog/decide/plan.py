@@ -132,6 +132,7 @@ class Cause(StrEnum):
     """The runbook's root causes that this version can tell apart."""
 
     CONSUMER_OUTAGE = "ConsumerOutage"
+    QUEUE_LIMIT = "QueueLimit"  # of the queue itself: more workers bring nothing
     PRODUCER_STORM = "ProducerStorm"
     RETRY_STORM = "RetryStorm"
     SLOW_PROCESSING = "SlowProcessing"

@@ -169,6 +169,8 @@ def _held(at: Situation) -> Outcome | None:
     """Reasons to wait although the budget has room."""
     if at.pausing and at.load.drains_within(at.spec.scaling.drain_within):
         return hold(at, "Draining", "producers are paused and the backlog is gone in time")
+    if at.load.limited and at.workload.replicas >= at.spec.target.min_replicas:
+        return hold(at, "QueueLimit", f"{at.load.limited}, so more replicas bring nothing")
     workload = at.workload
     if workload.crash_looping and workload.stuck_since is None:
         return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")

@@ -183,6 +183,35 @@ _IN_SCRIPT = re.compile(r"\b(WRONGTYPE|OOM|READONLY|NOPERM|MASTERDOWN|CROSSSLOT|
 _ACL_IN_SCRIPT = re.compile("ACL failure in script|can't run this command or subcommand")
 
 
+# What servers that are not quite Redis, and those of a plan, say beside a code of no meaning.
+_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"unknown (?:command|subcommand)[^A-Za-z]*([A-Za-z|]+)", re.IGNORECASE),
+        (
+            "Redis at {where} does not offer the command {command} (rename-command, or a provider's"
+            " choice), and the operator needs it: have it offered under its own name, or watch the"
+            " queue by Prometheus (spec.queues[].prometheus)."
+        ),
+    ),
+    (
+        re.compile("undeclared key", re.IGNORECASE),
+        (
+            "The server at {where} lets scripts use declared keys only, and BullMQ needs more as"
+            " well: start Dragonfly with --default_lua_flags=allow-undeclared-keys."
+        ),
+    ),
+    (
+        re.compile(
+            r"max (?:daily |monthly )?(?:requests?|bandwidth|commands)\b.*(?:limit|exceeded)"
+        ),
+        (
+            "Redis at {where} refuses commands because a limit of its plan is used up; raise the"
+            " plan (BullMQ's workers ask it all the time as well)."
+        ),
+    ),
+)
+
+
 def lost_fault(where: str) -> RedisFault:
     """The connection is gone."""
     return RedisFault(
@@ -218,6 +247,10 @@ def reply_fault(error: Exception, *, where: str, user: str) -> RedisFault:
         return RedisFault(Why.UNREACHABLE, _TOO_MANY_CLIENTS.format(where=where), code=code)
     if "DB index" in text:
         return RedisFault(Why.DATABASE_NOT_FOUND, _NO_DATABASE.format(where=where), code=code)
+    for pattern, message in _ERRORS:
+        if (found := pattern.search(text)) is not None:
+            said = {"where": where, "command": found[1].upper() if pattern.groups else ""}
+            return RedisFault(Why.ERROR, message.format(**said), code=code)
     shown = code if code.isalpha() and code.isupper() else "an error"
     message = f"Redis at {where} refused a command of the operator ({shown}); look at its log."
     return RedisFault(Why.ERROR, message, code=code)
@@ -301,5 +334,6 @@ def _rule(text: str) -> tuple[str, str]:
             return "run scripts", "+eval +evalsha"
         return f"run {command.upper()}", f"+{command}"
     if "key" in text:
-        return "read the queue's keys", "%R~<prefix>:<queue>:* (or ~<prefix>:<queue>:*)"
+        # Not %R~: to Redis a script reads and writes all keys that it is given.
+        return "use the queue's keys in scripts", "~<prefix>:<queue>:*"
     return "run the operator's scripts", "+@read +@scripting +info"

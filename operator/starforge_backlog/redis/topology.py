@@ -182,14 +182,18 @@ class Sentinels:
     async def _ask(self, address: Address) -> Address:
         url, name = self._url, self._url.key.master
         target = replace(Target.of(url, address), login=url.sentinel_login, database=0)
+        own = bool(url.sentinel_login.password)
         try:
             session = await open_session(target, self._pacing.connect_within)
         except RedisFault as fault:
-            if fault.code != "NOAUTH" or url.sentinel_login.password:
-                raise
+            if fault.code != "NOAUTH" or own:
+                raise _of_sentinel(fault, address, own=own) from None
             # Most set-ups give Sentinel the password of the servers behind it.
             target = replace(target, login=url.login)
-            session = await open_session(target, self._pacing.connect_within)
+            try:
+                session = await open_session(target, self._pacing.connect_within)
+            except RedisFault as second:
+                raise _of_sentinel(second, address, own=own) from None
         try:
             (answer,) = await session.run(
                 [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)], LOOK_LIMIT
@@ -197,6 +201,8 @@ class Sentinels:
         finally:
             await session.close()
         if isinstance(answer, RedisFault):
+            if answer.why is Why.WRONG_PASSWORD:
+                raise _of_sentinel(answer, address, own=own)
             if answer.code == "ERR":
                 message = f"The server at {address} is no Sentinel; correct the URL in the Secret."
                 raise RedisFault(Why.HOST_UNKNOWN, message)
@@ -208,6 +214,21 @@ class Sentinels:
             )
             raise RedisFault(Why.HOST_UNKNOWN, message)
         return Address(str(answer[0]), int(answer[1]))
+
+
+def _of_sentinel(fault: RedisFault, address: Address, *, own: bool) -> RedisFault:
+    """A login that Sentinel refuses is not that of the servers behind it."""
+    if fault.why is not Why.WRONG_PASSWORD:
+        return fault
+    if own:
+        mend = "put its current one into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
+    else:
+        mend = (
+            "it wants a password of its own; add &sentinelPassword= (and &sentinelUsername= for an"
+            " ACL user) to the URL, percent-encoded"
+        )
+    message = f"The Sentinel at {address}, not Redis, refused the login; {mend} in the Secret."
+    return RedisFault(fault.why, message, code=fault.code)
 
 
 class Cluster:

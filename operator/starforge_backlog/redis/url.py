@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Why
@@ -16,6 +16,23 @@ _DEFAULT_USER = "default"  # whom Redis itself takes a login without a name for
 
 _HOST = re.compile(r"[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.%]+\]")
 _MOST_DATABASES = 16384  # far above any server's; a number beyond is a piece of something else
+
+# What the operator reads of a query; names as in Sentinel's own drivers.
+_OPTIONS = frozenset({"db", "master", "sentinelUsername", "sentinelPassword"})
+# What only the application's own driver has a use for: its waits, its pool, how it shows answers,
+# whom it trusts (the operator: `tls`). Every other option may mean another place or login.
+_OF_DRIVERS = frozenset(
+    {
+        *("family", "protocol", "encoding", "encoding_errors", "decode_responses"),
+        *("timeout", "connectTimeout", "commandTimeout", "keepAlive", "noDelay"),
+        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval"),
+        *("retry_on_timeout", "maxRetriesPerRequest", "max_connections", "lazyConnect"),
+        *("enableReadyCheck", "enableOfflineQueue"),
+        *("clientName", "client_name", "connectionName"),
+        *("ssl_cert_reqs", "ssl_ca_certs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile"),
+    }
+)
+_OPTION = re.compile(r"[A-Za-z_]{1,40}")
 
 _MEND = (
     "write it like redis://user:password@host:6379/0 (rediss:// with TLS,"
@@ -92,14 +109,18 @@ def parse_url(text: str, *, ca: str | None = None, server_name: str | None = Non
     login, _, hosts = place.rpartition("@")
     if any(mark in path + query for mark in "@#"):
         raise _malformed("has characters where they cannot be")
-    options = {name: values[-1] for name, values in parse_qs(query).items()}
+    options = _options(query)
     default_port = _SENTINEL_PORT if kind is Kind.SENTINEL else _PORT
     servers = tuple(_address(host, default_port) for host in hosts.split(","))
     if kind is Kind.SINGLE and len(servers) > 1:
         raise _malformed("names several servers but neither redis+sentinel:// nor redis+cluster://")
     user, colon, password = login.partition(":")
     if login and not colon:
-        user, password = "", user  # redis://password@host, as some drivers write it
+        # Some drivers take it for a user, some for a password.
+        raise _malformed(
+            "has a login without ':', which may be a user or a password (redis://user:@host is a"
+            " user without a password, redis://:password@host the default user)"
+        )
     database = _database(path.strip("/") or options.get("db", "0"))
     if kind is Kind.CLUSTER and database:
         raise _malformed("names a database, but a Redis Cluster has only 0")
@@ -130,6 +151,22 @@ def _kind(scheme: str) -> tuple[Kind | None, bool]:
     tls = scheme.startswith("rediss")
     plain = scheme.replace("rediss", "redis", 1)
     return next((kind for kind in Kind if kind == plain), None), tls
+
+
+def _options(query: str) -> dict[str, str]:
+    """Of `a=1&b=2`, percent-decoded; a `+` is a `+`, as in the rest of a URL."""
+    found = {}
+    for part in query.split("&") if query else ():
+        name, _, value = part.partition("=")
+        if name not in _OPTIONS | _OF_DRIVERS:
+            shown = f"an option {name}" if _OPTION.fullmatch(name) else "an option"
+            known = ", ".join(sorted(_OPTIONS))
+            raise _malformed(
+                f"has {shown} that the operator does not know; it reads {known} and ignores what"
+                " concerns the driver alone. Leave it out, and"
+            )
+        found[name] = unquote(value)
+    return found
 
 
 def _address(text: str, default_port: int) -> Address:

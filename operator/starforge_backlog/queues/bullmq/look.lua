@@ -8,7 +8,8 @@
 -- KEYS: see keys.py, in the order of `Keys.fixed`.
 -- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are looked
 --       at), 3 priorities (looked at), 4 active (jobs in progress whose lock is looked for),
---       5 since (ms; when the sample before was taken), 6 window (ms; of finished jobs)
+--       5 since (ms; when the sample before was taken), 6 window (ms; of finished jobs), 7 groups (of
+--       BullMQ Pro whose lists are counted, of each state)
 -- Returns JSON. Times are in ms since 1970, by Redis' clock.
 local ID, WAIT, PAUSED, ACTIVE, DELAYED, PRIORITIZED = 1, 2, 3, 4, 5, 6
 local COMPLETED, FAILED, CHILDREN, META, MARKER = 7, 8, 9, 10, 11
@@ -20,6 +21,7 @@ local TYPES = {
 local base, tail = ARGV[1], tonumber(ARGV[2])
 local priorities, looked_active = tonumber(ARGV[3]), tonumber(ARGV[4])
 local since, window = tonumber(ARGV[5]), tonumber(ARGV[6])
+local most_groups = tonumber(ARGV[7])
 local call = redis.call
 local MOST = 8.64e15 -- ms since 1970: the last date that JavaScript has
 local BRAKE = '00' -- as only the operator's own brake writes it, see producers/brake_pause.lua
@@ -70,7 +72,8 @@ look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
 look.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
 look.first_completed = call('ZRANGEBYSCORE', KEYS[COMPLETED], 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2]
 
-local meta = words(KEYS[META], 'concurrency', 'version')
+local meta = words(KEYS[META], 'concurrency', 'version', 'max', 'duration')
+look.limit_max, look.limit_duration = meta[3], meta[4]
 look.meta_paused = call('HEXISTS', KEYS[META], 'paused') == 1 -- whatever its value: as BullMQ reads it
 look.concurrency, look.version, look.token = meta[1], meta[2], false
 if meta[1] == BRAKE then
@@ -144,23 +147,43 @@ for _, list in ipairs({ WAIT, PAUSED }) do
   end
 end
 
--- The first of each priority: score = priority * 2^32 + a counter.
-local score, distinct, bytes = '-inf', 0, 0
+-- The first of each priority: score = priority * 2^32 + a counter. From both ends, because the last
+-- priorities are those that wait the longest.
+local PRIORITY = 4294967296
+local MOST_EXACT = 2 ^ 53 -- no priority of BullMQ's is beyond; there one more is the same number
+local score, distinct, bytes, past = '-inf', 0, 0, false
 while distinct < priorities and bytes <= MOST_IDS do
   local first = call('ZRANGEBYSCORE', KEYS[PRIORITIZED], score, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if not first[1] then
+    past = true
     break
   end
   distinct, bytes = distinct + 1, bytes + #first[1]
   add(first[1], 'prioritized')
   local found = tonumber(first[2])
-  if math.abs(found) < 2 ^ 53 then
-    score = string.format('%.0f', (math.floor(found / 4294967296) + 1) * 4294967296)
-  else -- no priority of BullMQ's; so large that one more is the same number
+  if math.abs(found) < MOST_EXACT then
+    score = string.format('%.0f', (math.floor(found / PRIORITY) + 1) * PRIORITY)
+  else
     score = '(' .. first[2]
   end
 end
-look.all_priorities = distinct < priorities and bytes <= MOST_IDS
+local below, looked, front = '+inf', 0, tonumber(score)
+while not past and front and looked < priorities and bytes <= 2 * MOST_IDS do
+  local last = call('ZREVRANGEBYSCORE', KEYS[PRIORITIZED], below, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local found = last[2] and tonumber(last[2])
+  if not found or found < front then
+    past = true -- both ends have met
+  elseif math.abs(found) >= MOST_EXACT then
+    break
+  else
+    local start = string.format('%.0f', math.floor(found / PRIORITY) * PRIORITY)
+    local first = call('ZRANGEBYSCORE', KEYS[PRIORITIZED], start, '+inf', 'LIMIT', 0, 1)
+    looked, bytes = looked + 1, bytes + #first[1]
+    add(first[1], 'prioritized')
+    below = '(' .. start
+  end
+end
+look.all_priorities = past
 
 if look.due > 0 then
   for _, pair in ipairs({ call('ZRANGE', KEYS[DELAYED], 0, 4, 'WITHSCORES') }) do
@@ -173,10 +196,12 @@ if look.due > 0 then
 end
 look.jobs, look.markers = jobs, markers
 
-local held, orphaned, stalled = 0, 0, 0
+local held, orphaned, stalled, signs = 0, 0, 0, 0
 local running = from_the_end(KEYS[ACTIVE], looked_active) -- the longest running first
 for _, id in ipairs(running) do
-  if string.sub(id, 1, 2) ~= '0:' then
+  if string.sub(id, 1, 2) == '0:' then -- BullMQ 4: a worker took its own sign for a moment
+    signs = signs + 1
+  else
     held = held + 1
     if call('EXISTS', base .. id .. ':lock') == 0 then
       orphaned = orphaned + 1
@@ -188,6 +213,29 @@ for _, id in ipairs(running) do
     if f[3] or f[4] then new_style = new_style + 1 end
   end
 end
+-- Groups of BullMQ Pro: jobs wait in a list per group, and of the groups there is a sorted set per
+-- state. Only what a list shows is counted; Pro has further keys that are not published.
+look.groups, look.grouped, look.groups_looked = 0, 0, 0
+local function size_of(key)
+  local kind = call('TYPE', key)['ok']
+  if kind == 'list' then return call('LLEN', key) end
+  return kind == 'zset' and call('ZCARD', key) or 0
+end
+for _, state in ipairs({ 'groups', 'groups:limit', 'groups:max', 'groups:paused' }) do
+  if call('TYPE', base .. state)['ok'] == 'zset' then
+    look.groups = look.groups + call('ZCARD', base .. state)
+    local names = ids_of(most_groups, function(first, count)
+      return call('ZRANGE', base .. state, first, first + count - 1)
+    end)
+    for _, group in ipairs(names) do
+      local key = base .. 'groups:' .. group
+      look.groups_looked = look.groups_looked + 1
+      look.grouped = look.grouped + size_of(key) + size_of(key .. ':p')
+    end
+  end
+end
+
+look.active = look.active - signs
 look.active_looked, look.orphaned, look.stalled_active = held, orphaned, stalled
 look.old_style, look.new_style = old_style, new_style
 return cjson.encode(look)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import starmap
 from typing import Any
 
 from starforge_backlog.api.shown import shortened
+
+# ms since 1970: July 2019, when BullMQ was published. Seconds since 1970 are far below.
+_EARLIEST = 1_562_000_000_000
+# ms that a producer's or worker's clock may be ahead of Redis' clock.
+_CLOCKS_DIFFER = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,13 @@ class Job:
     processed: int = 0  # when a worker took it last
     stalls: int = 0
     due_at: int = 0  # of a delayed job
-    odd: bool = False  # one of the numbers was none, or of no time of this world: it is 0 here
+    odd: bool = False  # one of the numbers was none, or no time at which a job can be added
+
+    def at_times_before(self, now: int) -> bool:
+        """Whether it was added, and taken, at times that there can be: producers that write
+        seconds for milliseconds made jobs of 1970, and a breaker tripped over their age."""
+        told = (time for time in (self.created, self.processed) if time)
+        return all(_EARLIEST <= time <= now + _CLOCKS_DIFFER for time in told)
 
     @property
     def due(self) -> int | None:
@@ -91,6 +104,12 @@ class Look:
     events: bool
     jobs: tuple[Job, ...]
     all_priorities: bool
+    meta: bool  # every version of the library writes this key
+    limit_max: int | None  # of the queue's own rate limit: jobs, per …
+    limit_duration: int | None  # … ms
+    groups: int  # of BullMQ Pro; those in which jobs wait or may wait
+    groups_looked: int
+    grouped: int  # jobs in the lists of the groups that were looked at
     long_ids: bool  # ids are too long for all that should be looked at to be read
     active_looked: int
     orphaned: int
@@ -114,9 +133,16 @@ class Look:
         return self.wait + self.paused + self.prioritized + self.due
 
     @property
+    def limit(self) -> float | None:
+        """Jobs per second that the queue's own rate limit lets through; None: it has none."""
+        if not self.limit_max or not self.limit_duration or self.limit_max < 0:
+            return None
+        return 1000 * self.limit_max / self.limit_duration if self.limit_duration > 0 else None
+
+    @property
     def live(self) -> int:
         """Jobs that have not ended."""
-        held = self.wait + self.paused + self.prioritized + self.active
+        held = self.wait + self.paused + self.prioritized + self.active + self.grouped
         return held + self.delayed + self.children
 
 
@@ -134,14 +160,16 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         return WrongType(said["wrong"], said["is"], said["should"])
     if "no_number" in said:
         return NoNumber(said["no_number"])
-    jobs = tuple(_job(*values) for values in said["jobs"])  # an empty Lua table is an empty {}
+    jobs = tuple(starmap(_job(int(said["now"])), said["jobs"]))  # an empty Lua table is an empty {}
     # The script sees a sign wherever it looks; it is in the list that workers block on.
     markers = said["markers"]
     in_wait = min(markers, said["wait"])
     any_job = any(said[place] for place in _PLACES)
     return Look(
         now=int(said["now"]),
-        exists=bool(said["meta"] or said["events"] or (any_job and not said["has_id"])),
+        exists=bool(
+            said["meta"] or said["events"] or said["groups"] or (any_job and not said["has_id"])
+        ),
         bull3=_is_bull(said),
         ids=int(said["id"]),
         wait=said["wait"] - in_wait,
@@ -160,6 +188,12 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
         metrics_completed=_number(said["metrics_completed"]),
         metrics_failed=_number(said["metrics_failed"]),
         meta_paused=bool(said["meta_paused"]),
+        meta=said["meta"],
+        limit_max=_number(said.get("limit_max")),
+        limit_duration=_number(said.get("limit_duration")),
+        groups=said["groups"],
+        groups_looked=said["groups_looked"],
+        grouped=said["grouped"],
         long_ids=said["long_ids"],
         concurrency=_number(said["concurrency"]),
         token=said["token"] or "",
@@ -177,8 +211,12 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
     )
 
 
-def _job(id_: str, place: str, name: str, *numbers: Any) -> Job:
-    return Job(id_, place, shortened(name), *numbers)
+def _job(now: int) -> Callable[..., Job]:
+    def made(id_: str, place: str, name: str, *numbers: Any) -> Job:
+        job = Job(id_, place, shortened(name), *numbers)
+        return job if job.at_times_before(now) else replace(job, odd=True)
+
+    return made
 
 
 _PLACES = ("wait", "paused", "active", "delayed", "prioritized", "completed", "failed", "children")

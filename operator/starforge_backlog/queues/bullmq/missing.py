@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
+from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Job, NoNumber, WrongType
+from starforge_backlog.queues.bullmq.look import Job, Look, NoNumber, WrongType
 from starforge_backlog.queues.bullmq.workers import Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
@@ -66,6 +67,27 @@ def no_number(wrong: NoNumber, at: datetime) -> Unknown:
     )
 
 
+def groups(look: Look, what: str, at: datetime) -> Unknown:
+    """Jobs in groups, whose keys are BullMQ Pro's own."""
+    return Unknown(
+        Why.PARTIAL,
+        f"The queue has {look.groups:,} groups (BullMQ Pro), and Redis does not tell {what}; name"
+        " series of the application for it (spec.queues[].signals).",
+        at,
+    )
+
+
+def priorities(oldest: int | None, look: Look) -> Unknown:
+    """More priorities than are looked at, and in any of the others an older job may wait."""
+    waited = timedelta(milliseconds=0 if oldest is None else look.now - oldest)
+    return Unknown(
+        Why.PARTIAL,
+        "There are more priorities than are looked at for the oldest job, which waits at least"
+        f" {format_duration(waited)}; use fewer of them.",
+        look.at,
+    )
+
+
 def long_ids(at: datetime) -> Unknown:
     """Ids that were made of more than an id."""
     return Unknown(
@@ -80,10 +102,10 @@ def odd_job(job: Job, at: datetime) -> Unknown:
     """One job whose times are none. The others are counted all the same."""
     return Unknown(
         Why.BAD_SHAPE,
-        f"Job {shortened(job.id)} ({job.place}) has a number that is none, or a time of no calendar"
-        " (timestamp, processedOn, opts.delay, its attempts or its score), or options too long to"
-        " be read, or its key is no hash, so how long the oldest job waits is not known; correct"
-        " the job or remove it.",
+        f"Job {shortened(job.id)} ({job.place}) has a number that is none, or a time at which no"
+        " job was added (timestamp, processedOn: milliseconds since 1970; opts.delay, its attempts"
+        " or its score), or options too long to be read, or its key is no hash, so how long the"
+        " oldest job waits is not known; correct the job or remove it.",
         at,
     )
 

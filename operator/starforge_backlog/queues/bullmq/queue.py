@@ -17,6 +17,7 @@ from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Look, NoNumber, WrongType, parse_look
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
 from starforge_backlog.queues.bullmq.reading import Seen
+from starforge_backlog.queues.bullmq.server import AskServer, ServerFacts, meta_lost
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import (
     Ended,
@@ -50,7 +51,9 @@ class OfServer:
             every=settings.clients_every,
             duty=settings.duty,
             longest_pause=settings.longest_pause,
+            most=settings.clients_most,
         )
+        self.facts = AskServer(server, timer=timer, every=settings.server_every)
         self.similar = missing.SimilarQueues(
             server, timer=timer, most_keys=settings.similar_keys, every=settings.similar_every
         )
@@ -89,6 +92,7 @@ class QueueObserver:
         self._last: Seen | Unknown | None = None
         self._taken = 0.0  # timer's seconds of the last reading
         self._fleet = Fleet()
+        self._had_meta = False
         self._mark = EventMark()
         self._events_at = float("-inf")  # timer's seconds: when events may be read again
         self._too_heavy: Slice | None = None  # instead of reading them until then
@@ -131,10 +135,15 @@ class QueueObserver:
             return missing.wrong_type(look, self._clock())
         if isinstance(look, NoNumber):
             return missing.no_number(look, self._clock())
+        facts = await self._shared.facts.read(self._keys)
+        if (lost := facts.lost(self._server.where, look.at)) is not None:
+            return lost
+        if self._meta_is_lost(look):
+            return meta_lost(self._keys, look.at)
         if look.bull3:
             return missing.bull3(self._keys, look.at)
         if not look.exists:
-            return await self._not_found(look.at)
+            return await self._not_found(facts, look.at)
         if (stale := await self._stale_replica(look.at)) is not None:
             return stale
         self._fleet = tell(look, self._fleet)
@@ -143,6 +152,7 @@ class QueueObserver:
             fleet=self._fleet,
             where=self._server.where,
             user=self._server.key.user,
+            facts=facts,
         )
         try:
             await self._read_more(seen)
@@ -164,6 +174,7 @@ class QueueObserver:
                 settings.active,
                 0 if last is None else round(last.at * 1000),
                 round(settings.outcome_window.total_seconds() * 1000),
+                settings.groups,
             ],
         )
         return parse_look(str(answer))
@@ -175,7 +186,7 @@ class QueueObserver:
         if look.completed_lately or look.failed_lately:
             seen.ended = await self._ended(look)
         seen.mix = await self._mix(look)
-        seen.clients = await self._shared.clients.read(self._keys)
+        seen.clients = await self._shared.clients.read(self._keys, seen.facts.clients)
         seen.live = seen.clients.of(self._keys)
 
     async def _events(self, look: Look) -> Slice | None:
@@ -257,9 +268,18 @@ class QueueObserver:
         script = load_script(_PACKAGE, "sample.lua", bounded=True)
         return await self._server.run_all(script, [self._keys.of(suffix)], args)
 
-    async def _not_found(self, at: datetime) -> Unknown:
+    def _meta_is_lost(self, look: Look) -> bool:
+        """Gone since an earlier look, while the queue went on. Not every version wrote it at once,
+        so a queue that was never seen with it is believed."""
+        if look.meta:
+            self._had_meta = True
+        elif not look.ids:
+            self._had_meta = False  # obliterated, or another queue by now
+        return self._had_meta and not look.meta
+
+    async def _not_found(self, facts: ServerFacts, at: datetime) -> Unknown:
         try:
-            clients = await self._shared.clients.read(self._keys)
+            clients = await self._shared.clients.read(self._keys, facts.clients)
         except RedisFault:
             clients = Clients()  # the sentence does without
         similar = await self._shared.similar.near(self._keys, clients)

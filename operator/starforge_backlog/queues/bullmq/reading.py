@@ -13,11 +13,13 @@ from starforge_backlog.queues.bullmq.history import History
 from starforge_backlog.queues.bullmq.look import Job, Look
 from starforge_backlog.queues.bullmq.oldest import oldest_due
 from starforge_backlog.queues.bullmq.rates import Kept, View
+from starforge_backlog.queues.bullmq.server import ServerFacts
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import Ended, Mix
 from starforge_backlog.queues.bullmq.versions import Fleet
-from starforge_backlog.queues.bullmq.workers import NOT_ALLOWED, Clients
+from starforge_backlog.queues.bullmq.workers import NOT_ALLOWED, TOO_MANY, Clients
 from starforge_backlog.snapshot import (
+    Confidence,
     Consumers,
     Count,
     Known,
@@ -32,6 +34,9 @@ from starforge_backlog.snapshot import (
 T = TypeVar("T")
 
 _PERSON = "a person"
+_LIMIT_REACHED = (
+    0.8  # of a rate limit; windows of rates and of the limit begin at different moments
+)
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class Seen:
     mix: Mix | None = None
     clients: Clients | None = None
     live: int | None = None  # workers with a connection
+    facts: ServerFacts = field(default_factory=ServerFacts)
     undated: Mapping[str, int] = field(default_factory=dict)
     fault: Unknown | None = None
 
@@ -64,28 +70,51 @@ def queue_reading(
     kept = _kept(look, settings)
     past = history.past(settings.outcome_window.total_seconds())
     types = {} if seen.mix is None else seen.mix.waiting(look.waiting, settings.most_types)
+    throughput = rates.throughput(view)
     all_kept = kept.everything(past)
-    exact = "counts exact" if seen.mix is None or seen.mix.exact else "counts exact, types sampled"
     return QueueReading(
-        waiting=_count(look, look.waiting),
+        waiting=_waiting(look),
         scheduled=_count(look, look.delayed - look.due),
         in_progress=_count(look, look.active),
         failed=_count(look, look.failed),
         oldest_due_age=_age(look, look.jobs, seen),
         arrivals_per_second=rates.arrivals(view),
-        throughput_per_second=rates.throughput(view),
+        throughput_per_second=_uncounted(look) or throughput,
         outcomes=rates.outcomes(view, settings.outcome_window, kept),
         types={name: count for name, count in types.items() if count.value},
-        how=f"{seen.fleet.text} at redis {seen.where}, {exact}",
+        how=f"{seen.fleet.text} at redis {seen.where}, {_how(seen)}",
         by_type=_by_type(seen, types, named, all_kept, settings),
         failed_attempts_per_second=rates.failed_attempts(view),
-        consumers=_consumers(seen),
-        notes=_notes(seen),
+        consumers=_consumers(seen, throughput),
+        notes=_notes(seen, settings),
     )
 
 
 def _count(look: Look, jobs: int) -> Reading[Count]:
     return Known(Count(jobs), look.at)
+
+
+def _how(seen: Seen) -> str:
+    if seen.look.groups:
+        return "jobs in groups counted in part"
+    sampled = seen.mix is not None and not seen.mix.exact
+    return "counts exact, types sampled" if sampled else "counts exact"
+
+
+def _waiting(look: Look) -> Reading[Count]:
+    """Those in groups are counted by their lists, and Pro keeps more than we know of."""
+    if not look.groups:
+        return Known(Count(look.waiting), look.at)
+    if not look.grouped:
+        return missing.groups(look, "how many jobs wait in them", look.at)
+    return Known(Count(look.waiting + look.grouped, Confidence.AT_LEAST), look.at)
+
+
+def _uncounted(look: Look) -> Unknown | None:
+    """What left the queue is told by what is still there, which has to be all of it."""
+    if look.groups > look.groups_looked:
+        return missing.groups(look, "how many jobs end", look.at)
+    return None
 
 
 def _kept(look: Look, settings: ObserverSettings) -> Kept:
@@ -99,6 +128,10 @@ def _kept(look: Look, settings: ObserverSettings) -> Kept:
 
 
 def _age(look: Look, jobs: tuple[Job, ...], seen: Seen) -> Reading[timedelta]:
+    if look.groups:
+        return missing.groups(look, "how long the oldest job waits", look.at)
+    if not look.all_priorities:
+        return missing.priorities(oldest_due(jobs, seen.undated, look.now), look)
     if look.long_ids:
         return missing.long_ids(look.at)
     odd = next((job for job in jobs if job.odd), None)
@@ -125,7 +158,7 @@ def _by_type(
     names = {*waiting, *named, *(ended.most(settings.most_types) if ended else ())}
     return {
         name: TypeReading(
-            waiting=Known(waiting.get(name, seen.mix.none_of(seen.look.waiting)), seen.look.at),
+            waiting=_waiting_of(name, waiting, seen, seen.mix),
             oldest_due_age=_oldest_of(name, seen, seen.mix),
             outcomes=_outcomes_of(name, seen, all_kept),
         )
@@ -133,8 +166,17 @@ def _by_type(
     }
 
 
+def _waiting_of(name: str, waiting: Mapping[str, Count], seen: Seen, mix: Mix) -> Reading[Count]:
+    look = seen.look
+    if look.groups:
+        return missing.groups(look, f"how many jobs of type {name} wait in them", look.at)
+    return Known(waiting.get(name, mix.none_of(look.waiting)), look.at)
+
+
 def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
     look = seen.look
+    if look.groups:
+        return missing.groups(look, f"how long the oldest job of type {name} waits", look.at)
     if mix.exact and (name in mix.oldest or name not in mix.names):
         oldest = mix.oldest.get(name, look.now)
         return Known(timedelta(milliseconds=max(0, look.now - oldest)), look.at)
@@ -174,7 +216,7 @@ def _outcomes_of(name: str, seen: Seen, all_kept: bool) -> Reading[Outcomes]:
     )
 
 
-def _consumers(seen: Seen) -> Reading[Consumers]:
+def _consumers(seen: Seen, throughput: Reading[float]) -> Reading[Consumers]:
     look = seen.look
     if seen.fault is not None:
         return seen.fault
@@ -184,9 +226,30 @@ def _consumers(seen: Seen) -> Reading[Consumers]:
             orphaned=look.orphaned,
             stalled=look.stalled,
             paused_by=_paused_by(look),
+            held=look.active_looked - look.orphaned,
+            limited_by=_limited_by(look, throughput),
         ),
         look.at,
     )
+
+
+def _limited_by(look: Look, throughput: Reading[float]) -> str:
+    """A limit that binds. Of a rate limit that is seen by what ends: Redis keeps it only for
+    moments that it was reached."""
+    if not look.waiting:
+        return ""
+    if look.concurrency is not None and 0 < look.concurrency <= look.active:
+        return f"its global concurrency of {look.concurrency}"
+    reached = (
+        look.limit is not None
+        and isinstance(throughput, Known)
+        and throughput.value >= _LIMIT_REACHED * look.limit
+    )
+    return f"its global rate limit of {_limit(look)}" if reached else ""
+
+
+def _limit(look: Look) -> str:
+    return f"{look.limit_max} jobs per {(look.limit_duration or 0) / 1000:g} s"
 
 
 def _live(seen: Seen) -> int | None:
@@ -204,15 +267,22 @@ def _paused_by(look: Look) -> str:
     return ""
 
 
-def _notes(seen: Seen) -> tuple[str, ...]:
+def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
     look = seen.look
-    found = list(seen.fleet.notes)
+    found = [*seen.fleet.notes, *seen.facts.notes(seen.user)]
     if look.meta_paused:
         found.append("The queue is paused by BullMQ's pause(); that is left alone.")
     elif look.braked and not look.token:
         found.append("The queue's global concurrency was set to 0 by a person; that is left alone.")
     elif look.concurrency and not look.braked:
         found.append(f"The queue's global concurrency is {look.concurrency}.")
+    if look.limit is not None:
+        found.append(f"The queue's global rate limit is {_limit(look)}.")
+    if look.groups:
+        found.append(
+            f"Jobs wait in {look.groups:,} groups (BullMQ Pro): {look.grouped:,} are in the lists"
+            f" of the {look.groups_looked:,} that were looked at, and there may be more."
+        )
     if look.children:
         found.append(f"{look.children} parents wait for their children.")
     if look.orphaned:
@@ -221,14 +291,15 @@ def _notes(seen: Seen) -> tuple[str, ...]:
             f"{look.orphaned} jobs in progress{some} have lost their worker's lock; a worker gives"
             " them out again within its stalledInterval."
         )
-    if not look.all_priorities:
-        found.append("There are more priorities than are looked at for the oldest job.")
     if seen.events is not None and seen.events.heavy:
         found.append(
             f"Entries of the event stream have {seen.events.heavy:,} bytes on average, too many to"
             " be read, and Redis holds them all; hand updateProgress() a few numbers, and let jobs"
             " return a reference instead of the data."
         )
+    if seen.clients is not None and seen.clients.too_many:
+        most = settings.clients_most
+        found.append(TOO_MANY.format(clients=seen.clients.too_many, most=most))
     if seen.clients is not None and not seen.clients.allowed:
         found.append(NOT_ALLOWED.format(user=seen.user))
     return tuple(found)

@@ -126,7 +126,7 @@ def parse_sample(
                 processed=told[4],
                 due_at=int(due) if due > 0 else 0,
             )
-            if job.due is None:
+            if job.due is None or not job.at_times_before(now):
                 undated.add(name)
             else:
                 oldest[name] = min(oldest.get(name, job.due), job.due)

@@ -27,16 +27,25 @@ NOT_ALLOWED = (
 )
 
 
+TOO_MANY = (
+    "Redis has {clients:,} connections, too many to list (more than {most:,}), so live workers are"
+    " not counted."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Workers by queue; `allowed` is False where the server does not let us ask."""
+    """Workers by queue. `allowed` is False where the server does not let us ask; `too_many`: there
+    are so many connections that we do not."""
 
     workers: Counter[tuple[str, str]] = field(default_factory=Counter)
     allowed: bool = True
+    too_many: int = 0
 
     def of(self, keys: Keys) -> int | None:
         """Workers of one queue."""
-        return self.workers[keys.prefix, keys.name] if self.allowed else None
+        known = self.allowed and not self.too_many
+        return self.workers[keys.prefix, keys.name] if known else None
 
 
 def parse_clients(lines: Iterable[str]) -> Clients:
@@ -65,18 +74,23 @@ class ClientList:
         every: timedelta,
         duty: int,
         longest_pause: timedelta,
+        most: int,
     ) -> None:
         self._server = server
         self._timer = timer
         self._every = every.total_seconds()
         self._duty = duty
         self._longest = longest_pause.total_seconds()
+        self._most = most
         self._turn = asyncio.Lock()
         self._last: Clients | None = None
         self._not_before = 0.0
 
-    async def read(self, keys: Keys) -> Clients:
-        """Raises RedisFault when the server does not answer."""
+    async def read(self, keys: Keys, connections: int | None) -> Clients:
+        """`connections`: as many as the server says it has; None: it does not say. Raises
+        RedisFault when the server does not answer."""
+        if connections is not None and connections > self._most:
+            return Clients(too_many=connections)
         async with self._turn:
             if self._last is None or self._timer() >= self._not_before:
                 started = self._timer()

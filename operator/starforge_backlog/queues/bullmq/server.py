@@ -1,0 +1,123 @@
+"""What a Redis says of itself that decides how far its queues can be believed (INFO)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starforge_backlog.queues.bullmq.keys import Keys
+from starforge_backlog.redis.connection import RedisServer
+from starforge_backlog.redis.faults import RedisFault
+from starforge_backlog.snapshot import Unknown, Why
+
+_SECTIONS = ("memory", "stats", "clients")  # one each: Redis before 7 knows no list of them
+_NONE_EVICTED = "noeviction"
+_ANY_KEY = "allkeys-"  # else only keys with a time to live: locks, but no list of jobs
+
+NO_INFO = (
+    "Redis does not let us read INFO, so whether it evicts keys of the queue is not known; run ACL"
+    " SETUSER {user} +info, or see to maxmemory-policy noeviction yourself."
+)
+_MEND = "set maxmemory-policy noeviction (CONFIG SET, and in its configuration), as BullMQ needs it"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Of one moment. Empty or None: not told."""
+
+    allowed: bool = True  # to ask
+    policy: str = ""  # maxmemory-policy
+    limited: bool = True  # whether there is a maxmemory at all; without it nothing is evicted
+    evicted: int = 0  # keys, since the server started
+    clients: int | None = None  # connections
+
+    @property
+    def evicts_lists(self) -> bool:
+        """Whether the lists of a queue may go when memory is short."""
+        return self.policy.startswith(_ANY_KEY)
+
+    def notes(self, user: str) -> tuple[str, ...]:
+        """Sentences about danger, from the first day on."""
+        if not self.allowed:
+            return (NO_INFO.format(user=user),)
+        if not self.policy or self.policy == _NONE_EVICTED:
+            return ()
+        what = "jobs" if self.evicts_lists else "locks of jobs, which then run twice,"
+        when = "" if self.limited else " once a maxmemory is set"
+        return (f"Redis' maxmemory-policy is {self.policy}: it may evict {what}{when}; {_MEND}.",)
+
+    def lost(self, where: str, at: datetime) -> Unknown | None:
+        """Why counts cannot be believed: what was evicted is not there to be counted."""
+        if not self.evicts_lists or not self.evicted:
+            return None
+        return Unknown(
+            Why.KEYS_EVICTED,
+            f"Redis at {where} has evicted {self.evicted:,} keys (maxmemory-policy {self.policy}),"
+            f" so lists of jobs may be gone and an empty one proves nothing; {_MEND}, then look"
+            " for jobs that were lost.",
+            at,
+        )
+
+
+def meta_lost(keys: Keys, at: datetime) -> Unknown:
+    """Every version of the library writes `meta`, and `obliterate` removes the others with it."""
+    return Unknown(
+        Why.KEYS_EVICTED,
+        f"Key {keys.of('meta')} is gone although the queue's other keys are there: Redis evicted"
+        f" it, or somebody deleted it, and lists of jobs may be gone as well; {_MEND}, and restart"
+        " a producer, which writes the key again.",
+        at,
+    )
+
+
+def parse_info(texts: list[str]) -> ServerFacts:
+    """From the sections of INFO. A server that leaves a line out does not tell."""
+    said = dict(
+        line.strip().split(":", 1) for text in texts for line in text.splitlines() if ":" in line
+    )
+    clients = said.get("connected_clients", "")
+    return ServerFacts(
+        policy=said.get("maxmemory_policy", ""),
+        limited=said.get("maxmemory", "1") != "0",
+        evicted=_whole(said.get("evicted_keys", "")),
+        clients=int(clients) if clients.isdigit() else None,
+    )
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+class AskServer:
+    """One INFO for all queues of a server, at most every few seconds."""
+
+    def __init__(
+        self, server: RedisServer, *, timer: Callable[[], float], every: timedelta
+    ) -> None:
+        self._server = server
+        self._timer = timer
+        self._every = every.total_seconds()
+        self._turn = asyncio.Lock()
+        self._last: ServerFacts | None = None
+        self._not_before = 0.0
+
+    async def read(self, keys: Keys) -> ServerFacts:
+        """Raises RedisFault when the server does not answer."""
+        async with self._turn:
+            if self._last is None or self._timer() >= self._not_before:
+                self._last = await self._ask(keys)
+                self._not_before = self._timer() + self._every
+            return self._last
+
+    async def _ask(self, keys: Keys) -> ServerFacts:
+        commands = [("INFO", section) for section in _SECTIONS]
+        answers = await self._server.pipeline(commands, keys=[keys.of("id")])
+        for answer in answers:
+            # NOPERM, or a managed Redis that does not offer it.
+            if isinstance(answer, RedisFault):
+                if answer.why is Why.NO_PERMISSION or answer.code == "ERR":
+                    return ServerFacts(allowed=False)
+                raise answer
+        return parse_info([str(answer) for answer in answers])
