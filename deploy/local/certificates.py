@@ -73,8 +73,10 @@ class Authority:
         *,
         groups: Sequence[str] = (),
         hosts: Sequence[str] = (),
+        lifetime: timedelta = LIFETIME,
     ) -> KeyPair:
-        """A certificate for a server (its `hosts`) or for a client (its name and `groups`)."""
+        """A certificate for a server (its `hosts`) or for a client (its name and `groups`). One of
+        a negative `lifetime` has expired; it began `CLOCK_SLACK` ago."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [
@@ -87,7 +89,7 @@ class Authority:
             self._subject_key()
         )
         builder = (
-            _builder(subject, key.public_key(), self._name)
+            _builder(subject, key.public_key(), self._name, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(signed_by, critical=False)
@@ -123,7 +125,10 @@ def signing_key(folder: Path, name: str) -> KeyPair:
 
 
 def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePublicKey, issuer: x509.Name
+    subject: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    lifetime: timedelta = LIFETIME,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -133,7 +138,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SLACK)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from starforge_backlog.api.database_tls import DatabaseTls
 from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.target import Target
@@ -71,8 +72,10 @@ class Access:
         late: Unknown,
         target: Target | None = None,
         types: frozenset[str] = frozenset(),
+        tls: DatabaseTls | None = None,
     ) -> None:
-        """`types`: job types that the policy looks at one by one, besides those of its queues."""
+        """`types`: job types that the policy looks at one by one, besides those of its queues.
+        `tls`: whom the database's connection trusts."""
         self.types = types
         self.policy = policy
         self.namespace = namespace
@@ -80,6 +83,7 @@ class Access:
         self.late = late
         self.target = target  # what the policy scales: no producer of its own
         self._reference = database
+        self._tls = tls  # of the database
         self._secrets = secrets
         self._databases = databases
         self._opening: asyncio.Task[tuple[str, Database] | Unknown] | None = None
@@ -119,6 +123,10 @@ class Access:
             self.blame(url, wrong)
             return wrong
 
+    async def authorities(self, tls: DatabaseTls | None) -> Reading[str]:
+        """The certificates behind `tls.ca`; empty where none are given."""
+        return Known("", self.late.at) if tls is None else await self.secret(tls.ca)
+
     async def database(self) -> tuple[str, Database] | Unknown:
         """URL and shared connection of `spec.database.url`; nothing is opened yet."""
         if self._opening is None or self._opening.cancelled():
@@ -139,8 +147,11 @@ class Access:
         url = await self.secret(self._reference)
         if isinstance(url, Unknown):
             return url
+        ca = await self.authorities(self._tls)
+        if isinstance(ca, Unknown):
+            return ca
         try:
-            return url.value, self._databases.get(url.value, owner=self.policy)
+            return url.value, self._databases.get(url.value, owner=self.policy, ca=ca.value)
         except DatabaseFault as fault:
             reference = self._reference.secret_key_ref
             where = f"key {reference.key} of Secret {reference.name}"

@@ -16,6 +16,7 @@ from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.context import Rooms
+from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.pgbouncer import Looks, workers_pools
 from starforge_backlog.databases.pgbouncer_pools import Workers
@@ -123,6 +124,7 @@ def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> A
         policy=policy.key,
         namespace=policy.namespace,
         database=database.url if database is not None else None,
+        tls=database.tls if database is not None else None,
         secrets=rooms.secrets,
         databases=rooms.databases,
         deadline=Deadline(asyncio.get_running_loop().time() + wait.total_seconds()),
@@ -146,28 +148,26 @@ async def _database(
         scraped = _scraped(rooms, policy, spec.prometheus, access)
         reading = await access.deadline.keep(scraped, late)
         if isinstance(opened, tuple):
-            reading = await access.deadline.keep(_named(rooms, policy, opened[0], reading), reading)
+            reading = await access.deadline.keep(_named(rooms, opened[1], reading), reading)
         return reading, login
     assert opened is not None, "the CRD refuses a database without url and prometheus"
     if isinstance(opened, Unknown):
         return DatabaseReading(opened, opened), None
-    headroom = rooms.databases.headroom(opened[0], owner=policy.key)
+    headroom = rooms.databases.headroom(opened[1])
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
         access.blame(spec.url, reading.connections)
     return reading, login
 
 
-async def _named(
-    rooms: Rooms, policy: Policy, url: str, reading: DatabaseReading
-) -> DatabaseReading:
+async def _named(rooms: Rooms, database: Database, reading: DatabaseReading) -> DatabaseReading:
     """With the server's own name, which policies that have only a login know it by (P1). While it
     cannot be asked, the name that the policy gives it stands."""
     connections = reading.connections
     if not isinstance(connections, Known):
         return reading
     try:
-        own = await rooms.databases.headroom(url, owner=policy.key).identity()
+        own = await rooms.databases.headroom(database).identity()
     except DatabaseFault:
         return reading
     alias = connections.value.server
@@ -199,8 +199,11 @@ async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Look
     url = await access.secret(spec.url)
     if isinstance(url, Unknown):
         return replace(url, message=f"database.pgbouncer: {url.message}")
+    ca = await access.authorities(spec.tls)
+    if isinstance(ca, Unknown):
+        return replace(ca, message=f"database.pgbouncer: {ca.message}")
     try:
-        console = rooms.poolers.get(url.value, owner=policy.key)
+        console = rooms.poolers.get(url.value, owner=policy.key, ca=ca.value)
     except DatabaseFault as fault:
         wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
         access.blame(spec.url, wrong)

@@ -39,6 +39,25 @@ async def test_every_read_has_the_limits(open_database: Open, postgres_url: str)
     }
 
 
+async def test_the_schema_of_a_url_holds_for_every_statement(
+    open_database: Open, postgres_url: str
+) -> None:
+    """Prisma's `?schema=app`: `public.queue_jobs` must not be read or written in its place."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute('CREATE SCHEMA "my App"')
+        admin.execute(
+            'CREATE TABLE public.flags (word text); CREATE TABLE "my App".flags (word text)'
+        )
+    database = open_database(f"{postgres_url}?schema=my%20App")
+    await database.execute_write("INSERT INTO flags VALUES ('ours')")
+    for by_index in (False, True):
+        (row,) = await database.fetch("SELECT word FROM flags", by_index=by_index)
+        assert row["word"] == "ours"
+    other = open_database(postgres_url)
+    assert await other.fetch("SELECT word FROM flags") == []
+    assert await database.where() != await other.where(), "another table of the same name"
+
+
 async def test_every_write_has_limits_and_is_on_disk(
     open_database: Open, postgres_url: str
 ) -> None:

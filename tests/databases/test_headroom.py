@@ -73,6 +73,7 @@ class Counting(Database):
         params: Params = (),
         *,
         timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - as in Database
+        by_index: bool = False,
     ) -> Rows:
         self.sent += 1
         await asyncio.sleep(0.001)  # time enough for others to ask the same
@@ -223,6 +224,7 @@ async def test_a_statement_at_its_limit_is_work(postgres_url: str, quick: Pacing
             params: Params = (),
             *,
             timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - as in Database
+            by_index: bool = False,
         ) -> Rows:
             return await super().fetch("SELECT pg_sleep(5)", timeout=timedelta(seconds=0.05))
 

@@ -35,7 +35,7 @@ async def test_a_hundred_policies_one_connection(role: Role, postgres_url: str) 
     )
     databases = {hub.get(spellings[n % 3], owner=f"ns/{n}") for n in range(100)}
     assert len(databases) == 1
-    readers = {hub.headroom(role.url, owner=f"ns/{n}") for n in range(100)}
+    readers = {hub.headroom(hub.get(role.url, owner=f"ns/{n}")) for n in range(100)}
     assert len(readers) == 1
     await asyncio.gather(*(database.fetch("SELECT 1") for database in databases))
     assert sessions(postgres_url, role.name) == 1
@@ -134,7 +134,7 @@ async def test_one_server_is_known_by_whatever_leads_to_it(
         postgres_url.replace("127.0.0.1", "localhost"),
         postgres_server.url(),
     ):
-        reading = await hub.headroom(url, owner=url).read()
+        reading = await hub.headroom(hub.get(url, owner=url)).read()
         assert isinstance(reading.connections, Known)
         names.append(reading.connections.value.server)
     assert len(set(names)) == 1, "the limit is the server's, so its databases share a ledger"

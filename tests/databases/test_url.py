@@ -19,7 +19,7 @@ SECRET = "pl4nted"
         "postgresql+asyncpg://app:pl4nted@db/starforge\n",
         "postgres+psycopg2://app:pl4nted@db:5432/starforge",
         "jdbc:postgresql://db:5432/starforge?user=app&password=pl4nted",
-        "postgres://app:pl4nted@db/starforge?schema=public&connection_limit=4&pgbouncer=true",
+        "postgres://app:pl4nted@db/starforge?connection_limit=4&pgbouncer=true",
         "host=db user=app password=pl4nted dbname=starforge",
     ],
 )
@@ -31,10 +31,62 @@ def test_one_server_however_it_is_spelt(text: str) -> None:
 
 
 def test_options_of_libpq_stay_and_those_of_node_are_translated() -> None:
-    url = parse_url("postgres://app:p@db/s?sslmode=no-verify&target_session_attrs=read-write&x=1")
+    url = parse_url("postgres://app:p@db/s?sslmode=no-verify&target_session_attrs=read-write")
     assert url.parameters["sslmode"] == "require"
     assert url.parameters["target_session_attrs"] == "read-write"
-    assert "x" not in url.parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "schemas"),
+    [
+        ("schema=app", ("app",)),  # Prisma
+        ("connection_limit=4&schema=my%20app&sslmode=require", ("my app",)),
+        ("currentSchema=app,public", ("app", "public")),  # JDBC
+        ('search_path="App", public', ("App", "public")),  # Go
+        ("sslmode=require", ()),
+    ],
+)
+def test_the_schema_of_a_url_is_kept(options: str, schemas: tuple[str, ...]) -> None:
+    assert parse_url(f"postgres://app:p@db/s?{options}").key.schemas == schemas
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        ("ssl=true", "sslmode", "require"),
+        ("ssl=0", "sslmode", "disable"),
+        ("ssl=verify-full", "sslmode", "verify-full"),
+        ("targetServerType=primary", "target_session_attrs", "read-write"),
+        ("options=-csearch_path%3Dapp", "options", "-csearch_path=app"),
+        ("channel_binding=require", "channel_binding", "require"),
+    ],
+)
+def test_an_option_that_libpq_knows_under_another_name(options: str, name: str, value: str) -> None:
+    assert parse_url(f"postgres://app:p@db/s?{options}").parameters[name] == value
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("application=etl", "option application,"),
+        ("sslmode=require&sslfactory=org.x", "option sslfactory,"),
+        ("sslaccept=strict", "sslmode=verify-full"),
+        ("ssl=maybe", "sslmode=require"),
+        ("targetServerType=fastest", "target_session_attrs"),
+        ("schema=", "name a schema"),
+        ("pl4n%74ed=1", "an option"),  # no name: it could be anything
+    ],
+)
+def test_no_option_is_dropped_in_silence(options: str, said: str) -> None:
+    """A typo in `sslmode` must not end in a connection without TLS, nor one in `schema` in another
+    table."""
+    with pytest.raises(DatabaseFault) as caught:
+        parse_url(f"postgres://app:pl4nted@db/s?{options}")
+    assert caught.value.why is Why.SECRET_MALFORMED
+    assert said in caught.value.message
+    assert "Secret" in caught.value.message
+    for secret in (SECRET, "etl", "org.x", "maybe", "fastest", "74ed"):
+        assert secret not in caught.value.message
 
 
 def test_a_question_mark_in_the_password_is_no_option() -> None:

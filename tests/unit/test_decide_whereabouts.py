@@ -18,6 +18,7 @@ REDIS = redis("", 0, ["r:6379"])
         (SYSTEM, SYSTEM, True),
         (SYSTEM, postgres("7291", "starforge", "standby.example:5432"), True),  # a failover
         (SYSTEM, postgres("7291", "staging", "db.example:5432"), False),
+        (SYSTEM, postgres("7291", "starforge", "db.example:5432", ["app"]), False),
         (SYSTEM, postgres("9000", "starforge", "db.example:5432"), False),
         (SYSTEM, UNTOLD, True),  # cannot be compared
         (UNTOLD, UNTOLD, True),

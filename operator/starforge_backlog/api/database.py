@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
+from starforge_backlog.api.database_tls import DatabaseTls
 from starforge_backlog.api.pgbouncer import PgBouncer
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.api.rules import Rule, rules
@@ -55,6 +56,9 @@ class Database(Model):
     """Connection URL (postgresql://user:password@host/database), by reference to a Secret. The
     operator opens one connection per database and login, however many policies name it. Cannot
     change while this policy holds a pause there."""
+
+    tls: DatabaseTls | None = None
+    """Whom to trust when url asks for TLS with a certificate that no public authority signed."""
 
     prometheus: PrometheusDatabase | None = None
     """Connections and health from Prometheus, for those who give the operator no login. Where url

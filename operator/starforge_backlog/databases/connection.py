@@ -14,11 +14,11 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from starforge_backlog.awaiting import joined, looked_at
+from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
     NoAnswer,
     NoTurn,
-    connect_fault,
     lost_fault,
     statement_fault,
 )
@@ -113,13 +113,16 @@ class Database:
         params: Params = (),
         *,
         timeout: timedelta = READ_LIMIT,  # noqa: ASYNC109 - the server's limit, not ours
+        by_index: bool = False,
     ) -> Rows:
         """Rows of one read-only statement in a transaction of its own.
 
         `timeout` is the server's statement_timeout. A `%` is literal when there are no `params`.
+        `by_index`: take an index where there is one, whatever the statistics say.
         Raises DatabaseFault; after TIMEOUT or UNREACHABLE the next call connects again.
         """
-        return await self._run(_Transaction(_READ, "read_limits.sql", timeout), query, params)
+        limits = "index_limits.sql" if by_index else "read_limits.sql"
+        return await self._run(_Transaction(_READ, limits, timeout), query, params)
 
     async def execute_write(
         self,
@@ -187,6 +190,7 @@ class Database:
         settings = {
             "statement_timeout": _milliseconds(transaction.limit),
             "lock_timeout": _milliseconds(LOCK_LIMIT),
+            "search_path": ", ".join(_quoted(schema) for schema in self.key.schemas),
         }
         limits = load_sql(__package__, transaction.limits)
         statement = query.encode() if isinstance(query, str) else query
@@ -238,8 +242,7 @@ class Database:
         try:
             fresh = await open_session(url, self._pacing.connect_within)
         except (psycopg.Error, OSError, UnicodeError) as error:
-            key = url.key
-            fault = connect_fault(error, host=key.host, port=key.port, user=key.user)
+            fault = await explained(error, url)
             self._retry_at = clock() + retry_delay(
                 self._failures, self._pacing
             )  # anew: the attempt took its time
@@ -260,6 +263,10 @@ class Database:
         self._where = ""
         if session is not None:
             await session.close()
+
+
+def _quoted(schema: str) -> str:
+    return '"' + schema.replace('"', '""') + '"'
 
 
 def _milliseconds(limit: timedelta) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import psycopg
 
+from starforge_backlog.databases.authorities import Refused
 from starforge_backlog.snapshot import Unknown, Why
 
 
@@ -71,6 +72,25 @@ _NO_DATABASE = (
     Why.DATABASE_NOT_FOUND,
     "The server has no database of the name in the URL; correct the URL in the Secret.",
 )
+
+_OTHER_NAME = (
+    "The certificate of {host} is for another name; write the name that it is for into the URL as"
+    " the host (verify-ca looks at the authority alone)."
+)
+_CERTIFICATES = {
+    Refused.UNKNOWN_AUTHORITY: (
+        "The certificate of {host} is signed by an authority that is not trusted here; put the"
+        " authority's certificate (of RDS or Cloud SQL: the provider's bundle) into a Secret and"
+        " name it in spec.database.tls.ca."
+    ),
+    Refused.EXPIRED: (
+        "The certificate of {host} has expired, or one of the authorities above it; renew it on the"
+        " server, or the bundle in the Secret of spec.database.tls.ca."
+    ),
+    Refused.OTHER_NAME: _OTHER_NAME,
+}
+# libpq's words for each of them.
+_CERTIFICATE_REFUSED = re.compile("certificate verify failed")
 
 # At connect there is no SQLSTATE, so the text decides. The first row that
 # matches wins: with several hosts, or after a retry without TLS, libpq joins several messages, and
@@ -156,6 +176,31 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
         ),
     ),
     (
+        re.compile("root certificate file .*does not exist|could not read root certificate"),
+        (
+            Why.TLS_FAILED,
+            (
+                "The sslmode or sslrootcert of the URL needs a file that the operator's pod has not"
+                " got; put the certificates of the authorities (PEM) into a Secret and name it in"
+                " spec.database.tls.ca, or write sslrootcert=system for public ones."
+            ),
+        ),
+    ),
+    (
+        re.compile("does not match host name"),
+        (Why.TLS_FAILED, _OTHER_NAME),
+    ),
+    (
+        re.compile("server does not support ssl"),
+        (
+            Why.TLS_FAILED,
+            (
+                "{host} offers no TLS, which sslmode asks for; set ssl = on in the server (or its"
+                " pooler), or correct host and port in the Secret."
+            ),
+        ),
+    ),
+    (
         re.compile("ssl error|support ssl|ssl negotiation|sslmode|certificate|sslrootcert"),
         (
             Why.TLS_FAILED,
@@ -232,6 +277,16 @@ def connect_fault(error: Exception, *, host: str, port: str, user: str) -> Datab
         if pattern.search(text):
             return DatabaseFault(why, message.format(**names))
     return DatabaseFault(Why.UNREACHABLE, _NO_CONNECTION.format(**names))
+
+
+def is_certificate_refused(error: Exception) -> bool:
+    """Whether libpq did not accept the server's certificate, of which it does not say why."""
+    return _CERTIFICATE_REFUSED.search(str(error).lower()) is not None
+
+
+def certificate_fault(refused: Refused, *, host: str) -> DatabaseFault:
+    """The server's certificate was not accepted, for a reason that is not UNKNOWN."""
+    return DatabaseFault(Why.TLS_FAILED, _CERTIFICATES[refused].format(host=host))
 
 
 def statement_fault(error: psycopg.Error, *, user: str) -> DatabaseFault:

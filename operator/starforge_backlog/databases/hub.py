@@ -33,19 +33,16 @@ class DatabaseHub:
             lambda url: Database(url, pacing=pacing), idle_after=idle_after
         )
 
-    def get(self, url: str, *, owner: str) -> Database:
-        """The database of a URL as it stands in a Secret; `owner` is the policy that asks.
+    def get(self, url: str, *, owner: str, ca: str = "") -> Database:
+        """The database of a URL as it stands in a Secret; `owner` is the policy that asks, `ca` the
+        authorities that it trusts.
 
         Nothing is opened yet. Raises DatabaseFault(SECRET_MALFORMED).
         """
-        return self._shared.get(parse_url(url), owner=owner)
+        return self._shared.get(parse_url(url, ca=ca), owner=owner)
 
-    def headroom(self, url: str, *, owner: str) -> HeadroomReader:
-        """The reader of its connections: one per database, so that its samples are shared.
-
-        Raises DatabaseFault(SECRET_MALFORMED).
-        """
-        database = self.get(url, owner=owner)
+    def headroom(self, database: Database) -> HeadroomReader:
+        """The reader of its connections: one per database, so that its samples are shared."""
         return self.attached(
             database, HeadroomReader, lambda: HeadroomReader(database, self._clock)
         )

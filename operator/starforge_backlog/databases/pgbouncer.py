@@ -16,10 +16,10 @@ from psycopg.rows import dict_row
 
 from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
     NoAnswer,
-    connect_fault,
     statement_fault,
 )
 from starforge_backlog.databases.pgbouncer_pools import Row, Shown, Workers, pooler
@@ -199,7 +199,7 @@ class Console:
                 if pattern.search(text):
                     raise DatabaseFault(why, message.format(user=key.user)) from None
             # From None: libpq's message repeats parts of the URL.
-            raise connect_fault(error, host=key.host, port=key.port, user=key.user) from None
+            raise await explained(error, url) from None
         return self._session
 
     async def _drop(self) -> None:
@@ -217,9 +217,9 @@ class ConsoleHub:
 
         self._shared: Sharing[ServerUrl, Console] = Sharing(make)
 
-    def get(self, url: str, *, owner: str) -> Console:
+    def get(self, url: str, *, owner: str, ca: str = "") -> Console:
         """The console of a URL; nothing is opened yet. Raises DatabaseFault(SECRET_MALFORMED)."""
-        return self._shared.get(parse_url(url), owner=owner)
+        return self._shared.get(parse_url(url, ca=ca), owner=owner)
 
     def release(self, owner: str) -> None:
         """`owner` is gone (its policy was deleted): close what only it used."""

@@ -13,6 +13,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 
+from starforge_backlog.databases.authorities import ca_file
 from starforge_backlog.databases.sql import Params
 from starforge_backlog.databases.url import ServerUrl
 
@@ -28,6 +29,10 @@ _KEEPALIVE = {
     "keepalives_interval": "10",  # seconds between probes
     "keepalives_count": "3",
 }
+LEAST_FOR_A_HOST = timedelta(seconds=2)  # libpq's rule; it counts whole seconds
+# A list of hosts is for a failover: the second must be reached when the first is silent, and nobody
+# waits for the tenth.
+MOST_FOR_ALL_HOSTS = timedelta(seconds=10)
 _POLL = 0.1  # seconds between psycopg's own looks at a socket that says nothing
 
 # transaction_timestamp() is the moment of BEGIN.
@@ -91,28 +96,32 @@ class Session(psycopg.AsyncConnection[DictRow]):
 
 
 async def open_session(url: ServerUrl, within: timedelta) -> Session:
-    """Connect in `within` at most, for all addresses of the host together.
+    """Connect, in `within` for each host of the URL and `MOST_FOR_ALL_HOSTS` for all of them.
 
     Raises psycopg.Error, or what the resolver raises. target_session_attrs is the URL's business.
     """
-    parameters = (
-        _KEEPALIVE
-        | url.parameters
-        | {
-            "application_name": APPLICATION_NAME,
-            "client_encoding": "utf8",  # statements are sent as UTF-8 bytes
-            # Per address and in whole seconds, 2 at least: libpq's rules.
-            "connect_timeout": str(max(2, round(within.total_seconds()))),
-        }
-    )
-    try:
-        async with asyncio.timeout(within.total_seconds()):
-            return await Session.connect(
-                make_conninfo("", **parameters),
-                autocommit=True,
-                # Prepared statements live in a server session; PgBouncer hands it to others.
-                prepare_threshold=None,
-                row_factory=dict_row,
-            )
-    except TimeoutError:
-        raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None
+    each = max(LEAST_FOR_A_HOST, min(within, url.connect_timeout or within))
+    # A single name may have several addresses.
+    in_all = min(each * max(url.hosts, 2), MOST_FOR_ALL_HOSTS)
+    with ca_file(url.ca) as authorities:
+        parameters = (
+            _KEEPALIVE
+            | url.parameters
+            | ({"sslrootcert": authorities} if authorities else {})
+            | {
+                "application_name": APPLICATION_NAME,
+                "client_encoding": "utf8",  # statements are sent as UTF-8 bytes
+                "connect_timeout": str(round(each.total_seconds())),  # libpq: per address
+            }
+        )
+        try:
+            async with asyncio.timeout(in_all.total_seconds()):
+                return await Session.connect(
+                    make_conninfo("", **parameters),
+                    autocommit=True,
+                    # Prepared statements live in a server session; PgBouncer hands it to others.
+                    prepare_threshold=None,
+                    row_factory=dict_row,
+                )
+        except TimeoutError:
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired") from None

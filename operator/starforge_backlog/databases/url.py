@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Conninfo
 
+from starforge_backlog.databases.authorities import readable
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.databases.url_options import RefusedOption, read_options
 from starforge_backlog.snapshot import Why
 
 # The Secret belongs to the application, so its URL is written for the application's driver
 # (SQLAlchemy's postgresql+asyncpg://, JDBC). libpq takes the same URL without the decoration.
 _SCHEME = re.compile(r"^(?:jdbc:)?postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._:,/%\[\]-]+")  # names, addresses, lists, socket folders
-_PORT = re.compile(r"[0-9]+(?:,[0-9]+)*")
-# node-postgres' word for TLS without a look at the certificate; libpq's `require` is the same.
-_SSLMODES = {"no-verify": "require"}
+_PORT = re.compile(r"[0-9]{0,5}(?:,[0-9]{0,5})*")  # in a list of hosts, empty is the default
+_LONGEST = 3600  # seconds; longer than anybody waits
+# A URL that asks for no look at the certificate, and certificates of authorities: one is a slip.
+_UNVERIFIED = frozenset({"disable", "allow", "prefer"})
 _DEFAULT_PORT = "5432"
 
 _MEND = (
@@ -35,6 +38,7 @@ class ServerKey:
     port: str
     dbname: str
     user: str
+    schemas: tuple[str, ...] = ()  # where tables without a schema are looked for; none: the role's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +47,50 @@ class ServerUrl:
 
     key: ServerKey
     parameters: dict[str, str] = field(repr=False)
+    ca: str = field(default="", repr=False)  # certificates (PEM) of the authorities to trust
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts it lists."""
+        return self.key.host.count(",") + 1
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each; one port stands for all hosts."""
+        hosts, ports = self.key.host.split(","), self.key.port.split(",")
+        return [(host, int(ports[min(n, len(ports) - 1)])) for n, host in enumerate(hosts)]
+
+    @property
+    def connect_timeout(self) -> timedelta | None:
+        """The time for each host, where the URL has one; 0 means none to libpq."""
+        text = self.parameters.get("connect_timeout", "")
+        return (
+            timedelta(seconds=min(int(text), _LONGEST)) if text.isdecimal() and int(text) else None
+        )
 
 
-def parse_url(text: str) -> ServerUrl:
-    """Read a URL or `key=value` text.
+def parse_url(text: str, *, ca: str = "") -> ServerUrl:
+    """Read a URL or `key=value` text. With `ca` (PEM) the server's certificate is verified:
+    sslmode is verify-full where the URL has none.
 
-    Raises DatabaseFault(SECRET_MALFORMED) with the mend and nothing of the content: after one
-    unescaped `@` a piece of the password looks like the host.
+    Raises DatabaseFault(SECRET_MALFORMED) with the mend and nothing of the content but the name of
+    an option: after one unescaped `@` a piece of the password looks like the host.
     """
     try:
-        raw = conninfo_to_dict(_for_libpq(text.strip()))
+        libpq, schemas = _for_libpq(text.strip())
+        raw = conninfo_to_dict(libpq)
+    except RefusedOption as refused:
+        raise DatabaseFault(
+            Why.SECRET_MALFORMED,
+            f"The database URL in the Secret cannot be used as it is; {refused}.",
+        ) from None
     except (ProgrammingError, UnicodeError):
         # From None: libpq quotes the text that it cannot read.
         raise _malformed("is not a PostgreSQL URL") from None
     parameters = {name: str(value) for name, value in raw.items() if value is not None}
     host = parameters.get("host") or parameters.get("hostaddr", "")
-    port = parameters.get("port") or _DEFAULT_PORT
+    ports = (parameters.get("port") or _DEFAULT_PORT).split(",")
+    port = ",".join(number or _DEFAULT_PORT for number in ports)
     user = parameters.get("user", "")
     dbname = parameters.get("dbname") or user
     if not host:
@@ -67,29 +99,40 @@ def parse_url(text: str) -> ServerUrl:
         raise _malformed("names no user")
     if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or "@" in dbname:
         raise _malformed("has characters in host, port or database name that cannot be there")
-    return ServerUrl(ServerKey(host, port, dbname, user), parameters)
+    if ca:
+        parameters["sslmode"] = _verifying(parameters.get("sslmode", "verify-full"), ca)
+    return ServerUrl(ServerKey(host, port, dbname, user, schemas), parameters, ca)
+
+
+def _verifying(sslmode: str, ca: str) -> str:
+    """Raises DatabaseFault for a mode that looks at no certificate."""
+    if sslmode in _UNVERIFIED:
+        raise DatabaseFault(
+            Why.SECRET_MALFORMED,
+            f"The database URL in the Secret says sslmode={sslmode}, which looks at no certificate,"
+            " but tls.ca is given; write sslmode=verify-full, or leave tls out.",
+        )
+    if not readable(ca):
+        raise DatabaseFault(
+            Why.SECRET_MALFORMED,
+            "tls.ca holds no certificates; put PEM text (BEGIN CERTIFICATE) into that key.",
+        )
+    return sslmode
 
 
 def _malformed(what: str) -> DatabaseFault:
     return DatabaseFault(Why.SECRET_MALFORMED, f"The database URL in the Secret {what}; {_MEND}.")
 
 
-def _for_libpq(text: str) -> str:
+def _for_libpq(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text as libpq reads it, and the schemas that other drivers put into it. Raises
+    RefusedOption."""
     match = _SCHEME.match(text)
     if match is None:
-        return text
+        return text, ()
     text = "postgresql://" + text[match.end() :]
     base, question, query = text.rpartition("?")
     if not question or "@" in query:  # the last "?" is part of a password
-        return text
-    kept = [pair for pair in map(_option, query.split("&")) if pair]
-    return base + question + "&".join(kept) if kept else base
-
-
-def _option(pair: str) -> str:
-    """One URL option as libpq knows it; empty for those of other drivers (Prisma's `schema`)."""
-    name, _, value = pair.partition("=")
-    if name == "sslmode":
-        value = _SSLMODES.get(value, value)
-    known = name == "ssl" or name.encode() in {option.keyword for option in Conninfo.get_defaults()}
-    return f"{name}={value}" if known else ""
+        return text, ()
+    options = read_options(query)
+    return "?".join((base, *filter(None, ["&".join(options.pairs)]))), options.schemas

@@ -36,5 +36,5 @@ async def whereabouts_of(database: Asked) -> str:
     except DatabaseFault as fault:
         if fault.why is not Why.NO_PERMISSION:
             raise
-        return whereabouts.postgres("", key.dbname, address)
-    return whereabouts.postgres(row["system"], row["database"], address)
+        return whereabouts.postgres("", key.dbname, address, key.schemas)
+    return whereabouts.postgres(row["system"], row["database"], address, key.schemas)

@@ -5,6 +5,7 @@ the pause was made (P4). Its text is made here of what the rooms know, has no lo
 
     system 7291837465/starforge at db.example:5432        PostgreSQL that tells its identifier
     database starforge at db.example:5432                 PostgreSQL that does not
+    database starforge schema app at db.example:5432      where the URL names one (Prisma)
     Redis db 0 at redis.example:6379
     Redis master etl, db 0 at a.example:26379,b.example:26379
 """
@@ -20,10 +21,13 @@ from starforge_backlog.api.shown import shortened
 _SYSTEM = "system "
 
 
-def postgres(system: str, database: str, address: str) -> str:
-    """The text for a database; `system` is the cluster's identifier, empty where it is secret."""
+def postgres(system: str, database: str, address: str, schemas: Iterable[str] = ()) -> str:
+    """The text for a database; `system` is the cluster's identifier, empty where it is secret.
+    `schemas` are those of the URL: the same table name means another table in another schema."""
     who = f"{_SYSTEM}{system}/{database}" if system else f"database {database}"
-    return shortened(f"{who} at {address}", MOST_WHERE_CHARACTERS)
+    where = ",".join(schemas)
+    place = f"{who} schema {where}" if where else who
+    return shortened(f"{place} at {address}", MOST_WHERE_CHARACTERS)
 
 
 def redis(master: str, database: int, addresses: Iterable[str]) -> str:
