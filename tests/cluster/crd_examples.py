@@ -56,7 +56,11 @@ spec:
       reservedConnections: max(pg_settings_superuser_reserved_connections)
       lockWaiters: sum(pg_locks_waiting)
       longestTransactionSeconds: max(pg_stat_activity_max_tx_duration)
-    pgbouncer: {url: {secretKeyRef: {name: starforge-db, key: CONSOLE_URL}}, replicas: 2}
+    tls: {ca: {secretKeyRef: {name: starforge-db, key: ca.crt}}}
+    pgbouncer:
+      url: {secretKeyRef: {name: starforge-db, key: CONSOLE_URL}}
+      tls: {ca: {secretKeyRef: {name: starforge-db, key: ca.crt}}}
+      replicas: 2
     headroom: 10
     maxConnections: 200
     workerRole: etl-worker
@@ -78,6 +82,7 @@ spec:
           inProgress: [running, processing]
           failed: [failed]
           finished: [done]
+          ignored: [archived]
       signals:
         url: https://prometheus.monitoring/one
         bearerToken: {secretKeyRef: {name: prometheus, key: token}}
@@ -92,7 +97,7 @@ spec:
       objectives: {waiting: 100, oldestAge: 10m, failedPercent: 2, for: 3m}
     - name: backfill
       priority: Background
-      postgres: {types: [backfill_range]}
+      postgres: {types: [backfill_range], columns: {absent: [createdAt]}}
       signals:
         url: http://prometheus.monitoring:9090
         basicAuth:

@@ -232,7 +232,7 @@ def largest_policy() -> Policy:
     policy = everything()
     spec = policy["spec"]
     queue, breaker, owner = spec["queues"][0], spec["breakers"][0], spec["owners"][0]
-    for group in ("waiting", "inProgress", "failed", "finished"):
+    for group in ("waiting", "inProgress", "failed", "finished", "ignored"):
         queue["postgres"]["statuses"][group] = [f"{group}{n}".ljust(63, "x") for n in range(16)]
     breaker["scope"] |= {"queues": names, "type": types[0]}
     breaker |= {"pause": names, "trip": breaker["trip"] * 2}

@@ -87,8 +87,8 @@ CASES = [
     ),
     Case(
         "spec.queues[0].postgres.statuses",
-        "a status word stands in two of waiting, inProgress, failed and finished: keep it in one,"
-        " or jobs would be counted twice",
+        "a status word stands in two of waiting, inProgress, failed, finished and ignored: keep it"
+        " in one, or jobs would be counted twice",
         refused=(
             {f"{STATUSES}.waiting": ["running"]},
             {f"{STATUSES}.waiting": ["failed"]},
@@ -96,6 +96,7 @@ CASES = [
             {f"{STATUSES}.finished": ["processing"]},
             {f"{STATUSES}.failed": ["running"]},
             {f"{STATUSES}.failed": ["done"]},
+            {f"{STATUSES}.ignored": ["done"]},
         ),
         accepted=({f"{STATUSES}.waiting": ["pending", "new"]}, {STATUSES: {"failed": ["dead"]}}),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, LiteralString
 
@@ -41,7 +42,11 @@ class Recorder:
         self.fails_on = ""
 
     async def fetch(
-        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+        self,
+        query: str | sql.SQL | sql.Composed,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        by_index: bool = False,
     ) -> list[dict[str, Any]]:
         text = query if isinstance(query, str) else query.as_string(None)
         self.asked.append(text)
@@ -49,7 +54,7 @@ class Recorder:
         planned = bool(self.fails_on) and text.startswith("EXPLAIN")
         if self.fault is not None and self.fails_on in text and not planned:
             raise self.fault
-        return await self.database.fetch(query, params)
+        return await self.database.fetch(query, params, by_index=by_index)
 
     def reads(self) -> list[str]:
         """Statements that count jobs: neither catalog nor plans nor counters."""
@@ -63,12 +68,15 @@ class Watcher:
     def __init__(self, recorder: Recorder, settings: ObserverSettings) -> None:
         self.recorder = recorder
         self.now = 1_000.0
-        self.queues = PostgresQueues(recorder, timer=lambda: self.now, settings=settings)
+        # Without duty: on a busy machine a statement takes long, and would forbid the next reading.
+        self.queues = PostgresQueues(
+            recorder, timer=lambda: self.now, settings=replace(settings, duty=0)
+        )
 
     async def read(
         self, spec: PostgresQueue | None = None, *, name: str = "jobs", window: float = 5.0
     ) -> QueueReading:
-        """A fresh reading. `now` stands still meanwhile, so duty never forbids the next one."""
+        """A fresh reading."""
         self.now += 1.0
         return await self.queues.read(
             name,

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from starforge_backlog.api.queue import ColumnNames, PostgresQueue, StatusNames
+from starforge_backlog.api.queue import ColumnNames, ColumnPart, PostgresQueue, StatusNames
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.url import parse_url
+from starforge_backlog.decide.need import load
+from starforge_backlog.decide.objectives import readable
 from starforge_backlog.queues.postgres.settings import ObserverSettings
-from starforge_backlog.snapshot import Known, QueueReading, Unknown, Why
+from starforge_backlog.snapshot import Count, Known, QueueReading, Unknown, Why
 
 from . import schemas
 from .conftest import Admin, Recorder, Watcher, run
@@ -54,6 +56,22 @@ async def test_a_table_in_another_schema_is_named(admin: Admin, watcher: Watcher
     assert "app.queue_jobs" in why.message
 
 
+async def test_the_table_of_the_urls_schema_is_read(admin: Admin, postgres_url: str) -> None:
+    """Prisma's `?schema=app`; the same name in `public` is another table."""
+    run(
+        admin,
+        *schemas.MODEL,
+        "CREATE SCHEMA app",
+        "CREATE TABLE app.queue_jobs (LIKE queue_jobs INCLUDING ALL)",
+        "INSERT INTO app.queue_jobs (type) SELECT 'a' FROM generate_series(1, 7)",
+    )
+    database = Database(parse_url(f"{postgres_url}?schema=app&connection_limit=5"))
+    seen = await Watcher(Recorder(database), ObserverSettings()).read()
+    await database.close()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(7)
+
+
 async def test_a_view_is_no_table(admin: Admin, watcher: Watcher) -> None:
     run(admin, "CREATE VIEW queue_jobs AS SELECT 'pending'::text AS status")
     why = reason(await watcher.read())
@@ -84,6 +102,102 @@ async def test_a_due_time_that_is_no_time(admin: Admin, watcher: Watcher) -> Non
     why = reason(await watcher.read())
     assert why.why is Why.BAD_SHAPE
     assert "bigint" in why.message
+
+
+async def test_a_column_of_another_type_costs_no_count(admin: Admin, watcher: Watcher) -> None:
+    """`created_at bigint`: jobs are counted; their age alone is unknown, with the column named."""
+    run(
+        admin,
+        "CREATE TABLE queue_jobs (type json, status text, created_at bigint, updated_at bigint)",
+        "INSERT INTO queue_jobs VALUES ('{}', 'pending', 1, 1)",
+    )
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(1)
+    assert isinstance(seen.oldest_due_age, Unknown)
+    assert seen.oldest_due_age.why is Why.NOT_IN_TABLE
+    assert "created_at is bigint" in seen.oldest_due_age.message
+    assert "spec.queues[jobs].postgres.columns.createdAt" in seen.oldest_due_age.message
+    assert len([note for note in seen.notes if "columns.absent" in note]) == 3
+    assert all(note[0].isupper() for note in seen.notes)
+
+
+async def test_a_column_can_be_declared_absent(admin: Admin, watcher: Watcher) -> None:
+    """Without it a due time of another type would make a job of next week count as due."""
+    run(
+        admin,
+        "CREATE TABLE queue_jobs (status text, run_after bigint, created_at bigint)",
+        "INSERT INTO queue_jobs VALUES ('pending', 1, 1)",
+    )
+    refused = reason(await watcher.read())
+    assert "columns.absent" in refused.message
+    absent = (ColumnPart.RUN_AFTER, ColumnPart.CREATED_AT)
+    seen = await watcher.read(PostgresQueue(columns=ColumnNames(absent=absent)))
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(1)
+    assert readable(seen), "nobody waits for an age that the policy says there is not"
+    assert seen.notes == ()
+
+
+async def test_jobs_without_any_time_are_counted_and_stepped_for(
+    admin: Admin, watcher: Watcher
+) -> None:
+    """3,000 are too many, however old they are; no index would tell the age of any."""
+    run(
+        admin,
+        *schemas.SCHEMA_SQL,
+        """INSERT INTO queue_jobs (type, run_after, created_at)
+           SELECT 'a', NULL, NULL FROM generate_series(1, 3000)""",
+        "INSERT INTO queue_jobs (type) VALUES ('a')",
+    )
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(3001)
+    assert isinstance(seen.oldest_due_age, Unknown)
+    assert seen.oldest_due_age.why is Why.NOT_IN_TABLE
+    assert "run_after and created_at is NULL" in seen.oldest_due_age.message
+    assert "INDEX" not in seen.oldest_due_age.message
+    assert not any(": oldest: " in part for part in load([("jobs", seen)]).missing)
+
+
+async def test_a_table_without_times_and_without_jobs_is_in_time(
+    admin: Admin, watcher: Watcher
+) -> None:
+    run(admin, "CREATE TABLE queue_jobs (status text DEFAULT 'pending')")
+    assert readable(await watcher.read())
+    run(admin, "INSERT INTO queue_jobs DEFAULT VALUES")
+    assert not readable(await watcher.read())
+
+
+async def test_children_that_inherit_are_no_partitions(admin: Admin, watcher: Watcher) -> None:
+    run(admin, *schemas.MODEL, "CREATE TABLE archive (PRIMARY KEY (id)) INHERITS (queue_jobs)")
+    why = reason(await watcher.read())
+    assert why.why is Why.BAD_SHAPE
+    assert "INHERITS" in why.message
+    assert "spec.queues[jobs].postgres.table" in why.message
+    child = await watcher.read(PostgresQueue(table="archive"))
+    assert isinstance(child.waiting, Known)
+
+
+async def test_a_table_without_a_status_leads_to_prometheus(admin: Admin, watcher: Watcher) -> None:
+    """Laravel's jobs table: rows are deleted when they are done."""
+    run(
+        admin,
+        """CREATE TABLE jobs (id bigserial, queue text, payload text, attempts smallint,
+             reserved_at int, available_at int, created_at int)""",
+    )
+    why = reason(await watcher.read(PostgresQueue(table="jobs")))
+    assert why.why is Why.COLUMN_NOT_FOUND
+    assert "queues[].prometheus" in why.message
+    assert "reserved_at" in why.message
+
+
+async def test_a_name_in_a_message_is_written_as_sql_has_it(admin: Admin, watcher: Watcher) -> None:
+    run(admin, 'CREATE SCHEMA "Jobs"', 'CREATE VIEW "Jobs".queue_jobs AS SELECT 1 AS status')
+    why = reason(await watcher.read(PostgresQueue(table="Jobs.queue_jobs")))
+    assert '"Jobs".queue_jobs' in why.message
+    run(admin, "CREATE VIEW queue_jobs AS SELECT 1 AS status")
+    assert "Public" not in reason(await watcher.read()).message
 
 
 async def test_words_that_mean_nothing(admin: Admin, watcher: Watcher) -> None:

@@ -17,10 +17,12 @@ from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.postgres.catalog import Column, quoted
+from starforge_backlog.queues.postgres.catalog import quoted
+from starforge_backlog.queues.postgres.columns import Column
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
 from starforge_backlog.queues.postgres.ended import parse_ended
 from starforge_backlog.queues.postgres.gate import TimeoutBreaker
+from starforge_backlog.queues.postgres.holds import Holds
 from starforge_backlog.queues.postgres.plan import parse_plan
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.settings import ObserverSettings
@@ -61,7 +63,7 @@ def test_the_words_of_a_check(check: str, words: tuple[str, ...] | None) -> None
 def words(**given: Any) -> Words:
     found = resolve_words(
         given.pop("mapped", StatusNames()),
-        allowed=given.get("allowed"),
+        holds=Holds("text", given.get("allowed")),
         seen=given.get("seen", ()),
     )
     assert isinstance(found, Words), found
@@ -84,7 +86,7 @@ def test_a_mapped_word_is_not_recognised_a_second_time() -> None:
 
 
 def test_no_word_for_waiting_is_a_problem() -> None:
-    found = resolve_words(StatusNames(), allowed=("new", "old"), seen=())
+    found = resolve_words(StatusNames(), holds=Holds("text", ("new", "old")), seen=())
     assert isinstance(found, Problem)
     assert found.why is Why.STATUS_NOT_MAPPED
 

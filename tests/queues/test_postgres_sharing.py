@@ -107,13 +107,17 @@ class Slow:
         self.counted: list[float] = []
 
     async def fetch(
-        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+        self,
+        query: str | sql.SQL | sql.Composed,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        by_index: bool = False,
     ) -> list[dict[str, Any]]:
         if "AS scheduled" not in (query if isinstance(query, str) else query.as_string(None)):
-            return await self.recorder.fetch(query, params)
+            return await self.recorder.fetch(query, params, by_index=by_index)
         self.counted.append(self.now)
         self.now += self.seconds
-        return Rows(await self.recorder.fetch(query, params), self.seconds)
+        return Rows(await self.recorder.fetch(query, params, by_index=by_index), self.seconds)
 
 
 async def test_duty_is_bounded_however_often_somebody_asks(
@@ -143,9 +147,11 @@ async def test_waiting_for_the_line_is_no_work(
             self,
             query: str | sql.SQL | sql.Composed,
             params: Sequence[Any] | Mapping[str, Any] = (),
+            *,
+            by_index: bool = False,
         ) -> list[dict[str, Any]]:
             self.now += 1.0
-            return await self.recorder.fetch(query, params)
+            return await self.recorder.fetch(query, params, by_index=by_index)
 
     queued = Queued(recorder, seconds=0)
     queues = PostgresQueues(queued, timer=lambda: queued.now, settings=settings)

@@ -29,7 +29,7 @@ MOST_WAITING = 1_000_000_000  # jobs; fits an int32
 MOST_WORDS = 16  # status words per group; the three published schemas have one each
 MOST_TYPES = 32  # job types per queue; each is a row of the status
 
-_GROUPS = ("waiting", "inProgress", "failed", "finished")
+_GROUPS = ("waiting", "inProgress", "failed", "finished", "ignored")
 _NO_WORD_TWICE = " && ".join(
     f"(!has(self.{one}) || !has(self.{other}) || !self.{one}.exists(w, w in self.{other}))"
     for one, other in combinations(_GROUPS, 2)
@@ -56,8 +56,8 @@ class StatusNames(Model):
         json_schema_extra=rules(
             Rule(
                 _NO_WORD_TWICE,
-                "a status word stands in two of waiting, inProgress, failed and finished: keep it"
-                " in one, or jobs would be counted twice",
+                "a status word stands in two of waiting, inProgress, failed, finished and ignored:"
+                " keep it in one, or jobs would be counted twice",
             )
         )
     )
@@ -76,6 +76,20 @@ class StatusNames(Model):
     finished: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
     """Words of jobs that ended well. If left out: done, completed or succeeded."""
 
+    ignored: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
+    """Words of jobs that are counted nowhere, besides cancelled and canceled; NULL stands for rows
+    without a word. Jobs with a word that stands in no list may be waiting: while there are any,
+    counts are lower bounds and the queue is not healthy."""
+
+
+class ColumnPart(StrEnum):
+    """A column that a job table can do without."""
+
+    TYPE = "type"
+    RUN_AFTER = "runAfter"
+    CREATED_AT = "createdAt"
+    UPDATED_AT = "updatedAt"
+
 
 class ColumnNames(Model):
     """Names of the job table's columns, where they differ from the StarForge schema."""
@@ -84,7 +98,7 @@ class ColumnNames(Model):
     """Kind of a job, for example process_snapshot."""
 
     status: Identifier = "status"
-    """Status word of a job; text or an enum."""
+    """Status word of a job: text, an enum, a number or a boolean."""
 
     run_after: Identifier = "run_after"
     """When a job is due. Tables without it: a job is due when it is created."""
@@ -94,6 +108,11 @@ class ColumnNames(Model):
 
     updated_at: Identifier = "updated_at"
     """When a job changed last; processed_at in the first migration."""
+
+    absent: Annotated[tuple[ColumnPart, ...], words(len(ColumnPart), least=1)] | None = None
+    """Columns that the table does not have, although one of that name exists with another meaning
+    or type, for example created_at as a number. Where both runAfter and createdAt are absent, the
+    age of jobs is not waited for: the queue is judged by what waits."""
 
 
 class PostgresQueue(Model):

@@ -183,17 +183,18 @@ def told(reading: Reading[object]) -> bool:
 
 
 def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
-    """What a step is decided from. What nothing will ever tell is not waited for."""
-    rates = (
+    """What a step is decided from. What nothing will ever tell is not waited for: 3,000 jobs
+    without a due time are too many, however old they are."""
+    others = (
+        ("oldest", queue.oldest_due_age),
         ("arrivals", queue.arrivals_per_second),
         ("throughput", queue.throughput_per_second),
     )
     return (
         ("waiting", queue.waiting),
-        *((("oldest", queue.oldest_due_age),) if told(queue.oldest_due_age) else ()),
         *(
             (part, reading)
-            for part, reading in rates
+            for part, reading in others
             if not (isinstance(reading, Unknown) and reading.why in NEVER_TOLD)
         ),
     )

@@ -142,7 +142,10 @@ def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
                 return unknown
     assert oldest_reading is not None, "there is at least one queue"
     if Confidence.AT_LEAST in found and total < value:
-        message = f"jobs are not counted as far as {value}; lower waiting to what is counted"
+        message = (
+            f"jobs are not counted as far as {value}; lower waiting to what is counted, or see"
+            " status.queues for what is not counted"
+        )
         return Unknown(Why.CAPPED, message, oldest_reading)
     if total < value <= total + room:
         message = (

@@ -100,11 +100,25 @@ def _backlog(
         evidence = f"; {causes[0].evidence}" if causes else ""
         return Draft("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
     if not all(readable(reading) for reading in plan.seen.queues.values()):
-        unread = [n for n, reading in plan.seen.queues.items() if not readable(reading)]
-        return Draft("BacklogHealthy", UNKNOWN, "Unknown", f"cannot read {', '.join(unread)}")
+        return Draft("BacklogHealthy", UNKNOWN, "Unknown", _unread(plan))
     if early:
         return Draft("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
     return Draft("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
+
+
+def _unread(plan: Plan) -> str:
+    """The queues that cannot be judged, and why the first of them cannot."""
+    unread = {name: q for name, q in plan.seen.queues.items() if not readable(q)}
+    why = next(
+        (
+            reading.message
+            for queue in unread.values()
+            for reading in (queue.waiting, queue.oldest_due_age)
+            if isinstance(reading, Unknown)
+        ),
+        "",
+    )
+    return f"cannot read {', '.join(unread)}: {why}" if why else f"cannot read {', '.join(unread)}"
 
 
 def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Share of the rows: autovacuum analyzes a table at 0.1, and a storm is far beyond that.
+_OUTDATED = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:
@@ -21,6 +24,12 @@ class Counters:
     live: int
     maintained: int
     pages: int
+    modified: int = 0  # rows changed since the last ANALYZE
+
+    @property
+    def outdated_statistics(self) -> bool:
+        """Whether the planner's statistics are from before most of what is there now."""
+        return self.modified > _OUTDATED * max(self.live, 1)
 
     def continues(self, earlier: Counters) -> bool:
         """Whether differences to `earlier` mean something: no reset, crash or other server."""

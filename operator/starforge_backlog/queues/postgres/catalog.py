@@ -7,58 +7,20 @@ What a table cannot tell stays None in `JobTable`, and the readings that need it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from starforge_backlog.api.queue import ColumnNames, PostgresQueue
+from starforge_backlog.api.queue import ColumnPart, PostgresQueue
 from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.queues.postgres.columns import Column, literals, pick_columns, unusable
 from starforge_backlog.queues.postgres.fetches import Fetches
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.words import Words, resolve_words
 from starforge_backlog.snapshot import Why
 
-# Columns that say when a job ended, where the policy names none: StarForge's first
-# migration has processed_at and no updated_at.
-ENDED_COLUMNS = ("updated_at", "processed_at")
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table"}
-_TIMES = ("timestamp with time zone", "timestamp without time zone")
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_]*$")
-_LITERAL = re.compile(r"'((?:[^']|'')*)'")
-# A CHECK is a list of words when it compares with = only; <>, ~ or LIKE do not list what may occur.
-_LIST_OF_WORDS = re.compile(r"^CHECK \(\(+(?:(?!<>|!=|~|LIKE|NOT ).)*\)+\)(?: NOT VALID)?$", re.S)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column as `columns.sql` describes it."""
-
-    name: str
-    type: str
-    nullable: bool
-    readable: bool
-    default_value: str | None
-    labels: tuple[str, ...]
-    checks: tuple[str, ...]
-
-    @property
-    def is_time(self) -> bool:
-        """Whether it can be compared with now()."""
-        return self.type in _TIMES
-
-    @property
-    def set_later(self) -> bool:
-        """Whether a new row has no value here, so that any value tells of a change."""
-        return self.nullable and self.default_value is None
-
-    @property
-    def allowed(self) -> tuple[str, ...] | None:
-        """The words that an enum or a CHECK constraint permits; None for free text."""
-        if self.labels:
-            return self.labels
-        checks = [check.replace("IS NOT NULL", "") for check in self.checks]
-        lists = [literals(check) for check in checks if _LIST_OF_WORDS.match(check)]
-        return next((words for words in lists if words), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +47,11 @@ class JobTable:
     created_at: Column | None
     ended_at: Column | None
     indexes: tuple[Index, ...]
+    # Share of all rows that each word had at the last ANALYZE, by the planner's statistics.
+    common: Mapping[str, float] = field(default_factory=dict)
+    # Parts whose column has another type than a time, with that type.
+    unusable: Mapping[ColumnPart, Column] = field(default_factory=dict)
+    absent: frozenset[ColumnPart] = frozenset()  # by the policy
 
     @property
     def age(self) -> Column | None:
@@ -107,8 +74,11 @@ def _covers_all(index: Index, column: str) -> bool:
     return index.predicate is None or index.predicate == f"({column} IS NOT NULL)"
 
 
-async def read_catalog(database: Fetches, spec: PostgresQueue) -> JobTable | Problem:
+async def read_catalog(
+    database: Fetches, spec: PostgresQueue, observed: Collection[str] = ()
+) -> JobTable | Problem:
     """Find the table and resolve columns and words. A few catalog rows, no row of the table.
+    `observed` are status words that rows were seen to hold.
 
     Raises DatabaseFault when the database does not answer.
     """
@@ -129,31 +99,34 @@ async def read_catalog(database: Fetches, spec: PostgresQueue) -> JobTable | Pro
     picked = pick_columns(spec.columns, columns)
     if isinstance(picked, Problem):
         return picked
-    qualified = f"{relation['schema']}.{relation['name']}"
     refused = [column.name for column in picked.values() if not column.readable]
     if refused:
         return Problem(
             Why.NO_PERMISSION,
-            f"role {relation['role']} may not read {qualified}; run GRANT SELECT"
+            f"role {quoted(relation['role'])} may not read {_qualified(relation)}; run GRANT SELECT"
             f" ({', '.join(quoted(c) for c in refused)}) ON {_qualified(relation)}"
             f" TO {quoted(relation['role'])}",
         )
     status = picked["status"]
-    allowed = status.allowed
-    seen: set[str] = set()
-    if allowed is None:
-        seen = set(literals(status.default_value or ""))
-        for index in indexes:
-            seen.update(literals(index.predicate or ""))
-        rows = await _fetch(
-            database,
-            "common_words.sql",
-            schema=relation["schema"],
-            table=relation["name"],
-            column=status.name,
+    holds = status.holds
+    if holds is None:
+        return Problem(
+            Why.BAD_SHAPE,
+            f"column {status.name} is {status.type}: no text, no enum, no number, no boolean",
+            field="columns.status",
         )
-        seen.update(word for row in rows for word in row["words"] or ())
-    words = resolve_words(spec.statuses, allowed=allowed, seen=seen)
+    rows = await _fetch(
+        database,
+        "common_words.sql",
+        schema=relation["schema"],
+        table=relation["name"],
+        column=status.name,
+    )
+    common = {row["word"]: row["share"] for row in rows if row["word"] is not None}
+    seen = {*literals(status.default_value or ""), *common, *observed}
+    for index in indexes:
+        seen.update(literals(index.predicate or ""))
+    words = resolve_words(spec.statuses, holds=holds, seen=seen)
     if isinstance(words, Problem):
         return words
     return JobTable(
@@ -168,82 +141,45 @@ async def read_catalog(database: Fetches, spec: PostgresQueue) -> JobTable | Pro
         created_at=picked.get("created_at"),
         ended_at=picked.get("ended_at"),
         indexes=indexes,
+        common=common,
+        unusable=unusable(spec.columns, columns),
+        absent=frozenset(spec.columns.absent or ()),
     )
-
-
-def literals(expression: str) -> tuple[str, ...]:
-    """The string literals of an SQL expression, e.g. the words of a CHECK constraint."""
-    return tuple(text.replace("''", "'") for text in _LITERAL.findall(expression))
-
-
-def pick_columns(names: ColumnNames, columns: Sequence[Column]) -> Mapping[str, Column] | Problem:
-    """Which column plays which part: status, type, run_after, created_at, ended_at.
-
-    A default name that the table has not got is left out; a name that the policy wrote must
-    exist. Problem: COLUMN_NOT_FOUND, or BAD_SHAPE for a time column of another type.
-    """
-    by_name = {column.name: column for column in columns}
-    picked: dict[str, Column] = {}
-    parts = (
-        ("status", names.status, "status"),
-        ("type", names.type, "type"),
-        ("run_after", names.run_after, "runAfter"),
-        ("created_at", names.created_at, "createdAt"),
-        ("ended_at", names.updated_at, "updatedAt"),
-    )
-    for part, name, field in parts:
-        written = name != ColumnNames.model_fields[_model_field(part)].default
-        candidates = ENDED_COLUMNS if part == "ended_at" and not written else (name,)
-        column = next((by_name[c] for c in candidates if c in by_name), None)
-        if column is None:
-            if written or part == "status":
-                existing = ", ".join(by_name)
-                return Problem(
-                    Why.COLUMN_NOT_FOUND,
-                    f"the table has no column {name}, it has {existing}",
-                    field=f"columns.{field}",
-                )
-            continue
-        if part not in ("status", "type") and not column.is_time:
-            return Problem(
-                Why.BAD_SHAPE,
-                f"column {column.name} is {column.type}, not a timestamp",
-                field=f"columns.{field}",
-            )
-        picked[part] = column
-    return picked
-
-
-def _model_field(part: str) -> str:
-    return "updated_at" if part == "ended_at" else part
 
 
 def _usable(table: str, found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | Problem:
     """The one relation that `table` means, if its rows can be counted."""
     visible = [row for row in found if row["visible"] or "." in table]
     if not visible:
-        elsewhere = [f"{row['schema']}.{row['name']}" for row in found]
+        elsewhere = [_qualified(row) for row in found]
         hint = f"; there is {_either(elsewhere)}" if elsewhere else ""
         return Problem(Why.TABLE_NOT_FOUND, f"table {table} does not exist{hint}", field="table")
     row = visible[0]
-    qualified = f"{row['schema']}.{row['name']}"
+    qualified = _qualified(row)
     if row["kind"] in _KINDS:
         return Problem(
             Why.BAD_SHAPE,
-            f"{qualified} is a {_KINDS[row['kind']]}, which has no counters: name its table",
+            f"table {qualified} is a {_KINDS[row['kind']]}, which has no counters: name its table",
+            field="table",
+        )
+    if row["inherited"]:
+        return Problem(
+            Why.BAD_SHAPE,
+            f"table {qualified} has children by INHERITS, whose rows would be counted without their"
+            " indexes and counters: make it a partitioned table, or watch each child as a queue",
             field="table",
         )
     if not row["schema_usable"]:
         return Problem(
             Why.NO_PERMISSION,
-            f"role {row['role']} may not use schema {row['schema']}; run"
+            f"role {quoted(row['role'])} may not use schema {quoted(row['schema'])}; run"
             f" GRANT USAGE ON SCHEMA {quoted(row['schema'])} TO {quoted(row['role'])}",
         )
     if row["rows_hidden"]:
         return Problem(
             Why.NO_PERMISSION,
-            f"row security may hide rows of {qualified} from role {row['role']}, so counts would"
-            f" be too low; run ALTER ROLE {quoted(row['role'])} BYPASSRLS",
+            f"row security may hide rows of {qualified} from role {quoted(row['role'])}, so counts"
+            f" would be too low; run ALTER ROLE {quoted(row['role'])} BYPASSRLS",
         )
     return row
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.queues.postgres import statements
+from starforge_backlog.queues.postgres.activity import Counters
 from starforge_backlog.queues.postgres.catalog import JobTable
 from starforge_backlog.queues.postgres.depth import (
     Depth,
     Depths,
     Head,
+    Strange,
     by_type_depth,
     exact_depth,
     head_depth,
@@ -29,8 +32,35 @@ class Looked:
 
     table: JobTable
     access: Access
-    pages: int
+    counters: Counters
+    since: float
     until: float
+    strange: tuple[Strange, ...] = ()  # status words that were seen then
+    unsought: DatabaseFault | None = None  # why they could not be looked for
+
+    @property
+    def pages(self) -> int:
+        """Of the table."""
+        return self.counters.pages
+
+    def outdated(self, counters: Counters, now: float, settings: ObserverSettings) -> bool:
+        """Whether the table is no longer the one that was looked at."""
+        full = self.access.all_up_to
+        if full and counters.pages > full:
+            return True  # it outgrew counting in full
+        if not self.access.groups:
+            return False  # a small one is counted in full whatever the plans are
+        if now < self.since + settings.recheck_soonest.total_seconds():
+            return False
+        before = self.counters
+        return counters.maintained != before.maintained or any(
+            _changed(old, new, settings.changed_by)
+            for old, new in ((before.pages, counters.pages), (before.live, counters.live))
+        )
+
+
+def _changed(before: int, now: int, factor: float) -> bool:
+    return now > before * factor or now * factor < before
 
 
 class Caps:
@@ -72,11 +102,14 @@ async def read_depths(
     table = looked.table
     match tier:
         case Tier.ALL:
-            return exact_depth(await database.fetch(statements.count_all(table)), table.words)
+            rows = await database.fetch(statements.count_all(table))
+            return exact_depth(rows, table.words, most_groups=statements.MOST_GROUPS)
         case Tier.SAMPLE:
             percent = min(100.0, 100.0 * settings.sample_pages / max(looked.pages, 1))
             rows = await database.fetch(statements.sample(table, percent))
-            return sampled_depth(rows, table.words, 100.0 / percent)
+            return sampled_depth(
+                rows, table.words, 100.0 / percent, most_groups=statements.MOST_GROUPS
+            )
         case Tier.BY_TYPE | Tier.HEAD:
             return await _by_index(database, looked, tier, caps, settings)
         case Tier.STATISTICS:
@@ -111,7 +144,7 @@ async def _by_index(
             parts += _some(
                 statements.capped(table, group, settings.most_counted, settings.least_counted)
             )
-    rows = await database.fetch(statements.union(parts))
+    rows = await database.fetch(statements.union(parts), by_index=True)
     depths: dict[Group, Depth | None] = {}
     for group in COUNTED:
         words = table.words.of(group)

@@ -20,6 +20,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS at,
        sum(pg_stat_get_vacuum_count(relid) + pg_stat_get_autovacuum_count(relid)
            + pg_stat_get_analyze_count(relid) + pg_stat_get_autoanalyze_count(relid))::bigint
          AS maintained,
+       sum(pg_stat_get_mod_since_analyze(relid))::bigint AS modified,
        (sum(pg_relation_size(relid)) / current_setting('block_size')::int)::bigint AS pages
   FROM part
   JOIN pg_class c ON c.oid = part.relid

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from starforge_backlog.queues.postgres.words import Group, Words
+from starforge_backlog.queues.postgres.words import NO_WORD, Group, Words
 from starforge_backlog.snapshot import Confidence, Count
 
 # From sure to unsure: a sum is as sure as its worst part.
@@ -39,6 +39,7 @@ class Depth:
     held_oldest: float | None = 0.0
     by_type: Mapping[str, Depth] = field(default_factory=dict)
     all_types: bool = True
+    undated: int = 0  # due jobs without a time that an age could be counted from
 
     @property
     def total(self) -> Count:
@@ -77,13 +78,28 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
+class Strange:
+    """Jobs with one status word that is neither known nor mapped: they may be waiting (P2)."""
+
+    word: str
+    jobs: Count
+    type: str | None = None  # None: of any type
+
+    def concerns(self, types: Collection[str]) -> bool:
+        """Whether jobs of these types (none: all) may be among them."""
+        return not types or self.type is None or self.type in types
+
+
+@dataclass(frozen=True, slots=True)
 class Depths:
     """One reading of the table: a depth per group, None where no cheap way leads to it."""
 
     by_group: Mapping[Group, Depth | None]
-    # Status words of a table that has rows and not one with a word that is known: it is not empty,
-    # it is not understood (P2).
-    strange: tuple[str, ...] = ()
+    strange: tuple[Strange, ...] = ()
+    # A table that has rows and not one with a word that is known: it is not empty, it is not
+    # understood.
+    nothing_known: bool = False
+    ignored: tuple[str, ...] = ()  # words of jobs that were seen and are counted nowhere
 
     def of(self, group: Group, types: Iterable[str] = ()) -> Depth | None:
         """The depth of a group, of these types only."""
@@ -127,26 +143,39 @@ def _sum(depths: Iterable[Depth]) -> Depth:
         oldest=max(known, default=0.0) if len(known) == len(ages) else None,
         held=add(*(part.held for part in parts)),
         held_oldest=None if None in held else max((age for age in held if age), default=0.0),
+        undated=sum(part.undated for part in parts),
     )
 
 
-def exact_depth(rows: Iterable[Mapping[str, Any]], words: Words) -> Depths:
-    """From `count_all.sql`: every group, every type, exact."""
+def exact_depth(rows: Iterable[Mapping[str, Any]], words: Words, *, most_groups: int) -> Depths:
+    """From `count_all.sql`: every group, every type, exact; lower bounds where the answer was cut
+    at `most_groups` rows."""
     by_group: dict[Group, list[Mapping[str, Any]]] = {group: [] for group in Group}
-    for row in rows:
+    found = list(rows)
+    complete = len(found) < most_groups
+    for row in found:
         by_group[words.group_of(row["word"])].append(row)
-    known = any(found for group, found in by_group.items() if group is not Group.OTHER)
-    strange = [] if known else by_group[Group.OTHER]
+    strange = tuple(_strange(row) for row in by_group[Group.OTHER])
+    known = any(part for group, part in by_group.items() if group is not Group.OTHER)
     return Depths(
         {
-            group: total_of(_by_type(found, limit=None), all_types=True)
-            for group, found in by_group.items()
+            group: total_of(_by_type(part, limit=None), all_types=complete)
+            for group, part in by_group.items()
         },
-        strange=tuple(sorted({str(row["word"]) for row in strange})),
+        strange=strange,
+        nothing_known=bool(strange) and not known,
+        ignored=tuple(sorted({row["word"] or NO_WORD for row in by_group[Group.IGNORED]})),
     )
 
 
-def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float) -> Depths:
+def _strange(row: Mapping[str, Any]) -> Strange:
+    jobs = row["due"] + row["undated"] + row["scheduled"] + row["held"]
+    return Strange(row["word"] or NO_WORD, Count(jobs), row["type"] or "")
+
+
+def sampled_depth(
+    rows: Iterable[Mapping[str, Any]], words: Words, factor: float, *, most_groups: int
+) -> Depths:
     """From `sample.sql`: estimates. Ages cannot be seen in a sample."""
 
     def scaled(depth: Depth) -> Depth:
@@ -162,10 +191,15 @@ def sampled_depth(rows: Iterable[Mapping[str, Any]], words: Words, factor: float
             all_types=False,
         )
 
-    counted = exact_depth(rows, words)
+    counted = exact_depth(rows, words, most_groups=most_groups)
     return Depths(
         {group: scaled(d) if d is not None else None for group, d in counted.by_group.items()},
-        strange=counted.strange,
+        strange=tuple(
+            replace(part, jobs=Count(round(part.jobs.value * factor), Confidence.ESTIMATED))
+            for part in counted.strange
+        ),
+        nothing_known=counted.nothing_known,
+        ignored=counted.ignored,
     )
 
 
@@ -248,6 +282,7 @@ def head_depth(
         held_oldest=first.held_oldest,
         by_type=bounds,
         all_types=not due.value and not scheduled.value,
+        undated=undated,
     )
 
 
@@ -255,7 +290,8 @@ def _is_short(rows: Iterable[Mapping[str, Any]], limit: int) -> bool:
     """Whether these are all rows, of each word."""
     seen: dict[str, int] = {}
     for row in rows:
-        seen[row["word"]] = seen.get(row["word"], 0) + row["due"] + row["scheduled"] + row["held"]
+        jobs = row["due"] + row["undated"] + row["scheduled"] + row["held"]
+        seen[row["word"]] = seen.get(row["word"], 0) + jobs
     return all(count < limit for count in seen.values())
 
 
@@ -275,6 +311,7 @@ def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[st
                 oldest=age,
                 held=_capped(row["held"], limit),
                 held_oldest=row["held_oldest"] if row["held"] else 0.0,
+                undated=row["undated"],
             )
         )
     return {name: _sum(depths) for name, depths in parts.items()}

@@ -16,9 +16,14 @@ class Fetches(Protocol):
     """`databases.connection.Database`, or a double that counts."""
 
     async def fetch(
-        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+        self,
+        query: str | sql.SQL | sql.Composed,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        by_index: bool = False,
     ) -> list[dict[str, Any]]:
-        """Rows of one statement in a read-only transaction of its own. Raises DatabaseFault."""
+        """Rows of one statement in a read-only transaction of its own; `by_index` where its LIMITs
+        bound what an index delivers. Raises DatabaseFault."""
 
 
 class Metered:
@@ -30,12 +35,16 @@ class Metered:
         self.seconds = 0.0
 
     async def fetch(
-        self, query: str | sql.SQL | sql.Composed, params: Sequence[Any] | Mapping[str, Any] = ()
+        self,
+        query: str | sql.SQL | sql.Composed,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        by_index: bool = False,
     ) -> list[dict[str, Any]]:
         """See `Fetches.fetch`."""
         began = self._timer()
         try:
-            rows = await self._database.fetch(query, params)
+            rows = await self._database.fetch(query, params, by_index=by_index)
         except DatabaseFault as fault:
             # No answer that could say it: the server worked until its limit, or was never asked.
             if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn | NoAnswer):

@@ -3,7 +3,8 @@
 The same statement costs 13 ms with a fitting index and 31 s without, and
 one EXPLAIN (under 2 ms) tells them apart. Cost alone is not enough: with statistics from before a
 storm an unfit plan looks cheap, so a plan must also be *bounded*: no sort, no row fetched
-only to be thrown away.
+only to be thrown away. And a fit one looks dear, or is not even considered: so the planner is asked
+for its way by index (`databases/index_limits.sql`), and the statement later runs in that way.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Access:
     all_up_to: int
     groups: Mapping[Group, GroupPlan] = field(default_factory=dict)
     ended_lately: bool = False
+    words: bool = False  # an index leads from status word to status word
 
     def tier(self, lowered: int) -> Tier:
         """The best tier, `lowered` steps down."""
@@ -79,10 +81,13 @@ async def find_access(
         return Access(
             (Tier.ALL, Tier.STATISTICS), settings.small_pages, ended_lately=ended is not None
         )
-    naive = await _explain(database, statements.count_all(table))
+    naive = parse_plan(await database.fetch(statements.explain(statements.count_all(table))))
     most = max(naive.cost * settings.cost_share, settings.cheap_cost)
     groups = {group: await _group_plan(database, table, group, most, settings) for group in COUNTED}
     waiting = groups[Group.WAITING]
+    words = await _bounded(
+        database, statements.words_by_index(table, settings.least_counted), settings
+    )
     # A sample that would take every block anyway is better counted in full.
     all_up_to = settings.sample_pages if pages <= settings.sample_pages else 0
     tiers = (
@@ -91,7 +96,7 @@ async def find_access(
         Tier.ALL if all_up_to else Tier.SAMPLE,
         Tier.STATISTICS,
     )
-    return Access(tiers, all_up_to, groups, ended_lately=ended is not None)
+    return Access(tiers, all_up_to, groups, ended_lately=ended is not None, words=words is not None)
 
 
 async def _group_plan(
@@ -113,7 +118,11 @@ async def _group_plan(
             table, group, settings.head_rows, ordered=choice is Head.ORDERED
         )
         plan = None if statement is None else await _explain(database, statement)
-        if plan and plan.cost < most and _fits(plan, settings, strict=choice is Head.ORDERED):
+        ordered = choice is Head.ORDERED
+        # In order and with nothing to throw away it costs at most one page per row, however many
+        # rows the statistics know of.
+        dearest = max(most, settings.head_cost) if ordered else most
+        if plan and plan.cost < dearest and _fits(plan, settings, strict=ordered):
             head = choice
             line_indexes += plan.indexes
             break
@@ -153,7 +162,7 @@ async def _bounded(
 
 
 async def _explain(database: Fetches, statement: statements.Statement) -> Plan:
-    return parse_plan(await database.fetch(statements.explain(statement)))
+    return parse_plan(await database.fetch(statements.explain(statement), by_index=True))
 
 
 class TimeoutBreaker:

@@ -3,9 +3,9 @@
 (SELECT {part} AS part,
         {word}::text AS word,
         {type} AS type,
-        count(*) FILTER (WHERE {is_due}) AS due,
+        count(*) FILTER (WHERE {is_due} AND NOT {is_ageless}) AS due,
         count(*) FILTER (WHERE NOT {is_due} AND NOT {is_held}) AS scheduled,
-        0::bigint AS undated,
+        count(*) FILTER (WHERE {is_due} AND {is_ageless}) AS undated,
         {oldest} AS oldest,
         count(*) FILTER (WHERE {is_held}) AS held,
         {held_oldest} AS held_oldest

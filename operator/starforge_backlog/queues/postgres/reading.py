@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.queues.postgres import rates
+from starforge_backlog.queues.postgres.ages import oldest, recommended_index
 from starforge_backlog.queues.postgres.catalog import JobTable, quoted
-from starforge_backlog.queues.postgres.depth import Depth
-from starforge_backlog.queues.postgres.gate import COUNTED, Tier, describe
+from starforge_backlog.queues.postgres.depth import Depth, at_least
+from starforge_backlog.queues.postgres.gate import Tier, describe
 from starforge_backlog.queues.postgres.history import History
 from starforge_backlog.queues.postgres.settings import ObserverSettings
+from starforge_backlog.queues.postgres.strange import told
 from starforge_backlog.queues.postgres.table import TableReading
-from starforge_backlog.queues.postgres.words import Group
+from starforge_backlog.queues.postgres.words import Group, listed
 from starforge_backlog.snapshot import (
-    Confidence,
     Count,
     HeldBack,
     Known,
@@ -30,6 +32,7 @@ from starforge_backlog.snapshot import (
 
 T = TypeVar("T")
 
+_TYPES_SHOWN = 64  # types of one reading, as many as a queue's history keeps
 _IN_WORDS = {group: str(group) for group in Group} | {Group.IN_PROGRESS: "running"}
 
 
@@ -58,24 +61,26 @@ def queue_reading(
     no_counters, no_counts = _gone(seen)
     groups = _Groups(queue, types, table, seen, no_counts)
     waiting = groups.of(Group.WAITING)
+    unclear = _not_understood(queue, types, seen)
+    no_ends = no_counters or no_counts or unclear
     throughput, source = rates.throughput(view)
     how = describe(seen.tier or Tier.STATISTICS, _indexes(seen))
+
+    def count(depth: Depth | Unknown, take: Callable[[Depth], Count]) -> Reading[Count]:
+        return _map(depth, seen.at, lambda d: at_least(take(d)) if unclear else take(d))
+
     return QueueReading(
-        waiting=_map(waiting, seen.at, lambda depth: depth.due),
+        waiting=count(waiting, lambda depth: depth.due),
         scheduled=_scheduled(queue, table, waiting, seen.at),
-        in_progress=_map(groups.of(Group.IN_PROGRESS), seen.at, lambda depth: depth.total),
-        failed=_map(groups.of(Group.FAILED), seen.at, lambda depth: depth.total),
-        oldest_due_age=_oldest(queue, table, waiting, seen),
+        in_progress=count(groups.of(Group.IN_PROGRESS), lambda depth: depth.total),
+        failed=count(groups.of(Group.FAILED), lambda depth: depth.total),
+        oldest_due_age=unclear or oldest(queue, table, waiting, seen),
         arrivals_per_second=no_counters or _named(queue, rates.arrivals(view)),
-        throughput_per_second=no_counters or no_counts or _named(queue, throughput),
-        outcomes=no_counters
-        or no_counts
-        or _named(queue, rates.outcomes(view, settings.outcome_window)),
-        types={}
-        if isinstance(waiting, Unknown)
-        else {name: part.due for name, part in waiting.by_type.items() if part.due.value},
-        how=f"{how}; {source}" if source else how,
-        notes=_notes(waiting),
+        throughput_per_second=no_ends or _named(queue, throughput),
+        outcomes=no_ends or _named(queue, rates.outcomes(view, settings.outcome_window)),
+        types={} if isinstance(waiting, Unknown) else _shown_types(waiting),
+        how=f"{how}; {source}" if source and not unclear else how,
+        notes=_notes(queue, table, seen, waiting, unclear),
         held=_held(waiting),
     )
 
@@ -98,12 +103,27 @@ def type_reading(
         return TypeReading(reason, reason, reason)
     no_counters, no_counts = _gone(seen)
     waiting = _Groups(queue, (name,), table, seen, no_counts).of(Group.WAITING)
+    unclear = _not_understood(queue, (name,), seen)
     ends = rates.outcomes(_view((name,), memory, seen, window), settings.outcome_window)
     return TypeReading(
-        waiting=_map(waiting, seen.at, lambda depth: depth.due),
-        oldest_due_age=_oldest(queue, table, waiting, seen),
-        outcomes=no_counters or no_counts or _named(queue, ends),
+        waiting=_map(waiting, seen.at, lambda d: at_least(d.due) if unclear else d.due),
+        oldest_due_age=unclear or oldest(queue, table, waiting, seen),
+        outcomes=no_counters or no_counts or unclear or _named(queue, ends),
     )
+
+
+def _not_understood(queue: str, types: tuple[str, ...], seen: TableReading) -> Unknown | None:
+    """Jobs with words that mean nothing to us may be waiting: what is counted is a lower bound
+    then, and what left the line may not have left (P2)."""
+    found = [part for part in seen.strange if part.concerns(types)]
+    return Unknown(Why.STATUS_NOT_MAPPED, told(found, queue), seen.at) if found else None
+
+
+def _shown_types(waiting: Depth) -> dict[str, Count]:
+    """Types with jobs that wait, the longest ones; a type may be a gigabyte of text."""
+    due = {name: part.due for name, part in waiting.by_type.items() if part.due.value}
+    most = sorted(due.items(), key=lambda item: -item[1].value)[:_TYPES_SHOWN]
+    return {shortened(name): count for name, count in most}
 
 
 def _held(waiting: Depth | Unknown) -> HeldBack | None:
@@ -113,13 +133,33 @@ def _held(waiting: Depth | Unknown) -> HeldBack | None:
     return HeldBack(waiting.held, None if oldest is None else timedelta(seconds=max(0.0, oldest)))
 
 
-def _notes(waiting: Depth | Unknown) -> tuple[str, ...]:
+def _notes(
+    queue: str,
+    table: JobTable,
+    seen: TableReading,
+    waiting: Depth | Unknown,
+    unclear: Unknown | None,
+) -> tuple[str, ...]:
+    notes = [] if unclear is None else [unclear.message]
+    if seen.depths is not None and seen.depths.ignored:
+        notes.append(f"Jobs with status {listed(seen.depths.ignored)} are not counted.")
+    if seen.unsought is not None:
+        notes.append(f"Other status words could not be looked for: {seen.unsought.message}")
+    for part, column in table.unusable.items():
+        notes.append(
+            f"Column {quoted(column.name)} is {column.type} and is not read; name another one in"
+            f" spec.queues[{queue}].postgres.columns.{part.value}, or list {part.value} in"
+            " columns.absent."
+        )
     held = _held(waiting)
-    if held is None:
-        return ()
-    # Rounded: a status that changes with each job that arrives would be written with every pass.
-    about = replace(held.count, value=int(digits(held.count.value, 2)))
-    return (f"{about} jobs are held back by a pause (jobTypes) and get their due times back.",)
+    if held is not None:
+        # Rounded: a status that changes with each job that arrives would be written with every
+        # pass.
+        about = replace(held.count, value=int(digits(held.count.value, 2)))
+        notes.append(
+            f"{about} jobs are held back by a pause (jobTypes) and get their due times back."
+        )
+    return tuple(notes)
 
 
 def _view(
@@ -187,18 +227,6 @@ class _Groups:
         )
 
 
-def recommended_index(table: JobTable) -> str:
-    """The index that makes every count cheap. The operator never
-    creates it: in an incident an index build is one more load (runbook, slow processing)."""
-    columns = [c for c in (table.type, table.age) if c is not None]
-    names = ", ".join(quoted(name) for name in (table.status, *(c.name for c in columns)))
-    live = ", ".join(f"'{word}'" for group in COUNTED for word in table.words.of(group))
-    return (
-        f"CREATE INDEX CONCURRENTLY ON {quoted(table.schema)}.{quoted(table.name)} ({names})"
-        f" WHERE {quoted(table.status)} IN ({live})"
-    )
-
-
 def _reason(queue: str, seen: TableReading) -> Unknown:
     if seen.problem is not None:
         return seen.problem.unknown(queue, seen.at)
@@ -226,30 +254,6 @@ def _scheduled(
             at,
         )
     return _map(waiting, at, lambda depth: depth.scheduled)
-
-
-def _oldest(
-    queue: str, table: JobTable, waiting: Depth | Unknown, seen: TableReading
-) -> Reading[timedelta]:
-    if isinstance(waiting, Unknown):
-        return waiting
-    if table.age is None:
-        return Unknown(
-            Why.NOT_IN_TABLE,
-            "The table has neither a due time nor a time of creation; set"
-            f" spec.queues[{queue}].postgres.columns.createdAt.",
-            seen.at,
-        )
-    # An estimate of no jobs is no proof that there is none.
-    sure = waiting.due.confidence is not Confidence.ESTIMATED
-    if waiting.oldest is None or not sure:
-        return Unknown(
-            Why.NO_INDEX,
-            "No index leads to the oldest waiting job (or jobs without a due time hide its age);"
-            f" run {recommended_index(table)}.",
-            seen.at,
-        )
-    return Known(timedelta(seconds=max(0.0, waiting.oldest)), seen.at)
 
 
 def _indexes(seen: TableReading) -> tuple[str, ...]:

@@ -29,8 +29,18 @@ class ObserverSettings:
     # … or less than this in any case (planner's units; about 10 ms): with a table of medium size a
     # quarter of little would refuse ways that are cheap.
     cheap_cost: float = 5_000
-    # How long a look at catalog and plans holds.
+    # `head_rows` rows, each on a page of its own, by the planner's random_page_cost of 4 (25 ms
+    # where the pages are in memory).
+    head_cost: float = 50_000
+    # Pages of the sample that looks for status words, once per look: 8 MB, about 11 ms.
+    word_pages: int = 1_000
+    # How long a look at catalog and plans holds …
     recheck_after: timedelta = timedelta(minutes=5)
+    # … while the table stays as it is. After it grew or shrank by this factor, or was analyzed, its
+    # plans are other plans, and the storm that did that does not wait five minutes …
+    changed_by: float = 2.0
+    # … but not more often than this: a look is up to two dozen statements.
+    recheck_soonest: timedelta = timedelta(seconds=10)
     # Rows that changed last, read through an index on that time; 7 ms like the head.
     ended_rows: int = 10_001
     # Window of the failure ratio (runbook: failed / processed over 5 minutes).

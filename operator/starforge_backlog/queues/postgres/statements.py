@@ -19,6 +19,14 @@ Statement = sql.Composed
 
 # More job types than any queue had; a table with more is read from the head of its line instead.
 MOST_TYPES = 100
+# Rows of one answer, each a status word and a type: what an application that puts an id into the
+# type, or a sentence into the status, must not turn into megabytes.
+MOST_GROUPS = 5_000
+# More status words than any queue had.
+MOST_WORDS = 100
+# Characters of a word or a type that leave the database: `text` holds a gigabyte. More than a
+# policy can name, so what is cut equals nothing that it names.
+_LONGEST_NAME = 200
 
 _NOW = sql.SQL("extract(epoch FROM now())::float8")
 _TRUE = sql.SQL("true")
@@ -32,6 +40,7 @@ def count_all(table: JobTable) -> Statement:
         "count_all.sql",
         **_names(table),
         is_due=_is_due(table),
+        is_ageless=_is_ageless(table),
         oldest=_oldest(table),
         is_held=_is_held(table),
         held_oldest=_held_oldest(table),
@@ -146,6 +155,7 @@ def _first(
                 **_names(table),
                 word=sql.Literal(word),
                 is_due=_is_due(table),
+                is_ageless=_is_ageless(table),
                 oldest=_oldest(table),
                 is_held=_is_held(table),
                 held_oldest=_held_oldest(table),
@@ -158,6 +168,12 @@ def _first(
             for word in table.words.of(group)
         ]
     )
+
+
+def words_by_index(table: JobTable, limit: int) -> Statement:
+    """Status words that are not understood, with their jobs up to `limit` each, through an index
+    that starts with the status."""
+    return _fill("words_by_index.sql", **_names(table), limit=sql.Literal(limit))
 
 
 def capped(table: JobTable, group: Group, limit: int, least: int) -> Statement | None:
@@ -228,13 +244,18 @@ def _all(blocks: list[sql.Composable]) -> Statement:
 
 
 def _names(table: JobTable) -> dict[str, sql.Composable]:
+    longest = sql.Literal(_LONGEST_NAME)
     kind: sql.Composable = sql.SQL("NULL::text")
     if table.type is not None:
-        kind = sql.SQL("{}::text").format(sql.Identifier(table.type.name))
+        kind = sql.SQL("left({}::text, {})").format(sql.Identifier(table.type.name), longest)
     return {
         "table": sql.Identifier(table.schema, table.name),
         "status": sql.Identifier(table.status),
         "type": kind,
+        "known": sql.SQL("{}::text[]").format(sql.Literal(list(table.words.understood))),
+        "longest_name": longest,
+        "most_groups": sql.Literal(MOST_GROUPS),
+        "most_words": sql.Literal(MOST_WORDS),
     }
 
 
@@ -246,6 +267,16 @@ def _is_due(table: JobTable) -> sql.Composable:
     if table.run_after.nullable:
         return sql.SQL("({due} IS NULL OR {due} <= now())").format(due=due)
     return sql.SQL("{due} <= now()").format(due=due)
+
+
+def _is_ageless(table: JobTable) -> sql.Composable:
+    """Whether a row has nothing that its age could be counted from. A table without such columns
+    says so once, and not for each row."""
+    times = [column for column in (table.run_after, table.created_at) if column is not None]
+    if not times or not all(column.nullable for column in times):
+        return _FALSE
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in times)
+    return sql.SQL("coalesce({}) IS NULL").format(names)
 
 
 def _ranges(table: JobTable, group: Group) -> dict[str, sql.Composable]:

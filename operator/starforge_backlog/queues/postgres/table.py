@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,10 +12,11 @@ from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.queues.postgres import statements
+from starforge_backlog.queues.postgres import strange as strange_words
 from starforge_backlog.queues.postgres.activity import Counters, parse_counters
 from starforge_backlog.queues.postgres.catalog import JobTable, read_catalog
 from starforge_backlog.queues.postgres.count import Caps, Looked, read_depths
-from starforge_backlog.queues.postgres.depth import Depths
+from starforge_backlog.queues.postgres.depth import Depths, Strange
 from starforge_backlog.queues.postgres.ended import Ended, parse_ended
 from starforge_backlog.queues.postgres.fetches import Fetches, Metered
 from starforge_backlog.queues.postgres.gate import Access, Tier, TimeoutBreaker, find_access
@@ -23,7 +24,7 @@ from starforge_backlog.queues.postgres.history import History
 from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.rates import learn_updates_per_job
 from starforge_backlog.queues.postgres.settings import ObserverSettings
-from starforge_backlog.queues.postgres.words import unknown_words
+from starforge_backlog.queues.postgres.words import recognised, unknown_words
 from starforge_backlog.snapshot import Why
 
 Timer = Callable[[], float]
@@ -43,6 +44,8 @@ class TableReading:
     depths: Depths | None = None
     counters: Counters | None = None
     ended: Ended | None = None
+    strange: tuple[Strange, ...] = ()
+    unsought: DatabaseFault | None = None  # why status words could not be looked for
 
 
 class TableObserver:
@@ -66,6 +69,7 @@ class TableObserver:
         self._under_way: asyncio.Task[TableReading] | None = None
         self._known: Looked | None = None
         self._caps = Caps(settings)
+        self._observed: set[str] = set()  # recognised words that rows were seen to hold
         self._last: TableReading | None = None
         self._taken = 0.0  # timer's seconds of the last reading
         self._not_before = 0.0  # the next one, by duty
@@ -112,14 +116,20 @@ class TableObserver:
         ended: Ended | None = None
         counters: Counters | None = None
         fault: DatabaseFault | None = None
+        strange: tuple[Strange, ...] = ()
         try:
             depths = await read_depths(self._database, known, tier, self._caps, self._settings)
+            if access.words and tier in (Tier.BY_TYPE, Tier.HEAD):
+                strange = await strange_words.by_index(self._database, table, self._settings)
+            elif depths is not None:
+                strange = (*depths.strange, *known.strange)
             if access.ended_lately and tier is not Tier.STATISTICS:
                 ended = await self._read_ended(table)
         except DatabaseFault as caught:
             fault = caught
-        if depths is not None and depths.strange:
-            return TableReading(at, problem=unknown_words(depths.strange))
+        if depths is not None and depths.nothing_known:
+            self._notice(depths.strange)
+            return TableReading(at, problem=unknown_words({part.word for part in depths.strange}))
         if fault is None or fault.sqlstate:  # a server that does not answer is not asked again
             try:
                 # After the counts, because the server publishes the counters with a delay.
@@ -129,6 +139,7 @@ class TableObserver:
         self._pace(started, self._database.seconds - spent, fault)
         if counters is not None:
             self._remember(counters, depths)
+        self._notice(strange)
         return TableReading(
             at,
             table=table,
@@ -138,7 +149,16 @@ class TableObserver:
             depths=depths,
             counters=counters,
             ended=ended,
+            strange=strange,
+            unsought=known.unsought,
         )
+
+    def _notice(self, strange: Iterable[Strange]) -> None:
+        """A recognised word that nobody had seen yet is no strange word: look again, with it."""
+        new = {part.word for part in strange if recognised(part.word)} - self._observed
+        if new:
+            self._observed |= new
+            self._known = None
 
     def _pace(self, started: float, seconds: float, fault: DatabaseFault | None) -> None:
         """When the next reading may be, and in which tier, after one that began at `started` and
@@ -154,27 +174,45 @@ class TableObserver:
         self._not_before = started + min(pause, self._settings.longest_pause.total_seconds())
 
     async def _look(self) -> Looked | Problem:
-        """Catalog and plans, at most every five minutes. Raises DatabaseFault."""
+        """Catalog and plans, every five minutes or when the table is another one. Raises
+        DatabaseFault."""
         now = self._timer()
         if self._known is not None and now < self._known.until:
             return self._known
         self._known = None
-        table = await read_catalog(self._database, self._spec)
+        table = await read_catalog(self._database, self._spec, self._observed)
         if isinstance(table, Problem):
             return table
         counters = await self._read_counters(table)
         access = await find_access(
             self._database, table, pages=counters.pages, settings=self._settings
         )
+        strange: tuple[Strange, ...] = ()
+        unsought: DatabaseFault | None = None
+        if not access.words and access.tiers[0] in (Tier.BY_TYPE, Tier.HEAD):
+            try:
+                strange = await strange_words.by_sample(
+                    self._database, table, counters.pages, counters.live, self._settings
+                )
+            except DatabaseFault as caught:
+                if caught.why is not Why.TIMEOUT or isinstance(caught, NoAnswer | NoTurn):
+                    raise
+                unsought = caught  # a slow disk must not cost the counts that an index tells
         self._known = Looked(
-            table, access, counters.pages, now + self._settings.recheck_after.total_seconds()
+            table,
+            access,
+            counters,
+            since=now,
+            until=now + self._settings.recheck_after.total_seconds(),
+            strange=strange,
+            unsought=unsought,
         )
         return self._known
 
     def _remember(self, counters: Counters, depths: Depths | None) -> None:
-        most = self._known.access.all_up_to if self._known is not None else 0
-        if most and counters.pages > most:
-            self._known = None  # it outgrew counting in full; a storm does not wait five minutes
+        known = self._known
+        if known is not None and known.outdated(counters, self._timer(), self._settings):
+            self._known = None
         self.history.add(counters, depths)
         self.updates_per_job = learn_updates_per_job(
             self.history, self._settings.longest_window.total_seconds() / 2, self.updates_per_job

@@ -13,7 +13,7 @@
  )
  SELECT 'type' AS part,
         {word}::text AS word,
-        kind.type::text AS type,
+        left(kind.type::text, {longest_name}) AS type,
         (SELECT count(*) FROM (SELECT 1 FROM {table} j
            WHERE j.{status} = {word} AND j.{type} = kind.type AND {due} LIMIT {limit}) c) AS due,
         (SELECT count(*) FROM (SELECT 1 FROM {table} j
