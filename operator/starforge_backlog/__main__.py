@@ -1,6 +1,7 @@
 """Start here: settings, logging, and the framework that watches policies.
 
 python -m starforge_backlog [--help]
+python -m starforge_backlog release [--help]
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 import kopf
 import structlog
 
-from starforge_backlog import __version__, handlers
+from starforge_backlog import __version__, handlers, release_command
+from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.credentials import Credentials, NoCluster
+from starforge_backlog.namespaces import look
 from starforge_backlog.process import Process
 from starforge_backlog.report import logs
 from starforge_backlog.settings import PREFIX, BadSettings, Settings
@@ -41,7 +45,12 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.parse_args()
+    commands = parser.add_subparsers(dest="command", metavar="command", required=False)
+    release_command.add_to(commands)
+    given = parser.parse_args()
+    asked = (
+        release_command.asked_of(given, parser) if given.command == release_command.NAME else None
+    )
     try:
         settings = Settings.from_environ(os.environ)
         # Asked again by the process itself; here a mistake ends in a sentence, not in retries.
@@ -50,6 +59,11 @@ def main() -> int:
         print(f"starforge-backlog: {wrong}", file=sys.stderr)
         return EX_CONFIG
     logs.configure(settings.log_format, level=logging.getLevelName(settings.log_level.upper()))
+    if asked is not None:
+        return release_command.main(asked, settings, os.environ)
+    left_out = asyncio.run(_left_out(settings, os.environ))
+    settings = settings.without(left_out)
+    process = Process(settings, os.environ, left_out)
     try:
         kopf.run(
             registry=kopf.get_default_registry(),
@@ -59,14 +73,28 @@ def main() -> int:
             # By default the framework asks the system for the user's name, and raises where the uid
             # has none: in a pod. The type is a NewType of str that it does not export.
             identity=settings.pod_name,  # type: ignore[arg-type]
-            memo=Process(settings, os.environ),
+            memo=process,
+            stop_flag=process.again,
         )
     except Exception as error:  # noqa: BLE001 - the framework's errors are not public
         # Mostly a watch that is refused: the CRD is gone, or a right to read a namespace. The next
         # start looks at both again, and says what it waits for.
         _log.error("ended, to be started again", error=type(error).__name__, reason=str(error))
         return EX_TEMPFAIL
-    return 0
+    return EX_TEMPFAIL if process.again.done() else 0
+
+
+async def _left_out(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Listed namespaces that cannot be read, with the reason. None is left out where none can be
+    read: then the start waits, and says for what."""
+    if not settings.namespaces:
+        return {}
+    client = await ClusterClient.connect(environ)
+    try:
+        found = await look(client, settings.namespaces)
+    finally:
+        await client.close()
+    return found.left_out if found.followed else {}
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starforge_backlog.bugs import Bugs
-from starforge_backlog.clock import Clock
+from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.guard_watch import GuardWatches
 from starforge_backlog.cluster.scale import ReplicaWriter
-from starforge_backlog.cluster.secrets import SecretReader
+from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.databases.hub import DatabaseHub
@@ -19,6 +20,7 @@ from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.lane import SlowLane
 from starforge_backlog.ledger import Ledger
+from starforge_backlog.producers.outside import OutsideRooms
 from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.rooms import QueueRooms
@@ -26,6 +28,7 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
+from starforge_backlog.report.refusal import RefusalReport
 from starforge_backlog.targets import Targets
 
 
@@ -56,6 +59,41 @@ class Rooms:
     metrics: Metrics
     health: Health
     bugs: Bugs
+
+    @classmethod
+    async def open(cls, environ: Mapping[str, str], instance: str) -> Rooms:
+        """Make them; connections are opened when they are needed. `instance` is who we are in
+        Events. Raises NoCluster."""
+        metrics = Metrics()
+        client = await ClusterClient.connect(environ, observer=metrics.request)
+        store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
+        prometheus, http = PrometheusHub(), HttpCaller()
+        events = EventPoster(client, instance=instance, count=metrics.event)
+        return cls(
+            clock=utc_now,
+            client=client,
+            secrets=SecretReader(store),
+            workloads=WorkloadReader(client, store),
+            replicas=ReplicaWriter(client),
+            autoscalers=AutoscalerReader(client),
+            maximums=MaximumWriter(client),
+            guards=GuardWatches(client),
+            statuses=StatusWriter(client, RefusalReport(events, metrics), utc_now),
+            databases=databases,
+            poolers=ConsoleHub(),
+            prometheus=prometheus,
+            redis=redis,
+            queues=QueueRooms(databases, prometheus, redis, utc_now),
+            http=http,
+            producers=ProducerRooms(databases, redis, OutsideRooms(client, http, utc_now), utc_now),
+            ledger=Ledger(),
+            lane=SlowLane(),
+            targets=Targets(),
+            events=events,
+            metrics=metrics,
+            health=Health(),
+            bugs=Bugs(utc_now, metrics.error),
+        )
 
     async def close(self) -> None:
         """Close what holds connections."""

@@ -132,6 +132,10 @@ async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
         try:
             done = await release(memo.rooms, policy)
         except NotReleased as fault:
+            memo.stranded.watch(memo.rooms, body)
             raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
+    if memo.namespaced:
+        # The right to take the finalizer off may be gone by now: then somebody has to be told.
+        memo.stranded.watch(memo.rooms, body)
     memo.forget(body)
     _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

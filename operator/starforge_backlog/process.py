@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.bugs import Bugs
-from starforge_backlog.clock import utc_now
-from starforge_backlog.cluster.autoscalers import AutoscalerReader
-from starforge_backlog.cluster.autoscalers_write import MaximumWriter
-from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json
+from starforge_backlog.cluster.client import POLICIES, Json
 from starforge_backlog.cluster.credentials import Credentials
 from starforge_backlog.cluster.errors import ClusterFault
 from starforge_backlog.cluster.finalizer import holds
-from starforge_backlog.cluster.guard_watch import GuardWatches
 from starforge_backlog.cluster.lenient import parse_status
-from starforge_backlog.cluster.scale import ReplicaWriter
-from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.cluster.served import Served, served
-from starforge_backlog.cluster.status import StatusWriter
-from starforge_backlog.cluster.workload import WorkloadReader
 from starforge_backlog.context import Rooms
-from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.databases.pgbouncer import ConsoleHub
-from starforge_backlog.http.caller import HttpCaller
-from starforge_backlog.lane import SlowLane
-from starforge_backlog.ledger import Ledger
-from starforge_backlog.producers.outside import OutsideRooms
-from starforge_backlog.producers.rooms import ProducerRooms
-from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.rooms import QueueRooms
-from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.namespaces import look
 from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, let_go
-from starforge_backlog.report.events import EventPoster
-from starforge_backlog.report.health import Health, HealthServer
-from starforge_backlog.report.metrics import Metrics, PolicyKey
-from starforge_backlog.report.refusal import RefusalReport
+from starforge_backlog.report.health import HealthServer
+from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.settings import Settings
-from starforge_backlog.targets import Targets
+from starforge_backlog.stranded import Stranded
 
 # How often an API server that is not there yet is asked: the first pass is due 3 s after it is.
 START_RETRY_SECONDS = 0.5
 # A resource that has just appeared is asked for once more after this time.
 SETTLE_SECONDS = 1.0
+# How often namespaces that could not be followed at the start are looked at again.
+LEFT_OUT_AGAIN_SECONDS = 60.0
 # Policies that are released side by side: one whose database hangs takes seconds.
 RELEASES_AT_ONCE = 16
 _NOT_SERVED = {
@@ -74,7 +56,18 @@ class _PerPolicy:
 class Process:
     """Handed to every handler as `memo`; one per process."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        """`left_out`: listed namespaces that cannot be followed, with the reason."""
+        # Set: the process has to be started again, to follow another set of namespaces.
+        self.again: Future[None] = Future()
+        self._left_out = left_out or {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stranded = Stranded(lambda uid: self.policy(uid)[1], self._keep)
         self._settings = settings
         self._environ = environ
         self._policies: dict[str, _PerPolicy] = {}
@@ -110,41 +103,39 @@ class Process:
         """Open the port and the client, and count the policies that exist (P1)."""
         threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
         asyncio.get_running_loop().set_default_executor(threads)
-        metrics, health = Metrics(), Health()
-        client = await ClusterClient.connect(self._environ, observer=metrics.request)
-        store, databases, redis = KeyValueStore(client), DatabaseHub(), RedisHub()
-        prometheus, http = PrometheusHub(), HttpCaller()
-        events = EventPoster(client, instance=self._settings.pod_name, count=metrics.event)
-        self._rooms = Rooms(
-            clock=utc_now,
-            client=client,
-            secrets=SecretReader(store),
-            workloads=WorkloadReader(client, store),
-            replicas=ReplicaWriter(client),
-            autoscalers=AutoscalerReader(client),
-            maximums=MaximumWriter(client),
-            guards=GuardWatches(client),
-            statuses=StatusWriter(client, RefusalReport(events, metrics), utc_now),
-            databases=databases,
-            poolers=ConsoleHub(),
-            prometheus=prometheus,
-            redis=redis,
-            queues=QueueRooms(databases, prometheus, redis, utc_now),
-            http=http,
-            producers=ProducerRooms(databases, redis, OutsideRooms(client, http, utc_now), utc_now),
-            ledger=Ledger(),
-            lane=SlowLane(),
-            targets=Targets(),
-            events=events,
-            metrics=metrics,
-            health=health,
-            bugs=Bugs(utc_now, metrics.error),
-        )
-        self._server = HealthServer(health, metrics.render)
+        rooms = self._rooms = await Rooms.open(self._environ, self._settings.pod_name)
+        self._server = HealthServer(rooms.health, rooms.metrics.render)
         port = await self._server.start(self._settings.listen_host, self._settings.listen_port)
         _log.info("serving /healthz, /readyz and /metrics", port=port)
         await self._until_served()
         await self._expect_policies()
+        if self._left_out:
+            self._keep(self._until_readable())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside everything else, for as long as we run."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _until_readable(self) -> None:
+        """Namespaces that could not be followed at the start: said, and looked at now and then."""
+        for namespace, why in self._left_out.items():
+            _log.warning(
+                "namespace not followed",
+                namespace=namespace,
+                reason=f"{why}. If it was deleted, or is listed no more, release what its policies"
+                " hold with the rights of an admin: python -m starforge_backlog release"
+                f" --namespace {namespace}",
+            )
+        while True:
+            await asyncio.sleep(LEFT_OUT_AGAIN_SECONDS)
+            found = await look(self.rooms.client, self._left_out)
+            if found.followed:
+                back = ", ".join(found.followed)
+                _log.info("ends, to be started again: can be read now", namespaces=back)
+                self.again.set_result(None)
+                return
 
     async def _until_served(self) -> None:
         """Wait for an API server that is up and serves our resource: the framework looks once.

@@ -1,26 +1,30 @@
-"""A policy is being deleted: release what we paused, and only that (P4)."""
+"""The end: a policy is deleted, or its operator is. What we paused is released, only that (P4)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starforge_backlog.act import act
-from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.guard import hand_back
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
 from starforge_backlog.decide.producers import release_all
-from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.decide.standing import OURS
+from starforge_backlog.outcome import Failed, Result, located, merge
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 from starforge_backlog.report.announce import announce, count_actions
-from starforge_backlog.report.faults import waiting_for_release
+from starforge_backlog.report.events import Regarding
+from starforge_backlog.report.faults import not_followed, waiting_for_release
 from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.report.summary import done
+from starforge_backlog.snapshot import Why
 
 # Batches of one producer before the deletion lets go of its turn; it is tried again soon after.
 # One batch is held jobs of 1.5 s, some 50,000.
@@ -31,6 +35,30 @@ RELEASE_RETRY_SECONDS = 15.0
 
 class NotReleased(Exception):
     """Something of ours is still paused; the finalizer must wait. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of releasing everything that is ours."""
+
+    before: QueueBacklogPolicyStatus
+    status: QueueBacklogPolicyStatus
+    results: tuple[Result, ...]
+
+    @property
+    def stuck(self) -> tuple[Result, ...]:
+        """What could not be released."""
+        return tuple(result for result in self.results if isinstance(result.got, Failed))
+
+    @property
+    def partly(self) -> tuple[Result, ...]:
+        """What is released in batches, and not done yet."""
+        return tuple(result for result in self.results if _partly(result))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was done, in sentences."""
+        return tuple(done(result) for result in self.results)
 
 
 async def let_go(rooms: Rooms, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -48,31 +76,78 @@ async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
     Raises NotReleased while one cannot be resumed, unless a person abandons it by annotation;
     the reason is a condition, so that `kubectl describe` shows why the deletion waits.
     """
+    tried = await _try(rooms, policy, "the policy is deleted")
+    return await _end(rooms, policy, tried, "deletion")
+
+
+async def stand_down(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
+    """The same for a policy that stays while its operator goes: its status then says that nobody
+    follows it, and our finalizer goes, so that it can be deleted without an operator. The next
+    operator begins with closed breakers."""
+    tried = await _try(rooms, policy, "the operator is uninstalled")
+    words = await _end(rooms, policy, tried, "the release")
+    left = [_undo(policy, entry) for entry in tried.status.paused if entry.state in OURS]
+    status = not_followed(tried.status, words, left, policy.generation, rooms.clock())
+    written = await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+    if not written.stands:
+        raise NotReleased(f"released, but its status could not be written: {written.message}")
+    await remove_finalizer(rooms.client, policy.namespace, policy.name, policy.uid)
+    return words
+
+
+async def _try(rooms: Rooms, policy: Policy, why: str) -> _Tried:
     before = rooms.statuses.current(policy.body)
-    actions = _ours(before, "the policy is deleted", policy.uid)
+    rooms = replace(rooms, secrets=rooms.secrets.for_release())
     # Each on its own: one that is stuck must not keep the others paused.
+    actions = held_by_us(before, why, policy.uid)
     results = tuple([await _resume(rooms, policy, action) for action in actions])
     status = merge(before, results, rooms.clock())
     count_actions(rooms.metrics, PolicyKey(policy.namespace, policy.name), results)
     await announce(rooms.events, policy, before, status, results)
-    stuck = [result.got.message for result in results if isinstance(result.got, Failed)]
-    partly = [done(result) for result in results if _partly(result)]
-    if (stuck or partly) and not policy.abandon:
-        message = (
-            f"deletion waits, because {_what(results)}: {stuck[0]}."
-            " Mend that, or do it by hand and run: kubectl annotate"
-            f" qbp/{policy.name} -n {policy.namespace} {RELEASE}={RELEASE_ABANDON}"
-            if stuck
-            else f"deletion waits until all of it is resumed: {partly[0]}"
+    return _Tried(before, status, results)
+
+
+async def _end(rooms: Rooms, policy: Policy, tried: _Tried, what: str) -> tuple[str, ...]:
+    """What was done; raises NotReleased where that is not all, and nobody let it go."""
+    if not (tried.stuck or tried.partly):
+        return tried.words
+    if policy.abandon:
+        return (*tried.words, "let go by annotation")
+    if tried.stuck:
+        message = f"{what} waits, because {await _why(rooms, policy, tried.stuck)}"
+    else:
+        message = f"{what} waits until all of it is resumed: {done(tried.partly[0])}"
+    status = waiting_for_release(tried.status, message, policy.generation, rooms.clock())
+    await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+    raise NotReleased(message)
+
+
+async def _why(rooms: Rooms, policy: Policy, stuck: tuple[Result, ...]) -> str:
+    """What is stuck, and what a person can do about it."""
+    first = stuck[0]
+    assert isinstance(first.got, Failed), "only what failed is stuck"
+    namespace = policy.namespace
+    command = f"kubectl annotate qbp/{policy.name} -n {namespace} {RELEASE}={RELEASE_ABANDON}"
+    undo = _undo_of(policy, first.action)
+    if first.got.reason == Why.SECRET_NOT_FOUND and await _is_going(rooms, policy):
+        return (
+            f"{_what(first)}: namespace {namespace} is being deleted and its Secret is gone, which"
+            f" nobody can create there again. Do it by hand: {undo}. Then run: {command}"
         )
-        status = waiting_for_release(status, message, policy.generation, rooms.clock())
-        await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
-        raise NotReleased(message)
-    words = tuple(done(result) for result in results)
-    return (*words, "let go by annotation") if stuck or partly else words
+    return (
+        f"{_what(first)}: {first.got.message}."
+        f" Mend that, or do it by hand ({undo}) and run: {command}"
+    )
 
 
-def _ours(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[Action, ...]:
+async def _is_going(rooms: Rooms, policy: Policy) -> bool:
+    """Whether the policy's namespace is being deleted."""
+    return await rooms.events.forbidden_by_deletion(
+        Regarding(policy.namespace, policy.name, policy.uid)
+    )
+
+
+def held_by_us(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[Action, ...]:
     """Pauses of ours, and an autoscaler's maximum that we lowered."""
     back = hand_back(status.scaling.guard, None, owner, why)
     return (*release_all(status.paused, why).actions, *((back,) if back is not None else ()))
@@ -89,12 +164,34 @@ async def _resume(rooms: Rooms, policy: Policy, action: Action) -> Result:
     return result
 
 
-def _what(results: tuple[Result, ...]) -> str:
+def _what(stuck: Result) -> str:
     """What is stuck, in words."""
-    first = next(result.action for result in results if isinstance(result.got, Failed))
-    if isinstance(first, SetMaximum):
-        return f"the maximum of {first.object} that we lowered cannot be restored"
-    return "a producer that we paused cannot be resumed"
+    match stuck.action:
+        case SetMaximum() as step:
+            return f"the maximum of {step.object} that we lowered cannot be restored"
+        case Resume(held=held):
+            return f"producer {held.producer} that we paused cannot be resumed"
+        case _:
+            return "something of ours cannot be released"
+
+
+def _undo_of(policy: Policy, action: Action) -> str:
+    match action:
+        case Resume(held=held):
+            return _undo(policy, held)
+        case SetMaximum() as step:
+            return f"set the maximum of {step.object} to {step.to}"
+        case _:
+            return "release it in its own place"
+
+
+def _undo(policy: Policy, held: PauseStatus) -> str:
+    """How a person takes a pause back."""
+    producer = located(held) or policy.spec.producer(held.producer)
+    if producer is None:
+        return f"resume {held.producer} in its own place"
+    where = f" ({held.where})" if held.where else ""
+    return f"{by_hand(policy.namespace, producer, held)}{where}"
 
 
 def _partly(result: Result) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,6 +40,11 @@ class Settings(BaseModel):
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces to watch; none means all."""
         return tuple(n.strip() for n in self.watch_namespaces.split(",") if n.strip())
+
+    def without(self, left_out: Collection[str]) -> Settings:
+        """The same without some of the namespaces."""
+        kept = ",".join(name for name in self.namespaces if name not in left_out)
+        return self.model_copy(update={"watch_namespaces": kept})
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

@@ -46,6 +46,7 @@ EVERYTHING: Final[Values] = {
     "listenPort": 9090,
     "extraEnv": [{"name": "PGSSLMODE", "value": "verify-full"}],
     "crds": {"install": True, "keep": False},
+    "uninstall": {"release": True, "timeoutSeconds": 600},
     "serviceAccount": {"create": True, "name": "backlog", "annotations": {"a": "b"}},
     "rbac": {
         "secretNames": ["starforge-db"],
@@ -89,8 +90,21 @@ def text(cluster: LocalCluster, values: Values, release: str = "sf") -> str:
 
 
 def objects(rendered: str) -> list[Object]:
-    """Its objects."""
+    """Its objects, but for hooks."""
+    return [found for found in _all(rendered) if not _is_hook(found)]
+
+
+def hooks(rendered: str) -> list[Object]:
+    """What exists only while the release is uninstalled."""
+    return [found for found in _all(rendered) if _is_hook(found)]
+
+
+def _all(rendered: str) -> list[Object]:
     return [found for found in yaml.safe_load_all(rendered) if found]
+
+
+def _is_hook(found: Object) -> bool:
+    return "helm.sh/hook" in (found["metadata"].get("annotations") or {})
 
 
 def one(found: list[Object], kind: str) -> Object:

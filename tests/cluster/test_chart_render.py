@@ -18,6 +18,7 @@ from tests.cluster.chart_render import (
     ROOT,
     Object,
     Values,
+    hooks,
     objects,
     one,
     text,
@@ -82,7 +83,8 @@ def test_all_objects_are_valid_kubernetes(
 ) -> None:
     kubeconform = build.ensure(("kubeconform",))["kubeconform"]
     rendered = text(cluster, values)
-    kinds = {found["kind"] for found in objects(rendered)} - NOT_BUILT_IN
+    rendered_objects = objects(rendered) + hooks(rendered)
+    kinds = {found["kind"] for found in rendered_objects} - NOT_BUILT_IN
     write_schemas(cluster, tmp_path, kinds)
     checked = subprocess.run(
         [
@@ -153,6 +155,8 @@ def write_schemas(cluster: LocalCluster, folder: Path, kinds: set[str]) -> None:
         ({"serviceMonitor": {"enabled": True, "interval": "soon"}}, "interval"),
         ({"extraEnv": [{"value": "x"}]}, "name"),
         ({"crds": {"install": "always"}}, "crds/install"),
+        ({"uninstall": {"timeoutSeconds": 0}}, "uninstall/timeoutSeconds"),
+        ({"uninstall": {"hook": True}}, "hook"),
     ],
     ids=str,
 )
@@ -266,6 +270,59 @@ def test_the_pod_is_locked_down(cluster: LocalCluster, values: Values) -> None:
         "livenessProbe": {"path": "/healthz", "port": "http"},
         "readinessProbe": {"path": "/readyz", "port": "http"},
     }
+
+
+@ALL
+def test_an_uninstall_stops_the_operator_and_releases(
+    cluster: LocalCluster, values: Values
+) -> None:
+    rendered = text(cluster, values)
+    found, before = objects(rendered), hooks(rendered)
+    assert {o["metadata"]["annotations"]["helm.sh/hook"] for o in before} == {"pre-delete"}
+    operator, job = one(found, "Deployment"), one(before, "Job")
+    order = {o["kind"]: int(o["metadata"]["annotations"]["helm.sh/hook-weight"]) for o in before}
+    assert max(order["Role"], order["RoleBinding"]) < order["Job"]
+    policies = {
+        o["kind"]: o["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for o in before
+    }
+    assert "hook-failed" not in policies["Job"], "its log names what is left"
+    assert all("before-hook-creation" in policy for policy in policies.values())
+
+    seconds = values.get("uninstall", {"timeoutSeconds": 120})["timeoutSeconds"]
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["activeDeadlineSeconds"] > seconds
+    pod, model = job["spec"]["template"]["spec"], operator["spec"]["template"]["spec"]
+    (container,), (operators,) = pod["containers"], model["containers"]
+    assert container["command"] == [
+        *("python", "-m", "starforge_backlog", "release", "--all"),
+        f"--stop=operators/{operator['metadata']['name']}",
+        f"--timeout={seconds}",
+    ]
+    # The same account, image, locks and way to a node.
+    for name in (
+        *("serviceAccountName", "automountServiceAccountToken", "securityContext", "volumes"),
+        *("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"),
+    ):
+        assert pod.get(name) == model.get(name), name
+    for name in ("image", "imagePullPolicy", "securityContext", "volumeMounts", "resources"):
+        assert container[name] == operators[name], name
+    assert {e["name"] for e in container["env"]} <= {e["name"] for e in operators["env"]}
+
+    role = one(before, "Role")
+    assert rights(role) == {
+        ("apps", "deployments", "get"),
+        ("apps", "deployments/scale", "patch"),
+        ("", "pods", "list"),
+    }
+    assert names(role, "deployments/scale") == [operator["metadata"]["name"]]
+    assert one(before, "RoleBinding")["subjects"][0]["name"] == model["serviceAccountName"]
+    # Neither the Service nor the wait for the operator's end may take it for the operator.
+    selector = operator["spec"]["selector"]["matchLabels"].items()
+    assert not selector <= job["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_an_uninstall_without_a_release(cluster: LocalCluster) -> None:
+    assert hooks(text(cluster, {"uninstall": {"release": False}})) == []
 
 
 @ALL

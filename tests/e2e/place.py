@@ -124,8 +124,9 @@ class Place:
 
     @property
     def log_file(self) -> Path:
-        (file,) = (self.run_dir / "pods").glob(f"{NAMESPACE}_*_operator.log")
-        return file
+        files = (self.run_dir / "pods").glob(f"{NAMESPACE}_*_operator.log")
+        # One, where no test has installed the operator again.
+        return max(files, key=lambda file: file.stat().st_mtime)
 
     def log_mark(self) -> int:
         return self.log_file.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -219,3 +220,21 @@ async def test_kopf_gets_the_same_token(tmp_path: Path) -> None:
     assert info.server == "https://10.0.0.1:443"
     assert info.as_http_headers() == {"Authorization": "Bearer second"}
     assert info.ca_path == str(tmp_path / "ca.crt")
+
+
+def test_a_namespace_that_is_being_deleted_is_no_lack_of_a_right() -> None:
+    """As the API server words it, and as it tells it to programs."""
+    body = {
+        "message": 'events.events.k8s.io "x" is forbidden: unable to create new content in'
+        " namespace starforge because it is being terminated",
+        "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+    }
+    asked = Asked("create", "events", "events.k8s.io", "starforge")
+    fault = fault_from_status(asked, 403, json.dumps(body).encode())
+    assert fault.kind is FaultKind.NAMESPACE_TERMINATING
+    assert fault.message == (
+        "namespace starforge is being deleted, so the API server takes no new events there"
+    )
+    for details in ({}, {"causes": None}, {"causes": ["x"]}, {"causes": [{"reason": "Other"}]}):
+        said = json.dumps({"message": "no", "details": details}).encode()
+        assert fault_from_status(asked, 403, said).kind is FaultKind.FORBIDDEN

@@ -144,3 +144,18 @@ def test_only_one_word_lets_go() -> None:
     assert abandons_pauses({"backlog.starforge.dev/release": "Abandon"})
     assert not abandons_pauses({"backlog.starforge.dev/release": "false"})
     assert not abandons_pauses({})
+
+
+async def test_a_release_falls_back_on_what_was_read_last() -> None:
+    api = Api({"url": encoded("one")})
+    reader, _, clock = made(api)
+    await reader.read("ns", REF)
+    api.data, clock.now = None, 31
+    gone = await reader.read("ns", REF)
+    assert isinstance(gone, Unknown)
+    assert await reader.for_release().read("ns", REF) == Known("one", NOW)
+    never_read = await reader.for_release().read("another", REF)
+    assert isinstance(never_read, Unknown)
+    assert never_read.why is Why.SECRET_NOT_FOUND
+    api.data, clock.now = {"url": encoded("two")}, 62
+    assert await reader.for_release().read("ns", REF) == Known("two", NOW)

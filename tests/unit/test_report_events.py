@@ -32,11 +32,14 @@ class Api:
         self.created: list[Json] = []
         self.fault: ClusterFault | None = None
 
-    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+    async def create(
+        self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False
+    ) -> Json:
         assert (resource.group, namespace) == ("events.k8s.io", "starforge")
         if self.fault is not None:
             raise self.fault
-        self.created.append(body)
+        if not dry_run:
+            self.created.append(body)
         return body
 
 
@@ -177,3 +180,17 @@ def test_notes_are_cut_by_bytes() -> None:
     assert len(shorten("x" * 2000).encode()) == 1024
     assert len(shorten("≥" * 2000).encode()) <= 1024
     assert shorten("≥" * 2000).endswith("≥…")
+
+
+@pytest.mark.parametrize(
+    ("kind", "going"),
+    [(FaultKind.NAMESPACE_TERMINATING, True), (FaultKind.FORBIDDEN, False), (None, False)],
+)
+async def test_a_namespace_that_is_being_deleted_is_known_by_what_it_refuses(
+    api: Api, kind: FaultKind | None, going: bool
+) -> None:
+    poster, counted = made(api)
+    if kind is not None:
+        api.fault = ClusterFault(kind, Why.ERROR, "refused")
+    assert await poster.forbidden_by_deletion(ETL) is going
+    assert (api.created, counted) == ([], [])

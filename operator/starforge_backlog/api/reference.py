@@ -42,7 +42,7 @@ spec:
 | annotation | effect |
 |---|---|
 | `backlog.starforge.dev/hold` | Any text stops every action at once; the text is quoted as the reason. `false`, `off` and `no` do not hold. |
-| `backlog.starforge.dev/release` | On a policy that is being deleted while its pauses cannot be released: `abandon` lets it go, and leaves the producers paused. On any policy: a pause that was made at a server which the Secret leads to no more is forgotten when it would be released. |
+| `backlog.starforge.dev/release` | On a policy that is deleted, or whose operator is uninstalled, while its pauses cannot be released: `abandon` lets it go, and leaves the producers paused; the message says how to resume them by hand. On any policy: a pause that was made at a server which the Secret leads to no more is forgotten when it would be released. |
 
 ## What cannot change
 

@@ -213,11 +213,14 @@ class ClusterClient:
         finally:
             response.close()
 
-    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
-        """Create an object."""
+    async def create(
+        self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False
+    ) -> Json:
+        """Create an object, or only ask whether it would be created."""
         asked = resource.asked("create", namespace)
         path = resource.path(namespace)
-        return await self.request(asked, "POST", path, query=_as_us(), body=body)
+        query = {**_as_us(), **({"dryRun": "All"} if dry_run else {})}
+        return await self.request(asked, "POST", path, query=query, body=body)
 
     async def patch(
         self,

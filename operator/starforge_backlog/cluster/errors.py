@@ -49,6 +49,8 @@ CHART_VALUES = {
 }
 # How the API server begins what an admission webhook refused; that is no lack of a right.
 ADMISSION = "admission webhook"
+# The cause with which the API server refuses to create anything in a namespace that goes away.
+_NAMESPACE_TERMINATING = "NamespaceTerminating"
 # Any other resource is a target of another kind.
 CHART_TARGETS = "rbac.extraScaleTargets"
 # The API server's own words are quoted up to here: enough for a field path, not for a page.
@@ -62,6 +64,7 @@ class FaultKind(StrEnum):
     CONFLICT = "Conflict"
     FORBIDDEN = "Forbidden"
     DENIED = "Denied"  # by an admission webhook
+    NAMESPACE_TERMINATING = "NamespaceTerminating"  # nothing is created in it any more
     UNAUTHORIZED = "Unauthorized"
     INVALID = "Invalid"
     THROTTLED = "Throttled"
@@ -132,6 +135,8 @@ def fault_from_status(asked: Asked, status: int, body: bytes) -> ClusterFault:
             kind = FaultKind.SERVER
         else:
             kind = FaultKind.INVALID if status >= _FIRST_CLIENT_ERROR else FaultKind.SERVER
+    if kind is FaultKind.FORBIDDEN and _NAMESPACE_TERMINATING in _causes(body):
+        kind = FaultKind.NAMESPACE_TERMINATING
     said = _said(body)
     if _FIRST_CLIENT_ERROR <= status < _FIRST_SERVER_ERROR and said.startswith(ADMISSION):
         kind = FaultKind.DENIED  # a webhook answers with whatever status it likes
@@ -166,6 +171,11 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
             return f"{said}; let it take what the operator writes"
         case FaultKind.FORBIDDEN:
             return f"the operator may not {asked.verb} {asked}; {_grant(asked)}"
+        case FaultKind.NAMESPACE_TERMINATING:
+            return (
+                f"namespace {asked.namespace} is being deleted, so the API server takes no new"
+                f" {asked.resource} there"
+            )
         case FaultKind.UNAUTHORIZED:
             return (
                 f"the API server does not know the operator's credentials (asked to {asked.verb} "
@@ -188,12 +198,25 @@ def _grant(asked: Asked) -> str:
     return f"add {kind} to the chart value {CHART_TARGETS}"
 
 
+def _causes(body: bytes) -> set[str]:
+    """The reasons in `details.causes` of a `metav1.Status`."""
+    parsed = _parsed(body)
+    details = parsed.get("details") if isinstance(parsed, dict) else None
+    causes = details.get("causes") if isinstance(details, dict) else None
+    listed = causes if isinstance(causes, list) else []
+    return {str(cause.get("reason")) for cause in listed if isinstance(cause, dict)}
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
 def _said(body: bytes) -> str:
     """The `message` of a `metav1.Status`, or the start of whatever came instead of one."""
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        parsed = None
+    parsed = _parsed(body)
     if isinstance(parsed, dict) and isinstance(parsed.get("message"), str):
         return _quote(parsed["message"])
     return _quote(body.decode(errors="replace"))

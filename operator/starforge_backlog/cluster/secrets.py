@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,9 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 KEEP_SECONDS = 30.0
 # How long a fault is believed: shorter than a pass, so that a mended Secret shows in the next.
 KEEP_FAULT_SECONDS = 2.0
+# Secrets whose last value is kept for a release; each is a URL or a few.
+MOST_REMEMBERED = 1024
+_TAKEN_AWAY = frozenset({Why.SECRET_NOT_FOUND, Why.NO_PERMISSION})
 # Keys that exist are listed in the message, up to here.
 KEYS_LISTED = 10
 
@@ -107,12 +111,34 @@ class KeyValueStore:
 class SecretReader:
     """The value behind a `secretKeyRef`, or why there is none."""
 
-    def __init__(self, store: KeyValueStore) -> None:
+    def __init__(
+        self,
+        store: KeyValueStore,
+        last: OrderedDict[tuple[str, str], KeyValues] | None = None,
+        *,
+        falls_back: bool = False,
+    ) -> None:
         self._store = store
+        self._last = OrderedDict[tuple[str, str], KeyValues]() if last is None else last
+        self._falls_back = falls_back
+
+    def for_release(self) -> SecretReader:
+        """The same, but a Secret that is gone, or that we may not read any more, is what it was
+        when it was read last: a namespace that is deleted takes its Secrets and our rights away
+        before what was paused with them is released."""
+        return SecretReader(self._store, self._last, falls_back=True)
 
     async def read(self, namespace: str, ref: KeyRef) -> Reading[str]:
         """Read one key of one Secret."""
         found = await self._store.read(SECRETS, namespace, ref.name)
+        key = (namespace, ref.name)
+        if isinstance(found, Known):
+            self._last[key] = found.value
+            self._last.move_to_end(key)
+            while len(self._last) > MOST_REMEMBERED:
+                self._last.popitem(last=False)
+        elif self._falls_back and found.why in _TAKEN_AWAY and key in self._last:
+            found = Known(self._last[key], found.at)
         return pick(found, "Secret", namespace, ref)
 
     def forget(self, namespace: str, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from starforge_backlog.api import FIELD_MANAGER, GROUP, VERSION
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.client import EVENTS, Json, Resource
-from starforge_backlog.cluster.errors import ClusterFault
+from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 
 # Limits of events.k8s.io/v1; a longer note is refused as a whole.
 NOTE_CHARACTERS = 1024
@@ -57,7 +57,9 @@ class Regarding:
 class Creator(Protocol):
     """The part of the client that is needed here."""
 
-    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+    async def create(
+        self, resource: Resource, namespace: str, body: Json, *, dry_run: bool = False
+    ) -> Json:
         """Create an object."""
 
 
@@ -117,6 +119,16 @@ class EventPoster:
         posting = await self._post(regarding, kind, reason=reason, action=action, note=note)
         self._count(posting)
         return posting
+
+    async def forbidden_by_deletion(self, regarding: Regarding) -> bool:
+        """Whether the namespace is being deleted, so that nothing can be created in it: a dry run
+        tells, and needs no right but the one for Events."""
+        body = self._body(regarding, EventType.NORMAL, reason="Released", action="Try", note="-")
+        try:
+            await self._client.create(EVENTS, regarding.namespace, body, dry_run=True)
+        except ClusterFault as fault:
+            return fault.kind is FaultKind.NAMESPACE_TERMINATING
+        return False
 
     def forget(self, uid: str) -> None:
         """The object is gone: drop what is kept of it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import PolicyState, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, Draft, dated
+from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, UNKNOWN, Draft, dated
+from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.secrets import with_secrets
 from starforge_backlog.snapshot import Reading, Unknown, Why
 
@@ -15,6 +17,8 @@ from starforge_backlog.snapshot import Reading, Unknown, Why
 HARMLESS = frozenset(
     {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_TOLD, Why.NOT_CONFIGURED}
 )
+# The reason of every condition once the operator has gone.
+NOT_FOLLOWED = "NotFollowed"
 # An expression that Prometheus refuses, or that means several things, stays so until it is mended.
 _REFUSED = frozenset({Why.QUERY_ERROR, Why.SEVERAL_SERIES})
 
@@ -68,6 +72,40 @@ def waiting_for_release(
     """Why a deletion waits: the producer of ours that cannot be resumed."""
     draft = Draft("Ready", FALSE, "ReleaseFailed", message[:MESSAGE_LIMIT])
     return _not_ready(status, draft, message, generation, now)
+
+
+def not_followed(
+    status: QueueBacklogPolicyStatus,
+    done: Sequence[str],
+    left: Sequence[str],
+    generation: int,
+    now: datetime,
+) -> QueueBacklogPolicyStatus:
+    """The operator is gone and the policy stays. Nothing that was read stands any more; `left` is
+    what a person has to take back who abandoned a pause."""
+    what = "; ".join((*done, *(f"left to do by hand: {undo}" for undo in left)))
+    since = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    message = (
+        f"no operator follows this policy: it was released at {since}"
+        f"{f' ({what})' if what else ''}; install the operator again to go on"
+    )[:MESSAGE_LIMIT]
+    ready = dated(Draft("Ready", FALSE, NOT_FOLLOWED, message), status, generation, now)
+    others = (
+        dated(Draft(c.type, UNKNOWN, NOT_FOLLOWED, "nobody looks at it"), status, generation, now)
+        for c in status.conditions
+        if c.type != ready.type
+    )
+    status = status.model_copy(
+        update={
+            "conditions": (ready, *others),
+            "summary": message,
+            "state": PolicyState.NOT_READY,
+            "cause": "",
+            # An operator that comes back begins with what it sees then, not with a storm of before.
+            "breakers": (),
+        }
+    )
+    return status.model_copy(update={"paused_names": paused_names(status)})
 
 
 def not_understood(

@@ -82,6 +82,16 @@ def concerned(status: QueueBacklogPolicyStatus) -> str:
     )
 
 
+def paused_names(status: QueueBacklogPolicyStatus) -> str:
+    """`ingestion`, with `(other)` for somebody else's pause; the PAUSED column."""
+    paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
+    return ",".join(
+        entry.producer + ("" if entry.by == "us" else "(other)")
+        for entry in status.paused
+        if entry.state in paused
+    )
+
+
 def _number(many: int, word: str) -> str:
     return f"{many} {word}{'' if many == 1 else 's'}"
 

@@ -13,7 +13,6 @@ from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     MOST_TYPES_SHOWN,
     BudgetStatus,
-    PauseState,
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
@@ -23,6 +22,7 @@ from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.draft import FALSE
+from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.rounding import (
     STEADY_COUNT,
     UNKNOWN,
@@ -75,7 +75,7 @@ def report(
             "queues": queues,
             "waiting": count_text(_total(plan), before.waiting, idle=_is_idle(plan)),
             "oldest": age_text(_oldest(plan), before.oldest),
-            "paused_names": _paused_names(status),
+            "paused_names": paused_names(status),
             "replicas": _replicas(plan),
             "scaling": status.scaling.model_copy(
                 update={"need": _steady_need(plan, before, status)}
@@ -210,16 +210,6 @@ def _oldest(plan: Plan) -> Reading[timedelta]:
             return queue.oldest_due_age
         oldest = max(oldest, queue.oldest_due_age.value)
     return Known(oldest, plan.seen.taken_at)
-
-
-def _paused_names(status: QueueBacklogPolicyStatus) -> str:
-    """`ingestion`, with `(other)` for somebody else's pause; the PAUSED column."""
-    paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
-    return ",".join(
-        entry.producer + ("" if entry.by == "us" else "(other)")
-        for entry in status.paused
-        if entry.state in paused
-    )
 
 
 def _replicas(plan: Plan) -> str:
