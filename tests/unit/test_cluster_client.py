@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from starforge_backlog import __version__
-from starforge_backlog.cluster.client import POLICIES, SECRETS, ClusterClient
+from starforge_backlog.cluster.client import POLICIES, SECRETS, AnswerTooLarge, ClusterClient
 from starforge_backlog.cluster.errors import Asked, ClusterFault, FaultKind
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -150,3 +151,47 @@ async def test_a_closed_port(client: Fixtures, server: tuple[Server, int]) -> No
     found = await fault(client[0])
     assert found.kind is FaultKind.UNREACHABLE
     assert 'get secrets "db" in namespace ns' in found.message
+
+
+# --- answers are bounded --------------------------------------------------------------------------
+
+
+async def endless(request: web.BaseRequest) -> web.StreamResponse:
+    """As much as anybody reads."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await answer.write(b"x" * 1024 * 1024)
+    return answer
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    server: tuple[Server, int], client: Fixtures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starforge_backlog.cluster.client.MOST_ANSWER_BYTES", 4 * 1024 * 1024)
+    server[0].answer = endless
+    found = await fault(client[0])
+    assert isinstance(found, AnswerTooLarge)
+    assert 'get secrets "db" in namespace ns is larger than' in found.message
+    server[0].answer = server[0].well
+    assert await client[0].get(SECRETS, "ns", "db"), "the next one is answered"
+
+
+async def test_large_objects_come_in_small_pages(
+    server: tuple[Server, int], client: Fixtures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as large as etcd stores them."""
+    objects = [{"name": str(number), "text": "x" * 1500} for number in range(45)]
+    monkeypatch.setattr("starforge_backlog.cluster.client.MOST_ANSWER_BYTES", 16 * 1024)
+
+    async def paged(request: web.BaseRequest) -> web.StreamResponse:
+        first = int(request.rel_url.query.get("continue", "0"))
+        last = first + int(request.rel_url.query["limit"])
+        more = {"continue": str(last)} if last < len(objects) else {}
+        return web.json_response({"items": objects[first:last], "metadata": more})
+
+    server[0].answer = paged
+    found = [one["name"] async for one in client[0].pages(POLICIES, None)]
+    assert found == [one["name"] for one in objects]
+    assert len(server[0].requests) == 1 + 5

@@ -47,6 +47,11 @@ WATCH_GRACE_SECONDS = 10.0
 
 # Objects per page: a policy with its status and the record of its writers is some 50 kB.
 OBJECTS_PER_PAGE = 100
+# Bytes of one answer, ten times of which are in memory while it is read. A thousand pods are about
+# as much.
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
+# A page of so many fits in that, even of the largest objects that etcd stores (1.5 MB).
+OBJECTS_PER_SMALL_PAGE = 10
 
 _SERVER_ERROR = 500
 
@@ -95,6 +100,18 @@ SECRETS = Resource("", "v1", "secrets")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 EVENTS = Resource("events.k8s.io", "v1", "events")
 POLICIES = Resource(GROUP, VERSION, PLURAL)
+
+
+class AnswerTooLarge(ClusterFault):
+    """More than `MOST_ANSWER_BYTES`: not read to its end, so nothing of it is known."""
+
+    def __init__(self, asked: Asked) -> None:
+        message = (
+            f"the API server's answer to {asked.verb} {asked} is larger than"
+            f" {MOST_ANSWER_BYTES // 1024**2} MB, and was not read; select fewer objects, or make"
+            " them smaller"
+        )
+        super().__init__(FaultKind.SERVER, Why.ERROR, message)
 
 
 class ClusterClient:
@@ -153,11 +170,17 @@ class ClusterClient:
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncIterator[Json]:
         """All objects, of one namespace or of the cluster (None), in pages: never more than
-        `OBJECTS_PER_PAGE` of them are in memory."""
+        `OBJECTS_PER_PAGE` of them are in memory, fewer where they are large."""
         asked = resource.asked("list", namespace)
         query = {"limit": str(OBJECTS_PER_PAGE)}
         while True:
-            page = await self.request(asked, "GET", resource.path(namespace), query=query)
+            try:
+                page = await self.request(asked, "GET", resource.path(namespace), query=query)
+            except AnswerTooLarge:
+                if query["limit"] == str(OBJECTS_PER_SMALL_PAGE):
+                    raise
+                query["limit"] = str(OBJECTS_PER_SMALL_PAGE)
+                continue
             for item in page.get("items") or ():
                 yield item
             token = (page.get("metadata") or {}).get("continue")
@@ -208,7 +231,8 @@ class ClusterClient:
         try:
             self._observer(asked, str(response.status))
             if response.status != HTTPStatus.OK:
-                raise fault_from_status(asked, response.status, await response.read())
+                data = await _bounded(asked, response)
+                raise fault_from_status(asked, response.status, data)
             yield response
         finally:
             response.close()
@@ -285,7 +309,7 @@ class ClusterClient:
             response = await self._api.call_api(
                 verb, url, headers, payload, _request_timeout=self._timeout
             )
-            data: bytes = await response.read()
+            data = await _bounded(asked, response.response)
         except (OSError, TimeoutError, aiohttp.ClientError) as error:
             fault = fault_from_exception(asked, error)
             self._observer(asked, fault.kind)
@@ -295,6 +319,17 @@ class ClusterClient:
         if not 200 <= status <= 299:  # noqa: PLR2004 - HTTP's own bounds of success
             raise fault_from_status(asked, status, data)
         return _parsed(asked, data)
+
+
+async def _bounded(asked: Asked, response: aiohttp.ClientResponse) -> bytes:
+    """The body. Raises AnswerTooLarge, and then the connection is closed, not read to its end."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MOST_ANSWER_BYTES:
+            response.close()
+            raise AnswerTooLarge(asked)
+    return bytes(body)
 
 
 def _parsed(asked: Asked, data: bytes) -> Json:
