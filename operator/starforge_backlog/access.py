@@ -88,6 +88,23 @@ class Access:
         self._databases = databases
         self._opening: asyncio.Task[tuple[str, Database] | Unknown] | None = None
 
+    def at(self, database: SecretValue | None, tls: DatabaseTls | None) -> Access:
+        """The same for the database behind another reference, until the same moment."""
+        if database is None or (database, tls) == (self._reference, self._tls):
+            return self
+        return Access(
+            policy=self.policy,
+            namespace=self.namespace,
+            database=database,
+            secrets=self._secrets,
+            databases=self._databases,
+            deadline=self.deadline,
+            late=self.late,
+            target=self.target,
+            types=self.types,
+            tls=tls,
+        )
+
     async def secret(self, value: SecretValue) -> Reading[str]:
         """The value behind a reference in the policy's namespace."""
         reading = self._secrets.read(self.namespace, value.secret_key_ref)

@@ -17,16 +17,19 @@ from datetime import timedelta
 from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseStatus
+from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Rooms
+from starforge_backlog.decide.moved import located, ways_to
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.standing import OURS
 from starforge_backlog.decide.ways import carries_token
-from starforge_backlog.decide.whereabouts import elsewhere, same_server
+from starforge_backlog.decide.whereabouts import elsewhere, same_server, surely_same_server
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import CONFLICT, ELSEWHERE, Failed, Result, Written, ended, located
+from starforge_backlog.outcome import CONFLICT, ELSEWHERE, Failed, Result, Written, ended
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.protocol import (
     Pausable,
@@ -237,19 +240,31 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
 async def _resume(
     rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
 ) -> Resumed | Failed:
-    # Where the status says the pause is (the spec may have changed since); else in the spec. Where
-    # both name the same place, the spec's way to it: a login that was corrected must count.
-    producer, kept = policy.spec.producer(held.producer), located(held)
-    if kept is not None and (producer is None or producer.place != kept.place):
-        producer = kept
-    found = await _find(rooms, policy, producer, held.producer, held, access)
+    got = await _resume_there(rooms, policy, held, access)
+    in_spec = policy.spec.producer(held.producer) is not None
+    if in_spec or not isinstance(got, Failed):
+        return got
+    # Its place may be gone for good, and the spec leads nobody there.
+    if policy.abandon and held.failed:
+        return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {got.message}")
+    kept = located(held)
+    if kept is None or "deletionTimestamp" in policy.body.get("metadata", {}):
+        return got  # of a deletion `release.py` says it
+    at = f" at {held.where}" if held.where else ""
+    mend = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
+    forget = f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"
+    return Failed(got.reason, f"{got.message.rstrip('.')}; {mend}{forget}")
+
+
+async def _resume_there(
+    rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
+) -> Resumed | Failed:
+    found, here = await _reach(rooms, policy, held, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
-    here: str | Unknown = ""
-    if held.where:
-        here = await access.deadline.keep(found.where(), access.late)
     if isinstance(here, Unknown):
         return Failed(here.why, here.message)
+    producer = located(held) or policy.spec.producer(held.producer)
     away = not same_server(held.where, here)
     if away and producer is not None and not carries_token(producer):
         return _away(policy, held, here)  # what is like ours there need not be ours
@@ -261,6 +276,24 @@ async def _resume(
     if away and got.outcome in _NOTHING_OF_OURS:
         return _away(policy, held, here)
     return ended(held, got)
+
+
+async def _reach(
+    rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
+) -> tuple[Pausable | Unknown, str | Unknown]:
+    """The pause where it is, and the server there; by the first way that leads to it."""
+    found: Pausable | Unknown = access.late
+    here: str | Unknown = ""
+    for way in ways_to(policy.spec, held):
+        led = access.at(way.database, way.tls)
+        found = await _find(rooms, policy, way.producer, held.producer, held, led)
+        here = ""
+        if held.where and not isinstance(found, Unknown):
+            here = await access.deadline.keep(found.where(), access.late)
+        known = not isinstance(found, Unknown) and not isinstance(here, Unknown)
+        if not way.only_if_same or (known and surely_same_server(held.where, str(here))):
+            break
+    return found, here
 
 
 def _away(policy: Policy, held: PauseStatus, here: str) -> Resumed | Failed:

@@ -244,7 +244,7 @@ async def _producer(
     rooms: Rooms, policy: Policy, producer: Producer, access: Access
 ) -> Reading[ProducerReading]:
     entries = rooms.statuses.current(policy.body).paused
-    holder = Holder(policy.uid, producer.name, entry_of(producer, entries))
+    holder = Holder(policy.uid, producer.name, entry_of(policy.spec, producer, entries))
 
     async def read() -> Reading[ProducerReading]:
         found = await rooms.producers.find(producer, access, holder)

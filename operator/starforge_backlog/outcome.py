@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,8 +122,7 @@ def locate(
         made_now = entry.producer in pausing and entry.state is not PauseState.HELD
         if producer is None or (entry.locator and not made_now):
             return entry
-        way, place = producer.way
-        return entry.model_copy(update={"locator": {way: place.model_dump_json(by_alias=True)}})
+        return entry.model_copy(update={"locator": spec.locator(producer)})
 
     return status.model_copy(update={"paused": tuple(with_place(e) for e in status.paused)})
 
@@ -136,23 +134,14 @@ def ended(held: PauseStatus, resumed: Resumed) -> Resumed:
     return resumed
 
 
-def entry_of(producer: Producer, entries: Iterable[PauseStatus]) -> PauseStatus | None:
+def entry_of(
+    spec: QueueBacklogPolicySpec, producer: Producer, entries: Iterable[PauseStatus]
+) -> PauseStatus | None:
     """The entry of a producer: by its name, or by its place when it had another name before."""
     kept = tuple(entries)
-    way, place = producer.way
-    text = place.model_dump_json(by_alias=True)
+    here = spec.locator(producer)
     named = next((entry for entry in kept if entry.producer == producer.name), None)
-    return named or next((entry for entry in kept if entry.locator.get(way) == text), None)
-
-
-def located(entry: PauseStatus) -> Producer | None:
-    """Where `locate` said that the producer is; None for an entry without a place."""
-    for way, text in entry.locator.items():
-        try:
-            return Producer.model_validate({"name": entry.producer, way: json.loads(text)})
-        except ValueError:
-            return None  # edited by hand; the spec may still know
-    return None
+    return named or next((entry for entry in kept if entry.locator == here), None)
 
 
 def _paused_entry(

@@ -109,9 +109,6 @@ def test_explain_reads_like_documentation(cluster: LocalCluster) -> None:
     assert "Default: 1m30s. From 2s to 1h." in explained(cluster, "spec.scaling.observeFor")
     assert "Default: [ingest_paused]." in explained(cluster, "spec.producers.featureFlag.path")
     assert "ENUM: Enforce Observe" in explained(cluster, "spec.mode")
-    assert "Cannot change while this policy holds a pause" in explained(
-        cluster, "spec.database.url"
-    )
 
 
 def test_the_columns_answer_on_call(

@@ -15,6 +15,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
+from starforge_backlog.decide.moved import located
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.producers import Producers, decide_producers
 from starforge_backlog.decide.ways import failed_before
@@ -25,7 +26,6 @@ from starforge_backlog.outcome import (
     ended,
     entry_of,
     locate,
-    located,
     merge,
 )
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
@@ -129,7 +129,7 @@ def test_a_refused_pause_that_is_corrected_names_the_new_place(way: str) -> None
     assert kept is not None
     assert kept.place == corrected.producers[0].place
     assert intent.state is INTENDED, "killed after the write, it is released"
-    assert entry_of(corrected.producers[0], status.paused) is intent
+    assert entry_of(corrected, corrected.producers[0], status.paused) is intent
 
 
 def test_the_place_of_a_pause_that_is_held_or_not_written_now_stays() -> None:

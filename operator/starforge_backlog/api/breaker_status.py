@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, Field
 
@@ -80,11 +80,17 @@ class PauseState(StrEnum):
     REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
 
 
+# Behind the name of a producer: when the pause was made that is at its former place.
+FORMER: Final = "@"
+FORMER_LENGTH: Final = len("@2026-01-01T00:00:00Z")
+
+
 class PauseStatus(StatusModel):
     """A producer that is paused, by us or by somebody else."""
 
-    producer: Annotated[str, KEPT, Schema({"maxLength": LABEL_LENGTH})]
-    """The producer's name in spec.producers."""
+    producer: Annotated[str, KEPT, Schema({"maxLength": LABEL_LENGTH + FORMER_LENGTH})]
+    """The producer's name in spec.producers. With an @ and a time behind it: a pause of that time
+    at a place that the spec does not name any more, which is being released."""
 
     by: Annotated[str, KEPT, Schema({"enum": ["us", "other"]})]
     """us or other. What others paused is never resumed by the operator."""

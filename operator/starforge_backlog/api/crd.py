@@ -23,12 +23,10 @@ from starforge_backlog.api.resource import (
     CRD_FILE,
     DESCRIPTION,
     KIND,
-    ROOT_RULES,
     SHORT_NAMES,
     SINGULAR,
     Column,
 )
-from starforge_backlog.api.rules import RULES
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.api.structural import published, structural, without_defaults
 
@@ -51,7 +49,6 @@ def schema() -> dict[str, Any]:
             "spec": published(structural(QueueBacklogPolicySpec)),
             "status": published(without_defaults(structural(QueueBacklogPolicyStatus))),
         },
-        RULES: [rule.as_schema() for rule in ROOT_RULES],
     }
 
 

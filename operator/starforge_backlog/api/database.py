@@ -54,8 +54,7 @@ class Database(Model):
 
     url: SecretValue | None = None
     """Connection URL (postgresql://user:password@host/database), by reference to a Secret. The
-    operator opens one connection per database and login, however many policies name it. Cannot
-    change while this policy holds a pause there."""
+    operator opens one connection per database and login, however many policies name it."""
 
     tls: DatabaseTls | None = None
     """Whom to trust when url asks for TLS with a certificate that no public authority signed."""

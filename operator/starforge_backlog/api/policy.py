@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import ConfigDict
 
@@ -47,6 +47,8 @@ from starforge_backlog.api.target import ConnectionsPerReplica, Guard, Target
 from starforge_backlog.api.terms import Contact, JobType, Name, named, span, words
 
 __all__ = [
+    "DATABASE_TLS",
+    "DATABASE_URL",
     "BackfillJobs",
     "BasicAuth",
     "Breaker",
@@ -85,6 +87,11 @@ __all__ = [
     "Trip",
     "Webhook",
 ]
+
+
+# In a locator: the reference behind `spec.database.url`, for ways that are in that database.
+DATABASE_URL: Final = "databaseUrl"
+DATABASE_TLS: Final = "databaseTls"  # the same of `spec.database.tls`
 
 
 class Mode(StrEnum):
@@ -230,6 +237,17 @@ class QueueBacklogPolicySpec(Model):
         if queues - {name for o in self.owners for name in o.queues}:
             contacts += [o.contact for o in self.owners if not o.types and not o.queues]
         return tuple(dict.fromkeys(contacts))
+
+    def locator(self, producer: Producer) -> dict[str, str]:
+        """Where a producer is and how to get there, as it is kept with a pause (`paused[].locator`)
+        for the day the spec says something else."""
+        way, given = producer.way
+        found = {way: given.model_dump_json(by_alias=True)}
+        if producer.in_database and self.database is not None and self.database.url is not None:
+            found[DATABASE_URL] = self.database.url.model_dump_json(by_alias=True)
+            if self.database.tls is not None:
+                found[DATABASE_TLS] = self.database.tls.model_dump_json(by_alias=True)
+        return found
 
     def producer(self, name: str) -> Producer | None:
         """The producer of that name, or None when the spec has none (any more)."""

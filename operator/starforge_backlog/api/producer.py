@@ -32,30 +32,28 @@ class FeatureFlag(Model):
     model_config = ConfigDict(json_schema_extra=WHOLE)
 
     table: TableName = "feature_flags"
-    """The flag table in spec.database, as table or schema.table. Cannot change while this policy
-    holds the pause."""
+    """The flag table in spec.database, as table or schema.table."""
 
     name: FlagName = "ingest_control"
     """The row: the value of nameColumn. The row must exist; if it does not, nothing is paused and
-    the condition ProducersRunning says so. Cannot change while this policy holds the pause."""
+    the condition ProducersRunning says so."""
 
     path: Annotated[tuple[Identifier, ...], ordered(1, MOST_PATH_STEPS)] = ("ingest_paused",)
     """Where in the row's JSON the flag is, from the outside in: [ingest_paused] is
     data.ingest_paused, as in the runbook. The operator sets it to true and on release restores
-    what was there. Cannot change while this policy holds the pause."""
+    what was there."""
 
     name_column: Identifier = "name"
-    """Column that identifies the row. Cannot change while this policy holds the pause."""
+    """Column that identifies the row."""
 
     data_column: Identifier = "data"
-    """Column of type json or jsonb that holds the flag. Cannot change while this policy holds the
-    pause."""
+    """Column of type json or jsonb that holds the flag."""
 
     # Some applications validate the whole JSON value and refuse unknown keys.
     write_owner: bool = True
     """Whether an object beside the flag says who paused it, since when, and under which token.
     Turn it off where the application refuses keys it does not know; then the row's version alone
-    tells our pause from a person's. Cannot change while this policy holds the pause."""
+    tells our pause from a person's."""
 
 
 class Producer(Model):
@@ -123,15 +121,15 @@ class Producer(Model):
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where the pause is, without how one gets there: a changed login or time limit points at
-        the same place. The rules between an update and its past (`resource.py`) compare the
-        same."""
+        """Where the pause is, without how one gets there: a changed login or time limit, or a
+        Secret under another name, points at the same place. Which server that Secret leads to is
+        for the readings to say (`PauseStatus.where`)."""
         way, given = self.way
         match given:
             case Webhook(url=url):
                 return way, url
             case BullmqQueue():
-                return way, given.model_dump_json(by_alias=True, exclude={"tls"})
+                return way, given.model_dump_json(by_alias=True, exclude={"tls", "url"})
             case _:
                 return way, given.model_dump_json(by_alias=True)
 

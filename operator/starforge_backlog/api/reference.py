@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.resource import COLUMNS, KIND, ROOT_RULES
+from starforge_backlog.api.resource import COLUMNS, KIND
 from starforge_backlog.api.rules import RULES
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.api.structural import bounds_text, default_text, structural
@@ -53,7 +53,6 @@ def render_reference() -> str:
     """The whole page as Markdown."""
     parts = [_INTRODUCTION]
     spec, status = structural(QueueBacklogPolicySpec), structural(QueueBacklogPolicyStatus)
-    parts += [f"- {rule.message}.\n" for rule in ROOT_RULES]
     parts += [f"- {message}.\n" for message in _transitions(spec)]
     for path, schema in _objects("spec", spec):
         parts.append(_section(path, schema, with_defaults=True))

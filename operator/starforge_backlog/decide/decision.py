@@ -32,6 +32,7 @@ from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.guard import guard, hand_back, is_another
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.memory import storable
+from starforge_backlog.decide.moved import follow_places
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import (
     HELD,
@@ -78,6 +79,9 @@ def decide(
         longest_hold_down=longest_hold_down(spec.scaling.observe_for),
     )
     seen = judged(spec, seen, now)
+    entries, readings = follow_places(spec, before.paused, seen.producers, now)
+    before = before.model_copy(update={"paused": entries})
+    seen = replace(seen, producers=readings)
     before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen, now)})
     seen = count_old_pool(spec.target.connections_per_replica, before.scaling, seen)
     facts = gather(spec, before, seen)

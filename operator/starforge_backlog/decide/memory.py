@@ -78,7 +78,7 @@ def _bytes_of(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> int:
     if entry.locator:
         texts += entry.locator.values()
     elif producer is not None:
-        texts.append(producer.way[1].model_dump_json(by_alias=True))  # as it will be noted
+        texts += spec.locator(producer).values()  # as it will be noted
     return _ENTRY_BYTES + sum(map(_stored, texts))
 
 

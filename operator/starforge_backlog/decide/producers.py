@@ -34,6 +34,9 @@ What a pause covers of a producer of several things is in the entry before the w
 A reading of another server than the one where our pause was made (the value of a Secret changed)
 says nothing about the pause; it is neither carried on there nor forgotten (`whereabouts.py`).
 
+A pause at a place that the spec names no more has an entry of its own (`moved.py`). It is released
+first, and then the new place counts.
+
 A reading taken before our own last write says nothing about it and counts as none. Nothing is
 released while a signal of a breaker that pauses the producer cannot be read (P2). What the spec
 says cannot be looked at (`ways.py`) is released by its compare-and-set alone; any other producer
@@ -60,6 +63,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
 )
 from starforge_backlog.decide import items
+from starforge_backlog.decide.moved import formerly, is_former
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.standing import OURS, after_our_write, made_elsewhere, renamed
@@ -109,15 +113,24 @@ def decide_producers(
     names = {producer.name for producer in spec.producers}
     remembered = {entry.producer: entry for entry in entries if entry.producer in names}
     forgotten = {entry.producer: entry for entry in entries if entry.producer not in names}
+    for producer in spec.producers:
+        if producer.name not in remembered:
+            reading = readings.get(producer.name)
+            before = renamed(spec, producer, reading, forgotten)
+            if before is not None:
+                del forgotten[before.producer]
+                remembered[producer.name] = before.model_copy(update={"producer": producer.name})
+    # The old place first; one that cannot be released keeps the new one from nothing.
+    moving = {
+        formerly(e)
+        for e in forgotten.values()
+        if is_former(e) and e.state in OURS and not failed_before(e)
+    }
     actions: dict[str, Pause | Resume] = {}
     kept: list[PauseStatus] = []
     for producer in spec.producers:
         name, breaker = producer.name, wanted.get(producer.name)
         entry = remembered.get(name)
-        former = renamed(producer, readings.get(name), forgotten)
-        if entry is None and former is not None:
-            entry = former.model_copy(update={"producer": name})
-            del forgotten[former.producer]
         reading = after_our_write(readings.get(name), entry, released_at)
         action: Pause | Resume | None = None
         elsewhere = made_elsewhere(entry, producer, reading)
@@ -127,7 +140,7 @@ def decide_producers(
             let_go = breaker is None and name not in waiting
             entry = elsewhere
             action = Resume(elsewhere, "the breaker let go") if let_go else None
-        elif breaker is not None:
+        elif breaker is not None and name not in moving:
             entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
         elif entry is not None and name not in waiting:
             entry, action = _release(entry, producer, reading, "the breaker let go")
@@ -140,9 +153,11 @@ def decide_producers(
     releases = [found for name in reversed(ordered) if isinstance(found := actions[name], Resume)]
     tokens = {entry.token for entry in kept}
     for entry in forgotten.values():
-        # Taken out of the spec while paused: the entry says where it is.
-        if entry.state in OURS and entry.token not in tokens:
-            releases.append(Resume(entry, "the policy names this producer no more"))
+        # Taken out of the spec while paused: the entry says where it is. At its former place it is
+        # a pause of its own, also where a copy of that place came along with our token in it.
+        if entry.state in OURS and (is_former(entry) or entry.token not in tokens):
+            what = "place" if is_former(entry) else "producer"
+            releases.append(Resume(entry, f"the policy names this {what} no more"))
             kept.append(entry)
     return Producers((*pauses, *releases), tuple(kept))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from starforge_backlog.api.policy import Producer
+from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.decide.ways import carries_token
 from starforge_backlog.decide.whereabouts import elsewhere, same_server
@@ -75,6 +75,7 @@ def made_elsewhere(
 
 
 def renamed(
+    spec: QueueBacklogPolicySpec,
     producer: Producer,
     reading: Reading[ProducerReading] | None,
     forgotten: Mapping[str, PauseStatus],
@@ -84,10 +85,14 @@ def renamed(
 
     `forgotten` holds the entries whose producers the spec does not name.
     """
-    way, place = producer.way[0], producer.way[1].model_dump_json(by_alias=True)
-    token = reading.value.token if isinstance(reading, Known) else None
+    here = spec.locator(producer)
+    token, where = None, ""
+    if isinstance(reading, Known):
+        token, where = reading.value.token, reading.value.where
     for entry in forgotten.values():
-        same_place = entry.locator.get(way) == place
-        if same_place or (token and token == entry.token and entry.state in OURS):
+        # An entry of an older version does not say behind which Secret its database is.
+        same_place = {**here, **entry.locator} == here and bool(entry.locator)
+        shown = token and token == entry.token and same_server(entry.where, where)
+        if same_place or (shown and entry.state in OURS):
             return entry
     return None

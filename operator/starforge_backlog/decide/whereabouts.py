@@ -58,6 +58,13 @@ def same_server(made_at: str, now: str) -> bool:
     return was.startswith(_SYSTEM) or not set(at.split(",")).isdisjoint(addresses.split(","))
 
 
+def surely_same_server(made_at: str, now: str) -> bool:
+    """Whether both texts mean the same beyond doubt: True only where both are known and can be
+    compared."""
+    comparable = made_at.startswith(_SYSTEM) == now.startswith(_SYSTEM)
+    return bool(made_at and now) and comparable and same_server(made_at, now)
+
+
 def elsewhere(made_at: str, now: str) -> str:
     """The sentence with the mend for a pause that cannot be released where the Secret leads to."""
     return (

@@ -18,6 +18,7 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.guard import GUARDED
+from starforge_backlog.decide.moved import is_stuck
 from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
 from starforge_backlog.decide.said_once import said_once
@@ -220,12 +221,16 @@ def _producers(
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),
         PauseState.FOREIGN: ("PausedByOthers", "{message} (seen since {since}){how}"),
     }
-    told: list[tuple[str, str]] = []
+    told = [
+        ("ReleaseFailed", f"{entry.producer} is still paused at its former place: {entry.message}")
+        for entry in status.paused
+        if is_stuck(entry)
+    ]
     for state, (reason, text) in order.items():
         told += [
             _pause(spec, plan, status, entry, reason, text, now)
             for entry in status.paused
-            if entry.state is state
+            if entry.state is state and not is_stuck(entry)
         ]
     if told:
         # All of them, the most urgent first: its reason is the condition's.

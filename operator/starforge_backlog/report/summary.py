@@ -15,6 +15,7 @@ from starforge_backlog.api.status import (
     QueueStatus,
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
+from starforge_backlog.decide.moved import is_stuck
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.standing import OURS
 from starforge_backlog.outcome import Failed, Result
@@ -195,6 +196,8 @@ def _todo(status: QueueBacklogPolicyStatus) -> str:
     if ready is not None and ready.status == "False":
         return f"TO DO: {ready.message}"
     changed = [e for e in status.paused if e.state in {PauseState.CHANGED, PauseState.REFUSED}]
-    if changed:
-        return f"TO DO: {changed[0].producer}: {changed[0].message}"
+    stuck = [e for e in status.paused if is_stuck(e)]
+    if changed or stuck:
+        first = (*changed, *stuck)[0]
+        return f"TO DO: {first.producer}: {first.message}"
     return ""
