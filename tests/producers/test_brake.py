@@ -452,6 +452,17 @@ async def test_a_limit_that_status_could_not_hold_is_not_overwritten(
     assert meta(hands) == before
 
 
+async def test_fields_of_any_size_are_not_read(queue: BullQueue, brake: Brake, hands: Any) -> None:
+    for field in ("version", "concurrency", MARK, "paused"):
+        hands.hset("bull:etl-backfill:meta", field, "9" * 200_000)
+    before = hands.info("memory")["used_memory_vm_eval"]
+    reading = await brake().read()
+    assert isinstance(reading, Known)
+    assert (reading.value.value, reading.value.token) == (FlagValue.PAUSED, None)
+    assert len(reading.value.version) < 100
+    assert hands.info("memory")["used_memory_vm_eval"] - before < 200_000
+
+
 @pytest.mark.parametrize("suffix", ["meta", "wait", "paused"])
 async def test_a_key_of_another_type_is_left_alone(
     queue: BullQueue, brake: Brake, hands: Any, suffix: str

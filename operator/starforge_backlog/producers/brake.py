@@ -186,7 +186,7 @@ class BrakeProducer:
         )
 
     async def _run(self, what: str, keys: tuple[str, ...], args: list[str]) -> Any:
-        script: Script = load_script(__package__, f"brake_{what}.lua")
+        script: Script = load_script(__package__, f"brake_{what}.lua", bounded=what == "read")
         try:
             return await self._server.run(script, [self._base + key for key in keys], args)
         except RedisFault as fault:

@@ -1,5 +1,5 @@
 -- Promise: reads only, a handful of keys however long the queue is, and tells a key of another type
--- instead of an error half way.
+-- instead of an error half way. Bounded in bytes by bounded.lua, which is in front of this.
 --
 -- KEYS: meta, id, wait, paused, active, prioritized, marker, completed, failed, events, meta-paused
 -- ARGV: 1 start of all job keys ("bull:etl:")
@@ -49,8 +49,10 @@ for _, key in ipairs({ KEYS[WAIT], KEYS[PAUSED] }) do
   end
 end
 
-local meta = call('HMGET', KEYS[META], 'paused', 'concurrency', 'version', FIELD)
-local mark = meta[4]
+local meta = words(KEYS[META], 'concurrency', 'version')
+local concurrency, version = meta[1], meta[2]
+local field = if_small(KEYS[META], FIELD, MOST_OPTIONS)
+local mark = call('HGET', KEYS[META], field)
 local understood, parsed = pcall(cjson.decode, mark or 'null')
 local token
 if mark and understood and type(parsed) == 'table' and type(parsed.token) == 'string' then
@@ -61,10 +63,10 @@ local of_bullmq = exists[EVENTS] or (exists[META] and not exists[BULL_PAUSED])
 return cjson.encode({
   bull = exists[ID] and not of_bullmq,
   exists = exists[META] or exists[ID] or exists[WAIT] or exists[PAUSED],
-  paused = meta[1] ~= false,
-  brake = meta[2] == BRAKE,
-  concurrency = meta[2] or nil,
-  library = meta[3] or nil,
+  paused = call('HEXISTS', KEYS[META], 'paused') == 1,
+  brake = concurrency == BRAKE,
+  concurrency = concurrency or nil,
+  library = version or nil,
   token = token,
   mark = mark and redis.sha1hex(mark) or nil,
   old = old,
