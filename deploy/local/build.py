@@ -143,10 +143,13 @@ def _compile(go: Path, packages: list[str], tools: ToolSet, out: Path, total: in
         assert process.stderr is not None
         try:
             for line in process.stderr:
-                said.append(line)
                 if _is_package(line):
                     done = min(done + 1, total)
                     progress.update(done, line.strip())
+                else:
+                    # Go carries on with other packages for a while: their names would push the
+                    # fault out of what is kept.
+                    said.append(line)
         except BaseException:
             process.kill()
             raise
