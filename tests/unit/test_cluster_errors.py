@@ -94,9 +94,12 @@ def test_answers(asked: Asked, status: int, kind: FaultKind, why: Why, says: str
     assert says in fault.message
 
 
-def test_what_an_admission_webhook_refuses_is_no_lack_of_a_right() -> None:
+@pytest.mark.parametrize("status", [400, 403, 409, 422, 429])
+def test_what_an_admission_webhook_refuses_is_no_lack_of_a_right(status: int) -> None:
+    """It answers with whatever status its author liked."""
     said = b'{"message": "admission webhook \\"guard.example\\" denied the request: frozen"}'
-    fault = fault_from_status(SCALE, 403, said)
+    fault = fault_from_status(SCALE, status, said)
+    assert (fault.kind, fault.why) == (FaultKind.DENIED, Why.ADMISSION_REFUSED)
     assert "denied the request: frozen" in fault.message
     assert "rbac." not in fault.message
 

@@ -25,6 +25,7 @@ from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Autoscaler,
     Follower,
@@ -513,6 +514,18 @@ def test_what_is_remembered_of_a_write(got: Any, previous: int, maximum: int | N
     kept = merge(before, (Result(action, got),), NOW).scaling.guard
     assert kept is not None
     assert (kept.previous, kept.maximum) == (previous, maximum)
+
+
+def test_a_maximum_that_could_not_be_written_is_no_step() -> None:
+    policy = fresh_policy(target=TARGET)
+    plan = policy.decide(replace(seen(), autoscaler=Known(hpa(50), NOW)))
+    (action,) = plan.actions
+    refused = Failed(Why.ADMISSION_REFUSED, "admission webhook says no")
+    status = report(policy.spec, policy.status, plan, (Result(action, refused),), 1, NOW)
+    scaling = status.condition("Scaling")
+    assert scaling is not None
+    assert (scaling.status, scaling.reason) == ("False", "AdmissionRefused")
+    assert scaling.message == "admission webhook says no"
 
 
 # --- any history -------------------------------------------------------------------------------

@@ -47,6 +47,16 @@ def test_alone_it_acts() -> None:
     assert Targets().ask(OLD) is None
 
 
+def test_a_policy_is_known_from_the_list_until_it_is_gone() -> None:
+    """A mark on an autoscaler whose policy is not known is nobody's."""
+    targets = Targets()
+    targets.expect(OLD)
+    targets.note(YOUNG)
+    assert (targets.knows("uid-old"), targets.knows("uid-young")) == (True, True)
+    targets.drop("uid-old")
+    assert not targets.knows("uid-old")
+
+
 @pytest.mark.parametrize(
     "other",
     [
