@@ -87,8 +87,9 @@ async def stand_down(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
     operator begins with closed breakers."""
     tried = await _try(rooms, policy, "the operator is uninstalled")
     words = await _end(rooms, policy, tried, "the release")
-    left = [_undo(policy, entry) for entry in tried.status.paused if entry.state in OURS]
-    status = not_followed(tried.status, words, left, policy.generation, rooms.clock())
+    ours = [entry for entry in tried.status.paused if entry.state in OURS]
+    words += tuple(f"left to do by hand: {_undo(policy, entry)}" for entry in ours)
+    status = not_followed(tried.status, words, policy.generation, rooms.clock())
     written = await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
     if not written.stands:
         raise NotReleased(f"released, but its status could not be written: {written.message}")

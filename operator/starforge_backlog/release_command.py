@@ -23,6 +23,7 @@ from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.cluster.stopping import Stopped, start_again, stop, until_ended
 from starforge_backlog.context import Rooms
 from starforge_backlog.decide.plan import Resume, SetMaximum
+from starforge_backlog.namespaces import look
 from starforge_backlog.policy import Policy
 from starforge_backlog.release import NotReleased, held_by_us, stand_down
 from starforge_backlog.settings import Settings
@@ -49,8 +50,8 @@ A pause that cannot be released (its database is gone for good, say) keeps the e
   kubectl annotate -n NAMESPACE qbp/NAME backlog.starforge.dev/release=abandon
 lets that policy go, --abandon lets all of them go; what is left to do by hand is printed.
 
-exit codes: 0 nothing of ours is left; 1 something is, and is named; 2 wrong arguments;
-78 no cluster, or a wrong setting.
+exit codes: 0 nothing of ours is left, or a person let it go; 1 something is, and is named;
+2 wrong arguments; 78 no cluster, or a wrong setting.
 """
 
 
@@ -147,6 +148,7 @@ class _Release:
     namespaces: tuple[str, ...]
     stopped: Stopped | None = None
     left: dict[str, str] = field(default_factory=dict)  # policy → why it is not released
+    unread: dict[str, str] = field(default_factory=dict)  # the same of whole namespaces
 
     async def run(self) -> int:
         if await served(self.rooms.client) is Served.NO:
@@ -156,6 +158,7 @@ class _Release:
             return await self._show()
         try:
             async with asyncio.timeout(self.asked.timeout):
+                await self._leave_out()
                 await self._stop()
                 await self._release_all()
                 await self._look_for_another()
@@ -165,11 +168,23 @@ class _Release:
                 self.left[""] = "the operator did not stop in time, or a policy did not answer"
         except ClusterFault as fault:
             self.left[""] = fault.message
+        self.left |= self.unread
         if not self.left:
-            _say("nothing of ours is left")
+            _say("done: no policy holds a finalizer of ours")
             return 0
         await self._refuse()
         return EX_LEFT
+
+    async def _leave_out(self) -> None:
+        """Namespaces that we may not read: the others are released all the same."""
+        found = await look(self.rooms.client, self.namespaces)
+        if found.left_out:
+            self.namespaces = found.followed or self.namespaces
+        self.unread = {
+            f"namespace {name}": f"{why}; if it was deleted, take it off the chart value"
+            " watchNamespaces"
+            for name, why in found.left_out.items()
+        }
 
     async def _stop(self) -> None:
         if self.asked.stop is None:

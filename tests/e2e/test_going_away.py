@@ -33,7 +33,7 @@ from local.commands import CommandError
 from local.errors import LocalError
 from local.paths import new_run_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CRD: Final = "crd/queuebacklogpolicies.backlog.starforge.dev"
 CRD_PATH: Final = (
@@ -190,7 +190,7 @@ def test_an_uninstall_that_cannot_release_fails_and_the_operator_runs_on(
 ) -> None:
     stuck, free = worlds
     place = stuck.place
-    quick = {**VALUES, "uninstall": {"timeoutSeconds": 15}}
+    quick = {**VALUES, "uninstall": {"timeoutSeconds": 40}}
     place.cluster.helm(
         *("upgrade", RELEASE, CHART, "-n", NAMESPACE, "-f", "-"), stdin=yaml.safe_dump(quick)
     )

@@ -77,13 +77,12 @@ def waiting_for_release(
 def not_followed(
     status: QueueBacklogPolicyStatus,
     done: Sequence[str],
-    left: Sequence[str],
     generation: int,
     now: datetime,
 ) -> QueueBacklogPolicyStatus:
-    """The operator is gone and the policy stays. Nothing that was read stands any more; `left` is
-    what a person has to take back who abandoned a pause."""
-    what = "; ".join((*done, *(f"left to do by hand: {undo}" for undo in left)))
+    """The operator is gone and the policy stays. Nothing that was read stands any more; `done` says
+    as well what is left to do by a person who abandoned a pause."""
+    what = "; ".join(done)
     since = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     message = (
         f"no operator follows this policy: it was released at {since}"
