@@ -222,6 +222,8 @@ class Connections:
     own: int  # our own sessions among them
     own_role: str  # the role they belong to
     read_only: bool = False  # a standby: headroom must come from the primary
+    peak_until: Mapping[str, datetime] = field(default_factory=dict)  # when each stops to count
+    roles: frozenset[str] | None = None  # that can log in; None: not known
     # The name that a policy gave the server, where it is not the server's own: a policy that has
     # both tells that they are one (P1).
     alias: str = ""
@@ -242,6 +244,8 @@ class DatabaseHealth:
 
     lock_waiters: int | None  # None: nobody watches them (Prometheus, without an expression)
     longest_transaction: timedelta
+    # What the longest transaction is, where it is no session's: nobody ends it by itself.
+    longest_is: str = ""
     blocker: str = ""  # "pid 42 (app, idle in transaction for 4m) blocks 5", without its query
 
 

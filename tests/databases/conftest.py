@@ -75,7 +75,9 @@ def role(postgres_server: PostgresServer, postgres_url: str) -> Iterator[Role]:
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A small server that tests may fill, freeze, restart and demote."""
     server = PostgresServer.start(
-        tmp_path_factory.mktemp("fragile"), max_connections=SLOTS, settings={"max_wal_senders": 0}
+        tmp_path_factory.mktemp("fragile"),
+        max_connections=SLOTS,
+        settings={"max_wal_senders": 0, "max_prepared_transactions": 2},
     )
     with contextlib.closing(server):
         with psycopg.connect(server.url(), autocommit=True) as admin:

@@ -11,14 +11,19 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.databases.conftest import Open, Role
+from tests.simulator.given import connections as given
 
 from local.postgres import PostgresServer
+from starforge_backlog.api.database import Database as PolicyDatabase
+from starforge_backlog.api.database import Pressure
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import READ_LIMIT, Database, Pacing
+from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Params, Query
 from starforge_backlog.databases.url import parse_url
+from starforge_backlog.decide.pressure import pressure
 from starforge_backlog.snapshot import (
     Connections,
     DatabaseHealth,
@@ -271,3 +276,55 @@ async def test_the_servers_own_name_for_those_who_read_its_connections_elsewhere
     assert name == connections(await fresh(HeadroomReader(database, utc_now))).server
     await database.close()
     assert await reader.identity() == name, "asked a moment ago"
+
+
+async def test_a_prepared_transaction_that_nobody_ends_is_the_longest(
+    open_database: Open, fragile: PostgresServer
+) -> None:
+    """It has no session, and keeps VACUUM from cleaning all the same."""
+    with psycopg.connect(fragile.url(), autocommit=True) as admin:
+        admin.execute("BEGIN")
+        admin.execute("CREATE TABLE left_behind (id int)")
+        admin.execute("PREPARE TRANSACTION 'order''s 42'")
+        try:
+            await asyncio.sleep(0.05)
+            found = health(await HeadroomReader(open_database(fragile.url()), utc_now).read())
+        finally:
+            admin.execute("ROLLBACK PREPARED 'order''s 42'")
+    assert found.longest_transaction >= timedelta(seconds=0.05)
+    assert "prepared transaction 'order''s 42' of database postgres" in found.longest_is
+    assert found.longest_is in pressure_of(found)[0]
+
+
+def pressure_of(found: DatabaseHealth) -> tuple[str, ...]:
+    """The signs, with a limit that the transaction is beyond."""
+    limits = Pressure(longest_transaction=timedelta(milliseconds=1))
+    return pressure(PolicyDatabase(pressure=limits), given(), found)
+
+
+async def test_the_roles_that_can_log_in_are_known(
+    open_database: Open, role: Role, postgres_url: str
+) -> None:
+    grant(role, postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS sleeper")
+        admin.execute("CREATE ROLE sleeper NOLOGIN")
+        seen = connections(await HeadroomReader(open_database(role.url), utc_now).read())
+        admin.execute("DROP ROLE sleeper")
+    assert seen.roles is not None
+    assert role.name in seen.roles
+    assert "sleeper" not in seen.roles
+    assert seen.peak_until.keys() == seen.by_role.keys()
+
+
+async def test_a_role_at_its_connection_limit_is_told_apart_from_a_full_server(
+    open_database: Open, role: Role, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'ALTER ROLE "{role.name}" CONNECTION LIMIT 0')
+        with pytest.raises(DatabaseFault) as caught:
+            await open_database(role.url).fetch("SELECT 1")
+        admin.execute(f'ALTER ROLE "{role.name}" CONNECTION LIMIT -1')
+    assert caught.value.why is Why.DATABASE_FULL
+    assert "ALTER ROLE" in caught.value.message
+    assert "max_connections" not in caught.value.message

@@ -25,6 +25,18 @@ def test_a_role_that_left_is_remembered_for_the_window() -> None:
     assert peaks.add("a", {}, START + PEAK_WINDOW + MINUTE) == ({"etl": 1}, PEAK_WINDOW)
 
 
+def test_until_when_a_peak_counts() -> None:
+    """From the last moment of that height on."""
+    peaks = Peaks()
+    peaks.add("a", {"web": 90}, START)
+    peaks.add("a", {"web": 90}, START + MINUTE)
+    peaks.add("a", {"etl": 1}, START + 2 * MINUTE)
+    assert peaks.until == {
+        "web": START + MINUTE + PEAK_WINDOW,
+        "etl": START + 2 * MINUTE + PEAK_WINDOW,
+    }
+
+
 def test_another_server_starts_anew() -> None:
     peaks = Peaks()
     peaks.add("a", {"web": 9}, START)

@@ -308,7 +308,7 @@ STORMS: dict[str, LiteralString] = {
 async def test_a_storm_into_a_small_table_is_read_by_the_workers_index(
     admin: Admin, recorder: Recorder, schema: tuple[LiteralString, ...], before: str
 ) -> None:
-    """60,000 rows of 800 bytes, and statistics from before: the planner knows of none of them."""
+    """20,000 rows of 800 bytes, and statistics from before: the planner knows of none of them."""
     run(
         admin,
         *schema,
@@ -321,10 +321,14 @@ async def test_a_storm_into_a_small_table_is_read_by_the_workers_index(
     run(
         admin,
         """INSERT INTO queue_jobs (type, payload)
-           SELECT 'a', to_jsonb(repeat(md5(g::text), 20)) FROM generate_series(1, 60000) g""",
+           SELECT 'a', to_jsonb(repeat(md5(g::text), 20)) FROM generate_series(1, 20000) g""",
     )
     await watcher.read()
-    seen = await watcher.read()
+    for _ in range(3):
+        seen = await watcher.read()
+        timed_out = isinstance(seen.waiting, Unknown) and seen.waiting.why is Why.TIMEOUT
+        if not timed_out:  # on a machine that is busy with other tests
+            break
     assert seen.how.startswith("head of the line: queue_jobs_claim")
     assert isinstance(seen.waiting, Known)
     assert seen.waiting.value.value > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -75,6 +76,24 @@ def test_who_holds_connections_back(
         database(**NO_PRESSURE, **parts), connections(**changes), workload(), per_replica(10), ()
     )
     assert found.worker_cap == cap
+
+
+@pytest.mark.parametrize(
+    ("peaks", "now", "said"),
+    [
+        ({"web": 90}, {"web": 2}, "peak of role web: 90 connections, which count until 00:15 UTC"),
+        ({"web": 90}, {}, "peak of role web: 90 connections, which count until 00:15 UTC"),
+        ({"web": 90}, {"web": 60}, ""),  # the usual ups and downs
+        ({"web": 6}, {}, ""),  # not one replica's worth
+        ({"worker": 90}, {"worker": 4}, ""),
+    ],
+)
+def test_a_peak_that_is_over_says_until_when_it_counts(
+    peaks: dict[str, int], now: dict[str, int], said: str
+) -> None:
+    until = dict.fromkeys(peaks, datetime(2026, 1, 1, 0, 15, tzinfo=UTC))
+    seen = connections(peak_by_role=peaks, by_role=now, peak_until=until)
+    assert budget(WHOLE, seen, workload(), per_replica(10), ()).passing == said
 
 
 def test_filling_the_budget_is_not_yet_pressure() -> None:

@@ -37,7 +37,7 @@ from starforge_backlog.producers.protocol import Paused, PauseOutcome
 from starforge_backlog.report.rounding import age_text, count_text, rate_text
 from starforge_backlog.report.status import report
 from starforge_backlog.report.transitions import transitions
-from starforge_backlog.snapshot import Confidence, Count, Known, Unknown, Why
+from starforge_backlog.snapshot import Confidence, Connections, Count, Known, Unknown, Why
 
 UP = ScaleTo(StepKind.UP, 4, 6, "7", 1, 24, "an objective is missed")
 NEW = QueueBacklogPolicyStatus()
@@ -209,3 +209,30 @@ def test_a_connection_less_of_others_is_no_write_and_one_more_is() -> None:
     fewer = shown(first, 30)
     assert fewer.budget is not None
     assert fewer.budget.others == 30
+
+
+def test_a_peak_that_is_over_is_no_reason_to_change_a_policy() -> None:
+    """A stranger held 90 of 200 connections and has left."""
+    peak = connections(peak_by_role={"web": 190}, by_role={}, peak_until={"web": later(600)})
+    found = told(peak)
+    assert (found.status, found.reason) == ("False", "MinimumAboveBudget")
+    assert "peak of role web: 190 connections, which count until " in found.message
+    assert "lower it" not in found.message
+
+
+def test_workers_whose_role_is_not_on_the_server_are_not_counted_as_strangers() -> None:
+    """The pods' URL has the name that a pooler knows them by."""
+    found = told(connections(roles=frozenset({"web", "etl"})))
+    assert (found.status, found.reason) == ("Unknown", "NotConfigured")
+    assert "role worker" in found.message
+    assert "spec.database.workerRole" in found.message
+    there = told(connections(roles=frozenset({"web", "worker"})))
+    assert there.status == "True"
+
+
+def told(open_now: Connections) -> Condition:
+    """The condition DatabaseHeadroom of a pass that saw this."""
+    policy = spec()
+    plan = decide(policy, NEW, seen(open_now=open_now), NOW, owner="uid-1")
+    status = report(policy, NEW, plan, (), 1, NOW)
+    return next(c for c in status.conditions if c.type == "DatabaseHeadroom")

@@ -87,6 +87,9 @@ class BudgetStatus(StatusModel):
     formula: Annotated[str, Shown(SENTENCE)]
     """The sum in one line."""
 
+    passing: Annotated[str, Shown(SENTENCE)] = ""
+    """Peaks of other roles that are over, and until when they count among the others."""
+
     pool: int | None = None
     """Server connections that all replicas together hold at most behind the pooler; absent without
     spec.database.pgbouncer."""

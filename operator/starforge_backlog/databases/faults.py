@@ -98,11 +98,31 @@ _CERTIFICATE_REFUSED = re.compile("certificate verify failed")
 # `_NO_CONNECTION`, which is as unknown as the others.
 _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
     (
-        # The first two are PostgreSQL's, then CONNECTION LIMIT, then PgBouncer's
-        # max_client_conn.
+        re.compile("too many connections for role"),
+        (
+            Why.DATABASE_FULL,
+            (
+                "Role {user} has all connections that its CONNECTION LIMIT allows; run ALTER ROLE …"
+                " CONNECTION LIMIT … for it, or give the operator a role of its own."
+            ),
+        ),
+    ),
+    (
+        re.compile("too many connections for database"),
+        (
+            Why.DATABASE_FULL,
+            (
+                "The database has all connections that its CONNECTION LIMIT allows; run ALTER"
+                " DATABASE … CONNECTION LIMIT …, or free one (fewer replicas, a smaller"
+                " PG_POOL_MAX)."
+            ),
+        ),
+    ),
+    (
+        # The first two are PostgreSQL's, then PgBouncer's max_client_conn.
         re.compile(
             "remaining connection slots are reserved|too many clients already"
-            "|too many connections for|no more connections allowed"
+            "|no more connections allowed"
         ),
         _FULL,
     ),

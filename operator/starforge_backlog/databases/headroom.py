@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import READ_LIMIT, Database
@@ -115,6 +116,8 @@ class HeadroomReader:
             clients=sum(by_role.values()),
             by_role=by_role,
             peak_by_role=peak_by_role,
+            peak_until=self._peaks.until,
+            roles=None if row["roles"] is None else frozenset(row["roles"]),
             window=window,
             own=row["own"],
             own_role=row["own_role"],
@@ -161,7 +164,10 @@ class HeadroomReader:
         waiters: int = row["lock_waiters"]
         health = DatabaseHealth(
             lock_waiters=waiters,
-            longest_transaction=timedelta(seconds=row["longest_transaction"]),
+            longest_transaction=timedelta(
+                seconds=max(row["longest_transaction"], row["longest_prepared"])
+            ),
+            longest_is=_prepared(row),
             blocker=await self._blocker() if waiters else "",
         )
         return Known(health, at)
@@ -188,9 +194,20 @@ def _missing_role(quoted_role: str) -> str:
     )
 
 
+def _prepared(row: Mapping[str, Any]) -> str:
+    """The oldest prepared transaction, where nothing is older; empty otherwise."""
+    if row["prepared"] is None or row["longest_prepared"] < row["longest_transaction"]:
+        return ""
+    gid = str(row["prepared"]).replace("'", "''")
+    return (
+        f"prepared transaction '{shortened(gid)}' of database {shortened(row['prepared_in'])},"
+        " which nobody ends: COMMIT PREPARED or ROLLBACK PREPARED it there"
+    )
+
+
 def _describe_blocker(row: Mapping[str, Any]) -> str:
     if not row["pid"]:
         return f"a prepared transaction blocks {row['victims']}"
-    who = row["application_name"] or row["usename"] or "unnamed"
+    who = shortened(row["application_name"] or row["usename"] or "unnamed")
     lasted = format_duration(timedelta(seconds=row["seconds"]))
     return f"pid {row['pid']} ({who}, {row['state']} for {lasted}) blocks {row['victims']}"

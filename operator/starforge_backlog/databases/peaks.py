@@ -16,6 +16,8 @@ class Peaks:
     def __init__(self) -> None:
         self._server = ""
         self._samples: deque[tuple[datetime, dict[str, int]]] = deque()
+        self.until: Mapping[str, datetime] = {}
+        """When each role's peak of the last `add` stops to count."""
 
     def add(
         self, server: str, by_role: Mapping[str, int], at: datetime
@@ -31,8 +33,11 @@ class Peaks:
             self._samples.popleft()
         self._samples.append((at, dict(by_role)))
         peaks: dict[str, int] = {}
-        for _, sample in self._samples:
+        until: dict[str, datetime] = {}
+        for seen_at, sample in self._samples:
             for role, count in sample.items():
-                peaks[role] = max(count, peaks.get(role, 0))
+                if count >= peaks.get(role, 0):
+                    peaks[role], until[role] = count, seen_at + PEAK_WINDOW
+        self.until = until
         # A clock that was set back leaves samples of the future; they count, as long as they last.
         return peaks, max(at - self._samples[0][0], timedelta())

@@ -115,6 +115,7 @@ class ScrapedDatabase:
             clients=sum(by_role.values()),
             by_role=by_role,
             peak_by_role=peaks,
+            peak_until=self._peaks.until,
             window=covered,
             own=0,
             own_role="",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from datetime import timedelta
 
 from starforge_backlog.api.policy import Database
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.pooler import free_behind, places
 from starforge_backlog.snapshot import Claim, Connections, PerReplica, Pooler, Workload
@@ -19,6 +21,7 @@ from starforge_backlog.snapshot import Claim, Connections, PerReplica, Pooler, W
 # The peak of other clients counts for this long: a cron job that comes every ten minutes must
 # find its connections free.
 PEAK_WINDOW = timedelta(minutes=15)
+_MOST_PEAKS = 3  # roles that are named; more are no help at night
 
 
 def surge(replicas: int, max_surge: str) -> int:
@@ -65,6 +68,25 @@ def others(
     if remembered is not None and connections.window < PEAK_WINDOW:
         return max(measured, remembered)
     return measured
+
+
+def passing_peaks(connections: Connections, workers: Collection[str], least: int) -> str:
+    """Peaks of others that are over, by `least` connections or more, and until when they count.
+
+    To the minute, and only of roles that hold no more than half of it: a text that follows the
+    usual ups and downs would be a write with every pass (P7).
+    """
+    over = [
+        (peak, role)
+        for role, peak in connections.peak_by_role.items()
+        if role not in workers and peak - connections.by_role.get(role, 0) >= max(least, peak / 2)
+    ]
+    return ", ".join(
+        f"peak of role {shortened(role)}: {peak} connections, which count until"
+        f" {connections.peak_until[role]:%H:%M} UTC"
+        for peak, role in sorted(over, reverse=True)[:_MOST_PEAKS]
+        if role in connections.peak_until
+    )
 
 
 def budget(
@@ -119,6 +141,7 @@ def budget(
         pressure_cap=pressure_cap,
         seed_cap=seed_cap,
         replicas=replicas,
+        passing=passing_peaks(connections, workers.keys(), each),
         pool=pooler.capacity if pooler is not None else None,
         pool_clients=at_once.clients,
         formula=(

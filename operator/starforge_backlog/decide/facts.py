@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     BudgetStatus,
     QueueBacklogPolicyStatus,
@@ -210,6 +211,15 @@ def _budget(
         return Unknown(
             Why.NOT_CONFIGURED,
             "nothing tells which role the workers log in as; set spec.database.workerRole",
+            each.at,
+        )
+    roles = connections.value.roles
+    if roles is not None and each.value.role not in roles:
+        return Unknown(
+            Why.NOT_CONFIGURED,
+            f"role {shortened(each.value.role)} of the workers does not exist on the server, or may"
+            " not log in (a pooler may know its users under other names), so their connections"
+            " cannot be told from others': set spec.database.workerRole to their role there",
             each.at,
         )
     remembered = before.budget.others if before.budget is not None else None

@@ -34,7 +34,9 @@ def pressure(
         behind = f" behind {health.blocker}" if health.blocker else ""
         signs.append(f"{health.lock_waiters} sessions wait for locks{behind}")
     if health.longest_transaction >= limits.longest_transaction:
-        signs.append(f"a transaction is open for {format_duration(health.longest_transaction)}")
+        what = f": {health.longest_is}" if health.longest_is else ""
+        lasted = format_duration(health.longest_transaction)
+        signs.append(f"a transaction is open for {lasted}{what}")
     if pooler is not None:
         signs += waiting_clients(pooler)
     return tuple(signs)

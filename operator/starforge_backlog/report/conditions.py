@@ -138,12 +138,17 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:
     if budget.replicas < spec.target.min_replicas:
         text = (
             f"minReplicas {spec.target.min_replicas} is above the budget of {budget.replicas}"
-            f" ({budget.formula}); lower it, PG_POOL_MAX or the headroom"
+            f" ({budget.formula}); "
         )
+        # What passes by itself is no reason to change a policy.
+        text += budget.passing or "lower it, PG_POOL_MAX or the headroom"
         return Draft(kind, FALSE, "MinimumAboveBudget", text)
     if facts.pressure is None:
         return Draft(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
-    return Draft(kind, TRUE, "Available", f"budget {budget.replicas} replicas: {budget.formula}")
+    text = f"budget {budget.replicas} replicas: {budget.formula}"
+    if budget.passing:
+        text += f"; {budget.passing}"
+    return Draft(kind, TRUE, "Available", text)
 
 
 def _with_caveats(draft: Draft, scaling: ScalingStatus, database: DatabaseReading | None) -> Draft:
