@@ -117,10 +117,10 @@ def test_the_columns_answer_on_call(
     policies.set_status(applied, STATUS, keep=True)
     head, row = cluster.kubectl("get", "qbp", "-n", NAMESPACE).splitlines()
     assert " ".join(head.split()) == (
-        "NAME STATE TARGET REPLICAS BUDGET WAITING OLDEST CAUSE HEALTHY PAUSED AGE"
+        "NAME STATE REPLICAS BUDGET WAITING OLDEST CAUSE HEALTHY PAUSED LAST PASS AGE"
     )
     assert " ".join(row.split()[:-1]) == (
-        "etl Enforce etl-worker 8 (8 ready) 16 12k 41m ProducerStorm False ingestion"
+        "etl Enforce 8 (8 ready) 16 12k 41m ProducerStorm False ingestion"
     )
     head, row = cluster.kubectl("get", "starforge", "-n", NAMESPACE, "-o", "wide").splitlines()
     assert head.split()[-1] == "SUMMARY"

@@ -35,7 +35,7 @@ def test_a_storm_is_told(place: Place, world: World) -> None:
     wide = place.cluster.kubectl("get", "qbp", "-n", world.namespace, "-o", "wide").splitlines()
     assert columns(wide[0]) == [
         *("NAME", "STATE", "TARGET", "REPLICAS", "BUDGET", "WAITING", "OLDEST"),
-        *("CAUSE", "HEALTHY", "PAUSED", "AGE", "SUMMARY"),
+        *("CAUSE", "HEALTHY", "PAUSED", "LAST PASS", "AGE", "SUMMARY"),
     ]
     for words in ("Enforce", "etl-worker", "60", "False", "ingestion", "jobs 60 waiting"):
         assert words in wide[1]

@@ -98,7 +98,7 @@ def test_a_backlog_that_no_rule_explains_has_its_numbers() -> None:
         status = course.at(moment, backlog(moment, arrivals=3.0, throughput=4.0))
         healthy = course.says("BacklogHealthy").status
         assert bool(status.cause) is (healthy == "False")
-    assert status.cause == "Unknown: jobs: 3/s arrive, 4/s end"
+    assert status.cause == "Unknown: 3/s in, 4/s out"
     labels = [labels for family, labels, _ in rows_of(None, status) if family is CAUSE]
     assert labels == [("Unknown",)], "a series per cause, not per number"
 

@@ -32,7 +32,8 @@ class Column(NamedTuple):
 # Ordered as the questions of on-call at 3 a.m.: is it bad, what is the cause, what was done.
 COLUMNS: Final = (
     Column("State", ".status.state", "Enforce, Observe, Held, Suspended or NotReady"),
-    Column("Target", ".spec.target.name", "The workload that is scaled"),
+    # Only with -o wide: most policies are named after it, and a terminal has 160 columns.
+    Column("Target", ".spec.target.name", "The workload that is scaled", priority=1),
     Column("Replicas", ".status.replicas", "Replicas of the target, and how many are ready"),
     Column(
         "Budget", ".status.scaling.budget", "Replicas that the database can serve", type="integer"

@@ -186,10 +186,9 @@ def _cause(plan: Plan, status: QueueBacklogPolicyStatus, before: QueueBacklogPol
     if healthy is None or healthy.status != FALSE:
         return ""
     queue = late[0]
-    return (
-        f"{UNKNOWN_CAUSE}: {queue.name}: {queue.arrivals_per_second}/s arrive,"
-        f" {queue.throughput_per_second}/s end"
-    )
+    which = f"{queue.name} " if len(status.queues) > 1 else ""
+    arrive, end = queue.arrivals_per_second, queue.throughput_per_second
+    return f"{UNKNOWN_CAUSE}: {which}{arrive}/s in, {end}/s out"
 
 
 def _total(plan: Plan) -> Reading[Count]:
