@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from tests.cluster.room import CRDS, Requests, apply, connected, policy
+from tests.unit.test_status_bound import filled
 
 from local.cluster import LocalCluster
 from local.errors import LocalError
+from starforge_backlog.api.bounds import MOST_MEMORY_BYTES, MOST_STATUS_BYTES
+from starforge_backlog.api.fitting import fitted, size
 from starforge_backlog.api.status import (
+    MOST_PAUSES,
     Baseline,
     PauseState,
     PauseStatus,
@@ -95,6 +99,39 @@ async def test_what_is_written_comes_back_and_is_not_written_twice(room: Room) -
         written = await room.writer.write(room.namespace, "etl", uid, everything())
         assert written.outcome is WriteOutcome.UNCHANGED
     assert room.requests.since(before) == [("get", "queuebacklogpolicies", "200")]  # our own look
+
+
+def largest() -> QueueBacklogPolicyStatus:
+    """As much memory as is ever remembered, and hostile text in every field that is shown."""
+    status = filled(QueueBacklogPolicyStatus, "<\x00é𝔘" * 20_000)
+    assert isinstance(status, QueueBacklogPolicyStatus)
+    each = "m" * (MOST_MEMORY_BYTES // MOST_PAUSES - 200)
+    return status.model_copy(
+        update={
+            # What the CRD itself holds: conditions differ in their type, statuses are one of three.
+            "conditions": tuple(
+                condition.model_copy(update={"type": f"T{number}", "status": "True"})
+                for number, condition in enumerate(status.conditions)
+            ),
+            "paused": tuple(
+                entry.model_copy(update={"by": "us", "previous": each}) for entry in status.paused
+            ),
+        }
+    )
+
+
+async def test_the_api_server_takes_the_largest_status_beside_large_annotations(
+    room: Room,
+) -> None:
+    note = {"metadata": {"annotations": {"note": "x" * 250_000}}}
+    await room.client.patch(POLICIES, room.namespace, "etl", note)
+    await room.look()
+    assert MOST_STATUS_BYTES * 0.5 < size(fitted(largest())) <= MOST_STATUS_BYTES
+    assert await room.write(largest()) is WriteOutcome.WRITTEN
+    assert [entry.previous for entry in (await room.look()).paused] == [
+        entry.previous for entry in largest().paused
+    ]
+    assert await room.write(largest()) is WriteOutcome.UNCHANGED
 
 
 async def test_a_restarted_operator_writes_nothing_either(room: Room) -> None:
