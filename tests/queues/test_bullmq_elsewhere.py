@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as library
 from tests.node.bull import Bull
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import Eye, client, queue_of, until, value
+from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, until, value
 from tests.redis.servers import StartRedis, starting
 
 from local.redis import RedisServer as LocalRedis
+from starforge_backlog.decide.need import load
 from starforge_backlog.decide.sleep import due, quiet
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Confidence, Count, QueueReading, Reading, Unknown, Why
@@ -219,6 +222,59 @@ async def test_a_global_concurrency_is_named_while_it_binds(
     worker.stop(force=True)
     assert limited_by(reading) == "its global concurrency of 2"
     assert value(reading.consumers).held == 2
+
+
+# --- workers that do not work ---------------------------------------------------------------------
+
+
+async def test_workers_that_hang_are_connected_and_hold_nothing(
+    hub: RedisHub, bull: Bull, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    server = start_redis()
+    queue_of(bull, server.url(), 5).add_bulk(5, {"a": 1})
+    eye = Eye(hub, server.url())
+    with Bull.start(tmp_path) as frozen, server.client() as admin:
+        queue_of(frozen, server.url(), 5).worker(
+            Behaviour(hang=["a"]), concurrency=2, lockDuration=1500, stalledInterval=60_000
+        )
+        await until(lambda: int(admin.llen("bull:etl:active")) == 2)
+        working = value((await eye.read()).consumers)
+        assert (working.held, working.orphaned) == (2, 0)
+        frozen.freeze()
+        await until(lambda: not admin.keys("bull:etl:*:lock"))
+        reading = await eye.read()
+        consumers = value(reading.consumers)
+        assert (consumers.held, consumers.orphaned) == (0, 2)
+        assert consumers.live
+        assert "none of them holds a job (2 jobs lost their worker's lock)" in (
+            load([("etl", reading)]).idle
+        )
+        frozen.kill()
+
+
+async def test_thousands_of_connections_are_not_listed(
+    hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
+) -> None:
+    queue_of(bull, redis_url, 5).add("a")
+    eye = Eye(hub, redis_url, replace(SETTINGS, clients_most=1))
+    with redis_server.client() as admin:
+        admin.config_resetstat()
+        reading = await eye.read()
+        assert "cmdstat_client|list" not in admin.info("commandstats")
+    assert value(reading.consumers).live is None
+    assert any("too many to list (more than 1)" in note for note in reading.notes)
+
+
+async def test_the_sign_for_idle_workers_is_no_job_in_progress(
+    eye: Eye, bull: Bull, redis_url: str
+) -> None:
+    """BullMQ 4 moves it to `active` for a moment, and leaves it there where a worker dies then."""
+    queue_of(bull, redis_url, 4).add("a")
+    with client(redis_url) as admin:
+        admin.lpush("bull:etl:active", "0:0")
+    reading = await eye.read()
+    assert value(reading.in_progress) == Count(0)
+    assert value(reading.consumers).orphaned == 0
 
 
 # --- times and priorities ------------------------------------------------------------------------
