@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -114,13 +115,15 @@ def test_explain_reads_like_documentation(cluster: LocalCluster) -> None:
 def test_the_columns_answer_on_call(
     cluster: LocalCluster, policies: Policies, applied: str
 ) -> None:
-    policies.set_status(applied, STATUS, keep=True)
+    dead = datetime.now(UTC) - timedelta(minutes=25)  # the operator
+    last_pass = dead.isoformat(timespec="seconds").replace("+00:00", "Z")
+    policies.set_status(applied, {**STATUS, "lastPassTime": last_pass}, keep=True)
     head, row = cluster.kubectl("get", "qbp", "-n", NAMESPACE).splitlines()
     assert " ".join(head.split()) == (
         "NAME STATE REPLICAS BUDGET WAITING OLDEST CAUSE HEALTHY PAUSED LAST PASS AGE"
     )
     assert " ".join(row.split()[:-1]) == (
-        "etl Enforce 8 (8 ready) 16 12k 41m ProducerStorm False ingestion"
+        "etl Enforce 8 (8 ready) 16 12k 41m ProducerStorm False ingestion 25m"
     )
     head, row = cluster.kubectl("get", "starforge", "-n", NAMESPACE, "-o", "wide").splitlines()
     assert head.split()[-1] == "SUMMARY"
