@@ -157,6 +157,8 @@ async def _database(
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
         access.blame(spec.url, reading.connections)
+        if spec.tls is not None:
+            access.blame(spec.tls.ca, reading.connections)
     return reading, login
 
 
@@ -210,6 +212,8 @@ async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Look
         return wrong
     looks = await access.deadline.keep(console.look(), access.late)
     access.blame(spec.url, looks)
+    if spec.tls is not None:
+        access.blame(spec.tls.ca, looks)
     return looks
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from starforge_backlog.api.queue import ColumnNames, ColumnPart, PostgresQueue, StatusNames
+from starforge_backlog.api.queue import ColumnNames, ColumnPart, PostgresQueue, Queue, StatusNames
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.url import parse_url
@@ -20,6 +20,8 @@ from . import schemas
 from .conftest import Admin, Recorder, Watcher, run
 
 pytestmark = pytest.mark.postgres
+
+QUEUE = Queue.model_validate({"name": "jobs", "postgres": {}})
 
 READINGS = (
     "waiting",
@@ -135,7 +137,7 @@ async def test_a_column_can_be_declared_absent(admin: Admin, watcher: Watcher) -
     seen = await watcher.read(PostgresQueue(columns=ColumnNames(absent=absent)))
     assert isinstance(seen.waiting, Known)
     assert seen.waiting.value == Count(1)
-    assert readable(seen), "nobody waits for an age that the policy says there is not"
+    assert readable(QUEUE, seen), "nobody waits for an age that the policy says there is not"
     assert seen.notes == ()
 
 
@@ -164,9 +166,9 @@ async def test_a_table_without_times_and_without_jobs_is_in_time(
     admin: Admin, watcher: Watcher
 ) -> None:
     run(admin, "CREATE TABLE queue_jobs (status text DEFAULT 'pending')")
-    assert readable(await watcher.read())
+    assert readable(QUEUE, await watcher.read())
     run(admin, "INSERT INTO queue_jobs DEFAULT VALUES")
-    assert not readable(await watcher.read())
+    assert not readable(QUEUE, await watcher.read())
 
 
 async def test_children_that_inherit_are_no_partitions(admin: Admin, watcher: Watcher) -> None:

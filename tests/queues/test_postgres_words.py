@@ -20,6 +20,8 @@ from .conftest import Admin, Recorder, Watcher, run
 
 pytestmark = pytest.mark.postgres
 
+QUEUE = Queue.model_validate({"name": "jobs", "postgres": {}})
+
 BIG = replace(ObserverSettings(), small_pages=8, sample_pages=4_000, word_pages=1_000)
 SAMPLED = replace(BIG, sample_pages=100)
 # An index that holds every row by its status, one that holds waiting jobs alone, and none.
@@ -64,7 +66,7 @@ async def test_jobs_with_a_word_that_nobody_knows_are_not_healthy(
     assert f"retrying ({shown}" in seen.oldest_due_age.message
     assert "spec.queues[jobs].postgres.statuses" in seen.oldest_due_age.message
     assert seen.oldest_due_age.message in seen.notes
-    assert not readable(seen)
+    assert not readable(QUEUE, seen)
     if settings is not SAMPLED:
         assert isinstance(seen.waiting, Known)
         assert seen.waiting.value == Count(7, Confidence.AT_LEAST)
@@ -85,7 +87,7 @@ async def test_a_word_that_the_policy_explains_is_no_fault(
     seen = await Watcher(recorder, settings).read(PostgresQueue(statuses=statuses))
     assert isinstance(seen.waiting, Known)
     assert seen.waiting.value == Count(7)
-    assert readable(seen)
+    assert readable(QUEUE, seen)
     if settings is not BIG and statuses.ignored:
         assert seen.notes == ("Jobs with status retrying are not counted.",)
 
@@ -102,8 +104,7 @@ async def test_what_is_known_to_be_missed_is_acted_on_beside_an_odd_word(
     )
     await watcher.read()
     seen = await watcher.read()
-    queue = Queue.model_validate({"name": "jobs", "postgres": {}})
-    assert [str(miss) for miss in missed(queue, seen)] == ["waiting ≥600 > 500"]
+    assert [str(miss) for miss in missed(QUEUE, seen)] == ["waiting ≥600 > 500"]
     waits = [part for part in load([("jobs", seen)]).missing if "arrivals" not in part]
     assert waits == []
 
@@ -120,7 +121,7 @@ async def test_a_word_of_another_type_of_jobs_is_none_of_this_queues(
     assert isinstance(mine.waiting, Known)
     assert mine.waiting.value == Count(1)
     other = await watcher.read(PostgresQueue(types=("b",)))
-    assert not readable(other)
+    assert not readable(QUEUE, other)
 
 
 async def test_rows_without_a_word_are_named_and_can_be_ignored(
@@ -134,7 +135,7 @@ async def test_rows_without_a_word_are_named_and_can_be_ignored(
     seen = await watcher.read()
     assert "NULL (1 jobs)" in seen.notes[0]
     ignored = await watcher.read(PostgresQueue(statuses=StatusNames(ignored=("NULL",))))
-    assert readable(ignored)
+    assert readable(QUEUE, ignored)
 
 
 async def test_a_recognised_word_that_appears_later_is_understood(
@@ -142,7 +143,7 @@ async def test_a_recognised_word_that_appears_later_is_understood(
 ) -> None:
     """The column was known to hold `pending`; then somebody writes `queued`."""
     run(admin, *schemas.BARE, "INSERT INTO queue_jobs (type) VALUES ('a')")
-    assert readable(await watcher.read())
+    assert readable(QUEUE, await watcher.read())
     run(admin, "INSERT INTO queue_jobs (type, status) VALUES ('a', 'queued')")
     await watcher.read()
     seen = await watcher.read()

@@ -15,6 +15,7 @@ from tests.simulator.given import spec
 from local.prometheus import PrometheusServer
 from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.prometheus import PrometheusQueue, PrometheusSignals
+from starforge_backlog.api.queue import Queue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
@@ -127,7 +128,8 @@ async def test_an_age_without_a_source_blocks_nothing(
     assert why(reading.oldest_due_age) is Why.NOT_TOLD
     assert "queues[jobs].prometheus.oldestAgeSeconds" in reading.notes[0]
     assert load([("jobs", reading)]).missing == ()
-    assert readable(reading)
+    judged = Queue.model_validate({"name": "jobs", "postgres": {}})
+    assert readable(judged, reading)
 
 
 @pytest.mark.prometheus

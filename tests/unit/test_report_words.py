@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from tests.simulator.given import (
     fresh_policy,
     health,
     later,
+    queue,
     seconds,
     seen,
     spec,
@@ -236,3 +238,22 @@ def told(open_now: Connections) -> Condition:
     plan = decide(policy, NEW, seen(open_now=open_now), NOW, owner="uid-1")
     status = report(policy, NEW, plan, (), 1, NOW)
     return next(c for c in status.conditions if c.type == "DatabaseHeadroom")
+
+
+@pytest.mark.parametrize(
+    ("count", "status", "reason"),
+    [
+        (Count(40, Confidence.AT_LEAST), "Unknown", "Unknown"),
+        (Count(40), "True", "WithinObjectives"),
+        (Count(600, Confidence.AT_LEAST), "True", "MissedForNow"),
+    ],
+)
+def test_a_lower_bound_says_that_too_many_wait_and_never_that_few_do(
+    count: Count, status: str, reason: str
+) -> None:
+    reading = replace(queue(waiting=0), waiting=Known(count, NOW))
+    policy = spec()
+    plan = decide(policy, NEW, seen(queues=reading), NOW, owner="uid-1")
+    found = report(policy, NEW, plan, (), 1, NOW).conditions
+    (told,) = [c for c in found if c.type == "BacklogHealthy"]
+    assert (told.status, told.reason) == (status, reason)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.decide.need import told
-from starforge_backlog.snapshot import Known, QueueReading
+from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
 
 # Below this many ended jobs a ratio is noise: one failure of three is not 33 % (Trip.minSamples).
 MIN_SAMPLES = 20
@@ -88,8 +88,13 @@ def _held(reading: QueueReading) -> int:
     return 0 if reading.held is None else reading.held.count.value
 
 
-def readable(reading: QueueReading) -> bool:
+def readable(queue: Queue, reading: QueueReading) -> bool:
     """Whether backlog and age are known: without them nothing can be called healthy. An age that
-    the policy names no source for is none to wait for."""
+    the policy names no source for is none to wait for; and a lower bound tells only that too many
+    wait, never that few do."""
     aged = isinstance(reading.oldest_due_age, Known) or not told(reading.oldest_due_age)
-    return isinstance(reading.waiting, Known) and aged
+    match reading.waiting:
+        case Known(Count(value, Confidence.AT_LEAST)):
+            return aged and value > queue.objectives.waiting
+        case waiting:
+            return aged and isinstance(waiting, Known)

@@ -100,26 +100,20 @@ def _backlog(
         reason = causes[0].cause.value if causes else "ObjectiveMissed"
         evidence = f"; {causes[0].evidence}" if causes else ""
         return Draft("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
-    if not all(readable(reading) for reading in plan.seen.queues.values()):
-        return Draft("BacklogHealthy", UNKNOWN, "Unknown", _unread(plan))
+    unread = [q.name for q in spec.queues if not readable(q, plan.seen.queues[q.name])]
+    if unread:
+        return Draft("BacklogHealthy", UNKNOWN, "Unknown", _unread(plan, unread))
     if early:
         return Draft("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
     return Draft("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
 
 
-def _unread(plan: Plan) -> str:
+def _unread(plan: Plan, names: list[str]) -> str:
     """The queues that cannot be judged, and why the first of them cannot."""
-    unread = {name: q for name, q in plan.seen.queues.items() if not readable(q)}
-    why = next(
-        (
-            reading.message
-            for queue in unread.values()
-            for reading in (queue.waiting, queue.oldest_due_age)
-            if isinstance(reading, Unknown)
-        ),
-        "",
-    )
-    return f"cannot read {', '.join(unread)}: {why}" if why else f"cannot read {', '.join(unread)}"
+    seen = [plan.seen.queues[name] for name in names]
+    parts = (part for queue in seen for part in (queue.waiting, queue.oldest_due_age))
+    why = next((part.message for part in parts if isinstance(part, Unknown)), "")
+    return f"cannot read {', '.join(names)}: {why or 'not all jobs are counted (status.queues)'}"
 
 
 def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:

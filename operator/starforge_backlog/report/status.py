@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from starforge_backlog.api.fitting import fitted
-from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Queue, QueueBacklogPolicySpec
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     MOST_TYPES_SHOWN,
@@ -66,8 +66,14 @@ def report(
         plan = replace(plan, assessment=replace(plan.assessment, budget=shown))
     known = {queue.name: queue for queue in before.queues}
     queues = tuple(
-        _queue(name, reading, plan.assessment.missed.get(name, ()), known.get(name), now)
-        for name, reading in plan.seen.queues.items()
+        _queue(
+            queue,
+            plan.seen.queues[queue.name],
+            plan.assessment.missed.get(queue.name, ()),
+            known.get(queue.name),
+            now,
+        )
+        for queue in spec.queues
     )
     status = status.model_copy(
         update={
@@ -92,22 +98,22 @@ def report(
 
 
 def _queue(
-    name: str,
+    queue: Queue,
     reading: QueueReading,
     missed: tuple[Miss, ...],
     before: QueueStatus | None,
     now: datetime,
 ) -> QueueStatus:
-    old = before or QueueStatus(name=name)
+    old = before or QueueStatus(name=queue.name)
     failed = UNKNOWN
     if isinstance(reading.outcomes, Known) and reading.outcomes.value.samples:
         failed = percent_text(reading.outcomes.value.failed_percent, old.failed_percent)
-    since = old.missed_since or now if missed else _missed_still(reading, old)
+    since = old.missed_since or now if missed else _missed_still(queue, reading, old)
     waiting = count_text(reading.waiting, old.waiting, idle=_nothing_arrives(reading))
     oldest = age_text(reading.oldest_due_age, old.oldest)
     numbers = {Objective.WAITING: waiting, Objective.OLDEST: oldest, Objective.FAILED: failed}
     return QueueStatus(
-        name=name,
+        name=queue.name,
         waiting=waiting,
         oldest=oldest,
         in_progress=count_text(reading.in_progress, old.in_progress),
@@ -152,9 +158,9 @@ def _workers(reading: Reading[Consumers]) -> str:
     return "" if reading.value.live is None else str(reading.value.live)
 
 
-def _missed_still(reading: QueueReading, old: QueueStatus) -> datetime | None:
+def _missed_still(queue: Queue, reading: QueueReading, old: QueueStatus) -> datetime | None:
     """An unread queue is not a healed queue: the time of a miss goes on while nothing is known."""
-    return None if readable(reading) else old.missed_since
+    return None if readable(queue, reading) else old.missed_since
 
 
 def _coarse(miss: Miss) -> str:
