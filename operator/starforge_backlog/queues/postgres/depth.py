@@ -198,7 +198,7 @@ def sampled_depth(
             replace(part, jobs=Count(round(part.jobs.value * factor), Confidence.ESTIMATED))
             for part in counted.strange
         ),
-        nothing_known=counted.nothing_known,
+        # What a sample does not show may be there all the same, so `nothing_known` is not said.
         ignored=counted.ignored,
     )
 
