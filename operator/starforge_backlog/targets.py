@@ -63,6 +63,7 @@ class Targets:
     def note(self, body: Mapping[str, Any]) -> None:
         """The watch shows a policy."""
         self._put(body, until=None)
+        self._outlive(str(body["metadata"]["uid"]))
 
     def drop(self, uid: str) -> tuple[str, ...]:
         """The policy is gone. Returns the uids of those that waited for what it had."""
@@ -109,6 +110,20 @@ class Targets:
         self._stakes[uid] = stake
         for thing in stake.things:
             self._named.setdefault(thing, set()).add(uid)
+
+    def _outlive(self, uid: str) -> None:
+        """A name is used once at a time: an older policy of the same name is gone, also where its
+        end was never seen, as when a CRD is deleted and made again. Waiting for it would be waiting
+        for itself."""
+        stake = self._stakes[uid]
+        for thing in stake.things:
+            for other in tuple(self._named[thing] - {uid}):
+                before = self._stakes[other]
+                older = before.age[0] < stake.age[0] or (
+                    before.age[0] == stake.age[0] and before.until is not None
+                )
+                if before.policy == stake.policy and older:
+                    self.drop(other)
 
     def _leave(self, uid: str, stake: _Stake) -> set[str]:
         """Take its name off everything; returns who else names it."""

@@ -49,6 +49,7 @@ EVERYTHING: Final[Values] = {
     "uninstall": {"release": True, "timeoutSeconds": 600},
     "serviceAccount": {"create": True, "name": "backlog", "annotations": {"a": "b"}},
     "rbac": {
+        "aggregate": True,
         "secretNames": ["starforge-db"],
         "configMaps": {"read": True, "names": ["pool"]},
         "deployments": {"scale": True, "names": ["etl-worker"]},
@@ -108,6 +109,13 @@ def _is_hook(found: Object) -> bool:
 
 
 def one(found: list[Object], kind: str) -> Object:
-    """The only object of that kind."""
-    (only,) = (o for o in found if o["kind"] == kind)
+    """The only object of that kind, but for those that add to the cluster's own roles."""
+    (only,) = (o for o in found if o["kind"] == kind and not aggregated(o))
     return only
+
+
+def aggregated(found: Object) -> set[str]:
+    """The roles of the cluster that it adds to."""
+    labels = found["metadata"].get("labels") or {}
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    return {label.removeprefix(prefix) for label in labels if label.startswith(prefix)}

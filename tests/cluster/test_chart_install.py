@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from tests.cluster.chart_render import CHART, NARROWED, ROOT, Values
+from tests.cluster.crd_examples import MINIMAL
 
 from local.cluster import LocalCluster
+from local.commands import CommandError
 
 pytestmark = pytest.mark.cluster
 
@@ -113,6 +115,32 @@ def test_rights_in_all_namespaces(cluster: LocalCluster, cluster_wide: str) -> N
     ]
     answers = allowed(cluster, account, may + may_not)
     assert answers == [True] * len(may) + [False] * len(may_not)
+
+
+def test_people_with_the_clusters_own_roles(cluster: LocalCluster, cluster_wide: str) -> None:
+    """`view` reads policies, `edit` holds and changes them too; impersonated, as kubectl does."""
+    namespace, policy = cluster_wide, ("qbp", "etl", "-n", cluster_wide)
+    cluster.apply(MINIMAL, namespace=namespace)
+    for role in ("view", "edit"):
+        binding = ("create", "rolebinding", role, "-n", namespace)
+        cluster.kubectl(*binding, f"--clusterrole={role}", f"--user={role}er")
+
+    def ask() -> str | None:
+        try:
+            return cluster.kubectl("auth", "can-i", "patch", "qbp", "-n", namespace, "--as=editer")
+        except CommandError:
+            return None  # `no` is an exit code
+
+    cluster.eventually(ask, what="the aggregated roles")
+    assert "etl" in cluster.kubectl("get", *policy, "--as=viewer")
+    hold = ("annotate", *policy, "backlog.starforge.dev/hold=maintenance")
+    with pytest.raises(CommandError, match="viewer"):
+        cluster.kubectl(*hold, "--as=viewer")
+    cluster.kubectl(*hold, "--as=editer")
+    status = ("patch", *policy, "--subresource=status", "--type=merge", "-p", '{"status":{}}')
+    with pytest.raises(CommandError, match="queuebacklogpolicies/status"):
+        cluster.kubectl(*status, "--as=editer")
+    cluster.kubectl("delete", *policy, "--as=editer")
 
 
 def test_rights_in_listed_namespaces(cluster: LocalCluster, narrowed: str) -> None:

@@ -43,6 +43,7 @@ RIGHTS = {
     ("", "configmaps", "get"),
     ("", "pods", "list"),
     ("apps", "deployments", "get"),
+    ("apps", "replicasets", "get"),
     ("apps", "deployments/scale", "patch"),
     ("apps", "statefulsets", "get"),
     ("apps", "statefulsets/scale", "patch"),
@@ -311,6 +312,7 @@ def test_an_uninstall_stops_the_operator_and_releases(
     role = one(before, "Role")
     assert rights(role) == {
         ("apps", "deployments", "get"),
+        ("apps", "replicasets", "get"),
         ("apps", "deployments/scale", "patch"),
         ("", "pods", "list"),
     }

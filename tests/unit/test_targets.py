@@ -236,3 +236,20 @@ def uid_of(body: Body) -> str:
 def things(body: Body) -> list[str]:
     target = body["spec"]["target"]
     return [target["name"], *(target.get("guard") or {}).values()]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_made_again_under_its_name_it_does_not_wait_for_itself(shown: bool) -> None:
+    """The CRD was deleted and made again: nobody saw the end of the one before."""
+    targets = Targets()
+    before = policy("etl", created=1, uid="before")
+    (targets.note if shown else targets.expect)(before)
+    again = policy("etl", created=2, uid="again")
+    assert targets.ask(again) is None
+    assert not targets.knows("before")
+
+
+def test_a_name_that_was_another_policys_a_second_ago() -> None:
+    targets = Targets()
+    targets.expect(policy("etl", created=1, uid="zzz"))
+    assert targets.ask(policy("etl", created=1, uid="aaa")) is None

@@ -54,6 +54,7 @@ def transitions(
     return (
         *_breakers(before, after),
         *_verdict(before, after),
+        *_clocks(before, after),
         *_actions(before, results),
         *_found_done(before, after, results),
         *_pauses(before, after, results),
@@ -191,6 +192,22 @@ def _pauses(
         and old.get(entry.producer) is not entry.state
         and not (entry.state is PauseState.REFUSED and entry.producer in tried)
     ]
+
+
+def _clocks(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
+    """Queues under another name: what was remembered of them is gone, which looks like calm."""
+    old, now = ({queue.name: queue for queue in s.queues} for s in (before, after))
+    gone = [queue for name, queue in old.items() if name not in now]
+    new = [name for name in now if name not in old]
+    if not gone or not new:
+        return []
+    late = [queue.name for queue in gone if queue.missed_since is not None]
+    lost = f"; {', '.join(late)} missed its objectives at that moment" if late else ""
+    text = (
+        f"queues {', '.join(queue.name for queue in gone)} are gone and {', '.join(new)} are new:"
+        f" the clocks of their objectives and their rates start again{lost}"
+    )
+    return [Note(bool(late), "ClocksRestarted", "Observe", text, limit="ClocksRestarted")]
 
 
 def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
