@@ -24,5 +24,7 @@ for file in /etc/resolv.conf /etc/hosts ${AUTHORITIES:-}; do
   [ -e "$root$file" ] || : > "$root$file"
   mount --bind "$file" "$root$file"
 done
+# The base has no compiled files; without them each start would compile the standard library.
+export PYTHONPYCACHEPREFIX="$cache/python-compiled"
 unset PYTHONHOME VIRTUAL_ENV
 exec chroot "$root" env -C "$repository" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"

@@ -17,6 +17,9 @@ import sys
 from pathlib import Path
 
 READY = "ready"
+PRIVATE = "private"
+"""Below the scratch folder; in memory."""
+
 # Of the whole machine, not of a namespace; the kubelet writes them. It gets copies.
 MACHINE_WIDE = (
     *("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"),
@@ -38,7 +41,7 @@ def main() -> None:
 
 def lay_over(scratch: Path, packages: Path) -> None:
     """Only this namespace sees it: what a program writes to /run and /var stays here."""
-    private = scratch / "private"
+    private = scratch / PRIVATE
     private.mkdir(parents=True, exist_ok=True)
     mount("-t", "tmpfs", "tmpfs", private)
     for name in ("var", "work"):
@@ -54,7 +57,7 @@ def prepare_node(scratch: Path) -> None:
     for number, name in enumerate(MACHINE_WIDE):
         original = Path("/proc/sys") / name
         if original.exists():
-            copy = scratch / "private" / f"sysctl-{number}"
+            copy = scratch / PRIVATE / f"sysctl-{number}"
             copy.write_text(original.read_text())
             mount("--bind", copy, original)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # of this network namespace alone

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local import build
 from local.controlplane import ControlPlane
-from local.debian.inside import READY
+from local.debian.inside import PRIVATE, READY
 from local.debian.means import node_lacking
 from local.debian.packages import unpacked
 from local.debian.sandbox import command_inside
@@ -70,7 +70,10 @@ class KubeletNode:
         (self._pid, *_) = descendants(self._first.pid)
         self.networks.connect(self._pid)
         make_group(self.networks.name)
-        settings = configuration.containerd(self._folder, self._data, self.networks)
+        # In memory, below the mount that ends with the node: thousands of files that nobody has to
+        # remove, and an import that waits for no disk.
+        images = scratch / PRIVATE
+        settings = configuration.containerd(self._folder, images, self.networks)
         runtime = self._inside("containerd", "containerd", "--config", settings)
         wait_until(
             lambda: self._call("ctr", "version").returncode == 0,
