@@ -74,6 +74,8 @@ def main() -> int:
             # has none: in a pod. The type is a NewType of str that it does not export.
             identity=settings.pod_name,  # type: ignore[arg-type]
             memo=process,
+            # An Event of asyncio: for a Future the framework blocks a thread, and a process that
+            # is asked to end would wait for that thread until it is killed.
             stop_flag=process.again,
         )
     except Exception as error:  # noqa: BLE001 - the framework's errors are not public
@@ -81,7 +83,7 @@ def main() -> int:
         # start looks at both again, and says what it waits for.
         _log.error("ended, to be started again", error=type(error).__name__, reason=str(error))
         return EX_TEMPFAIL
-    return EX_TEMPFAIL if process.again.done() else 0
+    return EX_TEMPFAIL if process.again.is_set() else 0
 
 
 async def _left_out(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ class Process:
     ) -> None:
         """`left_out`: listed namespaces that cannot be followed, with the reason."""
         # Set: the process has to be started again, to follow another set of namespaces.
-        self.again: Future[None] = Future()
+        self.again = asyncio.Event()
         self._left_out = left_out or {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.stranded = Stranded(lambda uid: self.policy(uid)[1], self._keep)
@@ -134,7 +134,7 @@ class Process:
             if found.followed:
                 back = ", ".join(found.followed)
                 _log.info("ends, to be started again: can be read now", namespaces=back)
-                self.again.set_result(None)
+                self.again.set()
                 return
 
     async def _until_served(self) -> None:
