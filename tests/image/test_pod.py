@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 from tests.e2e.api import APPS
 from tests.e2e.place import NAMESPACE, RELEASE
+from tests.e2e.store import RUNNING
 from tests.e2e.world import SECRET, TARGET, TRIPS, World
 from tests.image.place import RealPlace, image, install, wait_until_ready
 
@@ -139,11 +140,20 @@ def test_it_ends_within_its_grace_period_and_goes_on_after(world: World, place: 
     world.until(lambda: world.breaker() == "Closed" and not world.store.paused, "the release")
 
 
-def test_it_is_uninstalled(place: RealPlace) -> None:
-    """The last of this file: nothing of the release remains but the CRD."""
-    place.cluster.helm("uninstall", RELEASE, "-n", NAMESPACE, "--wait", timeout=120)
+def test_it_is_uninstalled_in_the_middle_of_a_pause(world: World, place: RealPlace) -> None:
+    """The last of this file: the hook's Job runs from the same image, as a pod of its own."""
+    deploy_workers(world, WORKS)
+    world.apply_breaker()
+    world.until_ready()
+    world.store.enqueue(TRIPS)
+    world.until(lambda: world.store.paused and world.pause()["state"] == "Held", "the pause")
+    place.cluster.helm("uninstall", RELEASE, "-n", NAMESPACE, "--wait", timeout=240)
+    assert not world.store.paused
+    assert world.store.flag() == RUNNING
     place.cluster.eventually(
         lambda: place.cluster.kubectl("get", "all", "-n", NAMESPACE, "-o", "name") == "",
         within=GRACE_SECONDS,
         what="nothing of it is left in the namespace",
     )
+    world.delete()
+    world.until_gone()
