@@ -66,7 +66,9 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
         plan = plan.with_status(intent)
         written = await _write(rooms, policy, intent, only_for=policy.edition)
         if not written.stands:
-            _log.warning(
+            # A refusal is one line of the writer's, and not one with each pass.
+            _log.log(
+                logging.DEBUG if written.outcome is WriteOutcome.REFUSED else logging.WARNING,
                 "nothing was done: what was intended could not be stored first",
                 policy=policy.key,
                 reason=written.message,

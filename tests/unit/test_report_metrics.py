@@ -302,7 +302,7 @@ def test_the_page_is_made_of_the_catalogue() -> None:
 
 def test_terms_of_the_budget_are_all_shown() -> None:
     shown = {*CONNECTION_TERMS, *REPLICA_TERMS}
-    words = {"formula", "server", "role", "max_surge", "held_by"}
+    words = {"formula", "passing", "server", "role", "max_surge", "held_by"}
     assert shown == set(BudgetStatus.model_fields) - words
 
 
