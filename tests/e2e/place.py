@@ -138,7 +138,8 @@ class Place:
 
     def log(self, mark: int = 0) -> list[dict[str, Any]]:
         """The operator's lines; what is not JSON is no line of its own and fails the test."""
-        return [json.loads(line) for line in self.log_text(mark).splitlines() if line]
+        whole, _, _ = self.log_text(mark).rpartition("\n")  # the last may be half written yet
+        return [json.loads(line) for line in whole.splitlines() if line]
 
 
 def _missing(what: str) -> Any:
