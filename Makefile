@@ -51,8 +51,11 @@ test-image: tools ## the image as a pod of a real kubelet and containerd, by the
 	@$(PY) -m local.image
 	@$(PY) -m pytest tests/image
 
-test-python: $(INSTALLED) ## the tests without servers on the image's Python 3.13 (ARGS= for others); root, Debian
-	@$(PY) -m local.debian.python $(or $(ARGS),tests/unit -m "$(NO_SERVERS)")
+# What touches TLS, asyncio and the process; as root on Debian.
+PYTHON_TESTS := tests/prometheus/test_login.py tests/redis/test_faults.py \
+  $(addprefix tests/unit/test_,cluster_client.py cluster_errors.py process_environment.py report_health.py)
+test-python: tools ## some tests on the image's Python 3.13 (ARGS= for others); root, Debian
+	@$(PY) -m local.debian.python $(or $(ARGS),-q $(PYTHON_TESTS))
 
 tools: $(INSTALLED) ## build and install the programs that tests and demo start, once per user
 	@$(PY) -m local.build

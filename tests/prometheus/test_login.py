@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.prometheus.conftest import question
 from tests.prometheus.test_outages import serving
 
-from local.certificates import Authority
+from local.certificates import Authority, ServerTls
 from local.prometheus import PrometheusServer
 from starforge_backlog.api.prometheus import PrometheusQueue
 from starforge_backlog.api.secret import SecretValue
@@ -135,14 +135,11 @@ async def test_the_name_of_a_certificate(
 
 
 async def test_a_certificate_that_has_expired(
-    start_prometheus: Start,
-    hub: PrometheusHub,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    start_prometheus: Start, hub: PrometheusHub, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
-    monkeypatch.setattr("local.certificates.LIFETIME", timedelta(seconds=-1))
-    prometheus = start_prometheus(tls=authority.server_tls("prometheus"))
+    expired = authority.issue("p", hosts=("127.0.0.1",), lifetime=timedelta(seconds=-1))
+    prometheus = start_prometheus(tls=ServerTls(expired, authority.certificate_file))
     ca = authority.certificate_file.read_text()
     reading = await refused(hub, Server(prometheus.url, ca=ca))
     assert (reading.why, "expired" in reading.message) == (Why.TLS_FAILED, True)

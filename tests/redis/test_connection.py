@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.redis.servers import StartRedis
 
-from local.certificates import Authority
+from local.certificates import Authority, ServerTls
 from local.redis import ALL_SLOTS
 from local.redis import RedisServer as LocalRedis
 from starforge_backlog.redis.faults import RedisFault
@@ -157,14 +157,11 @@ async def test_tls(hub: RedisHub, start_redis: StartRedis, tmp_path: Path) -> No
 
 
 async def test_a_certificate_that_has_expired(
-    hub: RedisHub,
-    start_redis: StartRedis,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    hub: RedisHub, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
-    monkeypatch.setattr("local.certificates.LIFETIME", timedelta(seconds=-1))
-    local = start_redis(tls=authority.server_tls("redis", "127.0.0.1"))
+    expired = authority.issue("redis", hosts=("127.0.0.1",), lifetime=timedelta(seconds=-1))
+    local = start_redis(tls=ServerTls(expired, authority.certificate_file))
     fault = await fault_of(hub, local.url(), ca=authority.certificate_file.read_text())
     assert fault.why is Why.TLS_FAILED
     assert "has expired" in fault.message

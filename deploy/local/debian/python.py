@@ -41,14 +41,14 @@ def environment(rootfs: Path) -> Path:
             say(f"installing {LOCK.name} for the image's Python (once per user) into {target}")
             shutil.rmtree(target, ignore_errors=True)
             python = target / "bin" / "python"
-            enter(rootfs, ["python3", "-m", "venv", target])
+            enter(rootfs, ["python3", "-m", "venv", target], quiet=True)
             install = ("-m", "pip", "install", "--quiet", "--require-hashes", "-r", LOCK)
-            enter(rootfs, [python, *install])
+            enter(rootfs, [python, *install], quiet=True)
             complete.touch()
     return target
 
 
-def enter(rootfs: Path, command: Sequence[str | Path]) -> None:
+def enter(rootfs: Path, command: Sequence[str | Path], *, quiet: bool = False) -> None:
     """Run a command in it, in this checkout. Raises LocalError when it fails."""
     with tempfile.TemporaryDirectory(prefix="chroot-", dir=cache_dir()) as scratch:
         settings = Path(scratch) / "pip.conf"
@@ -60,6 +60,7 @@ def enter(rootfs: Path, command: Sequence[str | Path]) -> None:
             [str(part) for part in (*unshare, scratch, rootfs, cache_dir(), REPOSITORY, *command)],
             env={**os.environ, "PIP_CONFIG_FILE": str(settings), "AUTHORITIES": str(authorities)},
             stdin=subprocess.DEVNULL,
+            stdout=sys.stderr if quiet else None,
             check=False,
         )
     if done.returncode != 0:
@@ -71,12 +72,13 @@ def main() -> int:
         sys.stdout.write(f"{lacking}\n")
         return LACKING
     try:
+        # A machine that reaches no Debian mirror or no wheels for that Python lacks the means.
         rootfs = base_rootfs()
+        python = environment(rootfs) / "bin" / "python"
     except LocalError as error:
         sys.stdout.write(f"{error}\n")
         return LACKING
     try:
-        python = environment(rootfs) / "bin" / "python"
         if arguments := sys.argv[1:]:
             enter(rootfs, [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments])
     except LocalError as error:
