@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit test-image test-python image tools keda lint types crd crd-check bench lock clean
+.PHONY: help demo test test-unit test-image test-python image tools keda test-keda lint types crd crd-check bench lock clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ tools: $(INSTALLED) ## build and install the programs that tests and demo start,
 
 keda: $(INSTALLED) ## build KEDA for `make test-keda`, once per user (15 to 40 minutes)
 	@$(PY) -m local.build keda
+
+test-keda: tools keda ## guardrail mode beside a real KEDA (about 5 minutes; STORIES=short: 2)
+	@STORIES=$(STORIES) $(PY) -m local.netns $(PY) -m pytest tests/keda/guard_stories.py
 
 lint: $(INSTALLED) ## ruff, its formatting, and the layers
 	@$(VENV)/bin/ruff check .
