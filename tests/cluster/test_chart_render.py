@@ -312,7 +312,6 @@ def test_an_uninstall_stops_the_operator_and_releases(
     role = one(before, "Role")
     assert rights(role) == {
         ("apps", "deployments", "get"),
-        ("apps", "replicasets", "get"),
         ("apps", "deployments/scale", "patch"),
         ("", "pods", "list"),
     }
