@@ -35,6 +35,8 @@ class Why(StrEnum):
     TIMEOUT = "Timeout"
     UNREACHABLE = "Unreachable"
     DATABASE_FULL = "DatabaseFull"
+    # Of the role that we log in as: the server may have room, so it says nothing of the workers.
+    ROLE_LIMIT = "RoleConnectionLimit"
     HOST_UNKNOWN = "HostUnknown"
     TLS_FAILED = "TLSFailed"
     DATABASE_NOT_FOUND = "DatabaseNotFound"

@@ -85,12 +85,12 @@ async def test_no_right_to_log_in(open_database: Open, role: Role, postgres_url:
     assert (await fault_of(open_database, role.url)).why is Why.NO_PERMISSION
 
 
-async def test_role_limit_is_a_full_database(
+async def test_a_role_limit_is_not_a_full_database(
     open_database: Open, role: Role, postgres_url: str
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'ALTER ROLE "{role.name}" CONNECTION LIMIT 0')
-    assert (await fault_of(open_database, role.url)).why is Why.DATABASE_FULL
+    assert (await fault_of(open_database, role.url)).why is Why.ROLE_LIMIT
 
 
 @pytest.mark.parametrize(

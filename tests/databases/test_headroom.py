@@ -325,6 +325,6 @@ async def test_a_role_at_its_connection_limit_is_told_apart_from_a_full_server(
         with pytest.raises(DatabaseFault) as caught:
             await open_database(role.url).fetch("SELECT 1")
         admin.execute(f'ALTER ROLE "{role.name}" CONNECTION LIMIT -1')
-    assert caught.value.why is Why.DATABASE_FULL
+    assert caught.value.why is Why.ROLE_LIMIT
     assert "ALTER ROLE" in caught.value.message
     assert "max_connections" not in caught.value.message

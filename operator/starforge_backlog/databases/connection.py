@@ -34,6 +34,8 @@ WRITE_LIMIT = timedelta(seconds=2)  # of a write: one row by its key, but it wai
 LOCK_LIMIT = timedelta(milliseconds=100)  # lock_timeout of both: never queue before a worker
 
 
+# Another login gets no connection for the moment; the one that we have works on.
+_NO_SLOT = frozenset({Why.DATABASE_FULL, Why.ROLE_LIMIT})
 _READ = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 # Without READ WRITE: that would overrule default_transaction_read_only, a switch that people and
 # failover tools use to keep writers out.
@@ -248,7 +250,7 @@ class Database:
             )  # anew: the attempt took its time
             self._fault = fault
             self._failures += 1
-            if session is not None and fault.why is Why.DATABASE_FULL:
+            if session is not None and fault.why in _NO_SLOT:
                 return session
             await self._drop()
             # From None: libpq's message repeats parts of the URL.

@@ -100,7 +100,7 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
     (
         re.compile("too many connections for role"),
         (
-            Why.DATABASE_FULL,
+            Why.ROLE_LIMIT,
             (
                 "Role {user} has all connections that its CONNECTION LIMIT allows; run ALTER ROLE …"
                 " CONNECTION LIMIT … for it, or give the operator a role of its own."
