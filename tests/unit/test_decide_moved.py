@@ -127,6 +127,18 @@ def test_what_cannot_be_released_keeps_nobody_waiting() -> None:
     assert isinstance(in_order(kept, None)[-1], Resume), "tried last"
 
 
+def test_a_release_at_the_old_place_that_goes_on_resumes_nothing_at_the_new_one() -> None:
+    """It failed first, so the new place was paused; then the old one came back, and is released
+    in batches while the breaker is open."""
+    (old,), _ = follow_places(ANOTHER_ROW, (held(),), {}, NOW)
+    old = old.model_copy(update={"resuming": True})
+    here = ANOTHER_ROW.locator(ANOTHER_ROW.producers[0])
+    new = held(since=NOW, token=f"{TOKEN}1", locator=here)
+    plan = decided(ANOTHER_ROW, old, new)
+    assert [a.held.producer for a in plan.actions if isinstance(a, Resume)] == [old.producer]
+    assert plan.entries == (new, old)
+
+
 def test_a_producer_that_takes_over_a_name_takes_no_pause_with_it() -> None:
     """The one before has another name now; its pause is its own."""
     now = with_flag(crawler={}, ingestion={"name": "other"})

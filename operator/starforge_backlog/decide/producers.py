@@ -140,8 +140,9 @@ def decide_producers(
             let_go = breaker is None and name not in waiting
             entry = elsewhere
             action = Resume(elsewhere, "the breaker let go") if let_go else None
-        elif breaker is not None and name not in moving:
-            entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
+        elif breaker is not None:
+            if name not in moving:  # else what is paused here stays, and nothing more is
+                entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
         elif entry is not None and name not in waiting:
             entry, action = _release(entry, producer, reading, "the breaker let go")
         if action is not None:
