@@ -83,7 +83,11 @@ class Targets:
         self.note(body)
         uid = str(body["metadata"]["uid"])
         stake = self._stakes[uid]
-        if all(self._named[thing] == {uid} for thing in stake.things):
+        if all(
+            # A policy that names it no more may be in the middle of a pass that still acts on it.
+            self._named[thing] == {uid} and self._held.get(thing, uid) == uid
+            for thing in stake.things
+        ):
             self._take(uid, stake.things)
             return None
         elected = self._elect(uid)

@@ -253,3 +253,15 @@ def test_a_name_that_was_another_policys_a_second_ago() -> None:
     targets = Targets()
     targets.expect(policy("etl", created=1, uid="zzz"))
     assert targets.ask(policy("etl", created=1, uid="aaa")) is None
+
+
+def test_what_an_edit_lets_go_is_free_once_its_pass_has_ended() -> None:
+    """The older policy names another target now, and its running pass still acts on the first."""
+    targets = Targets()
+    assert targets.ask(OLD) is None
+    targets.note(edited := policy("old", "x", created=1))
+    assert targets.ask(YOUNG) == Rival("ns/old", "Deployment w", leaving=True)
+    assert targets.ask(edited) is None
+    assert targets.ask(YOUNG) is None
+    targets.drop("uid-young")
+    targets.drop("uid-old")
