@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -129,6 +130,10 @@ def main(asked: Asked, settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _run(asked: Asked, settings: Settings, environ: Mapping[str, str]) -> int:
+    this = asyncio.current_task()
+    assert this is not None, "a coroutine runs in a task"
+    # A Job whose time is over, a node that is drained: what was stopped has to be started again.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     rooms = await Rooms.open(environ, settings.pod_name)
     try:
         return await _Release(rooms, asked, asked.namespaces or settings.namespaces).run()
@@ -168,6 +173,12 @@ class _Release:
                 self.left[""] = "the operator did not stop in time, or a policy did not answer"
         except ClusterFault as fault:
             self.left[""] = fault.message
+        except asyncio.CancelledError:
+            self.left[""] = "it was told to end before it was done"
+        except Exception as bug:
+            self.left[""] = f"the operator has a bug: {type(bug).__name__}"
+            await self._refuse()
+            raise
         self.left |= self.unread
         if not self.left:
             _say("done: no policy holds a finalizer of ours")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from starforge_backlog import release_command
+from starforge_backlog.cluster.served import Served
+from starforge_backlog.cluster.stopping import Stopped
 from starforge_backlog.release_command import TIMEOUT_SECONDS, Asked
 
 
@@ -49,3 +54,52 @@ def test_what_makes_no_sense(
         asked(*arguments)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+STOPPED = Stopped("ops", "starforge", 1, "app=starforge")
+
+
+async def cut_short(
+    monkeypatch: pytest.MonkeyPatch, *, bug: bool
+) -> tuple[asyncio.Task[int], list[Stopped]]:
+    """A release that has stopped the operator, and ends before it is done."""
+    began, started = asyncio.Event(), list[Stopped]()
+
+    async def is_served(_client: object) -> Served:
+        return Served.YES
+
+    async def stop(*_: object) -> Stopped:
+        return STOPPED
+
+    async def until_ended(*_: object) -> None:
+        began.set()
+        if bug:
+            raise KeyError
+        await asyncio.Event().wait()
+
+    async def start_again(_client: object, one: Stopped) -> None:
+        started.append(one)
+
+    monkeypatch.setattr(release_command, "served", is_served)
+    monkeypatch.setattr(release_command, "stop", stop)
+    monkeypatch.setattr(release_command, "until_ended", until_ended)
+    monkeypatch.setattr(release_command, "start_again", start_again)
+    rooms: Any = SimpleNamespace(client=None)
+    given = asked("--all", "--stop", "ops/starforge")
+    run = asyncio.create_task(release_command._Release(rooms, given, ()).run())
+    await began.wait()
+    return run, started
+
+
+async def test_told_to_end_it_starts_the_operator_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Job's time is over, or its node is drained: nobody else would start it again (P4)."""
+    run, started = await cut_short(monkeypatch, bug=False)
+    run.cancel()
+    assert (await run, started) == (release_command.EX_LEFT, [STOPPED])
+
+
+async def test_a_bug_leaves_no_operator_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, started = await cut_short(monkeypatch, bug=True)
+    with pytest.raises(KeyError):
+        await run
+    assert started == [STOPPED]
