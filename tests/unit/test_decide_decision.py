@@ -97,6 +97,17 @@ def test_a_producer_that_cannot_be_released_does_not_keep_the_next_one_waiting()
     assert action.held.producer == "b"
 
 
+@pytest.mark.parametrize(("failed", "does"), [(True, ["Up", "Resume"]), (False, ["Resume"])])
+def test_a_former_place_that_cannot_be_reached_keeps_no_step_waiting(
+    failed: bool, does: list[str]
+) -> None:
+    """Its release is tried with every pass, and each try would begin a window."""
+    former = held(producer="ingestion@2026-01-01T00:00:00Z", failed=failed)
+    policy = remembering(fresh_policy(), breaker=BreakerState.CLOSED, paused=(former,))
+    busy = queue(2000, oldest=300, arrivals=9.0, throughput=4.0)
+    assert kinds(policy.decide(seen(queues=busy))) == does
+
+
 def test_a_release_is_all_that_happens_in_its_window() -> None:
     policy = remembering(
         fresh_policy(), breaker=BreakerState.OPEN, recovering_since=-120, paused=(held(),)

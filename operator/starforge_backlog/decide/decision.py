@@ -32,7 +32,7 @@ from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.guard import guard, hand_back, is_another
 from starforge_backlog.decide.laststep import last_write, longest_hold_down
 from starforge_backlog.decide.memory import storable
-from starforge_backlog.decide.moved import follow_places
+from starforge_backlog.decide.moved import follow_places, is_stuck
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import (
     HELD,
@@ -119,7 +119,10 @@ def decide(
     )
     pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)
     pauses = storable(spec, pauses, before.paused)
-    releasing = any(isinstance(action, Resume) for action in pauses.actions)
+    # One at a former place that fails with every pass would keep the window shut for ever.
+    releasing = any(
+        isinstance(action, Resume) and not is_stuck(action.held) for action in pauses.actions
+    )
     released_at = now if releasing else before.released_at
     watched = _watched_only(status.scaling, seen, now + spec.scaling.observe_for)
     outcome = _scale(
