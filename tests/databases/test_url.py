@@ -59,10 +59,30 @@ def test_the_schema_of_a_url_is_kept(options: str, schemas: tuple[str, ...]) -> 
         ("targetServerType=primary", "target_session_attrs", "read-write"),
         ("options=-csearch_path%3Dapp", "options", "-csearch_path=app"),
         ("channel_binding=require", "channel_binding", "require"),
+        # Drivers let sslmode win; libpq would take the last one.
+        ("sslmode=verify-full&ssl=true", "sslmode", "verify-full"),
+        ("ssl=true&sslmode=verify-full", "sslmode", "verify-full"),
     ],
 )
 def test_an_option_that_libpq_knows_under_another_name(options: str, name: str, value: str) -> None:
     assert parse_url(f"postgres://app:p@db/s?{options}").parameters[name] == value
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "schema=public&connection_limit=5&pgbouncer=true",  # Prisma
+        "ssl=true&pool_size=10",  # Ecto
+        "pool=5&timeout=5000&reconnect=true",  # Rails
+        "pool_size=5&max_overflow=10&pool_pre_ping=true&pool_recycle=300",  # SQLAlchemy
+        "prepare=false&max_lifetime=300&keepAlive=true",  # postgres.js, node-postgres
+        "currentSchema=app&stringtype=unspecified&readOnly=true",  # JDBC
+        "statement-cache-capacity=0",  # sqlx
+    ],
+)
+def test_an_application_s_own_pool_is_not_ours_to_refuse(options: str) -> None:
+    parameters = parse_url(f"postgres://app:p@db/s?{options}").parameters
+    assert parameters.keys() <= {"host", "dbname", "user", "password", "sslmode"}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,18 @@ def test_an_option_that_is_not_read_is_named_and_none_is_dropped_in_silence() ->
         parse_url("redis+sentinel://h?master=m&sentinelUser=x")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "allowUsernameInURI=true&enableAutoPipelining=true",  # ioredis
+        "dial_timeout=5s&read_timeout=3s&pool_size=10&max_retries=3&skip_verify=true",  # go-redis
+        "ssl_cert_reqs=none&ssl_min_version=771&retry_on_timeout=true",  # redis-py
+    ],
+)
+def test_what_concerns_the_application_s_driver_alone_is_ignored(options: str) -> None:
+    assert parse_url(f"rediss://u:p@h:6380/4?{options}") == parse_url("rediss://u:p@h:6380/4")
+
+
 def test_a_plus_in_a_query_is_a_plus() -> None:
     url = parse_url("redis+sentinel://h?master=my+main&sentinelPassword=a+b%26%20c")
     assert url.key.master == "my+main"

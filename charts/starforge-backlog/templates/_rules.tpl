@@ -82,8 +82,9 @@ list with the API server's audit log: a verb that is not used does not belong he
 {{- range .scaledObjects.names }}
 {{- $names = append $names (printf "keda-hpa-%s" .) }}
 {{- end }}
-{{- with .scaledObjects.hpaNames }}
-{{- $names = concat $names . }}
+{{- /* hpaNames adds to names; alone it would narrow what names leaves open. */}}
+{{- if $names }}
+{{- $names = concat $names (.scaledObjects.hpaNames | default list) }}
 {{- end }}
 {{ include "starforge-backlog.namedRule" (dict "apiGroup" "autoscaling" "resource" "horizontalpodautoscalers" "verbs" "[get, patch]" "names" $names) }}
 {{- end }}

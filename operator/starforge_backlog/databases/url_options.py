@@ -69,6 +69,11 @@ _NOT_OURS = frozenset(
         "stringtype",
         "autosave",
         "preferQueryMode",
+        "readOnly",
+        "cancelSignalTimeout",
+        "hostRecheckSeconds",
+        "logUnclosedConnections",
+        "assumeMinServerVersion",
         # node-postgres, postgres.js, pools of them
         "max",
         "min",
@@ -77,9 +82,20 @@ _NOT_OURS = frozenset(
         "connectionTimeoutMillis",
         "query_timeout",
         "uselibpqcompat",
+        "keepAlive",
+        "keepAliveInitialDelayMillis",
+        "max_lifetime",
+        "prepare",
+        "fetch_types",
         "supa",  # Supabase's mark of its pooler
-        # Rails, Django
+        # Rails, Django, Ecto
         "pool",
+        "pool_size",
+        "timeout",
+        "reconnect",
+        "charset",
+        "queue_target",
+        "queue_interval",
         "adapter",
         "encoding",
         "prepared_statements",
@@ -90,7 +106,11 @@ _NOT_OURS = frozenset(
         "min_messages",
         "conn_max_age",
         "conn_health_checks",
-        # SQLAlchemy, asyncpg
+        # SQLAlchemy, asyncpg, sqlx
+        "max_overflow",
+        "pool_recycle",
+        "pool_pre_ping",
+        "statement-cache-capacity",
         "prepared_statement_cache_size",
         "command_timeout",
         "async_fallback",
@@ -124,12 +144,15 @@ def read_options(query: str) -> Options:
     """The options after the `?` of a URL. Raises RefusedOption."""
     pairs: list[str] = []
     schemas: tuple[str, ...] = ()
-    for pair in filter(None, query.split("&")):
-        name, _, value = pair.partition("=")
+    given = [pair.partition("=") for pair in query.split("&") if pair]
+    has_sslmode = any(name == "sslmode" for name, _, _ in given)
+    for name, _, value in given:
         if name in _SCHEMAS:
             schemas = _schemas(unquote(value))
             continue
         translated = _translated(name, value)
+        if name == "ssl" and has_sslmode:
+            continue  # as drivers do; libpq takes the last one, and ssl=true would undo verify-full
         if translated:
             pairs.append(translated)
     return Options(tuple(pairs), schemas)

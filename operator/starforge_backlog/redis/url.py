@@ -27,9 +27,13 @@ _OF_DRIVERS = frozenset(
         *("timeout", "connectTimeout", "commandTimeout", "keepAlive", "noDelay"),
         *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval"),
         *("retry_on_timeout", "maxRetriesPerRequest", "max_connections", "lazyConnect"),
-        *("enableReadyCheck", "enableOfflineQueue"),
+        *("enableReadyCheck", "enableOfflineQueue", "enableAutoPipelining"),
+        *("allowUsernameInURI", "showFriendlyErrorStack", "retry_on_error", "socket_read_size"),
+        *("dial_timeout", "read_timeout", "write_timeout", "pool_timeout", "max_retries"),
+        *("pool_size", "min_idle_conns", "max_idle_conns", "conn_max_idle_time"),
         *("clientName", "client_name", "connectionName"),
         *("ssl_cert_reqs", "ssl_ca_certs", "ssl_check_hostname", "ssl_certfile", "ssl_keyfile"),
+        *("ssl_min_version", "skip_verify", "rejectUnauthorized"),
     }
 )
 _OPTION = re.compile(r"[A-Za-z_]{1,40}")
