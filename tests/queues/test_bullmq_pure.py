@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.queues.bullmq_looks import NOW, look
 
+from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
@@ -27,6 +28,7 @@ from starforge_backlog.queues.bullmq.rates import (
     outcomes,
     throughput,
 )
+from starforge_backlog.queues.bullmq.server import ServerFacts
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import Mix, Part, blocks, parse_ended, parse_sample
 from starforge_backlog.queues.bullmq.versions import Fleet, tell
@@ -279,7 +281,7 @@ def test_events_that_are_too_large_to_be_read_tell_how_large_they_are() -> None:
     )
     attempts = failed_attempts(View(made, 20.0, AT))
     assert isinstance(attempts, Unknown)
-    assert "200,311 bytes" in attempts.message
+    assert "200,000 bytes" in attempts.message
     assert "updateProgress()" in attempts.message
     assert value(arrivals(View(made, 20.0, AT))) == 0.25
 
@@ -476,3 +478,19 @@ def test_workers_are_known_by_the_names_of_their_connections() -> None:
     assert clients.of(Keys("bull", "etl-snapshots")) == 2
     assert clients.of(Keys("{a}:b", "etl-snapshots")) == 1
     assert clients.of(Keys("bull", "other")) == 0
+
+
+def test_numbers_that_grow_with_each_reading_do_not_change_a_text_with_each() -> None:
+    """A text of the status that changes is a write, with each pass (P7)."""
+
+    def texts(more: int) -> list[str]:
+        facts = ServerFacts(policy="allkeys-lru", evicted=120_100 + more)
+        lost = facts.lost("redis:6379", AT)
+        assert lost is not None
+        seen = look(groups=1_510 + more)
+        waits = missing.priorities(seen.now - 3_725_000 - more * 1000, seen)
+        return [lost.message, missing.groups(seen, "them", AT).message, waits.message]
+
+    assert texts(0) == texts(15)
+    assert "120,000 keys" in texts(0)[0]
+    assert "waits at least 1h1m40s" in texts(0)[2], "at least: never more than it is"

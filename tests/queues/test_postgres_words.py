@@ -158,6 +158,10 @@ async def test_a_slow_look_for_words_costs_no_count(admin: Admin, recorder: Reco
     seen = await Watcher(recorder, BIG).read()
     assert isinstance(seen.waiting, Known)
     assert any("could not be looked for" in note for note in seen.notes)
+    # What the last ANALYZE knew needs no look at a row.
+    assert seen.waiting.value.confidence is Confidence.AT_LEAST
+    assert "retrying" in seen.notes[0]
+    assert not readable(QUEUE, seen)
 
 
 async def test_thousands_of_words_and_types_are_bounded(admin: Admin, watcher: Watcher) -> None:

@@ -8,6 +8,12 @@ def digits(value: float, count: int) -> float:
     return float(f"{value:.{count}g}")
 
 
+def steady(value: int) -> int:
+    """Two significant digits, for a text of a status: one that changes with each reading would be
+    a write with each pass (P7)."""
+    return int(digits(value, 2))
+
+
 def about(value: float) -> str:
     """Two significant digits, written out: 0.35, 6.7, 140."""
     return f"{digits(value, 2):g}"

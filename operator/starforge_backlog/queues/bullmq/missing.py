@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.shown import shortened
+from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Job, Look, NoNumber, WrongType
 from starforge_backlog.queues.bullmq.workers import Clients
@@ -71,15 +72,17 @@ def groups(look: Look, what: str, at: datetime) -> Unknown:
     """Jobs in groups, whose keys are BullMQ Pro's own."""
     return Unknown(
         Why.PARTIAL,
-        f"The queue has {look.groups:,} groups (BullMQ Pro), and Redis does not tell {what}; name"
-        " series of the application for it (spec.queues[].signals).",
+        f"The queue has {steady(look.groups):,} groups (BullMQ Pro), and Redis does not tell"
+        f" {what}; name series of the application for it (spec.queues[].signals).",
         at,
     )
 
 
 def priorities(oldest: int | None, look: Look) -> Unknown:
     """More priorities than are looked at, and in any of the others an older job may wait."""
-    waited = timedelta(milliseconds=0 if oldest is None else look.now - oldest)
+    seconds = 0 if oldest is None else max(0, look.now - oldest) // 1000
+    # Down to two digits: an age that grows with each reading would be a write with each pass.
+    waited = timedelta(seconds=seconds - seconds % 10 ** max(0, len(str(seconds)) - 2))
     return Unknown(
         Why.PARTIAL,
         "There are more priorities than are looked at for the oldest job, which waits at least"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.history import ENOUGH_ENDED, FEW, History, Totals
 from starforge_backlog.snapshot import Known, Outcomes, Reading, Unknown, Why
 
@@ -45,7 +46,7 @@ class View:
         last = self.history.last
         if last is None or last.slice is None or not last.slice.heavy:
             return ""
-        return _HEAVY.format(bytes=last.slice.heavy, what=what)
+        return _HEAVY.format(bytes=steady(last.slice.heavy), what=what)
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq import missing, rates
 from starforge_backlog.queues.bullmq.events import Slice
 from starforge_backlog.queues.bullmq.history import History
@@ -280,26 +281,27 @@ def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
         found.append(f"The queue's global rate limit is {_limit(look)}.")
     if look.groups:
         found.append(
-            f"Jobs wait in {look.groups:,} groups (BullMQ Pro): {look.grouped:,} are in the lists"
-            f" of the {look.groups_looked:,} that were looked at, and there may be more."
+            f"Jobs wait in {steady(look.groups):,} groups (BullMQ Pro): {steady(look.grouped):,}"
+            f" are in the lists of the {steady(look.groups_looked):,} that were looked at, and"
+            " there may be more."
         )
     if look.children:
-        found.append(f"{look.children} parents wait for their children.")
+        found.append(f"{steady(look.children)} parents wait for their children.")
     if look.orphaned:
         some = "" if look.active_looked >= look.active else f" of {look.active_looked} looked at"
         found.append(
-            f"{look.orphaned} jobs in progress{some} have lost their worker's lock; a worker gives"
-            " them out again within its stalledInterval."
+            f"{steady(look.orphaned)} jobs in progress{some} have lost their worker's lock; a"
+            " worker gives them out again within its stalledInterval."
         )
     if seen.events is not None and seen.events.heavy:
         found.append(
-            f"Entries of the event stream have {seen.events.heavy:,} bytes on average, too many to"
-            " be read, and Redis holds them all; hand updateProgress() a few numbers, and let jobs"
-            " return a reference instead of the data."
+            f"Entries of the event stream have {steady(seen.events.heavy):,} bytes on average, too"
+            " many to be read, and Redis holds them all; hand updateProgress() a few numbers, and"
+            " let jobs return a reference instead of the data."
         )
     if seen.clients is not None and seen.clients.too_many:
         most = settings.clients_most
-        found.append(TOO_MANY.format(clients=seen.clients.too_many, most=most))
+        found.append(TOO_MANY.format(clients=steady(seen.clients.too_many), most=most))
     if seen.clients is not None and not seen.clients.allowed:
         found.append(NOT_ALLOWED.format(user=seen.user))
     return tuple(found)

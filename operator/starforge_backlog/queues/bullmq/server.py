@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
@@ -54,9 +55,9 @@ class ServerFacts:
             return None
         return Unknown(
             Why.KEYS_EVICTED,
-            f"Redis at {where} has evicted {self.evicted:,} keys (maxmemory-policy {self.policy}),"
-            f" so lists of jobs may be gone and an empty one proves nothing; {_MEND}, then look"
-            " for jobs that were lost.",
+            f"Redis at {where} has evicted {steady(self.evicted):,} keys (maxmemory-policy"
+            f" {self.policy}), so lists of jobs may be gone and an empty one proves nothing;"
+            f" {_MEND}, then look for jobs that were lost.",
             at,
         )
 

@@ -198,6 +198,7 @@ class TableObserver:
                 if caught.why is not Why.TIMEOUT or isinstance(caught, NoAnswer | NoTurn):
                     raise
                 unsought = caught  # a slow disk must not cost the counts that an index tells
+                strange = strange_words.by_statistics(table, counters.live)
         self._known = Looked(
             table,
             access,
