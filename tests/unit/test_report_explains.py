@@ -17,6 +17,7 @@ from tests.simulator.given import (
     workload,
 )
 
+from starforge_backlog.api.database import Database
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -304,6 +305,23 @@ def test_a_wrong_password_names_the_secret_and_its_key(what: str, secret: str | 
     assert named == wrong.message + (f" (key K of Secret {secret})" if secret else "")
     away = replace(wrong, why=Why.TIMEOUT)
     assert with_secrets(SOURCES, what, away) == away
+
+
+@pytest.mark.parametrize("what", ["database", "queue table", "producer flag"])
+def test_a_database_s_authorities_are_named_beside_its_url(what: str) -> None:
+    """ "tls.ca holds no certificates" must not send anybody to the Secret with the URL alone."""
+    spec = SOURCES.model_copy(
+        update={
+            "database": Database.model_validate(
+                {
+                    "url": {"secretKeyRef": {"name": "db", "key": "K"}},
+                    "tls": {"ca": {"secretKeyRef": {"name": "authority", "key": "ca.crt"}}},
+                }
+            )
+        }
+    )
+    wrong = Unknown(Why.SECRET_MALFORMED, "tls.ca holds no certificates.", NOW)
+    assert "or key ca.crt of Secret authority" in with_secrets(spec, what, wrong).message
 
 
 def test_ready_says_it() -> None:

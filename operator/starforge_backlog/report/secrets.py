@@ -45,20 +45,25 @@ def _parts(spec: QueueBacklogPolicySpec, what: str) -> Iterator[BaseModel | None
     kind, _, name = what.partition(" ")
     database = spec.database
     url = database.url if database is not None else None
+    tls = database.tls if database is not None else None
     match kind:
         case "database" if database is not None:
-            yield url or database.prometheus
+            yield from (url, tls) if url is not None else (database.prometheus,)
         case "pgbouncer" if database is not None:
             yield database.pgbouncer
         case "queue":
             for queue in spec.queues:
                 if queue.name == name:
-                    yield url if queue.postgres is not None else queue.bullmq or queue.prometheus
+                    yield from (
+                        (url, tls)
+                        if queue.postgres is not None
+                        else (queue.bullmq, queue.prometheus)
+                    )
         case "producer":
             producer = spec.producer(name)
             if producer is not None:
                 in_database = {"featureFlag", "backfillJobs", "jobTypes"}
-                yield url if producer.way[0] in in_database else producer.way[1]
+                yield from (url, tls) if producer.way[0] in in_database else (producer.way[1],)
         case _:
             pass  # the target and its autoscalers: no Secret leads there
 
