@@ -251,6 +251,23 @@ def test_producers_and_guards_are_granted_by_name_and_off_by_default(cluster: Lo
     assert not written.keys() & rights(one(objects(text(cluster, DEFAULT)), "ClusterRole"))
 
 
+def test_other_names_of_keda_s_autoscalers_alone_do_not_narrow(cluster: LocalCluster) -> None:
+    def granted(**given: Any) -> list[str] | None:
+        guarded = {"guard": True, "hpaNames": ["own"], **given}
+        values = {"rbac": {"autoscalers": {"scaledObjects": guarded}}}
+        role = one(objects(text(cluster, values)), "ClusterRole")
+        (rule,) = (
+            rule
+            for rule in role["rules"]
+            if "horizontalpodautoscalers" in rule["resources"] and "patch" in rule["verbs"]
+        )
+        found: list[str] | None = rule.get("resourceNames")
+        return found
+
+    assert granted() is None, "each ScaledObject, so each of KEDA's autoscalers"
+    assert granted(names=["etl"]) == ["keda-hpa-etl", "own"]
+
+
 @ALL
 def test_the_pod_is_locked_down(cluster: LocalCluster, values: Values) -> None:
     deployment = one(objects(text(cluster, values)), "Deployment")["spec"]
