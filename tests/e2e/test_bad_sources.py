@@ -33,8 +33,7 @@ from tests.node.bull import Bull, Connection
 from tests.node.handles import Behaviour
 from tests.prometheus.exporter import Exporter
 
-from local import certificates
-from local.certificates import Authority
+from local.certificates import Authority, ServerTls
 from local.redis import ALL_SLOTS, RedisServer
 
 pytestmark = [
@@ -105,9 +104,9 @@ def web_page() -> Iterator[str]:
 def expired(world: World) -> Iterator[tuple[RedisServer, Authority]]:
     """A Redis whose certificate ran out; its authority is trusted and goes on."""
     authority = Authority(folder(world.place, "ca"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificates, "LIFETIME", timedelta(seconds=-1))
-        tls = authority.server_tls("redis")
+    hosts = ("127.0.0.1", "localhost")
+    worn = authority.issue("redis", hosts=hosts, lifetime=timedelta(seconds=-1))
+    tls = ServerTls(worn, authority.certificate_file)
     world.write_secret({"ca.crt": authority.certificate_file.read_text()}, "ca")
     with own_redis(world, secret="expired", tls=tls) as redis:
         yield redis, authority
