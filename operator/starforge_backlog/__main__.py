@@ -71,8 +71,8 @@ def main() -> int:
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             # By default the framework asks the system for the user's name, and raises where the uid
-            # has none: in a pod. The type is a NewType of str that it does not export.
-            identity=settings.pod_name,  # type: ignore[arg-type]
+            # has none: in a pod.
+            identity=settings.pod_name,  # type: ignore[arg-type]  # a NewType that is not exported
             memo=process,
             # An Event of asyncio: for a Future the framework blocks a thread, and a process that
             # is asked to end would wait for that thread until it is killed.

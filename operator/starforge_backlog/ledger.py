@@ -38,7 +38,7 @@ from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.claims import claim_of
 from starforge_backlog.decide.pooler import held
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
-from starforge_backlog.snapshot import Claim, Known, Snapshot, Workload
+from starforge_backlog.snapshot import Claim, Known, Snapshot
 
 # How long others of its server wait for the first pass of a policy. By then it had one, or it never
 # will: it was deleted between our list and the watch's. Then it must not hold them, nor anything.
@@ -107,7 +107,8 @@ class Ledger:
                 self._note(policy, server, self._still_asking(claim))
                 intervals = ASKING_INTERVALS * spec.interval.total_seconds()
                 self._valid_for[policy] = max(intervals, LEAST_ASKING_SECONDS)
-                if _all_ready(seen.workload.value):
+                # The pods of the last step are there, and what they have open can be seen.
+                if seen.workload.value.all_ready:
                     self._promised.pop(policy, None)
             else:
                 self._unreadable(policy, before)
@@ -255,8 +256,3 @@ def _server(seen: Snapshot) -> str | None:
 def _silent(claim: Claim) -> Claim:
     """It keeps what it holds, and asks for nothing."""
     return replace(claim, wanted=None, asked=None)
-
-
-def _all_ready(workload: Workload) -> bool:
-    """The pods of the last step are there, and what they have open can be seen."""
-    return workload.ready >= workload.replicas and not workload.pending

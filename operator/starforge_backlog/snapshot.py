@@ -329,7 +329,17 @@ class Workload:
         a rollout that is stuck will not be; they keep nobody waiting."""
         if self.stuck_since is not None:
             return self.pods >= self.replicas and not self.starting
+        return self.all_ready
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether the pods that were asked for are Ready, and none is on its way."""
         return self.ready >= self.replicas and not self.pending
+
+    @property
+    def trouble(self) -> str:
+        """A pod's own reason for not being Ready, else what keeps pods from being created."""
+        return self.not_ready_why or self.not_created_why
 
     @property
     def living(self) -> int:

@@ -175,7 +175,7 @@ def _held(at: Situation) -> Outcome | None:
     if workload.crash_looping and workload.stuck_since is None:
         return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")
     if not workload.all_arrived or (workload.stuck_since is not None and not workload.ready):
-        why = workload.not_ready_why or workload.not_created_why
+        why = workload.trouble
         return hold(
             at,
             "PodsPending",

@@ -105,7 +105,7 @@ def judge(
             return failed(
                 StepFailure.PODS,
                 f"pods not Ready after {format_duration(now - step.at)}: "
-                f"{_why_not_ready(workload, step)}",
+                f"{workload.trouble or f'{workload.ready} of {step.to}'}",
             )
         return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
     if min(now, read_at) - step.ready_at < observe_for:
@@ -127,12 +127,6 @@ def judge(
         watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
         return _by_backlog(step, after.waiting if counted else None, watched_until, now)
     return _by_throughput(step, before.throughput_per_second, after, observe_for)
-
-
-def _why_not_ready(workload: Workload, step: Step) -> str:
-    """A pod's own trouble; else what keeps pods from being made; else the number."""
-    why = workload.not_ready_why or workload.not_created_why
-    return why or f"{workload.ready} of {step.to}"
 
 
 def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:

@@ -186,7 +186,7 @@ def _consumers(spec: QueueBacklogPolicySpec, plan: Plan, scaling: ScalingStatus)
         text = (
             f"the rollout of {target} has made no progress since {pods.stuck_since:%Y-%m-%d}"
             f" {pods.stuck_since:%H:%M:%S} UTC: {pods.ready} of {pods.replicas} pods Ready;"
-            f" {pods.not_ready_why or pods.not_created_why or 'no pod says why'}. Correct it, or"
+            f" {pods.trouble or 'no pod says why'}. Correct it, or"
             f" go back with `kubectl rollout undo {target}`; steps go on with the pods that work"
         )
         return Draft(kind, FALSE, "RolloutStuck", text)

@@ -46,7 +46,7 @@ def unless_nothing_works(draft: Draft, plan: Plan, scaling: ScalingStatus) -> Dr
     starting = step is not None and step.ready_at is None and step.to == pods.replicas
     if not pods.replicas or pods.ready or starting:
         return draft
-    found = pods.not_ready_why or pods.not_created_why
+    found = pods.trouble
     why = f": {found}" if found else ""
     text = f"{pods.ready} of {pods.replicas} pods Ready{why}; more of them would not be either"
     return replace(draft, status=FALSE, reason="PodsNotReady", message=text)
