@@ -40,7 +40,8 @@ class ServerTls:
 class Authority:
     """Signs certificates into `folder`; `folder/ca.crt` is what everybody verifies against."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, key_usage: bool = True) -> None:
+        """Without `key_usage` it is as a plain `openssl req -x509` makes one."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         self.folder = folder
@@ -58,13 +59,14 @@ class Authority:
             encipher_only=False,
             decipher_only=False,
         )
-        self._certificate = (
+        builder = (
             _builder(self._name, self._key.public_key(), self._name)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
             .add_extension(self._subject_key(), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if key_usage:
+            builder = builder.add_extension(usage, critical=True)
+        self._certificate = builder.sign(self._key, hashes.SHA256())
         _write(self.certificate_file, _pem(self._certificate))
 
     def issue(
