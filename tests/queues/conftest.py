@@ -10,6 +10,8 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from psycopg import sql
+from tests.queues.bullmq_room import Eye
+from tests.redis.servers import StartRedis, starting
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.databases.connection import Database
@@ -137,3 +139,16 @@ def run(admin: Admin, *statements: LiteralString) -> None:
     """Statements one by one, e.g. DDL."""
     for statement in statements:
         admin.execute(statement)
+
+
+@pytest.fixture
+async def eye(hub: RedisHub, redis_url: str) -> Eye:
+    """Looks at queues of the run's Redis."""
+    return Eye(hub, redis_url)
+
+
+@pytest.fixture
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
+    """For tests that need a server for themselves."""
+    with starting(tmp_path_factory) as start:
+        yield start

@@ -14,18 +14,12 @@ import redis as library
 from tests.node.bull import Bull
 from tests.queues.bullmq_room import Eye, client, queue_of, value
 
-from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Count, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
 
 LARGE = 200_000  # bytes
 _MOST_READ = 300_000  # bytes that a whole reading may take from Redis
-
-
-@pytest.fixture
-async def eye(hub: RedisHub, redis_url: str) -> Eye:
-    return Eye(hub, redis_url)
 
 
 @dataclass

@@ -30,11 +30,6 @@ async def hub() -> AsyncIterator[RedisHub]:
     await made.close()
 
 
-@pytest.fixture
-async def eye(hub: RedisHub, redis_url: str) -> Eye:
-    return Eye(hub, redis_url)
-
-
 @every_version
 @pytest.mark.valkey
 async def test_every_job_is_counted_where_it_is(

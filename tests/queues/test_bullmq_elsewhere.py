@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ import redis as library
 from tests.node.bull import Bull
 from tests.node.handles import Behaviour
 from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, until, value
-from tests.redis.servers import StartRedis, starting
+from tests.redis.servers import StartRedis
 
 from local.redis import RedisServer as LocalRedis
 from starforge_backlog.decide.need import load
@@ -23,17 +22,6 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Confidence, Count, QueueReading, Reading, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
-
-
-@pytest.fixture
-async def eye(hub: RedisHub, redis_url: str) -> Eye:
-    return Eye(hub, redis_url)
-
-
-@pytest.fixture
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
-    with starting(tmp_path_factory) as start:
-        yield start
 
 
 def unknown(reading: Reading[Any] | None) -> Unknown:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.queues.bullmq_room import (
     until,
     value,
 )
-from tests.redis.servers import StartRedis, starting
+from tests.redis.servers import StartRedis
 
 from local.redis import ALL_SLOTS
 from local.redis import RedisServer as LocalRedis
@@ -44,18 +44,6 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown, Why
 
 pytestmark = [pytest.mark.redis, pytest.mark.node]
-
-
-@pytest.fixture
-async def eye(hub: RedisHub, redis_url: str) -> Eye:
-    return Eye(hub, redis_url)
-
-
-@pytest.fixture
-def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
-    """For tests that need a server for themselves."""
-    with starting(tmp_path_factory) as start:
-        yield start
 
 
 def why(reading: Reading[Any] | None) -> Why:
