@@ -23,6 +23,7 @@ from local.go import find_go
 from local.locks import exclusive
 from local.nodejs import PACKAGES, find_node, node_packages
 from local.paths import REPOSITORY, cache_dir
+from local.pgbouncer import NoPgBouncerError, find_pgbouncer
 from local.progress import bar, say
 from local.redis_programs import find_redis, find_redis_62, find_valkey
 from local.tools import CONTROL_PLANE, KEDA, NODE_PROGRAMS, PROMETHEUS, ToolSet
@@ -210,6 +211,10 @@ def everything() -> dict[str, Path]:
     except LocalError as error:
         say(f"the tests on the oldest Redis will be skipped: {error}")
     found["valkey-server"] = find_valkey().path
+    try:
+        found["pgbouncer"] = find_pgbouncer().path
+    except NoPgBouncerError as error:
+        say(f"the tests of pools will be skipped: {error}")
     found["node"] = find_node().path
     for folder in PACKAGES:
         found[f"npm {folder.relative_to(REPOSITORY)}"] = node_packages(folder).resolve()

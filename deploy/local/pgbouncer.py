@@ -1,4 +1,7 @@
-"""A private PgBouncer in front of a `PostgresServer`, where the machine has one: no wheel does."""
+"""A private PgBouncer in front of a `PostgresServer`: the machine's own, or Debian's package.
+
+No wheel has one. On Debian its package is unpacked into the cache; elsewhere it must be installed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -13,9 +17,10 @@ from urllib.parse import quote
 import psycopg
 from psycopg.rows import dict_row
 
+from local.debian import packages
 from local.errors import LocalError
 from local.postgres import SUPERUSER, PostgresServer
-from local.postgres_user import data_folder, other_user
+from local.postgres_user import data_folder, other_user, reachable
 from local.server import LocalServer
 
 CONSOLE = "pgbouncer"
@@ -29,16 +34,46 @@ class NoPgBouncerError(LocalError):
     """This machine has none: tests skip."""
 
 
-def find_pgbouncer() -> Path:
-    """Distributions put it where only root's PATH goes."""
+@dataclass(frozen=True)
+class PgBouncerProgram:
+    path: Path
+    libraries: Path | None = None
+    """The folder of shared libraries that came with it; None where the machine has them."""
+
+    def copied_for(self, user: str | None, near: Path) -> PgBouncerProgram:
+        """What lies in root's own cache is closed to others: they get a copy beside the data."""
+        if user is None or self.libraries is None or reachable(self.path, user):
+            return self
+        near.mkdir(mode=0o755)
+        program = Path(shutil.copy2(self.path, near))
+        shutil.copytree(self.libraries, near / "lib", symlinks=True)
+        return PgBouncerProgram(program, near / "lib")
+
+    def command(self, configuration: Path) -> Sequence[str | Path]:
+        if self.libraries is None:
+            return (self.path, configuration)
+        # Only the program gets the variable: the interpreter beside it has libraries of its own.
+        return ("/usr/bin/env", f"LD_LIBRARY_PATH={self.libraries}", self.path, configuration)
+
+
+def find_pgbouncer() -> PgBouncerProgram:
+    """The machine's own first: distributions put it where only root's PATH goes.
+
+    Raises `NoPgBouncerError` on a machine that has none and is no Debian, and `LocalError` where
+    the package cannot be downloaded.
+    """
     folders = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"]
     found = shutil.which("pgbouncer", path=os.pathsep.join(folders))
-    if found is None:
+    if found is not None:
+        return PgBouncerProgram(Path(found))
+    if not packages.available():
         raise NoPgBouncerError(
-            "this machine has no PgBouncer, and no package registry has one for it. Install it "
-            "(Debian, Ubuntu, Homebrew: the package `pgbouncer`) to run what needs it."
+            "this machine has no PgBouncer and is no Debian whose package could be used. Install "
+            "the package `pgbouncer` (Ubuntu, Homebrew) to run what needs it."
         )
-    return Path(found)
+    usr = packages.unpacked(packages.PGBOUNCER) / "usr"
+    (library,) = usr.glob("lib/*/libcares.so.2")
+    return PgBouncerProgram(usr / "sbin/pgbouncer", library.parent)
 
 
 class PgBouncer(LocalServer):
@@ -46,7 +81,7 @@ class PgBouncer(LocalServer):
 
     def __init__(
         self,
-        program: Path,
+        program: PgBouncerProgram,
         name: str,
         postgres: PostgresServer,
         *,
@@ -57,7 +92,7 @@ class PgBouncer(LocalServer):
     ) -> None:
         super().__init__(name, postgres.run_dir, run=postgres.run, user=user)
         self.data = data_folder(postgres.run_dir / name, user)
-        self.program = program
+        self.program = program.copied_for(user, self.data.parent / f"{name}-program")
         self.stats_password = secrets.token_urlsafe(18)
         self._postgres = postgres
         self._settings = dict(settings)
@@ -167,7 +202,7 @@ class PgBouncer(LocalServer):
             shutil.chown(path, self._user)
 
     def _command(self) -> Sequence[str | Path]:
-        return (self.program, self.data / "pgbouncer.ini")
+        return self.program.command(self.data / "pgbouncer.ini")
 
     def _answers(self) -> bool:
         try:

@@ -1,4 +1,5 @@
-"""The private PgBouncer: pools, logins, the console. Skipped where the machine has none."""
+"""The private PgBouncer: pools, logins, the console. Skipped where the machine has none
+and is no Debian."""
 
 from __future__ import annotations
 
@@ -66,5 +67,5 @@ def test_its_own_databases_and_pauses(pool: PgBouncer) -> None:
 
 def test_without_one_the_message_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(NoPgBouncerError, match="Install it"):
+    with pytest.raises(NoPgBouncerError, match="Install the package `pgbouncer`"):
         find_pgbouncer()

@@ -19,7 +19,7 @@ from local.locks import exclusive
 from local.paths import cache_dir
 from local.progress import say
 
-PACKAGES = (
+NODE = (
     # a node
     *("containerd", "runc", "containernetworking-plugins", "catatonit"),
     *("iptables", "libip6tc2", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11"),
@@ -27,31 +27,41 @@ PACKAGES = (
     *("buildah", "golang-github-containers-common", "golang-github-containers-image"),
     *("libgpgme11", "libsubid4", "debootstrap"),
 )
+PGBOUNCER = ("pgbouncer", "libevent-2.1-7", "libc-ares2")
+"""With the libraries that a machine without it lacks."""
+
 MERGED = ("bin", "sbin", "lib", "lib64")
 """Folders of the root that are links into /usr on the machine: what is in them belongs there."""
 
+DEBIAN_RELEASE = "/etc/debian_version"
 IPTABLES = ("iptables", "iptables-save", "iptables-restore")
 DOWNLOAD_WITHIN = 600.0
 
 
-def unpacked() -> Path:
+def available() -> bool:
+    """Whether this machine is a Debian that can download packages."""
+    programs = all(shutil.which(program) for program in ("apt-get", "dpkg-deb"))
+    return programs and Path(DEBIAN_RELEASE).exists()
+
+
+def unpacked(packages: Sequence[str] = NODE) -> Path:
     """A folder whose `usr/` and `etc/` hold what the packages bring."""
-    key = hashlib.sha256("\0".join([*PACKAGES, _release(), platform.machine()]).encode())
+    key = hashlib.sha256("\0".join([*packages, _release(), platform.machine()]).encode())
     target = cache_dir() / f"debian-{key.hexdigest()[:16]}"
     if target.exists():
         return target
     waiting = "another process unpacks the packages; waiting for it"
     with exclusive(target.with_suffix(".lock"), lambda: say(waiting)):
         if not target.exists():
-            say(f"downloading {', '.join(PACKAGES)} (once per user; nothing is installed)")
+            say(f"downloading {', '.join(packages)} (once per user; nothing is installed)")
             with tempfile.TemporaryDirectory(prefix="unpacking-", dir=cache_dir()) as scratch:
-                _unpack(_download(PACKAGES, Path(scratch)), Path(scratch) / "root")
+                _unpack(_download(packages, Path(scratch)), Path(scratch) / "root")
                 (Path(scratch) / "root").replace(target)
     return target
 
 
 def _release() -> str:
-    return Path("/etc/debian_version").read_text().strip().partition(".")[0]
+    return Path(DEBIAN_RELEASE).read_text().strip().partition(".")[0]
 
 
 def _download(packages: Sequence[str], folder: Path) -> list[Path]:
