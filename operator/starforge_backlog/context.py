@@ -28,7 +28,7 @@ from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
-from starforge_backlog.report.refusal import RefusalReport
+from starforge_backlog.report.status_writes import StatusWriteReport
 from starforge_backlog.targets import Targets
 
 
@@ -78,7 +78,7 @@ class Rooms:
             autoscalers=AutoscalerReader(client),
             maximums=MaximumWriter(client),
             guards=GuardWatches(client),
-            statuses=StatusWriter(client, RefusalReport(events, metrics), utc_now),
+            statuses=StatusWriter(client, StatusWriteReport(events, metrics), utc_now),
             databases=databases,
             poolers=ConsoleHub(),
             prometheus=prometheus,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -134,6 +134,26 @@ async def test_the_api_server_takes_the_largest_status_beside_large_annotations(
         entry.previous for entry in largest().paused
     ]
     assert await room.write(largest()) is WriteOutcome.UNCHANGED
+
+
+async def test_a_second_operator_is_noticed(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    """Two replicas by mistake; a write is refused where the other one's is newer."""
+    moments = [NOW + timedelta(seconds=n) for n in range(10)]
+    ours = Room(
+        room.client,
+        room.requests,
+        StatusWriter(room.client, clock=lambda: moments.pop(0)),
+        room.namespace,
+    )
+    theirs = replace(ours, writer=StatusWriter(room.client, clock=lambda: moments.pop(0)))
+    await ours.look()
+    assert await ours.write(everything()) is WriteOutcome.WRITTEN
+    await theirs.look()
+    assert await theirs.write(QueueBacklogPolicyStatus(summary="b")) is WriteOutcome.WRITTEN
+    assert await ours.write(QueueBacklogPolicyStatus(summary="c")) is WriteOutcome.CONFLICT
+    assert "another operator" not in caplog.text
+    assert await ours.write(QueueBacklogPolicyStatus(summary="c")) is WriteOutcome.WRITTEN
+    assert "another operator wrote the status of" in caplog.text
 
 
 async def test_a_restarted_operator_writes_nothing_either(room: Room) -> None:

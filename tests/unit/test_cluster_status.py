@@ -74,6 +74,20 @@ class Server:
         return self.watched()
 
 
+class Told:
+    """What a listener heard."""
+
+    def __init__(self) -> None:
+        self.refusals: list[str] = []
+        self.others: list[str] = []
+
+    async def refused(self, namespace: str, name: str, uid: str, why: str, /) -> None:
+        self.refusals.append(f"{namespace}/{name} {uid}: {why}")
+
+    async def shared(self, _namespace: str, _name: str, _uid: str, passed: str, /) -> None:
+        self.others.append(passed)
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -105,13 +119,10 @@ async def test_an_equal_status_sends_nothing(server: Server, writer: StatusWrite
 async def test_a_refusal_is_loud_once_until_a_status_is_stored_again(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[str] = []
-
-    async def tell(namespace: str, name: str, uid: str, why: str, /) -> None:
-        told.append(f"{namespace}/{name} {uid}: {why}")
-
+    listener = Told()
+    told = listener.refusals
     client: Any = server
-    writer = StatusWriter(client, tell)
+    writer = StatusWriter(client, listener)
     writer.current(server.watched())
     await put(writer, status("old"))
     asked = Resource("g", "v1", "policies").asked("patch", "ns", "etl", "status")
@@ -132,18 +143,14 @@ async def test_a_refusal_is_loud_once_until_a_status_is_stored_again(
 
 @pytest.mark.parametrize("answer", [503, 504, 429])
 async def test_a_server_that_is_away_is_no_refusal(server: Server, answer: int) -> None:
-    told: list[str] = []
-
-    async def tell(_ns: str, _name: str, _uid: str, why: str, /) -> None:
-        told.append(why)
-
+    listener = Told()
     client: Any = server
-    writer = StatusWriter(client, tell)
+    writer = StatusWriter(client, listener)
     writer.current(server.watched())
     asked = Resource("g", "v1", "policies").asked("patch", "ns", "etl", "status")
     server.refuse = fault_from_status(asked, answer, b"{}")
     assert await put(writer, status()) is WriteOutcome.FAILED
-    assert told == []
+    assert listener.refusals == []
 
 
 async def test_what_is_written_fits(server: Server, writer: StatusWriter) -> None:
@@ -447,3 +454,39 @@ def test_policies_that_were_written_at_once_are_not_renewed_at_once() -> None:
 @pytest.mark.parametrize("passed", ["", "yesterday", "2026-01-01", "2026-01-01T01:00:00Z"])
 def test_a_time_that_is_none_or_from_another_clock_is_renewed(passed: str) -> None:
     assert is_old(passed, NOW, "u")
+
+
+async def test_a_second_operator_is_reported_by_both_and_nothing_else_is(
+    server: Server, time: Time
+) -> None:
+    """Two replicas by mistake. No restart, lost answer, person or restored backup is one."""
+    client: Any = server
+    told, told_other = Told(), Told()
+    writer = StatusWriter(client, told, time)
+    writer.current(server.watched())  # of a predecessor: none
+    await put(writer, status("one"))
+    time.now += timedelta(seconds=15)
+    server.edit(metadata={**server.body["metadata"], "annotations": {"by": "a person"}})
+    writer.current(server.watched())
+    server.lose_answer = True
+    await put(writer, status("two"))
+    await put(writer, status("three"))
+    backup = {**server.body["status"], "lastPassTime": "2025-12-01T00:00:00Z"}
+    server.edit(status=backup)
+    writer.current(server.watched())
+    await put(writer, status("four"))
+    assert told.others == []
+
+    other = StatusWriter(client, told_other, time)
+    other.current(server.watched())
+    time.now += timedelta(seconds=15)
+    assert await put(other, status("by the other")) is WriteOutcome.WRITTEN
+    assert told_other.others == [], "a start finds what a predecessor wrote"
+    assert await put(writer, status("five")) is WriteOutcome.CONFLICT
+    await put(writer, status("five"))
+    assert told.others == ["2026-01-01T00:00:30Z"]
+    time.now += timedelta(seconds=15)
+    await put(writer, status("six"))
+    other.current(server.watched())
+    await put(other, status("by the other again"))
+    assert told_other.others == ["2026-01-01T00:00:45Z"]

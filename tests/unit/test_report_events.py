@@ -18,7 +18,7 @@ from starforge_backlog.producers.protocol import Paused, PauseOutcome
 from starforge_backlog.report.announce import announce
 from starforge_backlog.report.events import EventPoster, EventType, Posting, Regarding, shorten
 from starforge_backlog.report.metrics import Metrics, PassResult, PolicyKey
-from starforge_backlog.report.refusal import RefusalReport
+from starforge_backlog.report.status_writes import StatusWriteReport
 from starforge_backlog.snapshot import Why
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
@@ -141,8 +141,8 @@ async def test_a_long_name_is_cut_where_a_name_may_end(api: Api, sign: str) -> N
 async def test_a_refused_status_is_an_event_and_a_metric(api: Api) -> None:
     poster, _ = made(api)
     metrics = Metrics()
-    report = RefusalReport(poster, metrics)
-    await report("starforge", "etl", "u", "Request entity too large")
+    report = StatusWriteReport(poster, metrics)
+    await report.refused("starforge", "etl", "u", "Request entity too large")
     (event,) = api.created
     assert (event["type"], event["reason"]) == ("Warning", "StatusRefused")
     assert "Request entity too large" in event["note"]
@@ -152,9 +152,32 @@ async def test_a_refused_status_is_an_event_and_a_metric(api: Api) -> None:
     seen(new, result=PassResult.FAILED, duration=nothing, lateness=nothing)
     line = 'starforge_backlog_status_refused{namespace="starforge",policy="etl"} '
     assert f"{line}1.0" in metrics.render().decode()
-    await report("starforge", "etl", "u", "")
+    await report.refused("starforge", "etl", "u", "")
     assert api.created[-1]["reason"] == "StatusStored"
     assert f"{line}0.0" in metrics.render().decode()
+
+
+async def test_a_second_operator_is_events_and_a_metric(api: Api) -> None:
+    poster, _ = made(api)
+    metrics = Metrics()
+    report = StatusWriteReport(poster, metrics)
+    for second in range(60):
+        await report.shared("starforge", "etl", "u", f"2026-01-01T00:00:{second:02}Z")
+    assert len(api.created) < 20, "a policy's Events are limited"
+    event = api.created[0]
+    assert (event["type"], event["reason"]) == ("Warning", "AnotherOperator")
+    nothing = timedelta(0)
+    metrics.observe_pass(
+        PolicyKey("starforge", "etl"),
+        None,
+        QueueBacklogPolicyStatus(),
+        result=PassResult.CONFLICT,
+        duration=nothing,
+        lateness=nothing,
+    )
+    labels = 'namespace="starforge",policy="etl"'
+    line = f"starforge_backlog_other_operator_timestamp_seconds{{{labels}}} 1.767225659e+09"
+    assert line in metrics.render().decode()
 
 
 async def test_what_passes_without_a_stored_status_did_is_told_once(api: Api) -> None:

@@ -5,7 +5,8 @@ the older body would forget that write (a pause's token, a step), so the writer 
 status it knows of, and every write names the version that it was decided from.
 
 Every write carries the time of the pass. While nothing changes that time alone is renewed now and
-then: an operator that is dead, or scaled to 0, shows in `kubectl get` by nothing else.
+then: an operator that is dead, or scaled to 0, shows in `kubectl get` by nothing else. A later time
+that this process did not send is from a second operator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import json
 import logging
 import zlib
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +38,8 @@ RENEW_AFTER = timedelta(minutes=10)
 # Share of it by which some renew earlier. Policies that were written in one moment, by an upgrade
 # or after an outage, must not be written in one moment for ever.
 RENEW_SPREAD = 0.2
+# Pass times that are remembered as our own: of writes in a row whose answers were lost.
+SENT_KEPT = 16
 # A time further in the future was written under another clock.
 MOST_AHEAD = timedelta(minutes=1)
 RENEWED = "lastPassTime"
@@ -99,16 +103,24 @@ class _Known:
     doubtful: bytes | None = None  # sent, but no answer came: it may be on the server
 
 
-class RefusalListener(Protocol):
-    """Reports a status that the API server refuses."""
+class StatusListener(Protocol):
+    """Reports what happens to statuses beside their being written. Must not raise."""
 
-    async def __call__(self, namespace: str, name: str, uid: str, why: str, /) -> None:
-        """Once, with the API server's reason, and once without one when a status is stored again.
-        Must not raise."""
+    async def refused(self, namespace: str, name: str, uid: str, why: str, /) -> None:
+        """Once with the API server's reason; once without one when a status is stored again."""
+
+    async def shared(self, namespace: str, name: str, uid: str, passed: str, /) -> None:
+        """Another operator wrote the status after its own pass, at the time `passed`."""
 
 
-async def _nobody(_namespace: str, _name: str, _uid: str, _why: str, /) -> None:
+class _Nobody:
     """Nothing but the log line."""
+
+    async def refused(self, _namespace: str, _name: str, _uid: str, _why: str, /) -> None:
+        pass
+
+    async def shared(self, _namespace: str, _name: str, _uid: str, _passed: str, /) -> None:
+        pass
 
 
 class StatusWriter:
@@ -117,15 +129,17 @@ class StatusWriter:
     def __init__(
         self,
         client: ClusterClient,
-        on_refusal: RefusalListener = _nobody,
+        listener: StatusListener | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._client = client
-        self._on_refusal = on_refusal
+        self._listener = listener or _Nobody()
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._complained: dict[str, bytes] = {}
         self._refused: set[str] = set()  # policies whose last status was not taken
+        self._sent: dict[str, deque[str]] = {}  # `lastPassTime` of our own writes
+        self._shared: dict[str, str] = {}  # that of another operator, not reported yet
 
     def current(self, body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
         """The freshest status: of the watch's body, or of our own last write if that is newer."""
@@ -159,6 +173,7 @@ class StatusWriter:
         conflict, and the next pass decides anew.
         """
         wanted = self._with_time(uid, fitted(status))
+        await self._report_sharing(namespace, name, uid)
         try:
             written = await self._write(namespace, name, uid, wanted, only_for)
         except ClusterFault as fault:
@@ -176,7 +191,7 @@ class StatusWriter:
         if written.outcome is WriteOutcome.WRITTEN and uid in self._refused:
             self._refused.discard(uid)
             _log.warning("the status of %s/%s is stored again", namespace, name)
-            await self._on_refusal(namespace, name, uid, "")
+            await self._listener.refused(namespace, name, uid, "")
         return written
 
     def _with_time(self, uid: str, status: QueueBacklogPolicyStatus) -> bytes:
@@ -193,6 +208,20 @@ class StatusWriter:
         self._known.pop(uid, None)
         self._complained.pop(uid, None)
         self._refused.discard(uid)
+        self._sent.pop(uid, None)
+        self._shared.pop(uid, None)
+
+    async def _report_sharing(self, namespace: str, name: str, uid: str) -> None:
+        """Two operators never write one status by accident: releases or replicas too many.
+
+        What either decides is safe, because each effect follows an intent that was stored under
+        the version it was decided from. But each measures its steps against the other's.
+        """
+        passed = self._shared.pop(uid, None)
+        if passed is None:
+            return
+        _log.warning("another operator wrote the status of %s/%s at %s", namespace, name, passed)
+        await self._listener.shared(namespace, name, uid, passed)
 
     async def _refusal(self, namespace: str, name: str, uid: str, why: str) -> None:
         """Loud, and once until one is stored again: what people read is old from here on."""
@@ -200,7 +229,7 @@ class StatusWriter:
             return
         self._refused.add(uid)
         _log.error("the status of %s/%s cannot be stored: %s", namespace, name, why)
-        await self._on_refusal(namespace, name, uid, why)
+        await self._listener.refused(namespace, name, uid, why)
 
     async def _write(
         self, namespace: str, name: str, uid: str, wanted: bytes, only_for: Edition | None
@@ -214,6 +243,7 @@ class StatusWriter:
                 return StatusWrite(WriteOutcome.CONFLICT, message)
             if known.doubtful is None and wanted in {known.server, known.wanted}:
                 return StatusWrite(WriteOutcome.UNCHANGED)
+            self._sent.setdefault(uid, deque(maxlen=SENT_KEPT)).append(_passed_of(wanted))
             try:
                 answer = await self._client.patch(
                     POLICIES, namespace, name, _operations(known.version, wanted), sub="status"
@@ -221,6 +251,7 @@ class StatusWriter:
             except ClusterFault as fault:
                 if fault.kind is not FaultKind.CONFLICT:
                     raise
+                self._sent[uid].pop()  # not written: two operators may pass in one second
             else:
                 self._known[uid] = _known(answer, wanted)
                 return StatusWrite(WriteOutcome.WRITTEN)
@@ -239,8 +270,10 @@ class StatusWriter:
         meta: Json = found["metadata"]
         if meta["uid"] != uid:
             return None
-        self._known[uid] = _known(found, None)
-        return self._known[uid]
+        read = _known(found, None)
+        self._compare(uid, read)
+        self._known[uid] = read
+        return read
 
     def _doubt(self, uid: str, wanted: bytes) -> None:
         """No answer came: whether it was written shows in the next conflict, or over the watch."""
@@ -259,10 +292,18 @@ class StatusWriter:
         if known is not None and not _is_newer(version, known.version):
             return
         found = _known(body, None)
+        self._compare(uid, found)
         # Where only spec or annotations moved, what we wrote still stands as we wrote it.
         if known is not None and found.server == known.server:
             found = replace(found, wanted=known.wanted)
         self._known[uid] = replace(found, version=version)
+
+    def _compare(self, uid: str, found: _Known) -> None:
+        """Notice another operator. The first status that a process reads is its predecessor's; an
+        older time is that of a restored backup."""
+        sent = self._sent.get(uid)
+        if sent and found.passed not in sent and _is_later(found.passed, sent[-1]):
+            self._shared[uid] = found.passed
 
 
 def _known(found: Json, wanted: bytes | None) -> _Known:
@@ -306,6 +347,18 @@ def _is_old(passed: str, now: datetime, uid: str) -> bool:
         return True  # there is none, or somebody else wrote it
     early = RENEW_SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000
     return age < -MOST_AHEAD or age >= RENEW_AFTER * (1 - early)
+
+
+def _passed_of(status: bytes) -> str:
+    return str(json.loads(status).get(RENEWED, ""))
+
+
+def _is_later(passed: str, than: str) -> bool:
+    """Both as `_text` writes them; anything else is no operator's."""
+    try:
+        return datetime.fromisoformat(passed) > datetime.fromisoformat(than)
+    except (TypeError, ValueError):
+        return False
 
 
 def _canonical(status: object) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -116,6 +116,10 @@ class Metrics:
         """The API server refuses the policy's status, or takes it again."""
         self._policies.refuse(policy, refused=refused)
 
+    def status_shared(self, policy: PolicyKey, passed: str) -> None:
+        """Another operator wrote the policy's status, at an RFC 3339 time."""
+        self._policies.share(policy, datetime.fromisoformat(passed).timestamp())
+
     def event(self, outcome: str) -> None:
         """An Event was posted, or not."""
         self._events.labels(outcome).inc()
@@ -164,6 +168,7 @@ class _PolicyCollector(Collector):
         self._rows: dict[PolicyKey, tuple[Row, ...]] = {}
         self._actions: dict[PolicyKey, dict[tuple[str, str], int]] = {}
         self._refused: set[PolicyKey] = set()
+        self._shared: dict[PolicyKey, float] = {}
 
     def put(self, policy: PolicyKey, rows: tuple[Row, ...]) -> None:
         with self._lock:
@@ -178,9 +183,14 @@ class _PolicyCollector(Collector):
         with self._lock:
             (self._refused.add if refused else self._refused.discard)(policy)
 
+    def share(self, policy: PolicyKey, passed: float) -> None:
+        with self._lock:
+            self._shared[policy] = passed
+
     def forget(self, policy: PolicyKey) -> None:
         with self._lock:
             self._refused.discard(policy)
+            self._shared.pop(policy, None)
             self._rows.pop(policy, None)
             self._actions.pop(policy, None)
 
@@ -192,7 +202,7 @@ class _PolicyCollector(Collector):
         with self._lock:
             rows = dict(self._rows)
             actions = {policy: dict(counts) for policy, counts in self._actions.items()}
-            refused = set(self._refused)
+            refused, shared = set(self._refused), dict(self._shared)
         # By family first, as the format wants it; by labels then, because one series twice makes
         # Prometheus refuse the whole scrape.
         found: dict[Family, dict[tuple[str, ...], float]] = defaultdict(dict)
@@ -201,6 +211,7 @@ class _PolicyCollector(Collector):
             for family, labels, value in kept:
                 found[family][*policy, *labels] = value
             found[catalogue.STATUS_REFUSED][policy] = policy in refused
+            found[catalogue.STATUS_SHARED][policy] = shared.get(policy, 0.0)
         for policy, counts in actions.items():
             for labels, number in counts.items():
                 found[catalogue.ACTIONS][*policy, *labels] = number

@@ -138,6 +138,11 @@ LAST_PASS = _gauge("last_pass_timestamp_seconds", POLICY, "When the last pass en
 STATUS_REFUSED = _gauge(
     "status_refused", POLICY, "1 while the API server refuses the policy's status, else 0."
 )
+STATUS_SHARED = _gauge(
+    "other_operator_timestamp_seconds",
+    POLICY,
+    "Last pass of another operator on this policy that was noticed, in Unix time; 0 for none.",
+)
 ACTIONS = _counter(
     "actions", (*POLICY, "action", "result"), "What was done to replicas and producers."
 )
@@ -191,7 +196,15 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
     ),
     "Scaling": (REPLICAS, REPLICAS_NEEDED, REPLICAS_ALLOWED, PODS, POD_RESTARTS),
     "Breakers and producers": (BREAKER_STATE, PRODUCER_PAUSED, PAUSE),
-    "Policies": (CONDITION, CAUSE, UNKNOWN_READINGS, LAST_PASS, STATUS_REFUSED, ACTIONS),
+    "Policies": (
+        CONDITION,
+        CAUSE,
+        UNKNOWN_READINGS,
+        LAST_PASS,
+        STATUS_REFUSED,
+        STATUS_SHARED,
+        ACTIONS,
+    ),
     "The operator itself": (
         POLICIES,
         PASSES,
