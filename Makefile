@@ -35,7 +35,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
 test: tools ## every test, on real servers and workers (about 17 minutes; WORKERS=0, one after the other: 32)
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
 	@$(PY) -m pytest tests/unit -m "$(NO_SERVERS)"

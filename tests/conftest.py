@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from tests.node.bull import Bull, BullError
 from tests.node.shared import BullProcesses
+from xdist.scheduler import LoadScopeScheduling
 
 from local.cluster import LocalCluster
 from local.errors import LocalError
@@ -24,6 +25,7 @@ from local.redis import DATABASES, RedisServer
 from local.redis_programs import find_redis, find_valkey
 
 REDIS, VALKEY = "redis", "valkey"
+STORIES = "tests/e2e/"
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +67,26 @@ def start_pgbouncer(postgres_server: PostgresServer) -> Iterator[Callable[..., P
             return pool
 
         yield start
+
+
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc] # the library has no types
+    """What never runs side by side (`-n 2`): the tests of a file, which share servers, and all
+    stories with a whole operator. Two of these at once want more than two cores, and what is timed
+    fails for want of one.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return STORIES if file.startswith(STORIES) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySide:
+    return SideBySide(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The stories are the longest part, so they begin first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(STORIES))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
