@@ -33,7 +33,7 @@ MAX_CONNECTIONS: Final = 200
 # Seconds; thirty times this is the longest wait of an operator that is killed again and again.
 RESTART_BACKOFF: Final = 0.02
 # Seconds for a process to come (back) on a busy machine; it takes two on an idle one.
-STARTS_WITHIN: Final = 60.0
+STARTS_WITHIN: Final = 120.0
 
 # Of the chart: rights that are off until somebody needs them, and tests do.
 GUARD: Final = {"guard": True}

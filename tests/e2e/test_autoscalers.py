@@ -22,7 +22,7 @@ from tests.e2e.test_pauses import recover, trip
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def left_to_the_horizontal_pod_autoscaler(world: World) -> None:
@@ -38,7 +38,7 @@ def left_to_the_horizontal_pod_autoscaler(world: World) -> None:
     assert world.condition("Ready")["status"] == "True", "it is a choice and no fault"
 
     write_hpa(world, minReplicas=3)
-    world.until(lambda: world.replicas() == 3, "the controller's own step", within=60)
+    world.until(lambda: world.replicas() == 3, "the controller's own step")
     world.until_passes(3)
     assert world.scale_writes() == []
     assert world.condition("Scaling")["reason"] == "ReplicaConflict"

@@ -23,7 +23,7 @@ from tests.e2e.store import RUNNING
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import BREAKERS, TARGET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 # In an order that is nobody's.
 PRODUCERS: Final[list[Json]] = [

@@ -16,7 +16,7 @@ from tests.e2e.place import Place
 from tests.e2e.world import KEY, SECRET, TARGET, TRIPS, World
 
 # Whichever test comes first waits for all faults, which run side by side.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 # Jobs that make a healthy policy of these tests step up.
 BACKLOG: Final = 30

@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.node,
     pytest.mark.redis,
     pytest.mark.prometheus,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 QUEUE: Final = "etl-snapshots"

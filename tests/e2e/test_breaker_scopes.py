@@ -20,7 +20,7 @@ from tests.node.handles import Behaviour
 
 from local.redis import RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(600)]
 
 FAILING: Final = "export"
 HEALTHY: Final = "process_snapshot"

@@ -23,7 +23,7 @@ from tests.node.handles import Behaviour
 from local.redis import RedisServer
 from starforge_backlog.redis.session import CLIENT_NAME
 
-pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(600)]
 
 SNAPSHOTS: Final = "etl-snapshots"
 EXPORTS: Final = "etl-exports"

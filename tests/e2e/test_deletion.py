@@ -12,7 +12,7 @@ from tests.e2e.test_pauses import begin, paused_by_us, recover, trip
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import BREAKERS, PRODUCERS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def deleted(world: World) -> None:

@@ -17,7 +17,7 @@ from demo.schedule import Schedule
 from demo.story import report, run
 from local.paths import REPOSITORY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 STOP_SECONDS = 25.0
 """Everything must be gone by then after Ctrl-C."""

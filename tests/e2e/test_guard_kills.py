@@ -15,7 +15,7 @@ from tests.e2e.place import Place
 from tests.e2e.together import own_server
 from tests.e2e.world import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SEED: Final = 4_711
 KILLS: Final = 8

@@ -15,7 +15,7 @@ from tests.e2e.world import INTERVAL, TRIPS, World
 
 from local.postgres import PostgresServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PASSES: Final = 8
 OTHERS: Final = ("one", "two", "three", "four")

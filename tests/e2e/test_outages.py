@@ -19,7 +19,7 @@ from tests.e2e.test_pauses import recover
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import KEY, TARGET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CONNECTIONS: Final = 30  # of each server, 3 of them for superusers
 # The target's spec while nothing but an outage is under test.

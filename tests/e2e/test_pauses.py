@@ -11,7 +11,7 @@ from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def begin(world: World) -> None:

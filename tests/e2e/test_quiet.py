@@ -16,7 +16,7 @@ from tests.e2e.place import Place
 from tests.e2e.store import RUNBOOKS_PAUSE
 from tests.e2e.world import SECRET, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 INTERVALS: Final = 10
 

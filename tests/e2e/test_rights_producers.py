@@ -23,7 +23,7 @@ from tests.producers.webhook_page import running
 
 from local.paths import new_run_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BATCH: Final = "/apis/batch/v1"
 KINDS: Final = ("configMaps", "deployments", "statefulSets", "cronJobs")
@@ -251,13 +251,13 @@ def test_killed_again_and_again(place: Place, world: World, feeders: Feeders) ->
         trip(world)
         time.sleep(chance.uniform(0, 1.5))
         place.kill()
-        world.until(lambda: all_are(world, "Held"), "all are paused", within=90)
+        world.until(lambda: all_are(world, "Held"), "all are paused")
         assert feeders.state() == STOPPED
         world.store.clear()
         time.sleep(chance.uniform(0, 6))
         place.kill()
-        world.until(lambda: world.breaker() == "Closed", "the breaker closes", within=90)
-        world.until(lambda: feeders.state() == RUNNING, "all are released", within=90)
+        world.until(lambda: world.breaker() == "Closed", "the breaker closes")
+        world.until(lambda: feeders.state() == RUNNING, "all are released")
         world.until(lambda: not entries(world), "nothing is held", within=30)
 
 

@@ -14,7 +14,7 @@ from tests.e2e.place import Place
 from tests.e2e.together import own_server
 from tests.e2e.world import BREAKERS, INTERVAL, PRODUCERS, SPEC, TARGET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def a_second_later() -> None:

@@ -11,7 +11,7 @@ from tests.e2e.world import World
 
 from starforge_backlog.report.metrics_catalogue import CATALOGUE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 CONDITIONS = {
     "Ready",

@@ -20,7 +20,7 @@ from tests.e2e.world import INTERVAL, SECRET, SPEC, World
 from local.processes import Child
 from local.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 # Longer than every limit of a request, of a pass and of the framework's own requests (30 s).
 SILENT_SECONDS: Final = 38.0

@@ -11,7 +11,7 @@ from tests.e2e.place import Place
 from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import INTERVAL, SPEC, TARGET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MAY_SLEEP: Final = {"name": TARGET, "minReplicas": 0}
 SLEEPS_AFTER: Final = 4.0  # seconds

@@ -13,7 +13,7 @@ from tests.e2e.together import Ends, Story, title, told
 from tests.e2e.world import SPEC, TRIPS, World
 from tests.queues.schemas import ENUM, FIRST_MIGRATION, MODEL, SCHEMA_SQL
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 FAILED, CLAIMED = 7, 4
 
