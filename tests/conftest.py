@@ -85,8 +85,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The stories are the longest part, so they begin first."""
-    items.sort(key=lambda item: not item.nodeid.startswith(STORIES))
+    """The stories are the longest part, so they begin first; those that run side by side before
+    those that end the operator."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        together = "outcomes" in getattr(item, "fixturenames", ())
+        return not item.nodeid.startswith(STORIES), not together
+
+    items.sort(key=place)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

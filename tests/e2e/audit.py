@@ -6,7 +6,7 @@ The operator's metrics are its own account; this one it cannot write.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from tests.e2e.growing import GrowingFile
 
 ARRIVED: Final = "RequestReceived"  # the stage before anything is done about a request
 WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -74,11 +75,12 @@ def policy(user: str) -> str:
     return yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})
 
 
-@dataclass(frozen=True)
 class AuditLog:
     """Grows while the API server runs. A request is in it before its answer is sent."""
 
-    file: Path
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._requests = GrowingFile(file, _request)
 
     @classmethod
     def configure(cls, folder: Path, user: str) -> tuple[AuditLog, tuple[str, ...]]:
@@ -89,38 +91,34 @@ class AuditLog:
 
     def mark(self) -> int:
         """Here and now."""
-        return self.file.stat().st_size if self.file.exists() else 0
+        return self._requests.size()
 
     def since(self, mark: int = 0, *, namespace: str | None = None) -> list[Request]:
         """All requests that were answered after a mark, of one namespace if given."""
-        found = self._requests(mark)
+        found = self._requests.since(mark)
         return [r for r in found if r.code and namespace in {None, r.namespace}]
 
     def arrived(self, mark: int, *, namespace: str) -> list[Request]:
         """Writes of replicas that reached the API server after a mark, answered or not."""
-        found = self._requests(mark)
+        found = self._requests.since(mark)
         return [r for r in found if r.namespace == namespace and r.resource.endswith("/scale")]
 
-    def _requests(self, mark: int) -> Iterator[Request]:
-        with self.file.open("rb") as lines:
-            lines.seek(mark)
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    return  # it is being written
-                event = json.loads(line)
-                what = event.get("objectRef") or {}
-                sub = what.get("subresource")
-                body = event.get("requestObject") or {}
-                scale = body if isinstance(body, dict) else {}
-                yield Request(
-                    verb=event["verb"],
-                    group=what.get("apiGroup", ""),
-                    resource=what.get("resource", "") + (f"/{sub}" if sub else ""),
-                    namespace=what.get("namespace", ""),
-                    name=what.get("name", ""),
-                    code=0 if event["stage"] == ARRIVED else event["responseStatus"]["code"],
-                    path=event["requestURI"],
-                    replicas=(scale.get("spec") or {}).get("replicas"),
-                    text=json.dumps(body) if body else "",
-                    at=event["requestReceivedTimestamp"],
-                )
+
+def _request(line: bytes) -> Request:
+    event = json.loads(line)
+    what = event.get("objectRef") or {}
+    sub = what.get("subresource")
+    body = event.get("requestObject") or {}
+    scale = body if isinstance(body, dict) else {}
+    return Request(
+        verb=event["verb"],
+        group=what.get("apiGroup", ""),
+        resource=what.get("resource", "") + (f"/{sub}" if sub else ""),
+        namespace=what.get("namespace", ""),
+        name=what.get("name", ""),
+        code=0 if event["stage"] == ARRIVED else event["responseStatus"]["code"],
+        path=event["requestURI"],
+        replicas=(scale.get("spec") or {}).get("replicas"),
+        text=json.dumps(body) if body else "",
+        at=event["requestReceivedTimestamp"],
+    )

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.api import CORE, Api
 from tests.e2e.audit import AuditLog
+from tests.e2e.growing import GrowingFile
 
 from local.cluster import LocalCluster, NodeOptions, PostgresOptions
 from local.node import DEFAULT_IMAGES
@@ -55,6 +56,8 @@ class Place:
     api: Api
     audit: AuditLog
     run_dir: Path
+    logs: dict[Path, GrowingFile[dict[str, Any]]] = field(default_factory=dict, compare=False)
+    """The operator's; another file where a test has installed it again."""
 
     # --- the operator's process ----------------------------------------------------------------
 
@@ -131,6 +134,10 @@ class Place:
     def log_mark(self) -> int:
         return self.log_file.stat().st_size
 
+    def _log_lines(self) -> GrowingFile[dict[str, Any]]:
+        file = self.log_file
+        return self.logs.setdefault(file, GrowingFile(file, json.loads))
+
     def log_text(self, mark: int = 0) -> str:
         with self.log_file.open("rb") as file:
             file.seek(mark)
@@ -138,8 +145,7 @@ class Place:
 
     def log(self, mark: int = 0) -> list[dict[str, Any]]:
         """The operator's lines; what is not JSON is no line of its own and fails the test."""
-        whole, _, _ = self.log_text(mark).rpartition("\n")  # the last may be half written yet
-        return [json.loads(line) for line in whole.splitlines() if line]
+        return self._log_lines().since(mark)
 
 
 def _missing(what: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -12,14 +11,12 @@ from tests.e2e.autoscaling import (
     SCALED_OBJECTS_OF,
     SEEN_WITHIN,
     delete_hpa,
-    install_keda,
     make_hpa,
     make_scaled_object,
     write_hpa,
 )
-from tests.e2e.place import Place
 from tests.e2e.test_pauses import recover, trip
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -84,13 +81,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    install_keda(place)
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_autoscalers(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_autoscalers(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

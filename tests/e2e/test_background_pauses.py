@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.api import Json
 from tests.e2e.place import Place
 from tests.e2e.store import RUNNING
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import BREAKERS, TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -200,15 +200,9 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_background_pauses(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_background_pauses(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()
 
 
 def test_killed_in_the_middle(place: Place, world: World) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.api import Json
 from tests.e2e.audit import Request
 from tests.e2e.place import Place
+from tests.e2e.together import AT_ONCE
 from tests.e2e.world import KEY, SECRET, TARGET, TRIPS, World
 
 # Whichever test comes first waits for all faults, which run side by side.
@@ -321,8 +322,8 @@ class Course:
 
 @pytest.fixture(scope="module")
 def courses(place: Place) -> Iterator[dict[str, Future[Course]]]:
-    """All faults side by side, each in a world of its own."""
-    with ThreadPoolExecutor(len(FAULTS)) as together:
+    """The faults side by side, each in a world of its own."""
+    with ThreadPoolExecutor(AT_ONCE) as together:
         yield {fault.name: together.submit(Course.run, place, fault) for fault in FAULTS}
 
 

@@ -6,15 +6,13 @@ It says whom it concerns (runbook: pause that type and notify its owners).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 from tests.e2e.api import Json
-from tests.e2e.place import Place
 from tests.e2e.sources import URL, in_bullmq, own_bull, own_redis
 from tests.e2e.store import RUNNING
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TARGET, World
 from tests.node.handles import Behaviour
 
@@ -220,12 +218,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_breaker_scopes(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_breaker_scopes(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -7,16 +7,14 @@ and let go; and a Redis that is frozen, dead or empty moves nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
 import pytest
 from tests.e2e.api import Json
-from tests.e2e.place import Place
 from tests.e2e.sources import URL, fleet, in_bullmq, own_bull, own_redis
 from tests.e2e.store import RUNNING
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import BREAKERS, PRODUCERS, SPEC, TARGET, TRIPS, World
 from tests.node.handles import Behaviour
 
@@ -284,6 +282,7 @@ def one_that_lost_its_data_is_no_empty_queue(world: World) -> None:
         assert world.store.flag() == RUNNING
 
 
+OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
     told_as_it_is_and_stepped_up_within_the_budget,
     a_background_queue_is_braked_and_let_go,
@@ -293,12 +292,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_bullmq(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_bullmq(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

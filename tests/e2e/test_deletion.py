@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.e2e.place import Place
 from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
 from tests.e2e.test_pauses import begin, paused_by_us, recover, trip
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import BREAKERS, PRODUCERS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -156,12 +154,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_what_is_ours_is_released(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_what_is_ours_is_released(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

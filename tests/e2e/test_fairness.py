@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
-from tests.e2e.place import Place
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.trouble import TICK, WORKER_SPEED
 from tests.e2e.world import SPEC, World
 
@@ -130,18 +129,13 @@ def released_by_suspension_and_deletion(world: World) -> None:
         assert "share" not in budget(world, "backfill"), "it is alone"
 
 
+OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
     the_important_one_gets_it_step_by_step,
     released_by_suspension_and_deletion,
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_the_database_is_shared(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_the_database_is_shared(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

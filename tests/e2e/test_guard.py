@@ -6,7 +6,6 @@ and nothing else. How an autoscaler follows a load is not its bounds' business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -21,7 +20,6 @@ from tests.e2e.autoscaling import (
     database,
     delete_hpa,
     hpa,
-    install_keda,
     lowered,
     make_hpa,
     make_kedas_hpa,
@@ -31,9 +29,8 @@ from tests.e2e.autoscaling import (
     the_scaled_object,
     write_hpa,
 )
-from tests.e2e.place import Place
 from tests.e2e.test_pauses import recover, trip
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -229,6 +226,7 @@ def a_scaled_object(world: World) -> None:
     assert marks(the_scaled_object(world)) == {}
 
 
+OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
     lowered_at_once_and_the_controller_follows,
     raised_by_steps_and_restored_exactly,
@@ -246,14 +244,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    install_keda(place)
-    # Servers of their own: what one story holds is not another's budget.
-    with told(place, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_guard(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_guard(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 from tests.e2e.place import Place
-from tests.e2e.together import Ends, Story, own_server, title, told
+from tests.e2e.together import Outcomes, Story, Told, own_server, side_by_side, title
 from tests.e2e.world import INTERVAL, TRIPS, World
 
 from local.postgres import PostgresServer
@@ -88,11 +88,12 @@ STORIES: Final[tuple[Story, ...]] = (
 
 
 @pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
+def alone(place: Place) -> Iterator[Outcomes]:
+    """Not beside the stories of other files: what is late here is late because of its neighbour."""
+    with side_by_side(place, map(Told, STORIES)) as outcomes:
+        yield outcomes
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_the_others_go_on(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_the_others_go_on(alone: Outcomes, story: Story) -> None:
+    alone[story].result()

@@ -13,10 +13,9 @@ from typing import Final
 import psycopg
 import pytest
 from tests.e2e.api import Json
-from tests.e2e.place import Place
 from tests.e2e.store import RUNNING
 from tests.e2e.test_pauses import recover
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import KEY, TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -233,6 +232,7 @@ def deleted_and_abandoned_while_it_is_down(world: World) -> None:
     assert world.store.paused, "that is what abandoning means"
 
 
+OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
     full_it_is_still_read_and_spared,
     full_no_step_up_although_work_waits,
@@ -249,12 +249,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_outages(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_outages(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.e2e.place import Place
 from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -164,12 +162,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_pauses(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_pauses(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -15,12 +15,11 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 from tests.e2e.api import Json
-from tests.e2e.place import Place
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.trouble import TICK, WORKER_SPEED
 from tests.e2e.world import SPEC, TARGET, World
 
-from local.pgbouncer import STATS_USER, NoPgBouncerError, PgBouncer, find_pgbouncer
+from local.pgbouncer import STATS_USER, NoPgBouncerError, PgBouncer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.pgbouncer, pytest.mark.timeout(600)]
 
@@ -290,6 +289,7 @@ def a_wrong_password_holds_one_policy_and_not_the_other(world: World) -> None:
         assert consoles(pooler) == 1
 
 
+OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
     the_pool_bounds_the_server_and_its_clients_the_pods,
     clients_that_wait_stop_steps_up,
@@ -297,16 +297,9 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_pgbouncer(outcomes: Outcomes, story: Story) -> None:
     try:
-        find_pgbouncer()
+        outcomes[story].result()
     except NoPgBouncerError as error:
         pytest.skip(str(error))
-    with told(place, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
-
-
-@pytest.mark.parametrize("story", STORIES, ids=title)
-def test_pgbouncer(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()

@@ -15,9 +15,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from tests.e2e.api import Json
-from tests.e2e.place import Place
 from tests.e2e.sources import OBJECTIVES, in_prometheus, own_prometheus
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TRIPS, World
 from tests.prometheus.exporter import Exporter
 
@@ -228,12 +227,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_prometheus_queue(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_prometheus_queue(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

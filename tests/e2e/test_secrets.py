@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from tests.e2e.place import Place
 from tests.e2e.test_pauses import recover, trip
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import KEY, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -114,12 +112,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_nothing_planted_is_published(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_nothing_planted_is_published(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 from tests.e2e.place import Place
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import INTERVAL, SPEC, TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -116,15 +115,9 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_sleep(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_sleep(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()
 
 
 def test_a_restart_knows_who_sent_it_to_sleep(place: Place, world: World) -> None:

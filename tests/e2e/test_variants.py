@@ -3,13 +3,11 @@ and what a table cannot tell is said, not guessed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, LiteralString
 
 import pytest
-from tests.e2e.place import Place
 from tests.e2e.store import RUNNING
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TRIPS, World
 from tests.queues.schemas import ENUM, FIRST_MIGRATION, MODEL, SCHEMA_SQL
 
@@ -133,12 +131,6 @@ STORIES: Final[tuple[Story, ...]] = (
 )
 
 
-@pytest.fixture(scope="module")
-def ends(place: Place) -> Iterator[Ends]:
-    with told(place, STORIES) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_variants(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_variants(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

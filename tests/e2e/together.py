@@ -1,16 +1,19 @@
-"""Stories: tests that mostly wait, told side by side, each in a world of its own.
+"""Stories: tests that mostly wait. All of them run side by side, some at a time, each in a
+namespace and with a database of its own; each test then says how its story ended.
 
-Whichever test of a module comes first waits for all stories of the module; each test then says
-how its own ended.
+What ends the operator or needs it for itself is a test of its own and runs after them
+(`tests/conftest.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.e2e.place import Place
 from tests.e2e.world import World
@@ -18,7 +21,19 @@ from tests.e2e.world import World
 from local.postgres import PostgresServer
 
 Story = Callable[[World], None]
-Ends = dict[str, Future[None]]
+Outcomes = Mapping[Story, Future[None]]
+
+AT_ONCE: Final = 6
+"""Stories that run side by side. More of them are faster alone, and time out beside other tests."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story, and the `max_connections` of the server that it has for itself and may mistreat;
+    None: a database on the shared server."""
+
+    story: Story
+    connections: int | None = None
 
 
 def title(story: Story) -> str:
@@ -27,26 +42,25 @@ def title(story: Story) -> str:
 
 
 @contextlib.contextmanager
-def told(
-    place: Place, stories: Sequence[Story], *, connections: int | None = None
-) -> Iterator[Ends]:
-    """How each story ends, by its title. On the shared server; or, with a number of connections,
-    each on a server of its own, which it may mistreat.
+def side_by_side(
+    place: Place, stories: Iterable[Told], at_once: int = AT_ONCE
+) -> Iterator[Outcomes]:
+    """How each story ends. No story may leave a traceback in the operator's log."""
 
-    No story may leave a traceback in the operator's log.
-    """
-
-    def tell(story: Story) -> None:
+    def run(told: Told) -> None:
         with contextlib.ExitStack() as stack:
             server = place.cluster.postgres
-            if connections is not None:
-                server = stack.enter_context(own_server(place, connections))
+            if told.connections is not None:
+                server = stack.enter_context(own_server(place, told.connections))
             world = stack.enter_context(contextlib.closing(World.create(place, server)))
-            story(world)
+            told.story(world)
             assert world.tracebacks() == []
 
-    with ThreadPoolExecutor(len(stories)) as together:
-        yield {title(story): together.submit(tell, story) for story in stories}
+    together = ThreadPoolExecutor(at_once)
+    try:
+        yield {told.story: together.submit(run, told) for told in stories}
+    finally:
+        together.shutdown(cancel_futures=True)  # those that have begun clear up after themselves
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.api import Refused
 from tests.e2e.autoscaling import HPAS, SCALED_OBJECT, database
 from tests.e2e.place import Place
-from tests.e2e.together import Ends, Story, title, told
+from tests.e2e.together import Outcomes, Story, Told, side_by_side, title
 from tests.e2e.world import TARGET, World
 from tests.keda.scene import (
     CONNECTIONS,
@@ -270,11 +270,12 @@ STORIES: Final[tuple[Story, ...]] = (
 
 
 @pytest.fixture(scope="module")
-def ends(with_keda: Place) -> Iterator[Ends]:
-    with told(with_keda, STORIES, connections=CONNECTIONS) as ends:
-        yield ends
+def outcomes(with_keda: Place) -> Iterator[Outcomes]:
+    stories = [Told(story, CONNECTIONS) for story in STORIES]
+    with side_by_side(with_keda, stories) as outcomes:
+        yield outcomes
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_keda(ends: Ends, story: Story) -> None:
-    ends[title(story)].result()
+def test_keda(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()
