@@ -89,7 +89,8 @@ def installed(run_dir: Path, archive: Path) -> Iterator[RealPlace]:
             except CommandError as error:
                 error.add_note(described(cluster))
                 raise
-            yield RealPlace(cluster, api, log, run_dir, time.monotonic() - began)
+            ready_after = time.monotonic() - began
+            yield RealPlace(cluster, api, log, run_dir, ready_after=ready_after)
 
 
 def wait_until_ready(cluster: LocalCluster) -> None:
