@@ -7,6 +7,7 @@ from tests.simulator.given import workload
 from tests.simulator.situations import other_clients
 
 from starforge_backlog.decide.claims import tell
+from starforge_backlog.decide.reasons import ScalingReason, stored
 from starforge_backlog.decide.shares import cost
 from starforge_backlog.snapshot import Claim, Why
 
@@ -37,7 +38,9 @@ NOT_SOON = [
 
 
 def told(reason: str) -> Claim:
-    found = tell(CLAIM, other_clients(10, PODS), WANTED, PODS, reason)
+    ended_with = stored(reason)
+    assert ended_with is not None
+    found = tell(CLAIM, other_clients(10, PODS), WANTED, PODS, ended_with)
     assert found is not None
     return found
 
@@ -74,5 +77,5 @@ def test_whatever_cannot_be_read_asks_nothing_of_others(why: Why) -> None:
 
 
 def test_without_a_budget_nothing_is_told() -> None:
-    assert tell(CLAIM, None, WANTED, PODS, "Steady") is None
-    assert tell(CLAIM, other_clients(10, PODS), WANTED, None, "Steady") is None
+    assert tell(CLAIM, None, WANTED, PODS, ScalingReason.STEADY) is None
+    assert tell(CLAIM, other_clients(10, PODS), WANTED, None, ScalingReason.STEADY) is None

@@ -72,13 +72,21 @@ MOST_NOTES = 8
 MOST_PAUSES = 64
 
 
+class ConditionStatus(StrEnum):
+    """Whether what a condition is about holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
 class Condition(StatusModel):
     """A `metav1.Condition`."""
 
     type: Annotated[str, KEPT]
     """What it is about; true is good, unless the name says otherwise."""
 
-    status: Annotated[str, KEPT, Schema({"enum": ["True", "False", "Unknown"]})]
+    status: Annotated[str, KEPT, Schema({"enum": [s.value for s in ConditionStatus]})]
     """True, False or Unknown."""
 
     reason: Annotated[str, Shown()]

@@ -11,48 +11,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
 from starforge_backlog.decide.budget import common_cap, potential
 from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
 from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.reasons import Asks, ScalingReason
 from starforge_backlog.decide.shares import cost
 from starforge_backlog.decide.wish import wish
-from starforge_backlog.snapshot import Claim, PerReplica, Why, Workload
-
-# Reasons of the condition `Scaling` under which replicas are not ours to change now, up or down. A
-# `Why` is one: the target or its autoscaler cannot be read ...
-NOT_OURS_NOW: Final[frozenset[str]] = frozenset(
-    {
-        "GuardNotFollowed",
-        "GuardTaken",
-        "PausedAboveBudget",
-        "ReplicaConflict",
-        "RolloutInProgress",
-        "RolloutPaused",
-        "ScaledToZero",
-        "Unknown",
-        *Why,
-    }
-)
-# ... those of them that may be over with the next pass ...
-SOON_KNOWN: Final[frozenset[str]] = frozenset(
-    {
-        "RolloutInProgress",
-        "Unknown",
-        Why.NOT_YET,
-        Why.PERMISSION_LOST,
-        Why.STALE,
-        Why.TIMEOUT,
-        Why.UNREACHABLE,
-    }
-)
-# ... and those under which more connections would be of no use.
-NO_USE_FOR_MORE: Final = frozenset(
-    {"Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"}
-)
+from starforge_backlog.snapshot import Claim, PerReplica, Workload
 
 
 def claim_of(
@@ -133,16 +101,19 @@ def tell(
     budget: object,
     wanted: int | None,
     workload: Workload | None,
-    reason: str,
+    reason: ScalingReason,
 ) -> Claim | None:
     """What the others are told after a decision that ended with `reason`; None: unknown."""
     if claim is None or not isinstance(budget, BudgetStatus) or workload is None:
         return None
-    if reason in NOT_OURS_NOW:
-        wanted = None
-    elif reason in NO_USE_FOR_MORE and wanted is not None:
-        wanted = min(wanted, workload.replicas)
+    match reason.means.asks:
+        case Asks.NOTHING:
+            wanted = None
+        case Asks.NO_MORE:
+            wanted = None if wanted is None else min(wanted, workload.replicas)
+        case Asks.AS_WANTED:
+            pass
     told = replace(asking(claim, wanted), cap=common_cap(budget))
     if wanted is not None:
         return replace(told, asked=told.wanted)
-    return told if reason in SOON_KNOWN else replace(told, asked=None)
+    return told if reason.means.passing else replace(told, asked=None)

@@ -35,9 +35,6 @@ from starforge_backlog.decide.memory import storable
 from starforge_backlog.decide.moved import follow_places, is_stuck
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.plan import (
-    HELD,
-    SUSPENDED,
-    TARGET_TAKEN,
     Action,
     Assessment,
     Plan,
@@ -48,6 +45,7 @@ from starforge_backlog.decide.plan import (
 )
 from starforge_backlog.decide.pools import count_old_pool, remember_pool
 from starforge_backlog.decide.producers import decide_producers, release_all
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.retries import retry_storm
 from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.signals import signals
@@ -102,7 +100,7 @@ def decide(
         status = _nobody_looks(status, spec.interval, now)
         return Plan((), (), status, seen, said, _claim(seen, facts, stop[0]))
     if seen.rival is not None:
-        said = _assess(spec, status, seen, facts, TARGET_TAKEN, taken(seen.rival))
+        said = _assess(spec, status, seen, facts, ScalingReason.TARGET_TAKEN, taken(seen.rival))
         return _let_go(status, seen, said, owner)
 
     states = _breakers(spec, before, seen, facts, now)
@@ -148,7 +146,7 @@ def decide(
     return Plan(actions, (), status, seen, said, claim, outcome.allowed)
 
 
-def _claim(seen: Snapshot, facts: Facts, reason: str) -> Claim | None:
+def _claim(seen: Snapshot, facts: Facts, reason: ScalingReason) -> Claim | None:
     """What the other policies on the server are told."""
     workload = seen.workload.value if isinstance(seen.workload, Known) else None
     return tell(seen.claim, facts.budget, facts.wants, workload, reason)
@@ -159,7 +157,7 @@ def _assess(
     status: QueueBacklogPolicyStatus,
     seen: Snapshot,
     facts: Facts,
-    reason: str,
+    reason: ScalingReason,
     message: str,
 ) -> Assessment:
     """What the report quotes."""
@@ -204,13 +202,17 @@ def _let_go(status: QueueBacklogPolicyStatus, seen: Snapshot, said: Assessment, 
 
 def _stopped(
     spec: QueueBacklogPolicySpec, rival: Rival | None, hold: str | None
-) -> tuple[str, str] | None:
+) -> tuple[ScalingReason, str] | None:
     if hold is not None:
-        return HELD, f"held by annotation: {hold or 'no reason given'}; remove it to go on"
+        return (
+            ScalingReason.HELD,
+            f"held by annotation: {hold or 'no reason given'}; remove it to go on",
+        )
     if spec.suspend:
-        return SUSPENDED, "spec.suspend is true; what we paused stays paused until it is false"
+        message = "spec.suspend is true; what we paused stays paused until it is false"
+        return ScalingReason.SUSPENDED, message
     if rival is not None and rival.leaving:
-        return TARGET_TAKEN, taken(rival)
+        return ScalingReason.TARGET_TAKEN, taken(rival)
     return None
 
 
@@ -304,14 +306,15 @@ def _scale(
     back = _former_guard(spec, before, seen, owner)
     if back is not None:
         message = f"{back.object} is not spec.target.guard any more: its maximum is restored first"
-        return Outcome(back, before, "Stepping", message)
+        return Outcome(back, before, ScalingReason.STEPPING, message)
     match seen.workload:
         case Unknown() as unknown:
-            return Outcome(None, before, unknown.why, unknown.message)
+            return Outcome(None, before, ScalingReason.of(unknown.why), unknown.message)
         case Known(workload):
             pass
     if isinstance(seen.per_replica, Unknown) and spec.database is not None:
-        return Outcome(None, before, seen.per_replica.why, seen.per_replica.message)
+        unread = seen.per_replica
+        return Outcome(None, before, ScalingReason.of(unread.why), unread.message)
     used = facts.utilization.value if isinstance(facts.utilization, Known) else None
     wrote_at = last_write(before, spec.scaling.observe_for)
     old = wrote_at is not None and facts.sampled_at is not None and facts.sampled_at <= wrote_at

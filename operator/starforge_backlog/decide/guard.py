@@ -52,13 +52,12 @@ from starforge_backlog.decide.guard_marks import (
 )
 from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
-from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown, Why
+from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown
 
 # autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.
 LEAST_MAXIMUM = 1
-# Reason of the condition `Scaling`: the maximum is lowered, and nobody wants more.
-GUARDED = "Guarded"
 
 
 def hand_back(
@@ -99,10 +98,12 @@ def guard(at: Situation) -> Outcome:
         case Known(value=Autoscaler() as found):
             outcome = _guard(at, found)
         case Unknown() as unknown:
-            outcome = hold(at, unknown.why, unknown.message)
+            outcome = hold(at, ScalingReason.of(unknown.why), unknown.message)
         case _:
             outcome = hold(
-                at, "Unknown", "the guarded autoscaler was not read; the next pass reads it"
+                at,
+                ScalingReason.UNKNOWN,
+                "the guarded autoscaler was not read; the next pass reads it",
             )
     return replace(outcome, allowed=connections(at, _allowed(at, outcome)))
 
@@ -129,11 +130,11 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
             f" another policy ({found.token}); where that is gone, set its maximum and take the"
             " guard annotations off"
         )
-        return hold(at, "GuardTaken", message)
+        return hold(at, ScalingReason.GUARD_TAKEN, message)
     at = _remembered(at, found, mark)
     if isinstance(at.budget, Unknown):
         full = _full(at, found, mark)
-        return full or hold(at, "Unknown", f"no budget: {at.budget.message}")
+        return full or hold(at, ScalingReason.UNKNOWN, f"no budget: {at.budget.message}")
     outcome = (
         _lower(at, found, mark)
         or _unmark(at, found, mark)
@@ -148,7 +149,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
             f"{found.beside} scales the target besides {name_of(found)}, and nobody lowers its"
             f" maximum: delete it; {outcome.message}"
         )
-        return replace(outcome, reason="ReplicaConflict", message=message)
+        return replace(outcome, reason=ScalingReason.REPLICA_CONFLICT, message=message)
     return outcome
 
 
@@ -181,7 +182,7 @@ def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
             f"the minimum of {name_of(found)} is {found.minimum}, {limit_text(at)}: its maximum"
             " cannot be lowered further; lower its minimum or the pool of its pods"
         )
-        return followed(at, found, mark) or hold(at, "MinimumAboveBudget", message)
+        return followed(at, found, mark) or hold(at, ScalingReason.MINIMUM_ABOVE_BUDGET, message)
     if mark is Whose.CHANGED:
         at, respected = _respect(at, found)
         if respected is not None:
@@ -200,7 +201,7 @@ def _full(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
             f"the maximum of {name_of(found)} is {found.maximum}: {limit_text(at)}. Free one, or"
             " keep one for the operator: reserved_connections, GRANT pg_use_reserved_connections"
         )
-        return followed(at, found, mark) or hold(at, Why.DATABASE_FULL, message)
+        return followed(at, found, mark) or hold(at, ScalingReason.DATABASE_FULL, message)
     if mark is Whose.CHANGED:
         at, respected = _respect(at, found)
         if respected is not None:
@@ -236,7 +237,7 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
         f"{manager} set the maximum of {name_of(found)} back to {found.maximum}, {limit_text(at)};"
         f" respected for {format_duration(yielding)} ({until:%H:%M:%S} UTC)"
     )
-    return at, hold(at, "ReplicaConflict", message)
+    return at, hold(at, ScalingReason.REPLICA_CONFLICT, message)
 
 
 def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
@@ -287,7 +288,7 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     """Back towards its owner's maximum, by `stepUp` per window."""
     if mark is not Whose.OURS or found.kept_maximum is None:
         message = f"the maximum of {name_of(found)} is {found.maximum}{room_text(at)}"
-        return hold(at, "Steady", message)
+        return hold(at, ScalingReason.STEADY, message)
     owners, ceiling = found.kept_maximum, ceiling_of(at)
     goal = owners if ceiling is None else min(owners, ceiling)
     if at.share is not None and at.share.lacking:
@@ -313,24 +314,26 @@ def _raise(at: Situation, found: Autoscaler, mark: Whose) -> Outcome:
     return write(at, found, mark, to=to, why=why)
 
 
-def _exhausted(at: Situation, found: Autoscaler) -> str:
+def _exhausted(at: Situation, found: Autoscaler) -> ScalingReason:
     """A maximum that nobody asks to exceed keeps nobody from anything."""
     own = found.follower
     limited = own.limited if isinstance(own, Follower) else found.limited
     wants_more = limited and at.workload.replicas >= found.maximum
-    return "BudgetExhausted" if wants_more else GUARDED
+    return ScalingReason.BUDGET_EXHAUSTED if wants_more else ScalingReason.GUARDED
 
 
 def _held(at: Situation) -> Outcome | None:
     """Reasons to leave a lowered maximum as it is, although the budget has room (P2, P3)."""
     if at.sample_is_old:
-        return hold(at, "Observing", "the database was not sampled since the last change")
+        return hold(
+            at, ScalingReason.OBSERVING, "the database was not sampled since the last change"
+        )
     if at.budget is not None and at.pressure is None:
-        return hold(at, "Unknown", "the database's health cannot be read")
+        return hold(at, ScalingReason.UNKNOWN, "the database's health cannot be read")
     if at.pressure:
-        return hold(at, "Pressure", "; ".join(at.pressure))
+        return hold(at, ScalingReason.PRESSURE, "; ".join(at.pressure))
     moments = (at.before.next_step_not_before, at.window_opens)
     opens = max((m for m in moments if m is not None), default=None)
     if opens is not None and at.now < opens:
-        return hold(at, "Observing", f"next change not before {opens:%H:%M:%S} UTC")
+        return hold(at, ScalingReason.OBSERVING, f"next change not before {opens:%H:%M:%S} UTC")
     return None

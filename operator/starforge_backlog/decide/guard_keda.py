@@ -12,11 +12,9 @@ from starforge_backlog.api.target import KEDA_PAUSED, KEDA_PAUSED_AT
 from starforge_backlog.decide.guard_limits import lasting, limit_text, serves
 from starforge_backlog.decide.guard_marks import Whose, connections, name_of, status_of
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.snapshot import Autoscaler, Follower, Unknown
-
-# Reason of the condition `Scaling`: KEDA's own autoscaler does not show our number.
-NOT_FOLLOWED = "GuardNotFollowed"
 
 
 def followed(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
@@ -39,7 +37,7 @@ def with_follower(found: Autoscaler, mark: Whose, outcome: Outcome) -> Outcome:
     match found.follower:
         case Follower() as follower if follower.maximum != found.maximum:
             message = f"{_not_followed(found, follower)}; {outcome.message}"
-            return replace(outcome, reason=NOT_FOLLOWED, message=message)
+            return replace(outcome, reason=ScalingReason.GUARD_NOT_FOLLOWED, message=message)
         case Unknown(message=message):
             return replace(
                 outcome,
@@ -69,7 +67,7 @@ def beyond_reach(at: Situation, found: Autoscaler, outcome: Outcome) -> Outcome:
         else f"set the annotation to {most} or less"
     )
     message = f"{paused}, and {limit_text(at)}; {mend}, or take the annotation away"
-    return replace(outcome, reason="PausedAboveBudget", message=message)
+    return replace(outcome, reason=ScalingReason.PAUSED_ABOVE_BUDGET, message=message)
 
 
 def _follow(at: Situation, found: Autoscaler, follower: Follower) -> Outcome:
@@ -85,7 +83,8 @@ def _follow(at: Situation, found: Autoscaler, follower: Follower) -> Outcome:
         follower=follower.name,
         follows=True,
     )
-    return Outcome(step, at.before, NOT_FOLLOWED, _not_followed(found, follower))
+    message = _not_followed(found, follower)
+    return Outcome(step, at.before, ScalingReason.GUARD_NOT_FOLLOWED, message)
 
 
 def _not_followed(found: Autoscaler, follower: Follower) -> str:

@@ -12,6 +12,7 @@ from starforge_backlog.api.status import BudgetStatus, GuardStatus
 from starforge_backlog.decide.budget import potential
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.snapshot import Autoscaler, Follower
 
@@ -78,7 +79,7 @@ def _outcome(at: Situation, found: Autoscaler, memory: GuardStatus, step: SetMax
     opens = at.now + at.spec.scaling.observe_for
     status = at.before.model_copy(update={"guard": memory, "next_step_not_before": opens})
     message = f"maximum of {name_of(found)} {step.from_} -> {step.to}: {step.why}"
-    return Outcome(step, status, "Stepping", message)
+    return Outcome(step, status, ScalingReason.STEPPING, message)
 
 
 def status_of(

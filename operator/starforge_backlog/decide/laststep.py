@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.policy import Growth
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus, Step, StepFailure, StepVerdict
 from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import (
     Outcome,
     Situation,
@@ -103,7 +104,7 @@ def _judge_down(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
     ends = step.at + at.spec.scaling.observe_for
     if at.now < ends:
         until = f"{step.from_} -> {step.to}: observed until {ends:%H:%M:%S} UTC"
-        return at, hold(at, "Observing", until)
+        return at, hold(at, ScalingReason.OBSERVING, until)
     return _closed(at, step, StepVerdict.PASSED, "window over"), None
 
 
@@ -129,14 +130,14 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
     where = f"{step.from_} -> {step.to}"
     match verdict:
         case StepVerdict.OBSERVING:
-            return at, hold(at, "Observing", f"{where}: {why}")
+            return at, hold(at, ScalingReason.OBSERVING, f"{where}: {why}")
         case StepVerdict.INCONCLUSIVE if judgement.final:
             return remember(_closed(at, step, verdict, why), step_size=SMALLEST_STEP), None
         case StepVerdict.INCONCLUSIVE:
             if step.verdict is not verdict or step.verdict_why != why:
                 step = step.model_copy(update={"verdict": verdict, "verdict_why": why})
                 at = remember(at, last_step=step)
-            return at, hold(at, "Unknown", f"{where}: no verdict: {why}")
+            return at, hold(at, ScalingReason.UNKNOWN, f"{where}: no verdict: {why}")
         case StepVerdict.PASSED:
             at = _closed(at, step, verdict, why)
             # Doubled from what was really added: a step that the budget cut short proves no more.
@@ -201,4 +202,4 @@ def _revert(at: Situation, step: Step) -> Outcome | None:
         }
     )
     back = write(at, StepKind.REVERT, to, why)
-    return Outcome(back, status, "HoldDown", f"reverted to {to}: {why}")
+    return Outcome(back, status, ScalingReason.HOLD_DOWN, f"reverted to {to}: {why}")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import ExternalWriter, ScalingStatus
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
 from starforge_backlog.snapshot import Autoscaler, Known, Reading, Unknown, Why
 
@@ -46,7 +47,7 @@ def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
             idle_since=None,
             asleep_since=None,
         )
-        return at, hold(at, "ReplicaConflict", conflict)
+        return at, hold(at, ScalingReason.REPLICA_CONFLICT, conflict)
     if workload.replicas == 0:
         return _at_zero(at)
     at = remember(at, asleep_since=None)
@@ -120,7 +121,7 @@ def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
         f"scaled to 0 by {who}; it stays so. Scale it to"
         f" {max(1, at.spec.target.min_replicas)} or more to hand it back{LEAVE_REPLICAS_OUT}"
     )
-    return at, hold(at, "ScaledToZero", message)
+    return at, hold(at, ScalingReason.SCALED_TO_ZERO, message)
 
 
 def _waits_for_its_first_job(at: Situation) -> bool:
@@ -180,7 +181,7 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
         f"{known.manager} set replicas to {known.replicas}; respected until it has been quiet for"
         f" {format_duration(yielding)} ({quiet_at:%H:%M:%S} UTC){LEAVE_REPLICAS_OUT}"
     )
-    return at, hold(at, "ReplicaConflict", message)
+    return at, hold(at, ScalingReason.REPLICA_CONFLICT, message)
 
 
 def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:

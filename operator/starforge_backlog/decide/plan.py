@@ -13,12 +13,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.decide.objectives import Miss
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.snapshot import Claim, Reading, Rival, Snapshot, Unknown
-
-# Reason of the conditions of a policy whose target an older one has.
-TARGET_TAKEN = "TargetTaken"
-# Reasons of the condition Scaling while a person stops every action.
-HELD, SUSPENDED = "Held", "Suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +153,7 @@ class Assessment:
     utilization: Reading[float]  # percent of the connection limit
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
     blind: Mapping[str, str]  # per breaker, why it cannot trip or recover now
-    scaling_reason: str
+    scaling_reason: ScalingReason
     scaling_message: str
 
 

@@ -21,6 +21,7 @@ from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.ownership import hidden, yield_to_others
 from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import (
     Outcome,
     Situation,
@@ -92,21 +93,29 @@ def _blocked(at: Situation) -> Outcome | None:
     """What allows neither up nor down."""
     workload = at.workload
     if workload.paused:
-        return hold(at, "RolloutPaused", "the rollout is paused: `kubectl rollout resume` it")
+        return hold(
+            at, ScalingReason.ROLLOUT_PAUSED, "the rollout is paused: `kubectl rollout resume` it"
+        )
     if workload.changing:
-        return hold(at, "RolloutInProgress", "a rollout is under way; no step until it is done")
+        return hold(
+            at,
+            ScalingReason.ROLLOUT_IN_PROGRESS,
+            "a rollout is under way; no step until it is done",
+        )
     if at.sample_is_old:
-        return hold(at, "Observing", "the database was not sampled since the last step")
+        return hold(at, ScalingReason.OBSERVING, "the database was not sampled since the last step")
     if isinstance(at.budget, Unknown):
-        return hold(_busy(at), "Unknown", f"no budget: {at.budget.message}")
+        return hold(_busy(at), ScalingReason.UNKNOWN, f"no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:
-        return hold(_busy(at), "Unknown", "the database's health cannot be read")
+        return hold(_busy(at), ScalingReason.UNKNOWN, "the database's health cannot be read")
     if at.load.missing:
-        return hold(_busy(at), "Unknown", "; ".join(at.load.missing))
+        return hold(_busy(at), ScalingReason.UNKNOWN, "; ".join(at.load.missing))
     if hidden(at.autoscaler) and isinstance(at.autoscaler, Unknown):
-        return hold(_busy(at), "Unknown", f"who else scales it: {at.autoscaler.message}")
+        return hold(
+            _busy(at), ScalingReason.UNKNOWN, f"who else scales it: {at.autoscaler.message}"
+        )
     if at.pressure:
-        return hold(_busy(at), "Pressure", "; ".join(at.pressure))
+        return hold(_busy(at), ScalingReason.PRESSURE, "; ".join(at.pressure))
     return None
 
 
@@ -161,30 +170,38 @@ def _up(at: Situation) -> Outcome | None:
         to = replicas + max(0, at.free_steps)
         if to <= replicas:
             message = f"{wish.why}, but no connections are free for one more replica now"
-            return hold(at, "BudgetExhausted", message + _held_by(at))
+            return hold(at, ScalingReason.BUDGET_EXHAUSTED, message + _held_by(at))
     return take_step(at, StepKind.UP, to, wish.why)
 
 
 def _held(at: Situation) -> Outcome | None:
     """Reasons to wait although the budget has room."""
     if at.pausing and at.load.drains_within(at.spec.scaling.drain_within):
-        return hold(at, "Draining", "producers are paused and the backlog is gone in time")
+        return hold(
+            at, ScalingReason.DRAINING, "producers are paused and the backlog is gone in time"
+        )
     if at.load.limited and at.workload.replicas >= at.spec.target.min_replicas:
-        return hold(at, "QueueLimit", f"{at.load.limited}, so more replicas bring nothing")
+        return hold(
+            at, ScalingReason.QUEUE_LIMIT, f"{at.load.limited}, so more replicas bring nothing"
+        )
     workload = at.workload
     if workload.crash_looping and workload.stuck_since is None:
-        return hold(at, "PodsCrashing", f"more of the same would crash: {workload.not_ready_why}")
+        return hold(
+            at,
+            ScalingReason.PODS_CRASHING,
+            f"more of the same would crash: {workload.not_ready_why}",
+        )
     if not workload.all_arrived or (workload.stuck_since is not None and not workload.ready):
         why = workload.trouble
         return hold(
             at,
-            "PodsPending",
+            ScalingReason.PODS_PENDING,
             f"{workload.ready} of {workload.replicas} pods Ready" + (f": {why}" if why else ""),
         )
     until = at.before.hold_down_until
     if until is not None and at.now < until:
         failed = at.before.last_step.verdict_why if at.before.last_step else "a step failed"
-        return hold(at, "HoldDown", f"until {until:%H:%M:%S} UTC, because {failed}")
+        return hold(at, ScalingReason.HOLD_DOWN, f"until {until:%H:%M:%S} UTC, because {failed}")
     return _window(at)
 
 
@@ -194,25 +211,26 @@ def _window(at: Situation) -> Outcome | None:
         default=None,
     )
     if opens is not None and at.now < opens:
-        return hold(at, "Observing", f"next step not before {opens:%H:%M:%S} UTC")
+        return hold(at, ScalingReason.OBSERVING, f"next step not before {opens:%H:%M:%S} UTC")
     return None
 
 
-def _ceiling(at: Situation) -> tuple[int, str]:
+def _ceiling(at: Situation) -> tuple[int, ScalingReason]:
     """The most replicas allowed now, and the name of what limits them."""
     maximum = at.spec.target.max_replicas
     budget = at.budget.replicas if isinstance(at.budget, BudgetStatus) else None
     if budget is not None and at.share is not None:
         budget = min(budget, at.share.most)
     if budget is not None and (maximum is None or budget < maximum):
-        return budget, "BudgetExhausted"
+        return budget, ScalingReason.BUDGET_EXHAUSTED
     if maximum is not None:
-        return maximum, "AtMaximum"
-    return at.workload.replicas + (at.before.step_size or at.spec.scaling.step_up), "NoBudget"
+        return maximum, ScalingReason.AT_MAXIMUM
+    step = at.before.step_size or at.spec.scaling.step_up
+    return at.workload.replicas + step, ScalingReason.NO_BUDGET
 
 
-def _limit_text(at: Situation, limit: str, wish: Wish) -> str:
-    if limit != "BudgetExhausted" or not isinstance(at.budget, BudgetStatus):
+def _limit_text(at: Situation, limit: ScalingReason, wish: Wish) -> str:
+    if limit is not ScalingReason.BUDGET_EXHAUSTED or not isinstance(at.budget, BudgetStatus):
         return f"maxReplicas is {at.spec.target.max_replicas}"
     budget, share = at.budget.replicas, at.share
     if share is None:
@@ -242,12 +260,12 @@ def _down(at: Situation) -> Outcome:
             return _windowed(at, StepKind.DOWN, 0, f"nothing to do for {after}: asleep until it is")
         floor = 1
     if floor >= replicas or at.missed or not _idle_at(at, floor):
-        return hold(_busy(at), "Steady", "no step needed")
+        return hold(_busy(at), ScalingReason.STEADY, "no step needed")
     idle_since = at.before.idle_since or at.now
     at = remember(at, idle_since=min(idle_since, at.now))
     if at.now - idle_since < scaling.scale_down_after:
         after = format_duration(scaling.scale_down_after)
-        return hold(at, "Steady", f"fewer replicas would do; down after {after} of it")
+        return hold(at, ScalingReason.STEADY, f"fewer replicas would do; down after {after} of it")
     return _windowed(at, StepKind.DOWN, floor, "the work is done")
 
 

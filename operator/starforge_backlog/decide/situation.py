@@ -11,6 +11,7 @@ from starforge_backlog.decide.budget import potential, sustainable
 from starforge_backlog.decide.need import Load
 from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
 from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.shares import Share
 from starforge_backlog.snapshot import Autoscaler, Reading, Unknown, Workload
 
@@ -50,12 +51,12 @@ class Outcome:
 
     step: ScaleTo | SetMaximum | None
     status: ScalingStatus
-    reason: str  # condition `Scaling`
+    reason: ScalingReason
     message: str
     allowed: int = 0  # connections that an autoscaler may open by itself, see `Plan`
 
 
-def hold(at: Situation, reason: str, message: str) -> Outcome:
+def hold(at: Situation, reason: ScalingReason, message: str) -> Outcome:
     """No write now, because."""
     return Outcome(None, at.before, reason, message)
 
@@ -87,7 +88,9 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
     if to == 0:
         changes["asleep_since"] = at.now  # before the write: who scaled to 0 must be told apart
     status = at.before.model_copy(update=changes)
-    return Outcome(write(at, kind, to, why), status, "Stepping", f"{replicas} -> {to}: {why}")
+    return Outcome(
+        write(at, kind, to, why), status, ScalingReason.STEPPING, f"{replicas} -> {to}: {why}"
+    )
 
 
 def write(at: Situation, kind: StepKind, to: int, why: str) -> ScaleTo:

@@ -22,6 +22,7 @@ from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.need import demand, need
 from starforge_backlog.decide.ownership import hidden
 from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
 from starforge_backlog.snapshot import Confidence, Known, QueueReading, Unknown
 
@@ -70,7 +71,9 @@ def asleep(at: Situation) -> Outcome | None:
         return None
     if not at.due:
         unread = f"; but {'; '.join(at.load.missing)}" if at.load.missing else ""
-        return hold(at, "Asleep", f"nothing is due; it wakes with the first due job{unread}")
+        return hold(
+            at, ScalingReason.ASLEEP, f"nothing is due; it wakes with the first due job{unread}"
+        )
     jobs = f"{at.due} job{'' if at.due == 1 else 's'} due"
     return _held(at, jobs) or _wake(at, jobs)
 
@@ -79,19 +82,23 @@ def _held(at: Situation, jobs: str) -> Outcome | None:
     """What must be known, or gone, before anybody is woken (P1, P2)."""
     if at.sample_is_old:
         return hold(
-            at, "Observing", f"{jobs}, but the database was not sampled since the last step"
+            at,
+            ScalingReason.OBSERVING,
+            f"{jobs}, but the database was not sampled since the last step",
         )
     if hidden(at.autoscaler):
-        return hold(at, "Unknown", f"{jobs}, but who else scales it is not known")
+        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but who else scales it is not known")
     if isinstance(at.budget, Unknown):
-        return hold(at, "Unknown", f"{jobs}, but no budget: {at.budget.message}")
+        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:
-        return hold(at, "Unknown", f"{jobs}, but the database's health cannot be read")
+        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but the database's health cannot be read")
     if at.pressure:
-        return hold(at, "Pressure", f"{jobs}, but {'; '.join(at.pressure)}")
+        return hold(at, ScalingReason.PRESSURE, f"{jobs}, but {'; '.join(at.pressure)}")
     until = at.before.hold_down_until
     if until is not None and at.now < until:
-        return hold(at, "HoldDown", f"{jobs}, but a step failed: until {until:%H:%M:%S} UTC")
+        return hold(
+            at, ScalingReason.HOLD_DOWN, f"{jobs}, but a step failed: until {until:%H:%M:%S} UTC"
+        )
     return None
 
 
@@ -111,7 +118,7 @@ def _wake(at: Situation, jobs: str) -> Outcome:
     if to < 1:
         budget = at.budget.replicas if isinstance(at.budget, BudgetStatus) else 0
         message = f"{jobs}, but the budget is {budget} and no connections are free now"
-        return hold(at, "BudgetExhausted", message)
+        return hold(at, ScalingReason.BUDGET_EXHAUSTED, message)
     slept = ""
     if at.before.asleep_since is not None:
         slept = f" after {format_duration(at.now - at.before.asleep_since)} of sleep"

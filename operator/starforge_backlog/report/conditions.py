@@ -17,10 +17,10 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
-from starforge_backlog.decide.guard import GUARDED
 from starforge_backlog.decide.moved import is_stuck
 from starforge_backlog.decide.objectives import readable
-from starforge_backlog.decide.plan import TARGET_TAKEN, Assessment, Plan, taken
+from starforge_backlog.decide.plan import Assessment, Plan, taken
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
@@ -35,9 +35,6 @@ from starforge_backlog.snapshot import (
     Unknown,
     Why,
 )
-
-# Able to step, whether or not a step is needed now.
-ABLE = frozenset({"Steady", "Stepping", "Draining", "AtMaximum", "Asleep", GUARDED})
 
 
 def conditions(
@@ -67,7 +64,7 @@ def conditions(
 def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Draft:
     """Spec valid, the target its own, everything reachable."""
     if plan.seen.rival is not None:
-        return Draft("Ready", FALSE, TARGET_TAKEN, taken(plan.seen.rival))
+        return Draft("Ready", FALSE, ScalingReason.TARGET_TAKEN, taken(plan.seen.rival))
     broken = broken_readings(spec, plan)
     if broken:
         message = said_once((what, reading.message) for what, reading in broken)
@@ -291,10 +288,9 @@ def _scaling(spec: QueueBacklogPolicySpec, plan: Plan, stuck: tuple[str, str] | 
     if stuck is not None:
         return Draft("Scaling", FALSE, stuck[0], stuck[1][:MESSAGE_LIMIT])
     reason, message = plan.assessment.scaling_reason, plan.assessment.scaling_message
-    status = TRUE if reason in ABLE else UNKNOWN if reason == "Unknown" else FALSE
     if spec.target.guard is None:
         message += _autoscaler_caveat(plan.seen.autoscaler)
-    return Draft("Scaling", status, reason, message[:MESSAGE_LIMIT])
+    return Draft("Scaling", reason.means.status, reason, message[:MESSAGE_LIMIT])
 
 
 def _autoscaler_caveat(reading: Reading[Autoscaler | None] | None) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from starforge_backlog.api.status import Condition, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import Condition, ConditionStatus, QueueBacklogPolicyStatus
 
-TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 # Enough for several causes with their mend; a condition message is not a log.
 MESSAGE_LIMIT = 2000
 
@@ -17,7 +17,7 @@ class Draft:
     """A condition before it has a time."""
 
     type: str
-    status: str
+    status: ConditionStatus
     reason: str
     message: str = ""
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import PolicyState, QueueBacklogPolicyStatus
 from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, UNKNOWN, Draft, dated
 from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.secrets import with_secrets
@@ -18,7 +19,7 @@ HARMLESS = frozenset(
     {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_TOLD, Why.NOT_CONFIGURED}
 )
 # The reason of every condition once the operator has gone.
-NOT_FOLLOWED = "NotFollowed"
+NOT_FOLLOWED = ScalingReason.NOT_FOLLOWED
 # An expression that Prometheus refuses, or that means several things, stays so until it is mended.
 _REFUSED = frozenset({Why.QUERY_ERROR, Why.SEVERAL_SERIES})
 

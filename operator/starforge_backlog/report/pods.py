@@ -7,10 +7,10 @@ from typing import Final
 
 from starforge_backlog.api.status import ScalingStatus
 from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, Draft
 from starforge_backlog.snapshot import Known, Reading, Workload
 
-STEADY: Final = "Steady"
 # Reasons of ConsumersHealthy that a look at the pod explains.
 _DESCRIBED: Final = frozenset({"PodsNotReady", "PodsNotCreated", "RolloutStuck"})
 
@@ -40,7 +40,7 @@ def with_commands(draft: Draft, workload: Reading[Workload]) -> Draft:
 
 def unless_nothing_works(draft: Draft, plan: Plan, scaling: ScalingStatus) -> Draft:
     """ "No step needed" is no answer while pods that were asked for are missing for good."""
-    if draft.reason != STEADY or not isinstance(plan.seen.workload, Known):
+    if draft.reason != ScalingReason.STEADY or not isinstance(plan.seen.workload, Known):
         return draft
     pods, step = plan.seen.workload.value, scaling.last_step
     starting = step is not None and step.ready_at is None and step.to == pods.replicas
@@ -49,4 +49,4 @@ def unless_nothing_works(draft: Draft, plan: Plan, scaling: ScalingStatus) -> Dr
     found = pods.trouble
     why = f": {found}" if found else ""
     text = f"{pods.ready} of {pods.replicas} pods Ready{why}; more of them would not be either"
-    return replace(draft, status=FALSE, reason="PodsNotReady", message=text)
+    return replace(draft, status=FALSE, reason=ScalingReason.PODS_NOT_READY, message=text)

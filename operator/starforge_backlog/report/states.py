@@ -6,7 +6,8 @@ from typing import Final
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PolicyState, QueueBacklogPolicyStatus
-from starforge_backlog.decide.plan import HELD, SUSPENDED, Plan
+from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import TRUE
 
 # Before the numbers, where no rule explains a backlog.
@@ -18,9 +19,9 @@ def state_of(
 ) -> PolicyState:
     """What a person did comes first: it explains why nothing is done whatever else is wrong."""
     reason = plan.assessment.scaling_reason
-    if reason == HELD:
+    if reason is ScalingReason.HELD:
         return PolicyState.HELD
-    if reason == SUSPENDED:
+    if reason is ScalingReason.SUSPENDED:
         return PolicyState.SUSPENDED
     ready = status.condition("Ready")
     if ready is not None and ready.status != TRUE:

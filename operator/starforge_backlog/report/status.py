@@ -19,6 +19,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.objectives import Miss, Objective, readable
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.draft import FALSE
@@ -248,7 +249,7 @@ def _steady_need(
     need, old = status.scaling.need, before.scaling.need
     if need is None or old is None or abs(need - old) > 1:
         return need
-    return old if plan.assessment.scaling_reason == "Steady" else need
+    return old if plan.assessment.scaling_reason is ScalingReason.STEADY else need
 
 
 def _trouble(results: Iterable[Result]) -> tuple[str, str] | None:

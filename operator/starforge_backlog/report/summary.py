@@ -17,6 +17,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.decide.moved import is_stuck
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.standing import OURS
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
@@ -182,9 +183,9 @@ def _would(plan: Plan) -> str:
 def _next(plan: Plan) -> str:
     facts = plan.assessment
     match facts.scaling_reason:
-        case "Steady":
+        case ScalingReason.STEADY:
             return "" if facts.scaling_message == "no step needed" else facts.scaling_message
-        case "Stepping":
+        case ScalingReason.STEPPING:
             return ""  # told by what was done, or would be
         case reason:
             return f"{reason}: {facts.scaling_message}"

@@ -17,6 +17,7 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.reasons import Told, stored
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
@@ -24,13 +25,6 @@ from starforge_backlog.report.summary import done, went_on
 
 READY: Final = "Ready"
 SCALING: Final = "Scaling"
-# Reasons of the condition Scaling that come and go with every step.
-# PodsNotReady is a condition of its own, ConsumersHealthy.
-ROUTINE: Final = frozenset(
-    {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady"}
-)
-# Those that a person ends: that it is over is worth an Event.
-BY_HAND: Final = frozenset({"Held", "Suspended", "ReplicaConflict"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +231,18 @@ def _scaling(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) 
     was = "" if old is None else old.reason
     if now.reason == was or _is_of_ready(now, before, after):
         return []
-    if now.reason not in ROUTINE:
+    if _when_told(now.reason) is not Told.NEVER:
         warning = now.status != "True"
         return [Note(warning, now.reason, "Decide", now.message, f"{SCALING} {now.reason}")]
-    if was in BY_HAND:
+    if _when_told(was) is Told.FIRST_AND_LAST:
         return [Note(False, f"{was}Ended", "Decide", f"{now.reason}: {now.message}", SCALING)]
     return []
+
+
+def _when_told(word: str) -> Told:
+    """Of a reason as status keeps it. Another version's is news."""
+    reason = stored(word)
+    return Told.FIRST if reason is None else reason.means.told
 
 
 def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
