@@ -27,7 +27,7 @@ from starforge_backlog.decide.standing import OURS
 from starforge_backlog.decide.ways import carries_token
 from starforge_backlog.decide.whereabouts import elsewhere, same_server, surely_same_server
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import CONFLICT, ELSEWHERE, Failed, Result, Written, ended
+from starforge_backlog.outcome import Failed, NotDone, Result, Written, ended
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.holder import Holder
@@ -141,7 +141,7 @@ async def _scale(rooms: Rooms, policy: Policy, action: ScaleTo, access: Access) 
         case Scaled(replicas):
             return Written(replicas)
         case ScaleConflict(message):
-            return Failed(CONFLICT, message)
+            return Failed(NotDone.CONFLICT, message)
         case Unknown() as unknown:
             return Failed(unknown.why, unknown.message)
 
@@ -200,7 +200,7 @@ def _maximum_result(done: MaximumResult | Unknown) -> MaximumResult | Failed:
         case Unknown() as unknown:
             return Failed(unknown.why, unknown.message)
         case MaximumResult(MaximumOutcome.CHANGED, _, message):
-            return Failed(CONFLICT, message)
+            return Failed(NotDone.CONFLICT, message)
         case MaximumResult() as result:
             return result
 
@@ -219,7 +219,7 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
         if isinstance(here, Unknown):
             return Failed(here.why, here.message)
         if not same_server(made_at, here):
-            return Failed(ELSEWHERE, elsewhere(made_at, here))
+            return Failed(NotDone.ELSEWHERE, elsewhere(made_at, here))
     pausing = found.pause(
         owner=policy.key,
         token=action.token,
@@ -301,7 +301,7 @@ def _away(policy: Policy, held: PauseStatus, here: str) -> Resumed | Failed:
     message = elsewhere(held.where, here)
     if policy.abandon:
         return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {message}")
-    return Failed(ELSEWHERE, message)
+    return Failed(NotDone.ELSEWHERE, message)
 
 
 async def _find(

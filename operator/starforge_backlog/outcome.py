@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from typing import Final
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -18,10 +20,16 @@ from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMax
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Why
 
-ELSEWHERE = "AnotherServer"  # the Secret leads away from where the pause was made
-CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
+
+class NotDone(StrEnum):
+    """Why an action was not carried out although everything could be reached."""
+
+    ELSEWHERE = "AnotherServer"  # the Secret leads away from where the pause was made
+    CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
+
+
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.
-MAYBE = frozenset({CONFLICT, Why.TIMEOUT, Why.UNREACHABLE})
+MAYBE: Final[frozenset[Why | NotDone]] = frozenset({NotDone.CONFLICT, Why.TIMEOUT, Why.UNREACHABLE})
 # Something of it runs again: the observation window of the next release begins.
 _RELEASING = frozenset({ResumeOutcome.RESUMED, ResumeOutcome.PARTLY})
 
@@ -37,7 +45,7 @@ class Written:
 class Failed:
     """The action was not carried out, or it is not known whether it was."""
 
-    reason: str  # CamelCase: a Why, CONFLICT or ELSEWHERE
+    reason: Why | NotDone
     message: str
 
 
@@ -166,7 +174,7 @@ def _paused_entry(
     return status.model_copy(update={"paused": tuple(e for e in changed if e is not None)})
 
 
-def _after_failure(entry: PauseStatus, reason: str, message: str) -> PauseStatus:
+def _after_failure(entry: PauseStatus, reason: Why | NotDone, message: str) -> PauseStatus:
     update: dict[str, object] = {"message": message, "failed": True}
     if entry.state is PauseState.REFUSED and reason in MAYBE:
         update["state"] = PauseState.INTENDED  # this time it may have happened

@@ -131,7 +131,7 @@ async def _why(rooms: Rooms, policy: Policy, stuck: tuple[Result, ...]) -> str:
     namespace = policy.namespace
     command = f"kubectl annotate qbp/{policy.name} -n {namespace} {RELEASE}={RELEASE_ABANDON}"
     undo = _undo_of(policy, first.action)
-    if first.got.reason == Why.SECRET_NOT_FOUND and await _is_going(rooms, policy):
+    if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(rooms, policy):
         return (
             f"{_what(first)}: namespace {namespace} is being deleted and its Secret is gone, which"
             f" nobody can create there again. Do it by hand: {undo}. Then run: {command}"

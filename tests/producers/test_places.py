@@ -33,7 +33,7 @@ from starforge_backlog.decide.moved import follow_places
 from starforge_backlog.decide.plan import Action
 from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import ELSEWHERE, Failed, Result, entry_of, locate, merge
+from starforge_backlog.outcome import Failed, NotDone, Result, entry_of, locate, merge
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.outside import OutsideRooms
@@ -343,7 +343,7 @@ async def test_another_redis_is_no_proof_of_a_release(
             ), "neither resumed by somebody, nor paused there"
             for _ in range(2):
                 await (operator.delete() if deleted else operator.run(wanted=False))
-                assert operator.outcome() == ELSEWHERE
+                assert operator.outcome() == NotDone.ELSEWHERE
                 assert (operator.state, braked(hands)) == (PauseState.HELD, True)
             assert f"db {number} at" in operator.held.where
             assert "point the Secret back" in operator.held.message
@@ -370,7 +370,7 @@ async def test_another_database_is_no_proof_of_a_release(
         assert (operator.last, operator.state) == ((), PauseState.HELD)
         assert not there.one(STANDS[way])
     await (operator.delete() if deleted else operator.run(wanted=False))
-    assert (operator.outcome(), operator.state) == (ELSEWHERE, PauseState.HELD)
+    assert (operator.outcome(), operator.state) == (NotDone.ELSEWHERE, PauseState.HELD)
     assert here.one(STANDS[way])
     operator.url = pair[0]
     await operator.run(wanted=True)

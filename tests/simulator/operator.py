@@ -20,7 +20,8 @@ from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.ledger import Ledger
-from starforge_backlog.outcome import Failed, Result, Written, merge
+from starforge_backlog.outcome import Failed, NotDone, Result, Written, merge
+from starforge_backlog.snapshot import Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,24 +136,24 @@ class Operator:
         match action:
             case ScaleTo(version=version, to=to):
                 if What.CONFLICT in faults or version != str(world.pods.version):
-                    return Result(action, Failed("Conflict", "somebody wrote meanwhile"))
+                    return Result(action, Failed(NotDone.CONFLICT, "somebody wrote meanwhile"))
                 world.pods.scale(to, world.now)
                 done.append(action)
                 if What.UNSURE in faults:
-                    return Result(action, Failed("Timeout", "no answer in time"))
+                    return Result(action, Failed(Why.TIMEOUT, "no answer in time"))
                 return Result(action, Written(to))
             case SetMaximum():
                 msg = "no policy of the simulator has a guard"
                 raise AssertionError(msg)
             case Pause(token=token):
                 if world.lasts(What.OUTAGE):
-                    return Result(action, Failed("Unreachable", "connection refused"))
+                    return Result(action, Failed(Why.UNREACHABLE, "connection refused"))
                 paused = world.flag.pause(token)
                 done.append(action)
                 return Result(action, paused)
             case Resume(held):
                 if world.lasts(What.OUTAGE):
-                    return Result(action, Failed("Unreachable", "connection refused"))
+                    return Result(action, Failed(Why.UNREACHABLE, "connection refused"))
                 resumed = world.flag.resume(held.token, held.version)
                 done.append(action)
                 return Result(action, resumed)

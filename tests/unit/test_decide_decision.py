@@ -33,7 +33,7 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, StepKind
-from starforge_backlog.outcome import Failed, Result, Written
+from starforge_backlog.outcome import Failed, NotDone, Result, Written
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import (
     Claim,
@@ -373,7 +373,7 @@ def test_killed_around_a_step_it_is_observed_and_not_repeated(answer: bool) -> N
 def test_a_step_that_met_a_conflict_is_decided_anew() -> None:
     policy = remembering(fresh_policy(breakers=[]))
     (step,) = policy.decide(storm()).actions
-    policy.happened([Result(step, Failed("Conflict", "somebody wrote meanwhile"))])
+    policy.happened([Result(step, Failed(NotDone.CONFLICT, "somebody wrote meanwhile"))])
     assert kinds(policy.decide(storm(15))) == ["Up"]
 
 

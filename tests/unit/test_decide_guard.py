@@ -388,7 +388,7 @@ def test_paused_within_the_budget_is_only_said() -> None:
 def test_a_write_to_kedas_autoscaler_changes_nothing_that_is_remembered() -> None:
     action = step(guard(at(keda(4, 11))))
     assert action is not None
-    for got in (Failed("NoPermission", "may not"), MaximumResult(MaximumOutcome.WRITTEN, 4)):
+    for got in (Failed(Why.NO_PERMISSION, "may not"), MaximumResult(MaximumOutcome.WRITTEN, 4)):
         status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=action.guard))
         assert merge(status, (Result(action, got),), NOW).scaling.guard == action.guard
 
@@ -503,8 +503,8 @@ def test_a_younger_policy_lets_go_of_everything() -> None:
     ("got", "previous", "maximum"),
     [
         (MaximumResult(MaximumOutcome.WRITTEN, 11), 20, 11),
-        (Failed("Timeout", "late"), 20, 11),
-        (Failed("NoPermission", "may not patch"), 20, None),
+        (Failed(Why.TIMEOUT, "late"), 20, 11),
+        (Failed(Why.NO_PERMISSION, "may not patch"), 20, None),
     ],
 )
 def test_what_is_remembered_of_a_write(got: Any, previous: int, maximum: int | None) -> None:

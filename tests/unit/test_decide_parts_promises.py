@@ -23,7 +23,7 @@ from starforge_backlog.decide.plan import Action, Pause, Plan, Resume
 from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, Result, locate, merge
 from starforge_backlog.producers.protocol import Paused, Resumed
-from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading
+from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading, Why
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 INTERVAL = 15.0
@@ -152,17 +152,17 @@ class History:
             case Pause(producer=name, token=token, plan=plan):
                 entry = next((e for e in self.policy.status.paused if e.producer == name), None)
                 if name in one.faults and not one.happened:
-                    return Result(action, Failed("Unreachable", "connection refused"))
+                    return Result(action, Failed(Why.UNREACHABLE, "connection refused"))
                 got = self.models[name].pause(token, plan, entry)
             case Resume(held):
                 name = held.producer
                 if name in one.faults and not one.happened:
-                    return Result(action, Failed("Unreachable", "connection refused"))
+                    return Result(action, Failed(Why.UNREACHABLE, "connection refused"))
                 got = self.models[name].resume(held)
             case _:
                 return None
         if name in one.faults:
-            got = Failed("Timeout", "no answer in time")
+            got = Failed(Why.TIMEOUT, "no answer in time")
         return Result(action, got)
 
 

@@ -199,7 +199,7 @@ def test_what_runs_since_is_stored_before_it_is_paused_as_well(way: dict[str, An
     assert json.loads(the_entry(found).previous or "") == {"7": mark, "9": None}
     assert the_pause(found).plan == the_entry(found).previous
     # The producer answers without a plan of its own, or not at all: what is ours is not forgotten.
-    for got in (Paused(PauseOutcome.PAUSED, "5"), Failed("Timeout", "no answer in time")):
+    for got in (Paused(PauseOutcome.PAUSED, "5"), Failed(Why.TIMEOUT, "no answer in time")):
         left = after(found, got)
         assert left is not None
         assert left.state is HELD

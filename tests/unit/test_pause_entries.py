@@ -20,8 +20,8 @@ from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.producers import Producers, decide_producers
 from starforge_backlog.decide.ways import failed_before
 from starforge_backlog.outcome import (
-    CONFLICT,
     Failed,
+    NotDone,
     Result,
     ended,
     entry_of,
@@ -157,7 +157,7 @@ def test_what_stays_refused_is_written_once() -> None:
 
 
 def test_a_refused_pause_that_may_have_happened_this_time_is_intended() -> None:
-    assert (got := after(entry(REFUSED), PAUSE, Failed(CONFLICT, "late"))) is not None
+    assert (got := after(entry(REFUSED), PAUSE, Failed(NotDone.CONFLICT, "late"))) is not None
     assert got.state is INTENDED
     assert (got := after(entry(REFUSED), PAUSE, Failed(Why.NO_PERMISSION, "no"))) is not None
     assert got.state is REFUSED

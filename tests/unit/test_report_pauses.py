@@ -103,7 +103,7 @@ PAUSED = Paused(PauseOutcome.PAUSED, "1")
     [
         (Result(pause("a", "jobTypes"), PAUSED), ["Paused"]),
         (Result(pause("a", "jobTypes", again=True), PAUSED), []),
-        (Result(pause("a", "jobTypes", again=True), Failed("Timeout", "late")), ["PauseFailed"]),
+        (Result(pause("a", "jobTypes", again=True), Failed(Why.TIMEOUT, "late")), ["PauseFailed"]),
         (Result(Resume(entry(), ""), Resumed(ResumeOutcome.PARTLY, "9 of 20")), ["Resuming"]),
         (Result(Resume(entry(resuming=True), ""), Resumed(ResumeOutcome.PARTLY, "18")), []),
         (Result(Resume(entry(resuming=True), ""), Resumed(ResumeOutcome.RESUMED)), ["Resumed"]),

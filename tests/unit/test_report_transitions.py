@@ -170,7 +170,7 @@ def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
 
 def test_a_failure_that_status_holds_in_short_is_told_once() -> None:
     action, message = Resume(held(), "the breaker let go"), "x" * 5_000
-    failed = (Result(action, Failed("Error", message)),)
+    failed = (Result(action, Failed(Why.ERROR, message)),)
     policy = fresh_policy()
     plan = policy.decide(seen(producers=unknown()))
     plan = plan.with_status(plan.status.model_copy(update={"paused": (held(),)}))

@@ -114,13 +114,13 @@ def test_lock_waiters_that_nobody_watches_are_said_once(waiters: int | None, tol
 
 
 def test_a_scale_that_is_refused_again_is_one_event() -> None:
-    refused = (Result(UP, Failed("NoPermission", "may not patch deployments/scale")),)
+    refused = (Result(UP, Failed(Why.NO_PERMISSION, "may not patch deployments/scale")),)
     first = transitions(NEW, NEW, refused)
     assert [(note.reason, note.warning) for note in first] == [("ScaleFailed", True)]
     assert "4 -> 6" in first[0].text
     known = ready("may not patch deployments/scale")
     assert transitions(known, known, refused) == ()
-    other = (Result(UP, Failed("Timeout", "no answer")),)
+    other = (Result(UP, Failed(Why.TIMEOUT, "no answer")),)
     assert [note.reason for note in transitions(known, known, other)] == ["ScaleFailed"]
 
 
@@ -131,9 +131,9 @@ def test_a_scale_that_is_refused_waits_for_its_window_and_one_that_may_have_happ
     intent = QueueBacklogPolicyStatus(
         scaling=ScalingStatus(last_step=step, next_step_not_before=later(90))
     )
-    refused = merge(intent, (Result(UP, Failed("NoPermission", "no")),), NOW).scaling
+    refused = merge(intent, (Result(UP, Failed(Why.NO_PERMISSION, "no")),), NOW).scaling
     assert (refused.last_step, refused.next_step_not_before) == (None, later(90))
-    unclear = merge(intent, (Result(UP, Failed("Timeout", "no answer")),), NOW).scaling
+    unclear = merge(intent, (Result(UP, Failed(Why.TIMEOUT, "no answer")),), NOW).scaling
     assert unclear.last_step == step
     done = merge(intent, (Result(UP, Written(6)),), NOW).scaling
     assert (done.applied_replicas, done.last_step) == (6, step)

@@ -260,7 +260,7 @@ def _down(at: Situation) -> Outcome:
             return _windowed(at, StepKind.DOWN, 0, f"nothing to do for {after}: asleep until it is")
         floor = 1
     if floor >= replicas or at.missed or not _idle_at(at, floor):
-        return hold(_busy(at), ScalingReason.STEADY, "no step needed")
+        return hold(_busy(at), ScalingReason.STEADY, "")
     idle_since = at.before.idle_since or at.now
     at = remember(at, idle_since=min(idle_since, at.now))
     if at.now - idle_since < scaling.scale_down_after:

@@ -52,7 +52,7 @@ class Outcome:
     step: ScaleTo | SetMaximum | None
     status: ScalingStatus
     reason: ScalingReason
-    message: str
+    message: str  # empty: there is nothing to say beside the reason
     allowed: int = 0  # connections that an autoscaler may open by itself, see `Plan`
 
 

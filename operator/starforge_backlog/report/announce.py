@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.outcome import CONFLICT, Failed, Result
+from starforge_backlog.outcome import Failed, NotDone, Result
 from starforge_backlog.report.events import EventPoster, EventType, Regarding
 from starforge_backlog.report.metrics import ActionResult, Metrics, PolicyKey
 from starforge_backlog.report.transitions import transitions
@@ -57,7 +57,7 @@ def count_actions(metrics: Metrics, key: PolicyKey, results: tuple[Result, ...])
 
 def _counted_as(result: Result) -> ActionResult:
     match result.got:
-        case Failed(reason) if reason == CONFLICT:
+        case Failed(reason) if reason is NotDone.CONFLICT:
             return ActionResult.CONFLICT
         case Failed():
             return ActionResult.FAILED

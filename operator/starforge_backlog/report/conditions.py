@@ -22,6 +22,7 @@ from starforge_backlog.decide.objectives import readable
 from starforge_backlog.decide.plan import Assessment, Plan, taken
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.said_once import said_once
+from starforge_backlog.outcome import NotDone
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
@@ -36,19 +37,22 @@ from starforge_backlog.snapshot import (
     Why,
 )
 
+Trouble = tuple[Why | NotDone, str]
+"""What failed while acting: reason and message."""
+
 
 def conditions(
     spec: QueueBacklogPolicySpec,
     plan: Plan,
     status: QueueBacklogPolicyStatus,
-    trouble: tuple[str, str] | None,
+    trouble: Trouble | None,
     generation: int,
     now: datetime,
-    stuck: tuple[str, str] | None = None,
+    stuck: Trouble | None = None,
 ) -> tuple[Condition, ...]:
     """All conditions of this pass; a transition time moves only when a status flips.
 
-    `trouble` is what failed while acting, reason and message; `stuck` the same of a step.
+    `trouble` is what failed of all actions; `stuck` of a step.
     """
     found = (
         _ready(spec, plan, trouble),
@@ -61,7 +65,7 @@ def conditions(
     return tuple(dated(draft, status, generation, now) for draft in found)
 
 
-def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: tuple[str, str] | None) -> Draft:
+def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: Trouble | None) -> Draft:
     """Spec valid, the target its own, everything reachable."""
     if plan.seen.rival is not None:
         return Draft("Ready", FALSE, ScalingReason.TARGET_TAKEN, taken(plan.seen.rival))
@@ -283,11 +287,12 @@ def _how(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> str:
     return "" if producer is None else f"; to resume it, {how_to_resume(producer)}"
 
 
-def _scaling(spec: QueueBacklogPolicySpec, plan: Plan, stuck: tuple[str, str] | None) -> Draft:
+def _scaling(spec: QueueBacklogPolicySpec, plan: Plan, stuck: Trouble | None) -> Draft:
     """Able to step; the reason says what holds it."""
     if stuck is not None:
         return Draft("Scaling", FALSE, stuck[0], stuck[1][:MESSAGE_LIMIT])
-    reason, message = plan.assessment.scaling_reason, plan.assessment.scaling_message
+    reason = plan.assessment.scaling_reason
+    message = plan.assessment.scaling_message or "no step needed"
     if spec.target.guard is None:
         message += _autoscaler_caveat(plan.seen.autoscaler)
     return Draft("Scaling", reason.means.status, reason, message[:MESSAGE_LIMIT])

@@ -6,7 +6,7 @@ from typing import Final
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PolicyState, QueueBacklogPolicyStatus
-from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.plan import Cause, Plan
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import TRUE
 
@@ -29,6 +29,23 @@ def state_of(
     return PolicyState.OBSERVE if spec.mode is Mode.OBSERVE else PolicyState.ENFORCE
 
 
-def cause_name(cause: str) -> str:
-    """`ProducerStorm` of `ProducerStorm (earlier)`, `Unknown` of `Unknown: 40/s arrive`."""
-    return cause.partition(":")[0].partition(" ")[0]
+def earlier(cause: Cause) -> str:
+    """The column while the miss that the cause led to lasts, and the cause is not seen any more."""
+    return f"{cause} (earlier)"
+
+
+def unexplained(numbers: str) -> str:
+    """The column while no rule explains the miss."""
+    return f"{UNKNOWN_CAUSE}: {numbers}"
+
+
+def cause_of(column: str) -> Cause | None:
+    """The cause that the column tells of, seen now or earlier."""
+    return next((cause for cause in Cause if column in {cause, earlier(cause)}), None)
+
+
+def cause_name(column: str) -> str:
+    """The column in one word, with nothing that changes with the numbers."""
+    if not column:
+        return ""
+    return cause_of(column) or UNKNOWN_CAUSE

@@ -20,8 +20,8 @@ from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.objectives import Miss, Objective, readable
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.outcome import CONFLICT, Failed, Result, merge
-from starforge_backlog.report.conditions import conditions
+from starforge_backlog.outcome import Failed, NotDone, Result, merge
+from starforge_backlog.report.conditions import Trouble, conditions
 from starforge_backlog.report.draft import FALSE
 from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.rounding import (
@@ -34,7 +34,7 @@ from starforge_backlog.report.rounding import (
     percent_text,
     rate_text,
 )
-from starforge_backlog.report.states import UNKNOWN_CAUSE, cause_name, state_of
+from starforge_backlog.report.states import cause_of, earlier, state_of, unexplained
 from starforge_backlog.report.summary import summary
 from starforge_backlog.snapshot import (
     Confidence,
@@ -186,16 +186,16 @@ def _cause(plan: Plan, status: QueueBacklogPolicyStatus, before: QueueBacklogPol
     late = [queue for queue in status.queues if queue.missed_since is not None]
     if not late:
         return ""
-    earlier = cause_name(before.cause)
-    if earlier and earlier != UNKNOWN_CAUSE:
-        return f"{earlier} (earlier)"
+    known = cause_of(before.cause)
+    if known is not None:
+        return earlier(known)
     healthy = status.condition("BacklogHealthy")
     if healthy is None or healthy.status != FALSE:
         return ""
     queue = late[0]
     which = f"{queue.name} " if len(status.queues) > 1 else ""
     arrive, end = queue.arrivals_per_second, queue.throughput_per_second
-    return f"{UNKNOWN_CAUSE}: {which}{arrive}/s in, {end}/s out"
+    return unexplained(f"{which}{arrive}/s in, {end}/s out")
 
 
 def _total(plan: Plan) -> Reading[Count]:
@@ -252,11 +252,11 @@ def _steady_need(
     return old if plan.assessment.scaling_reason is ScalingReason.STEADY else need
 
 
-def _trouble(results: Iterable[Result]) -> tuple[str, str] | None:
+def _trouble(results: Iterable[Result]) -> Trouble | None:
     """The first action that failed for a reason that somebody has to mend."""
     for result in results:
         match result.got:
-            case Failed(reason, message) if reason != CONFLICT:
+            case Failed(reason, message) if reason is not NotDone.CONFLICT:
                 return reason, message
             case _:
                 continue

@@ -184,7 +184,7 @@ def _next(plan: Plan) -> str:
     facts = plan.assessment
     match facts.scaling_reason:
         case ScalingReason.STEADY:
-            return "" if facts.scaling_message == "no step needed" else facts.scaling_message
+            return facts.scaling_message
         case ScalingReason.STEPPING:
             return ""  # told by what was done, or would be
         case reason:
