@@ -136,7 +136,7 @@ class Access:
         except RedisFault as fault:
             reference = url.secret_key_ref
             where = f"key {reference.key} of Secret {reference.name}"
-            wrong = Unknown(fault.why, f"{where}: {fault.message}", text.at)
+            wrong = Unknown(fault.why, f"{where}: {fault.message}", text.at, names_secret=True)
             self.blame(url, wrong)
             return wrong
 
@@ -172,6 +172,6 @@ class Access:
         except DatabaseFault as fault:
             reference = self._reference.secret_key_ref
             where = f"key {reference.key} of Secret {reference.name}"
-            wrong = Unknown(fault.why, f"{where}: {fault.message}", url.at)
+            wrong = Unknown(fault.why, f"{where}: {fault.message}", url.at, names_secret=True)
             self.blame(self._reference, wrong)
             return wrong

@@ -38,7 +38,7 @@ from starforge_backlog.producers.protocol import (
     Resumed,
     ResumeOutcome,
 )
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
 
 # All effects of one pass together. A write that takes longer is given up; it may have happened,
 # which is why each can be repeated.
@@ -99,13 +99,13 @@ async def _isolated(
     """A bug in one effect is a failure of that effect; it may have happened all the same."""
     match action:
         case Pause(producer=name):
-            what = f"pausing {name}"
+            what = Source(SourceKind.PAUSING, name)
         case Resume(held=held):
-            what = f"resuming {held.producer}"
+            what = Source(SourceKind.RESUMING, held.producer)
         case ScaleTo():
-            what = f"scaling {policy.spec.target.name}"
+            what = Source(SourceKind.SCALING, policy.spec.target.name)
         case SetMaximum(guard=guard):
-            what = f"bounding {guard.name}"
+            what = Source(SourceKind.BOUNDING, guard.name)
     return await rooms.bugs.keep(
         policy.key,
         what,

@@ -18,7 +18,7 @@ import structlog
 
 from starforge_backlog.awaiting import Asked
 from starforge_backlog.clock import Clock
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.snapshot import Source, Unknown, Why
 
 T = TypeVar("T")
 
@@ -35,20 +35,20 @@ MOST_REMEMBERED = 1024
 class Bugs:
     """Catches what nobody expected, and tells it: in the reading, in the log, as a metric.
 
-    `count` takes a source ("queue", not "queue jobs") and a reason.
+    `count` takes the kind of a source and a reason.
     """
 
     def __init__(self, clock: Clock, count: Callable[[str, str], None]) -> None:
         self._clock = clock
         self._count = count
-        self._told: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._told: OrderedDict[tuple[str, Source], str] = OrderedDict()
 
     async def keep(
-        self, policy: str, source: str, work: Awaitable[T], instead: Callable[[Unknown], T]
+        self, policy: str, source: Source, work: Awaitable[T], instead: Callable[[Unknown], T]
     ) -> T:
         """The result of `work`, or what `instead` makes of the bug that ended it.
 
-        `source` is what is read or done, for sentences: "queue jobs".
+        `source` is what is read or done.
         """
         asked = Asked()
         try:
@@ -64,10 +64,10 @@ class Bugs:
         self._told.pop((policy, source), None)
         return got
 
-    def _tell(self, policy: str, source: str, error: BaseException) -> Unknown:
+    def _tell(self, policy: str, source: Source, error: BaseException) -> Unknown:
         frames = _frames(error)
         what = f"{type(error).__name__} at {frames[0]}" if frames else type(error).__name__
-        self._count(source.split(maxsplit=1)[0], BUG)
+        self._count(source.kind.value, BUG)
         if self._told.get((policy, source)) != what:
             self._told[policy, source] = what
             while len(self._told) > MOST_REMEMBERED:
@@ -76,7 +76,7 @@ class Bugs:
             _log.error(
                 "the operator has a bug",
                 policy=policy,
-                source=source,
+                source=str(source),
                 error=type(error).__name__,
                 traceback=" < ".join(frames),
             )

@@ -35,6 +35,8 @@ from starforge_backlog.snapshot import (
     QueueReading,
     Reading,
     Snapshot,
+    Source,
+    SourceKind,
     Unknown,
     Why,
     unread,
@@ -60,19 +62,29 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
     autoscaler = rooms.autoscalers.read(policy.namespace, spec.target)
     keep = partial(rooms.bugs.keep, policy.key)
     (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
-        keep("target", deadline.keep(target, (late, late)), lambda bug: (bug, bug)),
-        keep("autoscaler", deadline.keep(autoscaler, late), _itself),
-        keep("database", _database(rooms, policy, access), _no_database),
-        keep("pgbouncer", _console(rooms, policy, access), _itself),
+        keep(
+            Source(SourceKind.TARGET), deadline.keep(target, (late, late)), lambda bug: (bug, bug)
+        ),
+        keep(Source(SourceKind.AUTOSCALER), deadline.keep(autoscaler, late), _itself),
+        keep(Source(SourceKind.DATABASE), _database(rooms, policy, access), _no_database),
+        keep(Source(SourceKind.PGBOUNCER), _console(rooms, policy, access), _itself),
         asyncio.gather(
             *(
-                keep(f"queue {queue.name}", _queue(rooms, policy, queue, access), unread)
+                keep(
+                    Source(SourceKind.QUEUE, queue.name),
+                    _queue(rooms, policy, queue, access),
+                    unread,
+                )
                 for queue in spec.queues
             )
         ),
         asyncio.gather(
             *(
-                keep(f"producer {p.name}", _producer(rooms, policy, p, access), _itself)
+                keep(
+                    Source(SourceKind.PRODUCER, p.name),
+                    _producer(rooms, policy, p, access),
+                    _itself,
+                )
                 for p in spec.producers
             )
         ),
@@ -87,7 +99,8 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
     def unknown_pools(bug: Unknown) -> tuple[DatabaseReading | None, Reading[PerReplica]]:
         return replace(reading, pooler=bug) if reading is not None else None, direct[1]
 
-    reading, per_replica = await keep("pgbouncer's pools", behind_pooler(), unknown_pools)
+    pools = Source(SourceKind.PGBOUNCER, "pools")
+    reading, per_replica = await keep(pools, behind_pooler(), unknown_pools)
     return Snapshot(
         taken_at=began,
         workload=workload,

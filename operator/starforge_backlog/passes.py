@@ -27,7 +27,7 @@ from starforge_backlog.reconcile import Pass, reconcile
 from starforge_backlog.report.announce import count_actions
 from starforge_backlog.report.faults import broken_readings, not_understood, pass_broken
 from starforge_backlog.report.metrics import PassResult, PolicyKey
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -75,7 +75,10 @@ class Runner:
         while not self.stopped():
             self.wake.clear()
             due = await self.rooms.bugs.keep(
-                f"{meta['namespace']}/{meta['name']}", "pass", self._round(due, woken=woken), _later
+                f"{meta['namespace']}/{meta['name']}",
+                Source(SourceKind.PASS),
+                self._round(due, woken=woken),
+                _later,
             )
             woken = False
             try:
@@ -115,7 +118,9 @@ class Runner:
             self.rooms.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
             # What no room expected is caught where it is read or done. What is left is a bug in a
             # rule or a report: then at least status must not go on saying the last good thing.
-            done = await self.rooms.bugs.keep(policy.key, "pass", self._decided(policy), _itself)
+            done = await self.rooms.bugs.keep(
+                policy.key, Source(SourceKind.PASS), self._decided(policy), _itself
+            )
             if not isinstance(done, Pass):
                 await self._tell_bug(policy, done)
                 return policy.spec.interval, None
@@ -212,7 +217,7 @@ def spread(policies: int, interval: float) -> float:
 
 def _faults(spec: QueueBacklogPolicySpec, plan: Plan) -> set[tuple[str, str]]:
     """Sources and reasons of this pass' faults: `queue`, not `queue jobs`, to bound the series."""
-    return {(what.split()[0], fault.why.value) for what, fault in broken_readings(spec, plan)}
+    return {(what.kind.value, fault.why.value) for what, fault in broken_readings(spec, plan)}
 
 
 def _later(_bug: Unknown) -> float:

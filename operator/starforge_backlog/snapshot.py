@@ -90,9 +90,39 @@ class Unknown:
     why: Why
     message: str
     at: datetime
+    # Whether the message names the Secret that the fault lies in. One who finds a fault in a value
+    # may not know where the value came from.
+    names_secret: bool = False
 
 
 Reading = Known[T] | Unknown
+
+
+class SourceKind(StrEnum):
+    """What is read or done: the words stand in sentences, and in the label of a metric."""
+
+    TARGET = "target"
+    AUTOSCALER = "autoscaler"
+    DATABASE = "database"
+    PGBOUNCER = "pgbouncer"
+    QUEUE = "queue"
+    PRODUCER = "producer"
+    PASS = "pass"  # noqa: S105 - of a policy, not a password
+    PAUSING = "pausing"
+    RESUMING = "resuming"
+    SCALING = "scaling"
+    BOUNDING = "bounding"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing that is read or done, e.g. "queue jobs"."""
+
+    kind: SourceKind
+    name: str = ""  # empty: a policy has but one
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.name else str(self.kind)
 
 
 class Confidence(StrEnum):
@@ -286,6 +316,17 @@ class ScaleWriter:
 
 
 @dataclass(frozen=True, slots=True)
+class NotReady:
+    """A pod that is not Ready, e.g. "etl-worker-abc: CrashLoopBackOff (exit 1)"."""
+
+    pod: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.pod}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """The scaled workload and its pods."""
 
@@ -302,7 +343,7 @@ class Workload:
     max_surge: str  # as written: "25%", "1", "0"
     paused: bool  # spec.paused of a Deployment
     rolling_out: bool  # pods of more than one revision, or the generation is not observed yet
-    not_ready_why: str = ""  # e.g. "etl-worker-abc: CrashLoopBackOff (exit 1)"
+    not_ready: NotReady | None = None  # the pod that tells most of why pods are not Ready
     generation: int = 0  # moves with the workload's spec, not with the state of its pods
     oldest_pod: datetime | None = None  # when the oldest pod was made, of those about to end too
     all_updated: bool = False  # known to have no pod of an older template, and to start none
@@ -335,6 +376,11 @@ class Workload:
     def all_ready(self) -> bool:
         """Whether the pods that were asked for are Ready, and none is on its way."""
         return self.ready >= self.replicas and not self.pending
+
+    @property
+    def not_ready_why(self) -> str:
+        """A pod and its reason for not being Ready, or empty."""
+        return "" if self.not_ready is None else str(self.not_ready)
 
     @property
     def trouble(self) -> str:

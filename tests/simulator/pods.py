@@ -6,7 +6,7 @@ from tests.simulator.setup import Setup, moment
 
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.decide.budget import surge
-from starforge_backlog.snapshot import ScaleWriter, Workload
+from starforge_backlog.snapshot import NotReady, ScaleWriter, Workload
 
 
 class Pods:
@@ -84,7 +84,7 @@ class Pods:
             paused=False,
             rolling_out=self.old > 0,
             generation=self.version,
-            not_ready_why="CrashLoopBackOff" if self.looping else "",
+            not_ready=NotReady("etl-worker", "CrashLoopBackOff") if self.looping else None,
         )
 
     def _become_ready(self, now: float) -> None:

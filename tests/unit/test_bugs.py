@@ -18,7 +18,17 @@ from starforge_backlog.context import Rooms
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.health import Health
-from starforge_backlog.snapshot import Known, QueueReading, Reading, Snapshot, Unknown, Why, unread
+from starforge_backlog.snapshot import (
+    Known,
+    QueueReading,
+    Reading,
+    Snapshot,
+    Source,
+    SourceKind,
+    Unknown,
+    Why,
+    unread,
+)
 
 SECRET = "planted-password"
 NOTHING = Unknown(Why.NOT_YET, "not yet", NOW)
@@ -45,7 +55,7 @@ def itself(bug: Unknown) -> Unknown:
 async def test_the_reading_says_what_and_where_and_the_mend_and_no_secret() -> None:
     counted = Counted()
     got = await Bugs(lambda: NOW, counted).keep(
-        "ns/etl", "queue jobs", breaks(ValueError(SECRET)), itself
+        "ns/etl", Source(SourceKind.QUEUE, "jobs"), breaks(ValueError(SECRET)), itself
     )
     assert (got.why, got.at) == (Why.ERROR, NOW)
     assert "bug in queue jobs: ValueError at test_bugs.py:" in got.message
@@ -60,17 +70,17 @@ async def test_it_is_logged_once_until_it_changes_or_is_gone() -> None:
     async def fine() -> Unknown:
         return NOTHING
 
-    async def keep(policy: str, source: str, work: Awaitable[Unknown]) -> None:
-        await bugs.keep(policy, source, work, itself)
+    async def keep(policy: str, name: str, work: Awaitable[Unknown]) -> None:
+        await bugs.keep(policy, Source(SourceKind.QUEUE, name), work, itself)
 
     with structlog.testing.capture_logs() as logs:
         for _ in range(5):
-            await keep("ns/a", "queue q", breaks(ValueError(SECRET)))
-        await keep("ns/a", "queue r", breaks(ValueError(SECRET)))
-        await keep("ns/b", "queue q", breaks(ValueError(SECRET)))
-        await keep("ns/a", "queue q", breaks(KeyError(SECRET)))
-        await keep("ns/a", "queue q", fine())
-        await keep("ns/a", "queue q", breaks(KeyError(SECRET)))
+            await keep("ns/a", "q", breaks(ValueError(SECRET)))
+        await keep("ns/a", "r", breaks(ValueError(SECRET)))
+        await keep("ns/b", "q", breaks(ValueError(SECRET)))
+        await keep("ns/a", "q", breaks(KeyError(SECRET)))
+        await keep("ns/a", "q", fine())
+        await keep("ns/a", "q", breaks(KeyError(SECRET)))
     told = [(one["policy"], one["source"], one["error"]) for one in logs]
     assert told == [
         ("ns/a", "queue q", "ValueError"),
@@ -88,7 +98,9 @@ async def test_recursion_without_end_is_one_short_line() -> None:
         return await deeper()
 
     with structlog.testing.capture_logs() as logs:
-        got = await Bugs(lambda: NOW, Counted()).keep("ns/a", "queue q", deeper(), itself)
+        got = await Bugs(lambda: NOW, Counted()).keep(
+            "ns/a", Source(SourceKind.QUEUE, "q"), deeper(), itself
+        )
     assert "RecursionError" in got.message
     assert logs[0]["traceback"].count(" < ") == FRAMES - 1
 
@@ -97,7 +109,7 @@ async def test_the_end_of_the_process_is_no_bug() -> None:
     counted = Counted()
     with pytest.raises(KeyboardInterrupt):
         await Bugs(lambda: NOW, counted).keep(
-            "ns/a", "queue q", breaks(KeyboardInterrupt()), itself
+            "ns/a", Source(SourceKind.QUEUE, "q"), breaks(KeyboardInterrupt()), itself
         )
     assert counted.found == []
 
@@ -105,7 +117,9 @@ async def test_the_end_of_the_process_is_no_bug() -> None:
 async def test_the_end_of_the_policy_is_no_bug() -> None:
     counted = Counted()
     work = asyncio.get_running_loop().create_future()
-    keeping = asyncio.create_task(Bugs(lambda: NOW, counted).keep("ns/a", "queue q", work, itself))
+    keeping = asyncio.create_task(
+        Bugs(lambda: NOW, counted).keep("ns/a", Source(SourceKind.QUEUE, "q"), work, itself)
+    )
     await asyncio.sleep(0)
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -116,7 +130,9 @@ async def test_the_end_of_the_policy_is_no_bug() -> None:
 async def test_a_cancellation_that_nobody_asked_for_is_that_readings_fault() -> None:
     counted = Counted()
     bugs = Bugs(lambda: NOW, counted)
-    got = await bugs.keep("ns/a", "queue q", breaks(asyncio.CancelledError()), itself)
+    got = await bugs.keep(
+        "ns/a", Source(SourceKind.QUEUE, "q"), breaks(asyncio.CancelledError()), itself
+    )
     assert (got.why, counted.found) == (Why.ERROR, [("queue", BUG)])
     assert "CancelledError at test_bugs.py:" in got.message
 

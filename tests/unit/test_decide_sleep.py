@@ -31,6 +31,7 @@ from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Count,
     Known,
+    NotReady,
     QueueReading,
     ScaleWriter,
     Snapshot,
@@ -289,7 +290,9 @@ def test_waking_is_no_outage_and_crashing_is_one() -> None:
     policy.happened([Result(action, Written(1))])
     starting = workload(1, max_surge="0", ready=0, pending=1)
     assert policy.decide(snapshot(starting, 7)).assessment.findings == ()
-    crashing = workload(1, max_surge="0", ready=0, crash_looping=1, not_ready_why="exit 1")
+    crashing = workload(
+        1, max_surge="0", ready=0, crash_looping=1, not_ready=NotReady("a", "exit 1")
+    )
     (finding,) = policy.decide(snapshot(crashing, 7)).assessment.findings
     assert finding.cause is Cause.CONSUMER_OUTAGE
 

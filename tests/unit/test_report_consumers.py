@@ -9,10 +9,11 @@ import pytest
 from tests.simulator.given import NOW, fresh_policy, queue, seen, workload
 
 from starforge_backlog.report.status import report
+from starforge_backlog.snapshot import NotReady
 
 SINCE = datetime(2026, 1, 1, 2, 3, 4, tzinfo=UTC)
 QUOTA = 'FailedCreate: pods "etl-worker-1-x" is forbidden: exceeded quota: pods'
-PULL = "etl-worker-2-x: ImagePullBackOff"
+PULL = NotReady("etl-worker-2-x", "ImagePullBackOff")
 
 
 @pytest.mark.parametrize(
@@ -34,13 +35,13 @@ PULL = "etl-worker-2-x: ImagePullBackOff"
                 "pending": 2,
                 "rolling_out": True,
                 "stuck_since": SINCE,
-                "not_ready_why": PULL,
+                "not_ready": PULL,
             },
             "False",
             "RolloutStuck",
             [
                 "no progress since 2026-01-01 02:03:04 UTC",
-                PULL,
+                str(PULL),
                 "kubectl rollout undo deployment/etl-worker",
             ],
         ),

@@ -18,6 +18,7 @@ from tests.simulator.given import (
 )
 
 from starforge_backlog.api.database import Database
+from starforge_backlog.api.secret import SecretKeyRef
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -28,6 +29,7 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     ScalingStatus,
 )
+from starforge_backlog.cluster.secrets import KeyValues, pick
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.report.faults import not_understood
@@ -35,7 +37,16 @@ from starforge_backlog.report.metrics_catalogue import BUDGET_CONNECTIONS, CAUSE
 from starforge_backlog.report.metrics_rows import rows_of
 from starforge_backlog.report.secrets import with_secrets
 from starforge_backlog.report.status import report
-from starforge_backlog.snapshot import QueueReading, Snapshot, Unknown, Why
+from starforge_backlog.snapshot import (
+    Known,
+    NotReady,
+    QueueReading,
+    Snapshot,
+    Source,
+    SourceKind,
+    Unknown,
+    Why,
+)
 
 NEW = QueueBacklogPolicyStatus()
 
@@ -214,16 +225,19 @@ def test_a_breaker_that_waits_for_nobody_says_what_ends_it() -> None:
 # --- pods ---------------------------------------------------------------------------------------
 
 
+LOOPS = NotReady("etl-a", "CrashLoopBackOff (exit 1)")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "command"),
     [
         (
-            {"ready": 0, "crash_looping": 4, "not_ready_why": "etl-a: CrashLoopBackOff (exit 1)"},
+            {"ready": 0, "crash_looping": 4, "not_ready": LOOPS},
             "CrashLoopBackOff",
             "`kubectl logs etl-a --previous`",
         ),
         (
-            {"ready": 2, "pending": 2, "not_ready_why": "etl-b: ImagePullBackOff"},
+            {"ready": 2, "pending": 2, "not_ready": NotReady("etl-b", "ImagePullBackOff")},
             "PodsNotReady",
             "`kubectl describe pod etl-b`",
         ),
@@ -244,7 +258,7 @@ def test_pods_that_do_not_work_come_with_the_command(
 
 def test_no_step_needed_is_no_answer_while_no_pod_works() -> None:
     course = Course()
-    down = workload(3, ready=0, crash_looping=3, not_ready_why="etl-a: CrashLoopBackOff (exit 1)")
+    down = workload(3, ready=0, crash_looping=3, not_ready=LOOPS)
     course.at(0, target=down)
     scaling = course.says("Scaling")
     assert (scaling.status, scaling.reason) == ("False", "PodsNotReady")
@@ -284,22 +298,27 @@ SOURCES = spec(
 )
 
 
+DATABASE = Source(SourceKind.DATABASE)
+TABLE = Source(SourceKind.QUEUE, "table")
+FLAG = Source(SourceKind.PRODUCER, "flag")
+
+
 @pytest.mark.parametrize(
     ("what", "secret"),
     [
-        ("database", "db"),
-        ("pgbouncer", "console"),
-        ("queue table", "db"),
-        ("queue bull", "redis"),
-        ("queue series", "token"),
-        ("producer flag", "db"),
-        ("producer brake", "brake"),
-        ("producer hook", "hook"),
-        ("producer map", None),
-        ("target etl-worker", None),
+        (DATABASE, "db"),
+        (Source(SourceKind.PGBOUNCER), "console"),
+        (TABLE, "db"),
+        (Source(SourceKind.QUEUE, "bull"), "redis"),
+        (Source(SourceKind.QUEUE, "series"), "token"),
+        (FLAG, "db"),
+        (Source(SourceKind.PRODUCER, "brake"), "brake"),
+        (Source(SourceKind.PRODUCER, "hook"), "hook"),
+        (Source(SourceKind.PRODUCER, "map"), None),
+        (Source(SourceKind.TARGET, "etl-worker"), None),
     ],
 )
-def test_a_wrong_password_names_the_secret_and_its_key(what: str, secret: str | None) -> None:
+def test_a_wrong_password_names_the_secret_and_its_key(what: Source, secret: str | None) -> None:
     wrong = Unknown(Why.WRONG_PASSWORD, "refused; put the current one into the Secret.", NOW)
     named = with_secrets(SOURCES, what, wrong).message
     assert named == wrong.message + (f" (key K of Secret {secret})" if secret else "")
@@ -307,8 +326,8 @@ def test_a_wrong_password_names_the_secret_and_its_key(what: str, secret: str | 
     assert with_secrets(SOURCES, what, away) == away
 
 
-@pytest.mark.parametrize("what", ["database", "queue table", "producer flag"])
-def test_a_database_s_authorities_are_named_beside_its_url(what: str) -> None:
+@pytest.mark.parametrize("what", [DATABASE, TABLE, FLAG])
+def test_a_database_s_authorities_are_named_beside_its_url(what: Source) -> None:
     """ "tls.ca holds no certificates" must not send anybody to the Secret with the URL alone."""
     spec = SOURCES.model_copy(
         update={
@@ -322,6 +341,16 @@ def test_a_database_s_authorities_are_named_beside_its_url(what: str) -> None:
     )
     wrong = Unknown(Why.SECRET_MALFORMED, "tls.ca holds no certificates.", NOW)
     assert "or key ca.crt of Secret authority" in with_secrets(spec, what, wrong).message
+
+
+def test_a_fault_that_names_its_secret_names_it_once() -> None:
+    """The room that read the value knows the Secret; who finds a fault in the value does not."""
+    found = Known(KeyValues({"K": None}), NOW)
+    wrong = pick(found, "Secret", "ns", SecretKeyRef(name="db", key="K"))
+    assert isinstance(wrong, Unknown)
+    assert with_secrets(SOURCES, DATABASE, wrong) == wrong
+    elsewhere = replace(wrong, names_secret=False)
+    assert with_secrets(SOURCES, DATABASE, elsewhere).message.endswith("(key K of Secret db)")
 
 
 def test_ready_says_it() -> None:

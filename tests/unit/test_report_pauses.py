@@ -223,7 +223,7 @@ def test_an_expression_that_is_refused_makes_a_policy_not_ready(why: Why, told: 
 
 def broken(policy: Policy, reading: QueueReading) -> list[str]:
     plan = policy.decide(seen(queues=reading))
-    return [what for what, _ in broken_readings(policy.spec, plan)]
+    return [str(what) for what, _ in broken_readings(policy.spec, plan)]
 
 
 def test_a_pooler_that_cannot_be_read_is_told() -> None:
@@ -233,7 +233,7 @@ def test_a_pooler_that_cannot_be_read_is_told() -> None:
     late: Reading[Pooler] = unknown(Why.TIMEOUT)
     without = replace(snapshot, database=replace(snapshot.database, pooler=late))
     plan = policy.decide(without)
-    assert [what for what, _ in broken_readings(policy.spec, plan)] == ["pgbouncer"]
+    assert [str(what) for what, _ in broken_readings(policy.spec, plan)] == ["pgbouncer"]
 
 
 # --- verified by its effect --------------------------------------------------------------------

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from starforge_backlog.cluster.client import Json
+from starforge_backlog.snapshot import NotReady
 
 CRASH_LOOP = "CrashLoopBackOff"
 OOM_KILLED = "OOMKilled"
@@ -47,7 +48,7 @@ class PodSummary:
     restarts: int
     revisions: int  # different pod templates among the pods that are to stay
     oldest: datetime | None  # when the first of all was made, of those about to end too
-    not_ready_why: str
+    not_ready: NotReady | None
 
 
 def summarize(pods: Sequence[Json]) -> PodSummary:
@@ -72,7 +73,7 @@ def summarize(pods: Sequence[Json]) -> PodSummary:
         restarts=sum(int(c.get("restartCount") or 0) for p in staying for c in _containers(p)),
         revisions=len({revision for pod in staying for revision in _revision(pod)}),
         oldest=min((made for pod in alive for made in _made(pod)), default=None),
-        not_ready_why=f"{troubles[0][1]}: {troubles[0][2]}" if troubles else "",
+        not_ready=NotReady(*troubles[0][1:]) if troubles else None,
     )
 
 

@@ -157,10 +157,10 @@ def pick(found: Reading[KeyValues], kind: str, namespace: str, ref: KeyRef) -> R
     value = found.value.data[ref.key]
     if value is None:
         message = f"key {ref.key} of {where} is not UTF-8 text in base64; write it anew"
-        return Unknown(Why.SECRET_MALFORMED, message, found.at)
+        return Unknown(Why.SECRET_MALFORMED, message, found.at, names_secret=True)
     if not value.strip():
         message = f"key {ref.key} of {where} is empty; write the value"
-        return Unknown(Why.SECRET_MALFORMED, message, found.at)
+        return Unknown(Why.SECRET_MALFORMED, message, found.at, names_secret=True)
     # A line break at the end is what `echo secret | base64` leaves, and never part of a value.
     return Known(value.rstrip("\r\n"), found.at)
 

@@ -126,7 +126,7 @@ def _workload(found: Json, scale: ScaleView, pods: PodSummary, kind: str) -> Wor
         max_surge=max_surge(spec, kind),
         paused=spec.get("paused") is True,
         rolling_out=is_rolling_out(found, kind, pods.revisions),
-        not_ready_why=pods.not_ready_why,
+        not_ready=pods.not_ready,
         generation=int(found["metadata"].get("generation") or 0),
         oldest_pod=pods.oldest,
         all_updated=is_all_updated(found, kind, pods.revisions),

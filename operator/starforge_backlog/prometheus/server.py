@@ -65,7 +65,8 @@ async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> 
             # A header cannot hold it, and what refuses it would repeat it.
             ref = reference.secret_key_ref
             message = f"key {ref.key} of Secret {ref.name} holds line breaks or control characters"
-            wrong = Unknown(Why.SECRET_MALFORMED, f"{field_name}.{name}: {message}", reading.at)
+            message = f"{field_name}.{name}: {message}"
+            wrong = Unknown(Why.SECRET_MALFORMED, message, reading.at, names_secret=True)
             secrets.blame(reference, wrong)
             return wrong
         found[name] = reading.value

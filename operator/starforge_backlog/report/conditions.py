@@ -71,7 +71,7 @@ def _ready(spec: QueueBacklogPolicySpec, plan: Plan, trouble: Trouble | None) ->
         return Draft("Ready", FALSE, ScalingReason.TARGET_TAKEN, taken(plan.seen.rival))
     broken = broken_readings(spec, plan)
     if broken:
-        message = said_once((what, reading.message) for what, reading in broken)
+        message = said_once((str(what), reading.message) for what, reading in broken)
         return Draft("Ready", FALSE, broken[0][1].why, message[:MESSAGE_LIMIT])
     if trouble is not None:
         return Draft("Ready", FALSE, trouble[0], trouble[1][:MESSAGE_LIMIT])

@@ -12,7 +12,7 @@ from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, UNKNOWN, Draft, dated
 from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.secrets import with_secrets
-from starforge_backlog.snapshot import Reading, Unknown, Why
+from starforge_backlog.snapshot import Reading, Source, SourceKind, Unknown, Why
 
 # These say that there is nothing to know (yet), not that something is broken.
 HARMLESS = frozenset(
@@ -24,19 +24,21 @@ NOT_FOLLOWED = ScalingReason.NOT_FOLLOWED
 _REFUSED = frozenset({Why.QUERY_ERROR, Why.SEVERAL_SERIES})
 
 
-def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str, Unknown], ...]:
+def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[Source, Unknown], ...]:
     """Readings that something has to be mended for, with what they are of."""
     seen = plan.seen
-    readings: list[tuple[str, Reading[object]]] = [
-        (f"target {spec.target.name}", seen.workload),
+    target = Source(SourceKind.TARGET, spec.target.name)
+    database = Source(SourceKind.DATABASE)
+    readings: list[tuple[Source, Reading[object]]] = [
+        (target, seen.workload),
     ]
     if spec.database is not None:
-        readings.append((f"target {spec.target.name}", seen.per_replica))
+        readings.append((target, seen.per_replica))
     if seen.database is not None:
-        readings.append(("database", seen.database.connections))
-        readings.append(("database", seen.database.health))
+        readings.append((database, seen.database.connections))
+        readings.append((database, seen.database.health))
         if seen.database.pooler is not None:
-            readings.append(("pgbouncer", seen.database.pooler))
+            readings.append((Source(SourceKind.PGBOUNCER), seen.database.pooler))
     autoscaler = seen.autoscaler
     if autoscaler is not None and not (
         # Not needed: other writers are noticed by what they write. The condition Scaling says it.
@@ -44,16 +46,19 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[str
         and autoscaler.why is Why.NO_PERMISSION
         and spec.target.guard is None
     ):
-        readings.append(("autoscaler", autoscaler))
+        readings.append((Source(SourceKind.AUTOSCALER), autoscaler))
     for name, queue in seen.queues.items():
-        readings += [(f"queue {name}", queue.waiting), (f"queue {name}", queue.oldest_due_age)]
+        of = Source(SourceKind.QUEUE, name)
+        readings += [(of, queue.waiting), (of, queue.oldest_due_age)]
         flows = (queue.arrivals_per_second, queue.throughput_per_second, queue.outcomes)
-        readings += [(f"queue {name}", flow) for flow in flows if _is_refused(flow)]
-    readings += [(f"producer {name}", reading) for name, reading in seen.producers.items()]
+        readings += [(of, flow) for flow in flows if _is_refused(flow)]
+    readings += [
+        (Source(SourceKind.PRODUCER, name), reading) for name, reading in seen.producers.items()
+    ]
     budget = plan.assessment.budget
     if isinstance(budget, Unknown) and not any(reading == budget for _, reading in readings):
         # Readable, and yet no budget: a standby, say.
-        readings.append(("database", budget))
+        readings.append((database, budget))
     return tuple(
         (what, with_secrets(spec, what, reading))
         for what, reading in readings

@@ -20,7 +20,7 @@ def with_commands(draft: Draft, workload: Reading[Workload]) -> Draft:
     if not isinstance(workload, Known) or draft.status == TRUE:
         return draft
     pods = workload.value
-    pod = pods.not_ready_why.partition(": ")[0] if ": " in pods.not_ready_why else "POD"
+    pod = pods.not_ready.pod if pods.not_ready is not None else "POD"
     parts = [draft.message] if draft.message else []
     match draft.reason:
         case "CrashLoopBackOff":
@@ -31,7 +31,7 @@ def with_commands(draft: Draft, workload: Reading[Workload]) -> Draft:
                 "raise resources.limits.memory, or let a worker do less at once;"
                 f" `kubectl describe pod {pod}` shows limit and last state"
             )
-        case reason if reason in _DESCRIBED and pods.not_ready_why:
+        case reason if reason in _DESCRIBED and pods.not_ready is not None:
             parts.append(f"`kubectl describe pod {pod}` shows its Events")
         case _:
             return draft

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.secret import SecretKeyRef
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
 
 # What another value of a Secret mends. The messages of these faults say "the Secret", because those
 # who find them know no policy.
@@ -25,10 +25,10 @@ _BY_SECRET: Final = frozenset(
 )
 
 
-def with_secrets(spec: QueueBacklogPolicySpec, what: str, fault: Unknown) -> Unknown:
+def with_secrets(spec: QueueBacklogPolicySpec, what: Source, fault: Unknown) -> Unknown:
     """The fault of `what` (as in `broken_readings`) with the names of the Secrets that it may lie
     in; as it is where it names them itself, or they are not to blame."""
-    if fault.why not in _BY_SECRET or "of Secret " in fault.message:
+    if fault.why not in _BY_SECRET or fault.names_secret:
         return fault
     named = dict.fromkeys(
         f"key {reference.key} of Secret {reference.name}"
@@ -40,27 +40,26 @@ def with_secrets(spec: QueueBacklogPolicySpec, what: str, fault: Unknown) -> Unk
     return replace(fault, message=f"{fault.message} ({' or '.join(named)})")
 
 
-def _parts(spec: QueueBacklogPolicySpec, what: str) -> Iterator[BaseModel | None]:
+def _parts(spec: QueueBacklogPolicySpec, what: Source) -> Iterator[BaseModel | None]:
     """The parts of the spec that lead to the source."""
-    kind, _, name = what.partition(" ")
     database = spec.database
     url = database.url if database is not None else None
     tls = database.tls if database is not None else None
-    match kind:
-        case "database" if database is not None:
+    match what.kind:
+        case SourceKind.DATABASE if database is not None:
             yield from (url, tls) if url is not None else (database.prometheus,)
-        case "pgbouncer" if database is not None:
+        case SourceKind.PGBOUNCER if database is not None:
             yield database.pgbouncer
-        case "queue":
+        case SourceKind.QUEUE:
             for queue in spec.queues:
-                if queue.name == name:
+                if queue.name == what.name:
                     yield from (
                         (url, tls)
                         if queue.postgres is not None
                         else (queue.bullmq, queue.prometheus)
                     )
-        case "producer":
-            producer = spec.producer(name)
+        case SourceKind.PRODUCER:
+            producer = spec.producer(what.name)
             if producer is not None:
                 in_database = {"featureFlag", "backfillJobs", "jobTypes"}
                 yield from (url, tls) if producer.way[0] in in_database else (producer.way[1],)
