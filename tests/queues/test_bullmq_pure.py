@@ -18,7 +18,7 @@ from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Job
+from starforge_backlog.queues.bullmq.look import Job, WrongType
 from starforge_backlog.queues.bullmq.oldest import FirstSeen, oldest_due
 from starforge_backlog.queues.bullmq.rates import (
     Kept,
@@ -33,6 +33,7 @@ from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import Mix, Part, blocks, parse_ended, parse_sample
 from starforge_backlog.queues.bullmq.versions import Fleet, tell
 from starforge_backlog.queues.bullmq.workers import parse_clients
+from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Confidence, Count, Known, Unknown, Why
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -494,3 +495,31 @@ def test_numbers_that_grow_with_each_reading_do_not_change_a_text_with_each() ->
     assert texts(0) == texts(15)
     assert "120,000 keys" in texts(0)[0]
     assert "waits at least 1h1m40s" in texts(0)[2], "at least: never more than it is"
+
+
+# --- what mends a queue that cannot be read -----------------------------------------------------
+
+KEYS = Keys("bull", "etl")
+NOT_OFFERED = RedisFault(Why.ERROR, "No command EVALSHA.", instead="prometheus")
+
+
+@pytest.mark.parametrize(
+    ("why", "field"),
+    [
+        (missing.not_found(KEYS, [], AT), "bullmq.name"),
+        (missing.bull3(KEYS, AT), "prometheus"),
+        (missing.wrong_type(WrongType("bull:etl:wait", "string", "list"), AT), "bullmq.name"),
+        (missing.refused(NOT_OFFERED, AT), "prometheus"),
+    ],
+)
+def test_each_policy_reads_its_own_name_of_the_queue(
+    why: missing.Unnamed | Unknown, field: str
+) -> None:
+    assert isinstance(why, missing.Unnamed)
+    for name in ("jobs", "a queues[] of its own"):
+        assert f"spec.queues[{name}].{field}" in why.unknown(name).message
+
+
+def test_a_fault_that_no_field_mends_names_none() -> None:
+    fault = RedisFault(Why.TIMEOUT, "No answer.")
+    assert missing.refused(fault, AT) == Unknown(Why.TIMEOUT, "No answer.", AT)

@@ -106,7 +106,7 @@ class Watch:
         self.history.add(self.table.counters, depths or self.table.depths())
 
     def view(self, *types: str, ended: Ended | None = None, per_job: float = 2.0) -> View:
-        return View(self.history, ended, types, self.seconds, AT, per_job)
+        return View(self.history, ended, types, self.seconds, AT, per_job, "jobs")
 
 
 def rate(reading: Reading[float]) -> float:
@@ -340,7 +340,10 @@ def test_types_are_told_apart_while_nothing_is_deleted() -> None:
     table.delete(Group.FINISHED, 10, "b")
     watch.sample()
     assert why(arrivals(watch.view("a"))) is Why.NO_INDEX
-    assert why(throughput(watch.view("a"))[0]) is Why.NO_INDEX
+    ends, _ = throughput(watch.view("a"))
+    assert why(ends) is Why.NO_INDEX
+    assert isinstance(ends, Unknown)
+    assert "spec.queues[jobs].postgres.columns.updatedAt" in ends.message
 
 
 def slices(**jobs: int) -> Ended:

@@ -23,14 +23,16 @@ class RedisFault(Exception):
 
     `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
     password and nothing of a job. `code` is the first word of Redis' answer ("WRONGTYPE"), empty
-    where it did not answer at all.
+    where it did not answer at all. `instead` is the field of a policy's queue by which it is
+    watched without what is missing here; who knows the queue's name adds it to the sentence.
     """
 
-    def __init__(self, why: Why, message: str, *, code: str = "") -> None:
+    def __init__(self, why: Why, message: str, *, code: str = "", instead: str = "") -> None:
         super().__init__(message)
         self.why = why
         self.message = message
         self.code = code
+        self.instead = instead
 
     def unknown(self, at: datetime) -> Unknown:
         """This fault as the reason why a reading is missing."""
@@ -183,15 +185,16 @@ _IN_SCRIPT = re.compile(r"\b(WRONGTYPE|OOM|READONLY|NOPERM|MASTERDOWN|CROSSSLOT|
 _ACL_IN_SCRIPT = re.compile("ACL failure in script|can't run this command or subcommand")
 
 
-# What servers that are not quite Redis, and those of a plan, say beside a code of no meaning.
-_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = (
+# What servers that are not quite Redis, and those of a plan, say beside a code of no meaning; with
+# `RedisFault.instead`.
+_ERRORS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"unknown (?:command|subcommand)[^A-Za-z]*([A-Za-z|]+)", re.IGNORECASE),
         (
             "Redis at {where} does not offer the command {command} (rename-command, or a provider's"
-            " choice), and the operator needs it: have it offered under its own name, or watch the"
-            " queue by Prometheus (spec.queues[].prometheus)."
+            " choice), and the operator needs it: have it offered under its own name."
         ),
+        "prometheus",
     ),
     (
         re.compile("undeclared key", re.IGNORECASE),
@@ -199,6 +202,7 @@ _ERRORS: tuple[tuple[re.Pattern[str], str], ...] = (
             "The server at {where} lets scripts use declared keys only, and BullMQ needs more as"
             " well: start Dragonfly with --default_lua_flags=allow-undeclared-keys."
         ),
+        "",
     ),
     (
         re.compile(
@@ -208,6 +212,7 @@ _ERRORS: tuple[tuple[re.Pattern[str], str], ...] = (
             "Redis at {where} refuses commands because a limit of its plan is used up; raise the"
             " plan (BullMQ's workers ask it all the time as well)."
         ),
+        "",
     ),
 )
 
@@ -247,10 +252,10 @@ def reply_fault(error: Exception, *, where: str, user: str) -> RedisFault:
         return RedisFault(Why.UNREACHABLE, _TOO_MANY_CLIENTS.format(where=where), code=code)
     if "DB index" in text:
         return RedisFault(Why.DATABASE_NOT_FOUND, _NO_DATABASE.format(where=where), code=code)
-    for pattern, message in _ERRORS:
+    for pattern, message, instead in _ERRORS:
         if (found := pattern.search(text)) is not None:
             said = {"where": where, "command": found[1].upper() if pattern.groups else ""}
-            return RedisFault(Why.ERROR, message.format(**said), code=code)
+            return RedisFault(Why.ERROR, message.format(**said), code=code, instead=instead)
     shown = code if code.isalpha() and code.isupper() else "an error"
     message = f"Redis at {where} refused a command of the operator ({shown}); look at its log."
     return RedisFault(Why.ERROR, message, code=code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
@@ -22,38 +23,68 @@ _META = ":meta"
 _ALIKE = 0.3  # of 1: names that share a word are alike enough to be shown first
 
 
-def not_found(keys: Keys, similar: Iterable[str], at: datetime) -> Unknown:
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """Why a queue cannot be read, before it is known under which name: one look serves every policy
+    that names the queue. The sentence has a field of the policy between `text` and `rest`."""
+
+    why: Why
+    text: str
+    field: str  # below spec.queues[…]
+    rest: str
+    at: datetime
+
+    def unknown(self, queue: str) -> Unknown:
+        """The reason for the policy in which the queue has that name."""
+        message = f"{self.text}spec.queues[{queue}].{self.field}{self.rest}"
+        return Unknown(self.why, message, self.at)
+
+
+def refused(fault: RedisFault, at: datetime) -> Unknown | Unnamed:
+    """Redis did not answer as it should."""
+    if not fault.instead:
+        return fault.unknown(at)
+    text = f"{fault.message} Or watch the queue in another way ("
+    return Unnamed(fault.why, text, fault.instead, ").", at)
+
+
+def not_found(keys: Keys, similar: Iterable[str], at: datetime) -> Unnamed:
     """There is no such queue, which is not the same as an empty one."""
     found = sorted(set(similar))
     wanted = keys.base.removesuffix(":")
     alike = get_close_matches(wanted, found, n=_SHOWN, cutoff=_ALIKE) or found[:_SHOWN]
     there = f" There are: {', '.join(alike)}." if alike else ""
-    return Unknown(
+    return Unnamed(
         Why.QUEUE_NOT_FOUND,
         f"Redis has no BullMQ queue {keys.name} under prefix {keys.prefix} (no key"
-        f" {keys.base}meta); correct spec.queues[].bullmq.name or .prefix, or the database in the"
-        f" URL. BullMQ makes it with the first job.{there}",
+        f" {keys.base}meta); correct ",
+        "bullmq.name",
+        " or .prefix, or the database in the URL. BullMQ makes it with the first job." + there,
         at,
     )
 
 
-def bull3(keys: Keys, at: datetime) -> Unknown:
+def bull3(keys: Keys, at: datetime) -> Unnamed:
     """The keys of Bull, BullMQ's predecessor."""
-    return Unknown(
+    return Unnamed(
         Why.NOT_BULLMQ,
         f"{keys.base}* looks like a queue of Bull 3 or 4, BullMQ's predecessor, which keeps its"
         " jobs differently; move the application to BullMQ 4 or later, or watch the queue by"
-        " Prometheus (spec.queues[].prometheus).",
+        " Prometheus (",
+        "prometheus",
+        ").",
         at,
     )
 
 
-def wrong_type(wrong: WrongType, at: datetime) -> Unknown:
+def wrong_type(wrong: WrongType, at: datetime) -> Unnamed:
     """A key of another type than BullMQ's."""
-    return Unknown(
+    return Unnamed(
         Why.NOT_BULLMQ,
         f"Key {wrong.key} is a {wrong.found} and not a {wrong.expected}: something else writes"
-        " under this name; correct spec.queues[].bullmq.name or .prefix, or remove the key.",
+        " under this name; correct ",
+        "bullmq.name",
+        " or .prefix, or remove the key.",
         at,
     )
 

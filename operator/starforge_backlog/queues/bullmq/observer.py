@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.queues.bullmq.keys import Keys
+from starforge_backlog.queues.bullmq.missing import Unnamed
 from starforge_backlog.queues.bullmq.queue import OfServer, QueueObserver, Timer
 from starforge_backlog.queues.bullmq.reading import queue_reading
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
@@ -53,10 +53,10 @@ class BullmqQueues:
         """
         queue = self._queue(Keys(spec.prefix, spec.name))
         seen = await queue.observe(max_age, types=bool(types))
+        if isinstance(seen, Unnamed):
+            return unread(seen.unknown(name))
         if isinstance(seen, Unknown):
-            # One look serves every policy that names the queue, so its name in this one comes last.
-            message = seen.message.replace("queues[]", f"queues[{name}]")
-            return unread(replace(seen, message=message))
+            return unread(seen)
         settings = self._settings
         window = min(max(rate_window, settings.shortest_window), settings.longest_window)
         return queue_reading(seen, queue.history, window, settings, types)

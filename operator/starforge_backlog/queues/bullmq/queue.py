@@ -15,6 +15,7 @@ from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.look import Look, NoNumber, WrongType, parse_look
+from starforge_backlog.queues.bullmq.missing import Unnamed
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
 from starforge_backlog.queues.bullmq.reading import Seen
 from starforge_backlog.queues.bullmq.server import AskServer, ServerFacts, meta_lost
@@ -88,8 +89,8 @@ class QueueObserver:
         self._timer = timer
         self._settings = settings
         self._chance = random.Random()  # noqa: S311 - which jobs are looked at is no secret
-        self._under_way: asyncio.Task[Seen | Unknown] | None = None
-        self._last: Seen | Unknown | None = None
+        self._under_way: asyncio.Task[Seen | Unknown | Unnamed] | None = None
+        self._last: Seen | Unknown | Unnamed | None = None
         self._taken = 0.0  # timer's seconds of the last reading
         self._fleet = Fleet()
         self._had_meta = False
@@ -103,7 +104,7 @@ class QueueObserver:
         longest = max(settings.outcome_window, 2 * settings.longest_window)
         self.history = History(longest=longest.total_seconds())
 
-    async def observe(self, max_age: timedelta, *, types: bool = False) -> Seen | Unknown:
+    async def observe(self, max_age: timedelta, *, types: bool = False) -> Seen | Unknown | Unnamed:
         """The last reading if it is young enough, else a new one. Never raises RedisFault.
 
         `types`: somebody looks at single types of jobs, so the sample is a finer one.
@@ -120,15 +121,15 @@ class QueueObserver:
             self._under_way = asyncio.create_task(self._read_and_keep(now))
         return await joined(self._under_way)
 
-    async def _read_and_keep(self, now: float) -> Seen | Unknown:
+    async def _read_and_keep(self, now: float) -> Seen | Unknown | Unnamed:
         try:
             self._last = await self._read()
         except RedisFault as fault:
-            self._last = fault.unknown(self._clock())
+            self._last = missing.refused(fault, self._clock())
         self._taken = now
         return self._last
 
-    async def _read(self) -> Seen | Unknown:
+    async def _read(self) -> Seen | Unknown | Unnamed:
         """Raises RedisFault when not even the counts could be read."""
         look = await self._look()
         if isinstance(look, WrongType):
@@ -277,7 +278,7 @@ class QueueObserver:
             self._had_meta = False  # obliterated, or another queue by now
         return self._had_meta and not look.meta
 
-    async def _not_found(self, facts: ServerFacts, at: datetime) -> Unknown:
+    async def _not_found(self, facts: ServerFacts, at: datetime) -> Unnamed:
         try:
             clients = await self._shared.clients.read(self._keys, facts.clients)
         except RedisFault:

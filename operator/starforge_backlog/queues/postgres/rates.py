@@ -33,7 +33,6 @@ _DELETES_LIKE_CLAIMS = 0.8
 _LIVE = (Group.WAITING, Group.IN_PROGRESS)
 _EVERYTHING = tuple(Group)
 _SET_ASIDE = (Group.FAILED, Group.QUARANTINED)
-INDEX_ON_END = "create an index on the column of spec.queues[].postgres.columns.updatedAt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class View:
     seconds: float
     at: datetime
     updates_per_job: float = _UPDATES_PER_JOB
+    queue: str = ""  # its name in the policy, for the field that mends something
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""
@@ -153,7 +153,9 @@ def outcomes(view: View, longest: timedelta) -> Reading[Outcomes]:
         return fault
     results = [result for a, b in steps if (result := _ends_of_step(view, a, b)) is not None]
     if not results:
-        return Unknown(Why.NO_INDEX, f"{_why_no_ends(view, *steps[-1])}; {INDEX_ON_END}.", view.at)
+        return Unknown(
+            Why.NO_INDEX, f"{_why_no_ends(view, *steps[-1])}; {_index_on_end(view)}.", view.at
+        )
     seconds = sum(result.seconds for result in results)
     if seconds < view.seconds / 2:
         return view.missing()
@@ -269,6 +271,11 @@ def _ends_of_step(view: View, first: Sample, last: Sample) -> _Ends | None:
     return _Ends(arrived - live - aside, failed, arrived, last.at - first.at)
 
 
+def _index_on_end(view: View) -> str:
+    column = f"spec.queues[{view.queue}].postgres.columns.updatedAt"
+    return f"create an index on the column of {column}"
+
+
 def _why_no_ends(view: View, first: Sample, last: Sample) -> str:
     if _growth(first, last, (Group.FAILED,), view.types) is None:
         return "No index counts the failed jobs, or there are more than are counted"
@@ -297,6 +304,6 @@ def _no_rate_per_type(view: View) -> Unknown:
     return Unknown(
         Why.NO_INDEX,
         "The table's counters do not tell types apart, and rows were deleted or the table is too"
-        f" big to be counted; {INDEX_ON_END}, or give the types a table of their own.",
+        f" big to be counted; {_index_on_end(view)}, or give the types a table of their own.",
         view.at,
     )

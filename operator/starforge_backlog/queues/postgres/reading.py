@@ -57,7 +57,7 @@ def queue_reading(
         return _nothing(_reason(queue, seen))
     if types and table.type is None:
         return _nothing(_no_types(queue, seen))
-    view = _view(types, memory, seen, window)
+    view = _view(queue, types, memory, seen, window)
     no_counters, no_counts = _gone(seen)
     groups = _Groups(queue, types, table, seen, no_counts)
     waiting = groups.of(Group.WAITING)
@@ -75,9 +75,9 @@ def queue_reading(
         in_progress=count(groups.of(Group.IN_PROGRESS), lambda depth: depth.total),
         failed=count(groups.of(Group.FAILED), lambda depth: depth.total),
         oldest_due_age=unclear or oldest(queue, table, waiting, seen),
-        arrivals_per_second=no_counters or _named(queue, rates.arrivals(view)),
-        throughput_per_second=no_ends or _named(queue, throughput),
-        outcomes=no_ends or _named(queue, rates.outcomes(view, settings.outcome_window)),
+        arrivals_per_second=no_counters or rates.arrivals(view),
+        throughput_per_second=no_ends or throughput,
+        outcomes=no_ends or rates.outcomes(view, settings.outcome_window),
         types={} if isinstance(waiting, Unknown) else _shown_types(waiting),
         how=f"{how}; {source}" if source and not unclear else how,
         notes=_notes(queue, table, seen, waiting, unclear),
@@ -104,11 +104,11 @@ def type_reading(
     no_counters, no_counts = _gone(seen)
     waiting = _Groups(queue, (name,), table, seen, no_counts).of(Group.WAITING)
     unclear = _not_understood(queue, (name,), seen)
-    ends = rates.outcomes(_view((name,), memory, seen, window), settings.outcome_window)
+    ends = rates.outcomes(_view(queue, (name,), memory, seen, window), settings.outcome_window)
     return TypeReading(
         waiting=_map(waiting, seen.at, lambda d: at_least(d.due) if unclear else d.due),
         oldest_due_age=unclear or oldest(queue, table, waiting, seen),
-        outcomes=no_counters or no_counts or unclear or _named(queue, ends),
+        outcomes=no_counters or no_counts or unclear or ends,
     )
 
 
@@ -163,7 +163,7 @@ def _notes(
 
 
 def _view(
-    types: tuple[str, ...], memory: Remembered, seen: TableReading, window: timedelta
+    queue: str, types: tuple[str, ...], memory: Remembered, seen: TableReading, window: timedelta
 ) -> rates.View:
     return rates.View(
         history=memory.history,
@@ -172,6 +172,7 @@ def _view(
         seconds=window.total_seconds(),
         at=seen.at,
         updates_per_job=memory.updates_per_job,
+        queue=queue,
     )
 
 
@@ -267,10 +268,3 @@ def _indexes(seen: TableReading) -> tuple[str, ...]:
             return plan.line_indexes
         case _:
             return ()
-
-
-def _named(queue: str, reading: Reading[T]) -> Reading[T]:
-    """Put the queue's name into the policy field that a message names."""
-    if isinstance(reading, Known):
-        return reading
-    return replace(reading, message=reading.message.replace("queues[]", f"queues[{queue}]"))
