@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Producer
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
@@ -25,7 +26,7 @@ from starforge_backlog.decide.moved import located, ways_to
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.standing import OURS
 from starforge_backlog.decide.ways import carries_token
-from starforge_backlog.decide.whereabouts import elsewhere, same_server, surely_same_server
+from starforge_backlog.decide.whereabouts import elsewhere, made_at, same_server, surely_same_server
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, Written, ended
 from starforge_backlog.policy import Policy
@@ -213,13 +214,13 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
     found = await _find(rooms, policy, producer, action.producer, entry, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
-    made_at = entry.where if entry is not None and entry.state in OURS else ""
-    if made_at:
+    made = made_at(entry) if entry is not None and entry.state in OURS else None
+    if made is not None:
         here = await access.deadline.keep(found.where(), access.late)
         if isinstance(here, Unknown):
             return Failed(here.why, here.message)
-        if not same_server(made_at, here):
-            return Failed(NotDone.ELSEWHERE, elsewhere(made_at, here))
+        if not same_server(made, here):
+            return Failed(NotDone.ELSEWHERE, elsewhere(made, here))
     pausing = found.pause(
         owner=policy.key,
         token=action.token,
@@ -230,10 +231,10 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
     got = await access.deadline.keep(pausing, access.late)
     if isinstance(got, Unknown):
         return Failed(got.why, got.message)
-    if not made_at and got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}:
+    if made is None and got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}:
         # It was not read before. Untold it is released like one of an older version.
         here = await access.deadline.keep(found.where(), access.late)
-        return replace(got, where="" if isinstance(here, Unknown) else here)
+        return replace(got, where=None if isinstance(here, Unknown) else here)
     return got
 
 
@@ -265,7 +266,7 @@ async def _resume_there(
     if isinstance(here, Unknown):
         return Failed(here.why, here.message)
     producer = located(held) or policy.spec.producer(held.producer)
-    away = not same_server(held.where, here)
+    away = not same_server(made_at(held), here)
     if away and producer is not None and not carries_token(producer):
         return _away(policy, held, here)  # what is like ours there need not be ours
     # Without a version (killed between intent and result) the mark at its place proves the pause.
@@ -280,25 +281,25 @@ async def _resume_there(
 
 async def _reach(
     rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
-) -> tuple[Pausable | Unknown, str | Unknown]:
+) -> tuple[Pausable | Unknown, ServerPlace | Unknown | None]:
     """The pause where it is, and the server there; by the first way that leads to it."""
     found: Pausable | Unknown = access.late
-    here: str | Unknown = ""
+    here: ServerPlace | Unknown | None = None
     for way in ways_to(policy.spec, held):
         led = access.at(way.database, way.tls)
         found = await _find(rooms, policy, way.producer, held.producer, held, led)
-        here = ""
+        here = None
         if held.where and not isinstance(found, Unknown):
             here = await access.deadline.keep(found.where(), access.late)
-        known = not isinstance(found, Unknown) and not isinstance(here, Unknown)
-        if not way.only_if_same or (known and surely_same_server(held.where, str(here))):
+        there = None if isinstance(found, Unknown) or isinstance(here, Unknown) else here
+        if not way.only_if_same or surely_same_server(made_at(held), there):
             break
     return found, here
 
 
-def _away(policy: Policy, held: PauseStatus, here: str) -> Resumed | Failed:
+def _away(policy: Policy, held: PauseStatus, here: ServerPlace | None) -> Resumed | Failed:
     """The Secret leads to another server than the one where our pause still is (P4)."""
-    message = elsewhere(held.where, here)
+    message = elsewhere(made_at(held), here)
     if policy.abandon:
         return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {message}")
     return Failed(NotDone.ELSEWHERE, message)

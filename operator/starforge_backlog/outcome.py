@@ -17,6 +17,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumResult
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.whereabouts import stored
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Why
 
@@ -194,7 +195,7 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
                 "message": paused.message,
                 "complete": paused.complete,
                 "resuming": False,
-                "where": paused.where or entry.where,
+                "where": stored(paused.where) or entry.where,
             }
         case PauseOutcome.ALREADY_PAUSED if entry.state is PauseState.HELD:
             # Carried on, and the rest was paused by others meanwhile. What is ours stays ours.

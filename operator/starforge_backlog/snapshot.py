@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from starforge_backlog.api.server_place import ServerPlace
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -441,9 +443,9 @@ class ProducerReading:
     # Running, and who lifts a pause here leaves its token: where that is gone too, the pause was
     # lost and not lifted.
     leaves_token: bool = False
-    # The server behind a Secret, without its login (see `same_server`); empty: the spec itself says
+    # The server behind a Secret, without its login (see `same_server`); None: the spec itself says
     # where it is, or it could not be told.
-    where: str = ""
+    where: ServerPlace | None = None
     note: str = ""  # what a person should know or do, whatever is paused
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.producers.conftest import RUNBOOK, Human, Operator
 
 from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Unknown, Why
@@ -60,7 +61,7 @@ async def test_a_pause_and_its_mark(human: Human, operator: Operator) -> None:
         },
     }
     where = await producer.where()
-    assert isinstance(where, str)
+    assert isinstance(where, ServerPlace)
     assert await seen(producer) == ProducerReading(
         FlagValue.PAUSED, "ns/etl/1", human.version(), where=where
     )

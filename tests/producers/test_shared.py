@@ -27,8 +27,8 @@ class Flag:
         await self.answers.wait()
         return Known(ProducerReading(seen, None, "1"), NOW)
 
-    async def where(self) -> str | Unknown:
-        return ""
+    async def where(self) -> None:
+        return None
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

@@ -42,7 +42,6 @@ class Producers:
         self.began: list[str] = []
         self._hangs = hangs
         self._refused = refused
-        self.here = ""
         self.broken = broken
 
     async def find(self, producer: Producer, _access: Access, _holder: Holder) -> One:
@@ -62,8 +61,8 @@ class One:
         self._all = all_
         self._name = name
 
-    async def where(self) -> str:
-        return self._all.here
+    async def where(self) -> None:
+        return None
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str, plan: str | None

@@ -8,6 +8,7 @@ import pytest
 from tests.simulator.given import NOW, OWNER, later, spec, unknown
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -53,7 +54,7 @@ def held(state: PauseState = PauseState.HELD, **changes: Any) -> PauseStatus:
 
 
 def says(value: FlagValue, where: str, token: str | None = None) -> Reading[ProducerReading]:
-    return Known(ProducerReading(value, token, "5", where=where), NOW)
+    return Known(ProducerReading(value, token, "5", where=ServerPlace.parse(where)), NOW)
 
 
 ANOTHER_ROW = with_flag(ingestion={"name": "other"})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.simulator.given import NOW, OWNER, later, spec
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -69,7 +70,7 @@ def entry(state: PauseState = HELD, **changes: Any) -> PauseStatus:
 def says(
     value: FlagValue, *, token: str | None = TOKEN, version: str = "5", where: str = HERE
 ) -> Reading[ProducerReading]:
-    return Known(ProducerReading(value, token, version, where=where), NOW)
+    return Known(ProducerReading(value, token, version, where=ServerPlace.parse(where)), NOW)
 
 
 RUNS, STANDS = says(FlagValue.RUNNING, token=None), says(FlagValue.PAUSED)

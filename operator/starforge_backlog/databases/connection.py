@@ -13,6 +13,7 @@ from datetime import timedelta
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
@@ -85,7 +86,7 @@ class Database:
         self._fault: DatabaseFault | None = None  # why there is no session
         self._failures = 0  # attempts that failed, since the last that did not
         self._retry_at = 0.0  # loop time of the next attempt, seconds
-        self._where = ""  # see `where`; asked anew for each session
+        self._where: ServerPlace | None = None  # see `where`; asked anew for each session
         self._where_until = 0.0  # loop time
 
     def __repr__(self) -> str:
@@ -140,13 +141,13 @@ class Database:
         """
         return await self._run(_Transaction(_WRITE, "write_limits.sql", timeout), query, params)
 
-    async def where(self) -> str:
+    async def where(self) -> ServerPlace:
         """Which server and database this is, without the login (`decide/whereabouts.py`).
 
         Raises DatabaseFault.
         """
         clock = asyncio.get_running_loop().time
-        if not self._where or clock() >= self._where_until:
+        if self._where is None or clock() >= self._where_until:
             found = await whereabouts_of(self)
             self._where, self._where_until = found, clock() + BELIEVED_FOR.total_seconds()
             return found
@@ -262,7 +263,7 @@ class Database:
 
     async def _drop(self) -> None:
         session, self._session, self._session_url = self._session, None, None
-        self._where = ""
+        self._where = None
         if session is not None:
             await session.close()
 

@@ -40,6 +40,12 @@ class ServerKey:
     user: str
     schemas: tuple[str, ...] = ()  # where tables without a schema are looked for; none: the role's
 
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each; one port stands for all hosts."""
+        hosts, ports = self.host.split(","), self.port.split(",")
+        return [(host, int(ports[min(n, len(ports) - 1)])) for n, host in enumerate(hosts)]
+
 
 @dataclass(frozen=True, slots=True)
 class ServerUrl:
@@ -56,9 +62,8 @@ class ServerUrl:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each; one port stands for all hosts."""
-        hosts, ports = self.key.host.split(","), self.key.port.split(",")
-        return [(host, int(ports[min(n, len(ports) - 1)])) for n, host in enumerate(hosts)]
+        """Host and port of each."""
+        return self.key.addresses
 
     @property
     def connect_timeout(self) -> timedelta | None:

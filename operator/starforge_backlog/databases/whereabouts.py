@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Protocol
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Query, load_sql
@@ -27,14 +28,14 @@ class Asked(Protocol):
         """Rows of a statement."""
 
 
-async def whereabouts_of(database: Asked) -> str:
-    """Its text; without the right to `pg_control_system` by the address. Raises DatabaseFault."""
+async def whereabouts_of(database: Asked) -> ServerPlace:
+    """Its place; without the right to `pg_control_system` by the address. Raises DatabaseFault."""
     key = database.key
-    address = f"{key.host}:{key.port}"
+    addresses = [f"{host}:{port}" for host, port in key.addresses]
     try:
         (row,) = await database.fetch(load_sql(__package__, "server_place.sql"))
     except DatabaseFault as fault:
         if fault.why is not Why.NO_PERMISSION:
             raise
-        return whereabouts.postgres("", key.dbname, address, key.schemas)
-    return whereabouts.postgres(row["system"], row["database"], address, key.schemas)
+        return whereabouts.postgres("", key.dbname, addresses, key.schemas)
+    return whereabouts.postgres(row["system"], row["database"], addresses, key.schemas)

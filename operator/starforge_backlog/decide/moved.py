@@ -38,7 +38,7 @@ from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.decide.standing import OURS
 from starforge_backlog.decide.ways import carries_token
-from starforge_backlog.decide.whereabouts import same_server, surely_same_server
+from starforge_backlog.decide.whereabouts import made_at, same_server, surely_same_server
 from starforge_backlog.snapshot import (
     FlagValue,
     Known,
@@ -179,10 +179,10 @@ def _is_there(
     if not isinstance(reading, Known):
         return None if same_place and entry.state is not PauseState.INTENDED else False
     there = reading.value
-    if same_place and surely_same_server(entry.where, there.where):
+    if same_place and surely_same_server(made_at(entry), there.where):
         return True
     shown = there.value is FlagValue.PAUSED and bool(entry.token) and there.token == entry.token
-    return shown and carries_token(producer) and same_server(entry.where, there.where)
+    return shown and carries_token(producer) and same_server(made_at(entry), there.where)
 
 
 def _same_secret(

@@ -76,6 +76,7 @@ from starforge_backlog.decide.ways import (
     never_readable,
     proof,
 )
+from starforge_backlog.decide.whereabouts import stored
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing,
@@ -231,7 +232,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
             since=now,
             token=seen.token,
             version=seen.version,
-            where=seen.where,
+            where=stored(seen.where),
             message="found under our own token",
         )
     return PauseStatus(
@@ -278,7 +279,8 @@ def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -
         )
         return _turned(entry, PauseState.CHANGED, message)
     if not entry.where and seen.where and seen.token and carries_token(producer):
-        return entry.model_copy(update={"where": seen.where})  # an entry of an older version
+        # An entry of an older version.
+        return entry.model_copy(update={"where": stored(seen.where)})
     return entry
 
 
@@ -345,7 +347,7 @@ def _want(
 def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> PauseStatus:
     """What stands in status before the write: where it is made, and what it may cover."""
     update: dict[str, object] = {}
-    here = seen.where if seen is not None else ""
+    here = stored(seen.where) if seen is not None else ""
     if entry.state is PauseState.REFUSED:
         # Nothing of it was done, wherever that was. What may be done now is remembered as such.
         update["where"] = here

@@ -9,7 +9,7 @@ from datetime import datetime
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.decide.ways import carries_token
-from starforge_backlog.decide.whereabouts import elsewhere, same_server
+from starforge_backlog.decide.whereabouts import elsewhere, made_at, same_server
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 # A pause of ours is in force, or may be.
@@ -66,11 +66,11 @@ def made_elsewhere(
     if entry is None or entry.state not in OURS or not isinstance(reading, Known):
         return None
     seen = reading.value
-    if same_server(entry.where, seen.where):
+    if same_server(made_at(entry), seen.where):
         return None
     if carries_token(producer) and seen.value is FlagValue.PAUSED and seen.token == entry.token:
         return None  # the same one under another name, or moved with all it holds
-    message = elsewhere(entry.where, seen.where)
+    message = elsewhere(made_at(entry), seen.where)
     return entry.model_copy(update={"message": message, "failed": True})
 
 
@@ -86,13 +86,13 @@ def renamed(
     `forgotten` holds the entries whose producers the spec does not name.
     """
     here = spec.locator(producer)
-    token, where = None, ""
+    token, where = None, None
     if isinstance(reading, Known):
         token, where = reading.value.token, reading.value.where
     for entry in forgotten.values():
         # An entry of an older version does not say behind which Secret its database is.
         same_place = {**here, **entry.locator} == here and bool(entry.locator)
-        shown = token and token == entry.token and same_server(entry.where, where)
+        shown = token and token == entry.token and same_server(made_at(entry), where)
         if same_place or (shown and entry.state in OURS):
             return entry
     return None

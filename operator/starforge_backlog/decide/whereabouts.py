@@ -1,13 +1,8 @@
 """Which server a pause was made at: the value of a Secret may lead to another one meanwhile. Pure.
 
 A server that knows nothing of a pause proves that somebody released it only if it is the one where
-the pause was made (P4). Its text is made here of what the rooms know, has no login in it, and reads
-
-    system 7291837465/starforge at db.example:5432        PostgreSQL that tells its identifier
-    database starforge at db.example:5432                 PostgreSQL that does not
-    database starforge schema app at db.example:5432      where the URL names one (Prisma)
-    Redis db 0 at redis.example:6379
-    Redis master etl, db 0 at a.example:26379,b.example:26379
+the pause was made (P4). Rooms make a `ServerPlace` of what they know; how it stands in status is in
+`api/server_place.py`.
 """
 
 from __future__ import annotations
@@ -15,60 +10,66 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starforge_backlog.api import GROUP
-from starforge_backlog.api.bounds import MOST_WHERE_CHARACTERS
-from starforge_backlog.api.shown import shortened
-
-_SYSTEM = "system "
+from starforge_backlog.api.server_place import KnownBy, ServerPlace
+from starforge_backlog.api.status import PauseStatus
 
 
-def postgres(system: str, database: str, address: str, schemas: Iterable[str] = ()) -> str:
-    """The text for a database; `system` is the cluster's identifier, empty where it is secret.
+def postgres(
+    system: str, database: str, addresses: Iterable[str], schemas: Iterable[str] = ()
+) -> ServerPlace:
+    """The place of a database; `system` is the cluster's identifier, empty where it is secret.
     `schemas` are those of the URL: the same table name means another table in another schema."""
-    who = f"{_SYSTEM}{system}/{database}" if system else f"database {database}"
-    where = ",".join(schemas)
-    place = f"{who} schema {where}" if where else who
-    return shortened(f"{place} at {address}", MOST_WHERE_CHARACTERS)
+    named = ",".join(schemas)
+    part = f"{database} schema {named}" if named else database
+    if system:
+        return ServerPlace.of_system(system, part, addresses)
+    return ServerPlace.of_addresses(f"database {part}", addresses)
 
 
-def redis(master: str, database: int, addresses: Iterable[str]) -> str:
-    """The text for a Redis. A failover moves it to another server, which is the same Redis: so its
-    place is its identity, and not what a server says of itself."""
+def redis(master: str, database: int, addresses: Iterable[str]) -> ServerPlace:
+    """The place of a Redis. A failover moves it to another server, which is the same Redis: so its
+    addresses are its identity, and not what a server says of itself."""
     who = f"master {master}, db {database}" if master else f"db {database}"
-    most = MOST_WHERE_CHARACTERS - len(who)
-    first: list[str] = []
-    for address in sorted(addresses):
-        most -= len(address) + 1
-        if most < 0 and first:
-            break  # the same ones each time: one address in common is enough
-        first.append(address)
-    return f"Redis {who} at {','.join(first)}"
+    return ServerPlace.of_addresses(f"Redis {who}", addresses)
 
 
-def same_server(made_at: str, now: str) -> bool:
-    """Whether both texts may mean the same. True where one is unknown, or cannot be compared.
+def made_at(entry: PauseStatus) -> ServerPlace | None:
+    """Where the pause was made; None: not known, or its locator says it."""
+    return ServerPlace.parse(entry.where)
+
+
+def stored(place: ServerPlace | None) -> str:
+    """As an entry of status keeps it."""
+    return "" if place is None else str(place)
+
+
+def same_server(one: ServerPlace | None, other: ServerPlace | None) -> bool:
+    """Whether both may be the same. True where one is unknown, or they cannot be compared.
 
     An identifier holds under any address (a standby that was promoted, another spelling). Without
     one, one address in common is enough: Sentinels come and go.
     """
-    (was, _, at), (is_, _, addresses) = made_at.partition(" at "), now.partition(" at ")
-    if not made_at or not now or was.startswith(_SYSTEM) != is_.startswith(_SYSTEM):
+    if one is None or other is None or one.known_by is not other.known_by:
         return True
-    if was != is_:
+    if one.identity != other.identity:
         return False
-    return was.startswith(_SYSTEM) or not set(at.split(",")).isdisjoint(addresses.split(","))
+    if one.known_by is KnownBy.IDENTIFIER or one.addresses == other.addresses:
+        return True
+    return not set(one.addresses).isdisjoint(other.addresses)
 
 
-def surely_same_server(made_at: str, now: str) -> bool:
-    """Whether both texts mean the same beyond doubt: True only where both are known and can be
+def surely_same_server(one: ServerPlace | None, other: ServerPlace | None) -> bool:
+    """Whether both are the same beyond doubt: True only where both are known and can be
     compared."""
-    comparable = made_at.startswith(_SYSTEM) == now.startswith(_SYSTEM)
-    return bool(made_at and now) and comparable and same_server(made_at, now)
+    if one is None or other is None or one.known_by is not other.known_by:
+        return False
+    return same_server(one, other)
 
 
-def elsewhere(made_at: str, now: str) -> str:
+def elsewhere(made: ServerPlace | None, now: ServerPlace | None) -> str:
     """The sentence with the mend for a pause that cannot be released where the Secret leads to."""
     return (
-        f"the pause was made at {made_at}, but the Secret leads to {now} now, which knows nothing"
-        " of it: point the Secret back until it is released, or release it there by hand and"
-        f" annotate the policy with {GROUP}/release=abandon"
+        f"the pause was made at {stored(made)}, but the Secret leads to {stored(now)} now, which"
+        " knows nothing of it: point the Secret back until it is released, or release it there by"
+        f" hand and annotate the policy with {GROUP}/release=abandon"
     )

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.producers import rows
@@ -81,7 +82,7 @@ class HeldBackfills:
             return self._table.unknown(fault)
         return Known(replace(value, where=where), reading.at)
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
         try:
             return await self._table.database.where()

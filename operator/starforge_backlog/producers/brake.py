@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from starforge_backlog.api.bullmq import BullmqQueue
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.clock import Clock
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.redis.connection import RedisServer
@@ -103,7 +104,7 @@ class BrakeProducer:
         paused = ProducerReading(FlagValue.PAUSED, token, version, where=self._server.whereabouts)
         return Known(paused, at)
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
         return self._server.whereabouts
 

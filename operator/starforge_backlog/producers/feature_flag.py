@@ -14,6 +14,7 @@ from psycopg import sql
 
 from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import FeatureFlag
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -55,7 +56,7 @@ class FeatureFlagProducer:
         value = FlagValue.PAUSED if row["paused"] else FlagValue.RUNNING
         return Known(ProducerReading(value, row["token"], row["version"], where=where), at)
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
         try:
             return await self._database.where()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.producers import rows
@@ -33,7 +34,7 @@ class HeldTypes:
         self._table = table
         self._holder = holder
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
         try:
             return await self._table.database.where()

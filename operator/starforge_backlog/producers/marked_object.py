@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Protocol
 
 from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
@@ -87,9 +88,9 @@ class MarkedObjectProducer:
         token = seen.mark.token if seen.mark is not None else None
         return Known(ProducerReading(value, token, seen.version, writer=seen.writer), at)
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown | None:
         """The spec itself says where it is."""
-        return ""
+        return None
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
 
 
@@ -42,7 +43,7 @@ class Paused:
     message: str = ""
     # False: a bounded batch was done and more is left; the next pass pauses again, same token.
     complete: bool = True
-    where: str = ""  # the server at which it was paused, see `Pausable.where`
+    where: ServerPlace | None = None  # the server at which it was paused, see `Pausable.where`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Pausable(Protocol):
     async def read(self) -> Reading[ProducerReading]:
         """Its own state now."""
 
-    async def where(self) -> str | Unknown:
-        """The server that the Secret leads to, without its login (decide/whereabouts.py); empty
+    async def where(self) -> ServerPlace | Unknown | None:
+        """The server that the Secret leads to, without its login (decide/whereabouts.py); None
         where the spec itself says where the producer is."""
 
     async def pause(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.awaiting import joined
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
@@ -66,7 +67,7 @@ class SharedProducer:
         """Its state, as read within the last moments."""
         return await self._shared.read()
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown | None:
         """See `Pausable.where`."""
         return await self._producer.where()
 

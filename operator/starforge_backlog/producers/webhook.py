@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.producers.webhook_calls import NoAnswer, WebhookCalls
@@ -64,9 +65,9 @@ class WebhookProducer:
         owner = found.value.owner
         return Known(ProducerReading(value, owner, owner or UNOWNED), found.at)
 
-    async def where(self) -> str | Unknown:
+    async def where(self) -> ServerPlace | Unknown | None:
         """The spec itself says where it is."""
-        return ""
+        return None
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

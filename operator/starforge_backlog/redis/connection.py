@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.decide import whereabouts
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.node import Node, Pacing
@@ -55,7 +56,7 @@ class RedisServer:
         return str(first)
 
     @property
-    def whereabouts(self) -> str:
+    def whereabouts(self) -> ServerPlace:
         """Which Redis and database this is, without the login (`decide/whereabouts.py`)."""
         key = self.key
         return whereabouts.redis(key.master, key.database, map(str, key.servers))
