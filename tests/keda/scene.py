@@ -142,22 +142,41 @@ def bounded(world: World) -> int:
     return world.until(look, "a lower maximum, followed", SOON)
 
 
+AGAIN_SECONDS: Final = 0.02
+
+
 @contextlib.contextmanager
 def full(world: World) -> Iterator[list[psycopg.Connection[Any]]]:
-    """Strangers take every connection that is left, and keep it."""
+    """Strangers take every connection that is left, and keep it; also one that becomes free: KEDA
+    closes its own before it opens the next."""
     strangers: list[psycopg.Connection[Any]] = []
+    over = threading.Event()
     role = f"web_{world.store.database}"
     with world.store.connect() as admin:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'web'").format(sql.Identifier(role)))
     url = world.store.server.url(role, world.store.database, "web")
+
+    def take() -> bool:
+        try:
+            strangers.append(psycopg.connect(url))
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def take_what_becomes_free() -> None:
+        while not over.wait(AGAIN_SECONDS):
+            take()
+
+    taking = threading.Thread(target=take_what_becomes_free, daemon=True)
     try:
-        while True:
-            try:
-                strangers.append(psycopg.connect(url))
-            except psycopg.OperationalError:
-                break
+        while take():
+            pass
+        taking.start()
         yield strangers
     finally:
+        over.set()
+        if taking.is_alive():
+            taking.join()
         for stranger in strangers:
             stranger.close()
 
