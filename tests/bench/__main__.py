@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], float]]] = {
     "policies": ((), 1800),
     "mixed": ((), 900),
     "hanging": ((), 600),
+    "isolation": ((), 600),
     "chaos": ((), 1500),
 }
 

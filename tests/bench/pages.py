@@ -18,7 +18,7 @@ ORDER: Final = (
     *("observer", "bullmq", "bullmq_arrivals", "bullmq_large"),
     *("simulator",),
     *("latency", "start"),
-    *("policies", "mixed", "hanging", "chaos"),
+    *("policies", "mixed", "hanging", "isolation", "chaos"),
 )
 
 
