@@ -117,7 +117,9 @@ def values(node: ast.expr, function: Function) -> frozenset[str]:
             return _items(name, function)
         case ast.Call(func=ast.Name(id=name)):
             return _returned(name)
-    raise Unclear(f"{function.name}: what can {ast.unparse(node)} be? Say it in VALUES")
+        case _:
+            text = ast.unparse(node)
+            raise Unclear(f"{function.name}: what can {text} be? Say it in VALUES")
 
 
 def _assigned(name: str, function: Function) -> frozenset[str]:
@@ -133,6 +135,8 @@ def _assigned(name: str, function: Function) -> frozenset[str]:
             case ast.Tuple(elts=left), ast.Tuple(elts=right):
                 pairs = zip(left, right, strict=True)
                 found += [v for t, v in pairs if isinstance(t, ast.Name) and t.id == name]
+            case _:
+                pass
     if not found:
         raise Unclear(f"{function.name}: what can {name} be? Say it in VALUES")
     return frozenset().union(*(values(value, function) for value in found))
