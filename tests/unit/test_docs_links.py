@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = tuple(
     sorted(
         (
-            ROOT / "README.md",
+            *ROOT.glob("*.md"),
             *ROOT.joinpath("docs").rglob("*.md"),
             *ROOT.joinpath("charts").rglob("*.md"),
             ROOT / "deploy/local/README.md",
@@ -75,12 +75,21 @@ def _paths(page: Path) -> Iterator[str]:
             yield from _spelt_out(code)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/runbook.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/runbook.md",
+        "docs/operations.md",
+    ],
+)
 def test_every_file_and_folder_that_a_page_names_exists(name: str) -> None:
     """Paths there are below the package; inside of a room they may stand without it."""
     page = ROOT / name
     for path in _paths(page):
-        near = (ROOT / path).exists() or (page.parent / path).exists()
+        near = any(ROOT.glob(path)) or (page.parent / path).exists()
         assert near or any(OPERATOR.rglob(path.rstrip("/"))), f"{name} names {path}"
 
 
