@@ -55,9 +55,10 @@ class Request:
 UNDER_WAY: Final = timedelta(seconds=0.5)
 
 
-def observed(writes: Iterable[Request], seconds: float) -> bool:
-    """Whether each came so long after the one before (P3)."""
-    least = timedelta(seconds=seconds) - UNDER_WAY
+def observed(writes: Iterable[Request], seconds: float, late: timedelta = UNDER_WAY) -> bool:
+    """Whether each came so long after the one before (P3). `late`: how much longer than the later
+    one an earlier one may have been under way."""
+    least = timedelta(seconds=seconds) - late
     return all(after.time - before.time >= least for before, after in pairwise(writes))
 
 

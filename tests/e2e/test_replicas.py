@@ -107,11 +107,13 @@ def another_controller_insists(world: World) -> None:
 
 def scaled_down_when_the_work_is_done(world: World) -> None:
     world.deploy(replicas=3)
-    world.apply(scaling={**SPEC["scaling"], "scaleDownAfter": "4s"})
+    world.apply(scaling={**SPEC["scaling"], "scaleDownAfter": "4s", "observeFor": "6s"})
     world.until(lambda: world.replicas() == 1, "the minimum")
     world.until_passes(2)
     assert [write.replicas for write in world.scale_writes()] == [2, 1]
-    assert observed(world.scale_writes(), 2), "the first before the second"
+    # One that was not observed would come with the next pass, after 2 s.
+    late = timedelta(seconds=2)
+    assert observed(world.scale_writes(), 6, late), "the first before the second"
 
 
 def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
