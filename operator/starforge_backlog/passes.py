@@ -20,8 +20,8 @@ from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.cluster.status import WriteOutcome
 from starforge_backlog.context import Rooms
+from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.decide.ripe import next_trip
 from starforge_backlog.policy import Policy, SpecNotUnderstood
 from starforge_backlog.reconcile import Pass, reconcile
 from starforge_backlog.report.announce import count_actions
@@ -144,9 +144,9 @@ class Runner:
         await self.rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
 
     def _look_again_in(self, policy: Policy, done: Pass) -> float | None:
-        """Seconds until a breaker would open, if readings stay as they are."""
+        """Seconds until a pass that cannot wait for the interval."""
         now = self.rooms.clock()
-        moment = next_trip(policy.spec, done.status, now)
+        moment = due_again(policy.spec, done.plan, done.status, now)
         return None if moment is None else (moment - now).total_seconds() + CLOCKS_APART_SECONDS
 
     def _next(self, now: float, interval: timedelta, *, woken: bool) -> float:

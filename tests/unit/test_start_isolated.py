@@ -9,6 +9,9 @@ from dataclasses import replace
 
 from tests.simulator.given import connections, fresh_policy, later, queue, seen, unknown
 
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.decide.again import due_again
+from starforge_backlog.decide.plan import Plan
 from starforge_backlog.ledger import Ledger
 from starforge_backlog.snapshot import Snapshot, Unknown, Why
 
@@ -39,12 +42,14 @@ class Start:
         self.now += INTERVAL
         return found
 
-    def _pass(self, number: int, *, silent: bool) -> str | None:
+    def decide(self, number: int, *, silent: bool = False) -> Plan:
         policy = self.policies[number]
         snapshot = self._seen(number, silent=silent)
         snapshot = self.ledger.count(f"ns/{number}", policy.spec, policy.status, snapshot)
-        plan = policy.decide(snapshot)
-        budget = plan.assessment.budget
+        return policy.decide(snapshot)
+
+    def _pass(self, number: int, *, silent: bool) -> str | None:
+        budget = self.decide(number, silent=silent).assessment.budget
         return budget.message if isinstance(budget, Unknown) else None
 
     def _seen(self, number: int, *, silent: bool) -> Snapshot:
@@ -78,3 +83,22 @@ def test_one_that_was_read_before_keeps_its_own_server_waiting_for_its_first_pas
         waits_for_it = why is not None and f"policy ns/{SILENT} " in why
         assert not waits_for_it or number % SERVERS == SILENT % SERVERS
     assert unable(start.interval()) == {SILENT}, "the second interval after the start"
+
+
+def test_who_waits_for_first_passes_of_others_is_due_again_within_the_interval() -> None:
+    """Else the first of a round would decide two intervals after the start, and not one and a
+    half; a policy that has its budget is not due any earlier."""
+    start = Start()
+    start.interval(None)
+    start.again()
+    first, spec = start.decide(0), start.policies[0].spec
+    assert isinstance(first.assessment.budget, Unknown)
+    now, nothing = later(start.now), QueueBacklogPolicyStatus()
+    assert due_again(spec, first, nothing, now) == now + spec.interval / 2
+    start.interval(None)
+    after = start.decide(0)
+    assert not isinstance(after.assessment.budget, Unknown)
+    assert due_again(spec, after, nothing, now) is None
+    alone = start.decide(0, silent=True)
+    assert isinstance(alone.assessment.budget, Unknown)
+    assert due_again(spec, alone, nothing, now) is None, "nobody is waited for"

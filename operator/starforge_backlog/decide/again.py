@@ -1,0 +1,31 @@
+"""When a policy is due again before its interval is over. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
+from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.decide.plan import Plan
+from starforge_backlog.decide.ripe import next_trip
+from starforge_backlog.snapshot import Unknown
+
+# Of an interval. A policy whose pass came before those of the others on its server has no budget
+# until they had theirs, which takes an interval after a start; with the pass after the next one a
+# server in trouble would be left alone for two.
+WAITING_SHARE: Final = 0.5
+
+
+def due_again(
+    spec: QueueBacklogPolicySpec, plan: Plan, status: QueueBacklogPolicyStatus, now: datetime
+) -> datetime | None:
+    """The moment of a pass that cannot wait for the interval; None: there is none.
+
+    A breaker would open then, if readings stay as they are. Or there is no budget yet, because
+    others of the server had no pass since the start.
+    """
+    moments = [next_trip(spec, status, now)]
+    if plan.seen.awaited and isinstance(plan.assessment.budget, Unknown):
+        moments.append(now + spec.interval * WAITING_SHARE)
+    return min((moment for moment in moments if moment is not None), default=None)
