@@ -322,3 +322,32 @@ async def test_a_lost_database_is_one_reason_for_all(
     assert reason(await watcher.read()).why is Why.UNREACHABLE
     recorder.fault = None
     assert isinstance((await watcher.read()).waiting, Known)
+
+
+@pytest.mark.parametrize("filler", ["0001-01-01 00:00+00", "1970-01-01 00:00+00"])
+async def test_a_time_that_is_a_filler_is_no_age(
+    admin: Admin, watcher: Watcher, filler: str
+) -> None:
+    """Go's zero time and an epoch of 0: an age of 2,000 years would trip every breaker."""
+    run(admin, *schemas.MODEL)
+    admin.execute("INSERT INTO queue_jobs (type, run_after) VALUES ('a', %s)", [filler])
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(1)
+    assert isinstance(seen.oldest_due_age, Unknown)
+    assert seen.oldest_due_age.why is Why.BAD_SHAPE
+    assert "run_after" in seen.oldest_due_age.message
+
+
+async def test_a_job_of_the_future_has_no_age_of_0(admin: Admin, watcher: Watcher) -> None:
+    """A producer with another time zone, in a column that has none."""
+    run(admin, *schemas.FIRST_MIGRATION)
+    insert = "INSERT INTO queue_jobs (type, created_at) VALUES ('a', now() + interval '2 hours')"
+    run(admin, insert)
+    seen = await watcher.read()
+    assert isinstance(seen.waiting, Known)
+    assert isinstance(seen.oldest_due_age, Unknown)
+    assert seen.oldest_due_age.why is Why.BAD_SHAPE
+    assert "created_at" in seen.oldest_due_age.message
+    run(admin, "UPDATE queue_jobs SET created_at = now() + interval '1 minute'")
+    assert isinstance((await watcher.read()).oldest_due_age, Known), "clocks differ"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.queue import ColumnPart
 from starforge_backlog.queues.postgres.catalog import JobTable, quoted
 from starforge_backlog.queues.postgres.depth import Depth
 from starforge_backlog.queues.postgres.gate import COUNTED, Tier
 from starforge_backlog.queues.postgres.table import TableReading
 from starforge_backlog.snapshot import Confidence, Known, Reading, Unknown, Why
+
+# What waits for longer has no due time but a filler: Go's zero time is the year 1, an epoch of 0 is
+# 1970. As an age it would trip every breaker.
+_LONGEST = timedelta(days=3650)
+# By which the clocks of producers and of the database may differ.
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def oldest(
@@ -27,7 +34,28 @@ def oldest(
         return Unknown(Why.NOT_IN_TABLE, _undated(table, seen), seen.at)
     if waiting.oldest is None or not sure:
         return Unknown(Why.NO_INDEX, _age_needs(table, seen), seen.at)
-    return Known(timedelta(seconds=max(0.0, waiting.oldest)), seen.at)
+    age = timedelta(seconds=waiting.oldest)
+    if not -_CLOCKS_DIFFER <= age <= _LONGEST:
+        return Unknown(Why.BAD_SHAPE, _impossible(table, age, seen), seen.at)
+    return Known(max(timedelta(0), age), seen.at)
+
+
+def _impossible(table: JobTable, age: timedelta, seen: TableReading) -> str:
+    """A time at which no job can have been waiting."""
+    names = " or ".join(
+        quoted(c.name) for c in (table.run_after, table.created_at) if c is not None
+    )
+    if age < timedelta(0):
+        return (
+            f"The oldest waiting job has a time in the future ({names}, by more than"
+            f" {format_duration(_CLOCKS_DIFFER)}), so its age is not known; correct the producer's"
+            " clock, or its time zone where the column has none."
+        )
+    return (
+        f"A waiting job has a time of more than {_LONGEST.days // 365} years ago ({names}), which"
+        " is a filler, so how long the oldest one waits is not known; store the time from which it"
+        " may run."
+    )
 
 
 def _no_age(queue: str, table: JobTable, seen: TableReading) -> Unknown:
