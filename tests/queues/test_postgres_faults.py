@@ -351,3 +351,24 @@ async def test_a_job_of_the_future_has_no_age_of_0(admin: Admin, watcher: Watche
     assert "created_at" in seen.oldest_due_age.message
     run(admin, "UPDATE queue_jobs SET created_at = now() + interval '1 minute'")
     assert isinstance((await watcher.read()).oldest_due_age, Known), "clocks differ"
+
+
+async def test_another_table_of_the_same_name_is_noticed(admin: Admin, watcher: Watcher) -> None:
+    """ALTER TABLE … RENAME, as migrations swap tables: counts are of the new one at once, so the
+    counters of the old one must not be told beside them."""
+    run(admin, *schemas.MODEL, "CREATE TABLE fresh (LIKE queue_jobs INCLUDING ALL)")
+    await watcher.read()
+    run(
+        admin,
+        "ALTER TABLE queue_jobs RENAME TO old_jobs",
+        "ALTER TABLE fresh RENAME TO queue_jobs",
+        "INSERT INTO queue_jobs (type) VALUES ('a')",
+    )
+    seen = await watcher.read()
+    assert isinstance(seen.arrivals_per_second, Unknown)
+    assert seen.arrivals_per_second.why is Why.TABLE_NOT_FOUND
+    again = await watcher.read()
+    assert isinstance(again.waiting, Known)
+    assert again.waiting.value == Count(1)
+    assert isinstance(again.arrivals_per_second, Unknown)
+    assert again.arrivals_per_second.why is not Why.TABLE_NOT_FOUND

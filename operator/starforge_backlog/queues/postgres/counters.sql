@@ -2,7 +2,8 @@
 -- All are sums over the partitions of a partitioned table.
 -- `epoch` changes whenever the counters may have started anew: crash, pg_stat_reset, another
 -- server. No row: the table was dropped, perhaps made again under another oid. Functions instead of the view
--- pg_stat_user_tables: that aggregates over the indexes as well.
+-- pg_stat_user_tables: that aggregates over the indexes as well. No row also where the name leads to
+-- another table by now (ALTER TABLE … RENAME): the counts are read by the name.
 WITH part AS (
   SELECT %(oid)s::bigint::oid AS relid
   UNION
@@ -26,4 +27,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS at,
   JOIN pg_class c ON c.oid = part.relid
  CROSS JOIN pg_database d
  WHERE d.datname = current_database()
+   AND EXISTS (SELECT FROM pg_class k JOIN pg_namespace n ON n.oid = k.relnamespace
+                WHERE k.oid = %(oid)s::bigint::oid
+                  AND k.relname = %(name)s AND n.nspname = %(schema)s)
  GROUP BY d.oid

@@ -220,9 +220,10 @@ def ended_lately(
     )
 
 
-def counters(table: JobTable) -> tuple[sql.SQL, dict[str, int]]:
+def counters(table: JobTable) -> tuple[sql.SQL, dict[str, int | str]]:
     """The table's activity counters and size, with their parameters."""
-    return load_sql(__package__, "counters.sql"), {"oid": table.oid}
+    of: dict[str, int | str] = {"oid": table.oid, "schema": table.schema, "name": table.name}
+    return load_sql(__package__, "counters.sql"), of
 
 
 def explain(statement: sql.Composable) -> Statement:
