@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 
+from local.postgres import PostgresServer
 from starforge_backlog.api.queue import ColumnNames, ColumnPart, PostgresQueue, Queue, StatusNames
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -372,3 +374,24 @@ async def test_another_table_of_the_same_name_is_noticed(admin: Admin, watcher: 
     assert again.waiting.value == Count(1)
     assert isinstance(again.arrivals_per_second, Unknown)
     assert again.arrivals_per_second.why is not Why.TABLE_NOT_FOUND
+
+
+async def test_bytes_that_are_no_text_say_what_to_do(postgres_server: PostgresServer) -> None:
+    """A database of encoding SQL_ASCII takes any bytes."""
+    name = "bytes_that_are_no_text"
+    with psycopg.connect(postgres_server.url(), autocommit=True) as server:
+        server.execute(
+            f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0"
+            " LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+        url = postgres_server.url(database=name)
+        with psycopg.connect(url, autocommit=True) as admin:
+            run(admin, *schemas.BARE)
+            admin.execute("INSERT INTO queue_jobs (type) VALUES (E'caf\\xe9')")
+        database = Database(parse_url(url))
+        seen = await Watcher(Recorder(database), ObserverSettings()).read()
+        await database.close()
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert isinstance(seen.waiting, Unknown)
+    assert seen.waiting.why is Why.BAD_SHAPE
+    assert "SQL_ASCII" in seen.waiting.message

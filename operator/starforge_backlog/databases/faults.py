@@ -236,6 +236,17 @@ _NO_CONNECTION = (
     " NetworkPolicy or firewall lets the operator through."
 )
 
+# One row is enough. A server_encoding of SQL_ASCII takes any bytes; in other encodings it is a
+# letter that the other side has not got.
+_NO_TEXT = (
+    Why.BAD_SHAPE,
+    (
+        "A text cannot be converted between the database's encoding and UTF-8: bytes in a row that"
+        " are no text (server_encoding SQL_ASCII takes any), or a letter in the policy that the"
+        " database has not got; correct those rows (status, type), or the words in the policy."
+    ),
+)
+
 # The server's answer to a statement, by SQLSTATE.
 _STATES: dict[str, tuple[Why, str]] = {
     "57014": (
@@ -271,6 +282,8 @@ _STATES: dict[str, tuple[Why, str]] = {
             " point the URL in the Secret at the primary."
         ),
     ),
+    "22021": _NO_TEXT,
+    "22P05": _NO_TEXT,
     "53300": _FULL,
     "28P01": _WRONG_PASSWORD,
     "28000": _WRONG_PASSWORD,
