@@ -271,6 +271,37 @@ async def test_a_boolean_is_a_status_of_two_words(admin: Admin, watcher: Watcher
     assert seen.waiting.value == Count(1)
 
 
+@pytest.mark.parametrize(
+    ("column", "waiting", "finished"), [("char(10)", "new", "over"), ("boolean", "false", "true")]
+)
+async def test_words_of_the_statistics_are_those_of_the_rows(
+    admin: Admin, recorder: Recorder, column: LiteralString, waiting: str, finished: str
+) -> None:
+    """Statistics keep the blanks of char(n) and write a boolean as t and f: after each ANALYZE
+    every word of a big table with partial indexes was a strange one."""
+    run(
+        admin,
+        "CREATE TABLE queue_jobs (id serial, type text NOT NULL,"
+        f" status {column} NOT NULL, run_after timestamptz NOT NULL DEFAULT now())",
+    )
+    admin.execute(
+        f"CREATE INDEX claim ON queue_jobs (run_after) WHERE status = '{waiting}'::{column}"
+    )
+    for word, jobs in ((waiting, 400), (finished, 600)):
+        admin.execute(
+            f"INSERT INTO queue_jobs (type, status) SELECT 'a', %s::text::{column}"
+            " FROM generate_series(1, %s)",
+            (word, jobs),
+        )
+    run(admin, "VACUUM ANALYZE queue_jobs")
+    spec = PostgresQueue(statuses=StatusNames(waiting=(waiting,), finished=(finished,)))
+    seen = await Watcher(recorder, replace(ObserverSettings(), small_pages=1)).read(spec)
+    assert seen.how.startswith("head of the line")
+    assert isinstance(seen.waiting, Known)
+    assert seen.waiting.value == Count(400)
+    assert seen.notes == ()
+
+
 @pytest.mark.parametrize("kind", ["smallint", "json"])
 async def test_a_column_that_has_no_words_says_so(
     admin: Admin, watcher: Watcher, kind: LiteralString

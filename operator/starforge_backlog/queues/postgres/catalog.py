@@ -122,10 +122,11 @@ async def read_catalog(
         table=relation["name"],
         column=status.name,
     )
-    common = {row["word"]: row["share"] for row in rows if row["word"] is not None}
-    seen = {*literals(status.default_value or ""), *common, *observed}
+    common = {holds.written(row["word"]): row["share"] for row in rows if row["word"] is not None}
+    named = [*literals(status.default_value or "")]
     for index in indexes:
-        seen.update(literals(index.predicate or ""))
+        named += literals(index.predicate or "")
+    seen = {*map(holds.written, named), *common, *observed}
     words = resolve_words(spec.statuses, holds=holds, seen=seen)
     if isinstance(words, Problem):
         return words

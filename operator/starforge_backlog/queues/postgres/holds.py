@@ -51,6 +51,15 @@ class Holds:
             return _NUMBER.fullmatch(word) is not None
         return len(word.encode()) == 1 if self.type == _ONE_BYTE else True
 
+    def written(self, word: str) -> str:
+        """A word of the catalog or of the statistics, as `status::text` writes it in a row: these
+        keep the blanks of char(n), and a boolean's first letter alone."""
+        if self.type == "character":
+            return word.rstrip(" ")
+        if self.type == "boolean":
+            return next((whole for whole in _BOOLEANS if whole[0] == word), word)
+        return word
+
     @property
     def _name(self) -> str:
         return self.type.rpartition(".")[2]
