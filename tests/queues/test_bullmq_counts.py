@@ -317,3 +317,18 @@ def eye_stalls(url: str) -> list[str]:
         running = admin.lrange("bull:etl:active", 0, -1)
         fields = [admin.hmget(f"bull:etl:{job}", "stc", "stalledCounter") for job in running]
     return [job for job, found in zip(running, fields, strict=True) if any(found)]
+
+
+@every_version
+async def test_a_promoted_job_waits_since_it_was_seen(
+    eye: Eye, bull: Bull, redis_url: str, version: Version
+) -> None:
+    """`promote()` before its time: its delay, which BullMQ keeps, is of the future."""
+    queue = queue_of(bull, redis_url, version)
+    queue.call_job(queue.add("a", delay=HOUR), "promote")
+    await eye.read()
+    await asyncio.sleep(1)
+    seen = await eye.read()
+    assert value(seen.waiting) == Count(1)
+    assert value(seen.oldest_due_age) >= timedelta(seconds=1)
+    assert value(seen.by_type["a"].oldest_due_age) >= timedelta(seconds=1)

@@ -71,6 +71,12 @@ class Job:
             return None
         return self.created + self.delay if self.created else None
 
+    def since(self, now: int) -> int | None:
+        """The same; None also where its delay is not over though it waits: a person promoted it,
+        and BullMQ does not write down when."""
+        due = self.due
+        return None if due is not None and due > now and self.delay else due
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

@@ -9,7 +9,8 @@ from starforge_backlog.queues.bullmq.look import Job, Look
 
 class FirstSeen:
     """When we first saw jobs of which nothing tells since when they wait: put back by hand after
-    they had ended, they have lost the time of their last start. They wait at least since then."""
+    they had ended, they have lost the time of their last start; promoted before their time, they
+    have only that. They wait at least since then."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
@@ -17,12 +18,14 @@ class FirstSeen:
     def of(self, look: Look) -> Mapping[str, int]:
         """Of those in the look, by id; ms since 1970. All others are forgotten."""
         self._seen = {
-            job.id: self._seen.get(job.id, look.now) for job in look.jobs if job.due is None
+            job.id: self._seen.get(job.id, look.now)
+            for job in look.jobs
+            if job.since(look.now) is None
         }
         return self._seen
 
 
 def oldest_due(jobs: Iterable[Job], undated: Mapping[str, int], now: int) -> int | None:
     """Since when the oldest of the jobs waits (ms since 1970); None without any."""
-    times = [undated.get(job.id, now) if job.due is None else job.due for job in jobs]
-    return min((min(time, now) for time in times), default=None)
+    times = [(job.since(now), undated.get(job.id, now)) for job in jobs]
+    return min((min(seen if since is None else since, now) for since, seen in times), default=None)

@@ -126,10 +126,11 @@ def parse_sample(
                 processed=told[4],
                 due_at=int(due) if due > 0 else 0,
             )
-            if job.due is None or not job.at_times_before(now):
+            since = job.since(now)
+            if since is None or not job.at_times_before(now):
                 undated.add(name)
             else:
-                oldest[name] = min(oldest.get(name, job.due), job.due)
+                oldest[name] = min(oldest.get(name, since), since)
     dated = {name: due for name, due in oldest.items() if name not in undated}
     return Mix(names, exact, dated if exact else {}, looks)
 
