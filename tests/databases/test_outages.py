@@ -22,9 +22,9 @@ from starforge_backlog.snapshot import Why
 pytestmark = pytest.mark.postgres
 
 
-async def fault_of(database: Database) -> DatabaseFault:
+async def fault_of(database: Database, statement: str = "SELECT 1") -> DatabaseFault:
     with pytest.raises(DatabaseFault) as caught:
-        await database.fetch("SELECT 1")
+        await database.fetch(statement)
     assert "planted" not in caught.value.message
     return caught.value
 
@@ -141,8 +141,10 @@ async def test_terminated_by_an_admin(open_database: Open, fragile: PostgresServ
     database = open_database(fragile.url())
     (before,) = await database.fetch("SELECT pg_backend_pid() AS pid")
     with psycopg.connect(fragile.url(), autocommit=True) as admin:
+        asked = asyncio.create_task(fault_of(database, "SELECT pg_sleep(0.5)"))
+        await asyncio.sleep(0.2)
         admin.execute("SELECT pg_terminate_backend(%s, 1000)", (before["pid"],))
-    fault = await fault_of(database)
+        fault = await asked
     assert (fault.why, "lost" in fault.message) == (Why.UNREACHABLE, True)
     await recovered(database)
 
@@ -242,3 +244,17 @@ async def test_a_standby(open_database: Open, fragile: PostgresServer) -> None:
         fragile.restart()
     await recovered(database)
     assert await database.execute_write("CREATE TABLE jobs ()") == []
+
+
+async def test_a_session_that_ended_between_two_statements_costs_none_of_them(
+    open_database: Open, fragile: PostgresServer
+) -> None:
+    """idle_session_timeout, a PgBouncer's client_idle_timeout, or a load balancer's, where passes
+    are further apart."""
+    database = open_database(app_url(fragile))
+    (before,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+    with psycopg.connect(fragile.url(), autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", [before["pid"]])
+        await asyncio.sleep(0.3)
+    (after,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+    assert after != before

@@ -207,3 +207,17 @@ async def test_a_master_that_was_replaced_and_still_answers_is_left(
             assert client.info("replication")["role"] == "master"
     finally:
         await asyncio.to_thread(pair.close)
+
+
+async def test_a_connection_that_ended_between_two_calls_costs_none_of_them(
+    hub: RedisHub, start_redis: StartRedis
+) -> None:
+    """Redis' `timeout`, or that of a proxy, where passes are further apart."""
+    local = start_redis()
+    server = hub.get(local.url(), owner="test")
+    await server.run(WRITE, ["k"], ["1"])
+    for _ in range(2):
+        with local.client() as admin:
+            admin.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(0.1)
+        assert await server.run(READ, ["k"]) == "1"

@@ -230,7 +230,7 @@ class Database:
     async def _connected(self) -> Session:
         """The open session, or a new one if it is time for an attempt. Raises DatabaseFault."""
         session = self._session
-        if session is not None and session.closed:
+        if session is not None and (session.closed or session.ended()):
             await self._drop()
             session = None
         if session is not None and self._session_url == self._url:

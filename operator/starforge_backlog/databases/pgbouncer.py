@@ -188,8 +188,9 @@ class Console:
 
     async def _connected(self) -> Session:
         """Raises DatabaseFault."""
-        if self._session is not None and not self._session.closed:
+        if self._session is not None and not self._session.closed and not self._session.ended():
             return self._session
+        await self._drop()
         url = self._url
         try:
             self._session = await open_session(url, self._limits.connect_within)

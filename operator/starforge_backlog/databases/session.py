@@ -70,6 +70,18 @@ class Session(psycopg.AsyncConnection[DictRow]):
             self.pgconn.finish()
             raise
 
+    def ended(self) -> bool:
+        """Whether the server, or something in between, has ended it while nothing was asked
+        (idle_session_timeout, client_idle_timeout of a PgBouncer, a load balancer): the next
+        statement would be lost, with every pass where passes are further apart than that. Ask only
+        while no statement is under way; nothing is sent, and nothing is waited for."""
+        try:
+            for _ in range(2):  # its last words come first, then the end
+                self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return self.closed
+
     async def run(self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]) -> Rows:
         """Send BEGIN …, a look at the clock, and COMMIT in one round trip; the rows of the last.
 

@@ -73,7 +73,9 @@ class Node:
         """What the server says of itself, after connecting where need be. Raises RedisFault."""
         session = self._session
         if session is not None and not session.closed and self._session_target == self.target:
-            return session.greeting
+            busy = self._turn.locked()
+            if busy or not await session.ended():
+                return session.greeting
         return await self._in_turn(_greeting_of)
 
     async def close(self) -> None:
@@ -127,7 +129,7 @@ class Node:
 
     async def _connected(self) -> Session:
         """The open session, or a new one if it is time for an attempt. Raises RedisFault."""
-        if self._session is not None and self._session.closed:
+        if self._session is not None and (self._session.closed or await self._session.ended()):
             await self._drop()
         if self._session is not None and self._session_target == self.target:
             return self._session

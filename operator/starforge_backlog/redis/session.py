@@ -78,6 +78,15 @@ class Session:
         """Whether the connection is known to be gone."""
         return not self._connection.is_connected
 
+    async def ended(self) -> bool:
+        """Whether the server, or a proxy in between, has ended it while nothing was asked (Redis'
+        `timeout`): a pipeline would be lost, once per pass and for good where passes are further
+        apart than that. Ask only while no pipeline is under way; nothing is sent."""
+        try:
+            return await self._connection.can_read()
+        except (wire.RedisError, OSError):
+            return True
+
     async def run(self, commands: Sequence[Command], limit: timedelta) -> list[Answer]:
         """All commands in one round trip, and an answer for each, in `limit` at most.
 
