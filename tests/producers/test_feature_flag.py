@@ -382,3 +382,40 @@ async def test_a_trigger_that_touches_the_row_is_no_stranger(
     )
     held = await paused(operator())
     assert (await resumed(operator(), held)).outcome is ResumeOutcome.RESUMED
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said"),
+    [
+        ("text", "planted", "no JSON"),
+        ("json", '{"planted": "\\u0000"}', "u0000"),
+        ("json", '{"planted": "\\ud800"}', "surrogate"),
+        ("boolean", "true", "featureFlag.dataColumn"),
+        ("bytea", "planted", "featureFlag.dataColumn"),
+    ],
+)
+async def test_a_column_that_cannot_be_read_as_json_says_what_to_correct(
+    human: Human, operator: Operator, kind: str, data: str, said: str
+) -> None:
+    human.run("ALTER TABLE feature_flags DROP COLUMN data")
+    human.run(f"ALTER TABLE feature_flags ADD COLUMN data {kind}")
+    human.run(f"UPDATE feature_flags SET data = '{data}'")
+    producer = operator()
+    for got in (
+        await producer.read(),
+        await producer.pause(owner="ns/etl", token="ns/etl/1", at=AT),
+    ):
+        assert isinstance(got, Unknown)
+        assert (got.why, said in got.message) == (Why.BAD_SHAPE, True)
+        assert "planted" not in got.message
+
+
+async def test_a_token_of_megabytes_is_not_read(human: Human, operator: Operator) -> None:
+    human.run(
+        "UPDATE feature_flags SET data = jsonb_build_object('ingest_paused', true,"
+        " 'ingest_paused_by', jsonb_build_object('token', repeat('x', 1000000)))"
+    )
+    reading = await seen(operator())
+    assert reading.value is FlagValue.PAUSED
+    assert reading.token is not None
+    assert len(reading.token) < 1_000

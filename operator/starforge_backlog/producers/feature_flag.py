@@ -19,6 +19,7 @@ from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.producers import rows
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
@@ -44,13 +45,13 @@ class FeatureFlagProducer:
         """What the flag says now. ROW_MISSING and BAD_SHAPE come with the statement to run."""
         at = self._clock()
         try:
-            rows = await self._database.fetch(self._sql("read"), self._params())
+            found = await self._database.fetch(self._sql("read"), self._params())
             where = await self._database.where()
         except DatabaseFault as fault:
             return self._unknown(fault, at)
-        if not rows:
+        if not found:
             return Unknown(Why.ROW_MISSING, self._row_missing(), at)
-        row = rows[0]
+        row = found[0]
         if row["rows_found"] > 1 or not row["has_place"]:
             return Unknown(Why.BAD_SHAPE, self._bad_shape(row), at)
         value = FlagValue.PAUSED if row["paused"] else FlagValue.RUNNING
@@ -85,12 +86,12 @@ class FeatureFlagProducer:
             "write_owner": self._flag.write_owner,
         }
         try:
-            rows = await self._database.execute_write(self._sql("pause"), params)
+            found = await self._database.execute_write(self._sql("pause"), params)
         except DatabaseFault as fault:
             return self._unknown(fault, self._clock())
-        if not rows:
+        if not found:
             return Paused(PauseOutcome.ROW_MISSING, message=self._row_missing())
-        row = rows[0]
+        row = found[0]
         match outcome := PauseOutcome(row["outcome"]):
             case PauseOutcome.BAD_SHAPE:
                 return Paused(outcome, message=self._bad_shape(row))
@@ -117,12 +118,12 @@ class FeatureFlagProducer:
             "write_owner": self._flag.write_owner,
         }
         try:
-            rows = await self._database.execute_write(self._sql("resume"), params)
+            found = await self._database.execute_write(self._sql("resume"), params)
         except DatabaseFault as fault:
             return self._unknown(fault, self._clock())
-        if not rows:
+        if not found:
             return Resumed(ResumeOutcome.ROW_MISSING, self._row_missing())
-        row = rows[0]
+        row = found[0]
         match outcome := ResumeOutcome(row["outcome"]):
             case ResumeOutcome.BAD_SHAPE:
                 return Resumed(outcome, self._bad_shape(row))
@@ -167,7 +168,22 @@ class FeatureFlagProducer:
         }
 
     def _unknown(self, fault: DatabaseFault, at: datetime) -> Unknown:
-        return Unknown(fault.why, f"{fault.message} (The {self._place}.)", at)
+        return rows.unknown(fault, f"The {self._place}", self._mends(), at)
+
+    def _mends(self) -> dict[str, str]:
+        column, table = self._flag.data_column, self._flag.table
+        no_json = (
+            f"Column {column} of the {self._place} holds text that jsonb cannot hold (no JSON, or"
+            r" \u0000 or half of a surrogate pair in it); correct the row."
+        )
+        no_place = (
+            f"Column {column} of {table} is of a type that is no JSON, so no flag is in it; correct"
+            " featureFlag.dataColumn, or make it a jsonb."
+        )
+        return {
+            **dict.fromkeys(rows.NO_JSON, no_json),
+            **dict.fromkeys(rows.OTHER_TYPE, no_place),
+        }
 
     def _swallowed(self) -> Unknown:
         message = (

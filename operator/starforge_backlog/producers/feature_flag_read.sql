@@ -8,6 +8,7 @@ SELECT count(*) OVER () AS rows_found,
        AND coalesce(octet_length((flag.data #> %(path)s::text[])::text), 0) <= %(most_bytes)s
            AS has_place,
        flag.data #> %(path)s::text[] IS NOT DISTINCT FROM 'true'::jsonb AS paused,
-       flag.data #> %(owner_path)s::text[] ->> 'token' AS token
+       -- Anybody's text: a token of ours is a third of that.
+       left(flag.data #> %(owner_path)s::text[] ->> 'token', 256) AS token
   FROM (SELECT xmin::text AS version, {data}::jsonb AS data
           FROM {table} WHERE {name} = %(flag)s) AS flag

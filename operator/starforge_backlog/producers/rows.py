@@ -16,6 +16,7 @@ CHECK_REFUSED = "23514"
 NOT_NULL = "23502"
 NO_SUCH_WORD = "22P02"  # a word that the column's enum does not have
 NO_SUCH_COLUMN = "42703"
+NO_JSON = frozenset({"22P02", "22P05"})  # a text that cannot be cast to jsonb
 OTHER_TYPE = frozenset({"42883", "42804", "42846"})  # no such operator, cannot be cast
 
 
