@@ -357,6 +357,19 @@ async def test_a_store_that_did_not_answer(hub: PrometheusHub) -> None:
     assert "store 2" in reading.message
 
 
+async def test_an_answer_of_thousands_of_series_is_not_read(hub: PrometheusHub) -> None:
+    """To read 4 MB of JSON in a thread stopped the whole process for 0.25 s."""
+
+    async def series(_: web.Request) -> web.Response:
+        return vector(*[(1.0, "5")] * 40_000)
+
+    async with serving(series) as url:
+        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
+    assert isinstance(reading, Unknown)
+    assert reading.why is Why.SEVERAL_SERIES
+    assert "MiB" in reading.message
+
+
 async def test_an_answer_without_end(hub: PrometheusHub) -> None:
     async def flood(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

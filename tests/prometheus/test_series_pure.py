@@ -340,6 +340,14 @@ def test_a_long_answer_is_cut() -> None:
     assert len(fault.value.message) < MOST_ANSWER + 100
 
 
+def test_what_a_server_says_is_text_that_can_be_stored_and_shown() -> None:
+    """No escape of a terminal, no line break, no half of a surrogate pair."""
+    with pytest.raises(PrometheusFault) as fault:
+        answer_of(Reply(400, ERROR % (b"bad_data", rb"a\nb\u001b[31m\u0000\ud800c")), "h")
+    assert fault.value.message.isprintable()
+    assert fault.value.message.encode()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -347,6 +355,9 @@ def test_a_long_answer_is_cut() -> None:
         ("Hostname mismatch, certificate is not valid for 'a'", Why.TLS_FAILED),
         ("self-signed certificate in certificate chain", Why.TLS_FAILED),
         ("[SSL: WRONG_VERSION_NUMBER]", Why.TLS_FAILED),
+        ("('Connection aborted.', BadStatusLine('hello'))", Why.BAD_ANSWER),
+        ("Received response with content-encoding: gzip, but failed to decode it", Why.BAD_ANSWER),
+        ("('Connection broken: got more than 100 headers')", Why.BAD_ANSWER),
         ("Failed to resolve 'nope' ([Errno -2] Name or service not known)", Why.HOST_UNKNOWN),
         ("[Errno 111] Connection refused", Why.UNREACHABLE),
         ("HTTPConnectionPool(host='prom-tls.x'): Connection refused", Why.UNREACHABLE),

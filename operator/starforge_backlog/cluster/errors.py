@@ -16,6 +16,7 @@ from enum import StrEnum
 import aiohttp
 
 from starforge_backlog.api import PLURAL
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.snapshot import Unknown, Why
 
 _NAMED = "where it lists names, add this one"
@@ -223,7 +224,4 @@ def _said(body: bytes) -> str:
 
 
 def _quote(text: str) -> str:
-    one_line = " ".join(text.split())
-    if len(one_line) <= QUOTED_CHARACTERS:
-        return one_line or "no message"
-    return one_line[: QUOTED_CHARACTERS - 1] + "…"
+    return shortened(" ".join(text.split()), QUOTED_CHARACTERS) or "no message"

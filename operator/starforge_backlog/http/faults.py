@@ -6,6 +6,7 @@ import ssl
 
 import aiohttp
 
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.snapshot import Why
 
 # Foreign words are quoted up to here.
@@ -85,10 +86,7 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
 
 def quoted(text: str) -> str:
     """Foreign text on one line, cut."""
-    one_line = " ".join(text.split())
-    if len(one_line) <= QUOTED_CHARACTERS:
-        return one_line
-    return one_line[: QUOTED_CHARACTERS - 1] + "…"
+    return shortened(" ".join(text.split()), QUOTED_CHARACTERS)
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
