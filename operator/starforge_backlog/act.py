@@ -21,7 +21,7 @@ from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.moved import located, ways_to
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.standing import OURS
@@ -55,16 +55,18 @@ _NOTHING_OF_OURS = frozenset(
 )
 
 
-async def act(rooms: Rooms, policy: Policy, actions: tuple[Action, ...]) -> tuple[Result, ...]:
+async def act(
+    services: Services, policy: Policy, actions: tuple[Action, ...]
+) -> tuple[Result, ...]:
     """Do what the plan says. Faults are results, not exceptions."""
     late = Unknown(
-        Why.TIMEOUT, "no answer in time; it may have happened all the same", rooms.clock()
+        Why.TIMEOUT, "no answer in time; it may have happened all the same", services.clock()
     )
-    access = access_of(rooms, policy, ACT_LIMIT, late)
+    access = access_of(services, policy, ACT_LIMIT, late)
     results: list[Result] = []
     for group in _at_once(actions):
         going = [action for action in group if _may_go_on(action, results)]
-        got = await asyncio.gather(*(_isolated(rooms, policy, a, access) for a in going))
+        got = await asyncio.gather(*(_isolated(services, policy, a, access) for a in going))
         results += [Result(action, what) for action, what in zip(going, got, strict=True)]
     return tuple(results)
 
@@ -95,7 +97,7 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
 
 
 async def _isolated(
-    rooms: Rooms, policy: Policy, action: Action, access: Access
+    services: Services, policy: Policy, action: Action, access: Access
 ) -> Paused | Resumed | Written | MaximumResult | Failed:
     """A bug in one effect is a failure of that effect; it may have happened all the same."""
     match action:
@@ -107,31 +109,33 @@ async def _isolated(
             what = Source(SourceKind.SCALING, policy.spec.target.name)
         case SetMaximum(guard=guard):
             what = Source(SourceKind.BOUNDING, guard.name)
-    return await rooms.bugs.keep(
+    return await services.bugs.keep(
         policy.key,
         what,
-        _carry_out(rooms, policy, action, access),
+        _carry_out(services, policy, action, access),
         lambda bug: Failed(bug.why, bug.message),
     )
 
 
 async def _carry_out(
-    rooms: Rooms, policy: Policy, action: Action, access: Access
+    services: Services, policy: Policy, action: Action, access: Access
 ) -> Paused | Resumed | Written | MaximumResult | Failed:
     match action:
         case ScaleTo():
-            return await _scale(rooms, policy, action, access)
+            return await _scale(services, policy, action, access)
         case SetMaximum():
-            return await _set_maximum(rooms, policy, action, access)
+            return await _set_maximum(services, policy, action, access)
         case Pause():
-            return await _pause(rooms, policy, action, access)
+            return await _pause(services, policy, action, access)
         case Resume():
-            return await _resume(rooms, policy, action.held, access)
+            return await _resume(services, policy, action.held, access)
 
 
-async def _scale(rooms: Rooms, policy: Policy, action: ScaleTo, access: Access) -> Written | Failed:
+async def _scale(
+    services: Services, policy: Policy, action: ScaleTo, access: Access
+) -> Written | Failed:
     late = replace(access.late, message="the API server did not answer in time")
-    write = rooms.replicas.write(
+    write = services.replicas.write(
         policy.namespace,
         policy.spec.target,
         replicas=action.to,
@@ -148,16 +152,16 @@ async def _scale(rooms: Rooms, policy: Policy, action: ScaleTo, access: Access) 
 
 
 async def _set_maximum(
-    rooms: Rooms, policy: Policy, action: SetMaximum, access: Access
+    services: Services, policy: Policy, action: SetMaximum, access: Access
 ) -> MaximumResult | Failed:
     """Restored by what the object itself says of us; otherwise written under the version that was
     decided from."""
     late = replace(access.late, message="the API server did not answer in time")
     guard = action.guard
     if action.follows:
-        return _maximum_result(await access.deadline.keep(_follow(rooms, policy, action), late))
+        return _maximum_result(await access.deadline.keep(_follow(services, policy, action), late))
     if action.restore:
-        write = rooms.maximums.restore(
+        write = services.maximums.restore(
             policy.namespace,
             guard.kind,
             guard.name,
@@ -166,7 +170,7 @@ async def _set_maximum(
             most=action.most,
         )
     else:
-        write = rooms.maximums.write(
+        write = services.maximums.write(
             policy.namespace,
             guard.kind,
             guard.name,
@@ -183,15 +187,17 @@ async def _set_maximum(
             return Failed(Why.AUTOSCALER_NOT_FOUND, message)
         case MaximumResult(MaximumOutcome.WRITTEN) if action.follower and not action.restore:
             # The ScaledObject is written, whatever comes of this: the next pass sees who follows.
-            await access.deadline.keep(_follow(rooms, policy, action), late)
+            await access.deadline.keep(_follow(services, policy, action), late)
         case _:
             pass
     return _maximum_result(done)
 
 
-async def _follow(rooms: Rooms, policy: Policy, action: SetMaximum) -> MaximumResult | Unknown:
+async def _follow(
+    services: Services, policy: Policy, action: SetMaximum
+) -> MaximumResult | Unknown:
     """KEDA's own autoscaler gets the number as well; only a lower one is urgent."""
-    return await rooms.maximums.follow(
+    return await services.maximums.follow(
         policy.namespace, action.follower, owner=action.guard.uid, to=action.to
     )
 
@@ -206,12 +212,14 @@ def _maximum_result(done: MaximumResult | Unknown) -> MaximumResult | Failed:
             return result
 
 
-async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) -> Paused | Failed:
-    entries = rooms.statuses.current(policy.body).paused
+async def _pause(
+    services: Services, policy: Policy, action: Pause, access: Access
+) -> Paused | Failed:
+    entries = services.statuses.current(policy.body).paused
     entry = next((e for e in entries if e.producer == action.producer), None)
     # Where the spec says: an entry that was refused may name the place that the spec corrects.
     producer = policy.spec.producer(action.producer)
-    found = await _find(rooms, policy, producer, action.producer, entry, access)
+    found = await _find(services, policy, producer, action.producer, entry, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
     made = made_at(entry) if entry is not None and entry.state in OURS else None
@@ -224,7 +232,7 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
     pausing = found.pause(
         owner=policy.key,
         token=action.token,
-        at=rooms.clock(),
+        at=services.clock(),
         why=action.why,
         plan=action.plan,
     )
@@ -239,9 +247,9 @@ async def _pause(rooms: Rooms, policy: Policy, action: Pause, access: Access) ->
 
 
 async def _resume(
-    rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: Access
 ) -> Resumed | Failed:
-    got = await _resume_there(rooms, policy, held, access)
+    got = await _resume_there(services, policy, held, access)
     in_spec = policy.spec.producer(held.producer) is not None
     if in_spec or not isinstance(got, Failed):
         return got
@@ -258,9 +266,9 @@ async def _resume(
 
 
 async def _resume_there(
-    rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: Access
 ) -> Resumed | Failed:
-    found, here = await _reach(rooms, policy, held, access)
+    found, here = await _reach(services, policy, held, access)
     if isinstance(found, Unknown):
         return Failed(found.why, found.message)
     if isinstance(here, Unknown):
@@ -280,14 +288,14 @@ async def _resume_there(
 
 
 async def _reach(
-    rooms: Rooms, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: Access
 ) -> tuple[Pausable | Unknown, ServerPlace | Unknown | None]:
     """The pause where it is, and the server there; by the first way that leads to it."""
     found: Pausable | Unknown = access.late
     here: ServerPlace | Unknown | None = None
     for way in ways_to(policy.spec, held):
         led = access.at(way.database, way.tls)
-        found = await _find(rooms, policy, way.producer, held.producer, held, led)
+        found = await _find(services, policy, way.producer, held.producer, held, led)
         here = None
         if held.where and not isinstance(found, Unknown):
             here = await access.deadline.keep(found.where(), access.late)
@@ -306,7 +314,7 @@ def _away(policy: Policy, held: PauseStatus, here: ServerPlace | None) -> Resume
 
 
 async def _find(
-    rooms: Rooms,
+    services: Services,
     policy: Policy,
     producer: Producer | None,
     name: str,
@@ -315,6 +323,8 @@ async def _find(
 ) -> Pausable | Unknown:
     if producer is None:
         message = f"neither the policy nor its status says where producer {name} is"
-        return Unknown(Why.NOT_CONFIGURED, message, rooms.clock())
+        return Unknown(Why.NOT_CONFIGURED, message, services.clock())
     holder = Holder(policy.uid, name, entry)
-    return await access.deadline.keep(rooms.producers.find(producer, access, holder), access.late)
+    return await access.deadline.keep(
+        services.producers.find(producer, access, holder), access.late
+    )

@@ -1,8 +1,8 @@
 """The last line of defence: a bug of ours in one reading or effect is that one's fault.
 
-Rooms translate what they expect, and check foreign values at their edge. What they did not expect
-would end the pass: the policy would be blind, its breakers stay as they are, and status go on
-saying the last good thing.
+Adapters translate what they expect, and check foreign values at their edge. What they did not
+expect would end the pass: the policy would be blind, its breakers stay as they are, and status go
+on saying the last good thing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rooms of the process, made in one place and closed in reverse: what a pass works with."""
+"""The services of the process, made in one place and closed in reverse: what a pass works with."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.lane import SlowLane
 from starforge_backlog.ledger import Ledger
-from starforge_backlog.producers.outside import OutsideRooms
-from starforge_backlog.producers.rooms import ProducerRooms
+from starforge_backlog.producers.adapters import ProducerAdapters
+from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
@@ -33,8 +33,8 @@ from starforge_backlog.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
-    """One room per outside system, and the memory that policies share."""
+class Services:
+    """One adapter per outside system, and the memory that policies share."""
 
     clock: Clock
     client: ClusterClient
@@ -49,9 +49,9 @@ class Rooms:
     poolers: ConsoleHub
     prometheus: PrometheusHub
     redis: RedisHub
-    queues: QueueRooms
+    queues: QueueAdapters
     http: HttpCaller
-    producers: ProducerRooms
+    producers: ProducerAdapters
     ledger: Ledger
     lane: SlowLane
     targets: Targets
@@ -61,7 +61,7 @@ class Rooms:
     bugs: Bugs
 
     @classmethod
-    async def open(cls, environ: Mapping[str, str], instance: str) -> Rooms:
+    async def open(cls, environ: Mapping[str, str], instance: str) -> Services:
         """Make them; connections are opened when they are needed. `instance` is who we are in
         Events. Raises NoCluster."""
         metrics = Metrics()
@@ -83,9 +83,11 @@ class Rooms:
             poolers=ConsoleHub(),
             prometheus=prometheus,
             redis=redis,
-            queues=QueueRooms(databases, prometheus, redis, utc_now),
+            queues=QueueAdapters(databases, prometheus, redis, utc_now),
             http=http,
-            producers=ProducerRooms(databases, redis, OutsideRooms(client, http, utc_now), utc_now),
+            producers=ProducerAdapters(
+                databases, redis, OutsideAdapters(client, http, utc_now), utc_now
+            ),
             ledger=Ledger(),
             lane=SlowLane(),
             targets=Targets(),

@@ -111,7 +111,7 @@ async def passes(
 ) -> None:
     """All passes of one policy, until it is deleted or we stop."""
     wake, turn = memo.policy(uid)
-    runner = Runner(memo.rooms, lambda: body, wake, lambda: bool(stopped), turn)
+    runner = Runner(memo.services, lambda: body, wake, lambda: bool(stopped), turn)
     stopping = asyncio.create_task(_wake_when(stopped, wake))
     try:
         await runner.run()
@@ -130,12 +130,12 @@ async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
     policy = Policy.for_release(body)
     async with memo.policy(uid)[1]:
         try:
-            done = await release(memo.rooms, policy)
+            done = await release(memo.services, policy)
         except NotReleased as fault:
-            memo.stranded.watch(memo.rooms, body)
+            memo.stranded.watch(memo.services, body)
             raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
     if memo.namespaced:
         # The right to take the finalizer off may be gone by now: then somebody has to be told.
-        memo.stranded.watch(memo.rooms, body)
+        memo.stranded.watch(memo.services, body)
     memo.forget(body)
     _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

@@ -15,7 +15,7 @@ from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.api.prometheus import PrometheusDatabase
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.pgbouncer import Looks, workers_pools
@@ -50,29 +50,29 @@ PART_OF_INTERVAL = 0.8
 SHARED_FOR = timedelta(seconds=1)
 
 
-async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
+async def observe(services: Services, policy: Policy) -> Snapshot:
     """Read everything the policy names."""
-    began = rooms.clock()
-    rival = rooms.targets.ask(policy.body)
+    began = services.clock()
+    rival = services.targets.ask(policy.body)
     wait = min(policy.spec.interval * PART_OF_INTERVAL, LONGEST_WAIT)
     late = Unknown(Why.TIMEOUT, f"no answer within {format_duration(wait)}", began)
-    access = access_of(rooms, policy, wait, late)
+    access = access_of(services, policy, wait, late)
     deadline, spec = access.deadline, policy.spec
-    target = rooms.workloads.read(policy.namespace, spec.target)
-    autoscaler = rooms.autoscalers.read(policy.namespace, spec.target)
-    keep = partial(rooms.bugs.keep, policy.key)
+    target = services.workloads.read(policy.namespace, spec.target)
+    autoscaler = services.autoscalers.read(policy.namespace, spec.target)
+    keep = partial(services.bugs.keep, policy.key)
     (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
         keep(
             Source(SourceKind.TARGET), deadline.keep(target, (late, late)), lambda bug: (bug, bug)
         ),
         keep(Source(SourceKind.AUTOSCALER), deadline.keep(autoscaler, late), _itself),
-        keep(Source(SourceKind.DATABASE), _database(rooms, policy, access), _no_database),
-        keep(Source(SourceKind.PGBOUNCER), _console(rooms, policy, access), _itself),
+        keep(Source(SourceKind.DATABASE), _database(services, policy, access), _no_database),
+        keep(Source(SourceKind.PGBOUNCER), _console(services, policy, access), _itself),
         asyncio.gather(
             *(
                 keep(
                     Source(SourceKind.QUEUE, queue.name),
-                    _queue(rooms, policy, queue, access),
+                    _queue(services, policy, queue, access),
                     unread,
                 )
                 for queue in spec.queues
@@ -82,7 +82,7 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
             *(
                 keep(
                     Source(SourceKind.PRODUCER, p.name),
-                    _producer(rooms, policy, p, access),
+                    _producer(services, policy, p, access),
                     _itself,
                 )
                 for p in spec.producers
@@ -109,17 +109,19 @@ async def observe(rooms: Rooms, policy: Policy) -> Snapshot:
         queues={queue.name: found for queue, found in zip(spec.queues, queues, strict=True)},
         producers={p.name: found for p, found in zip(spec.producers, producers, strict=True)},
         rival=rival,
-        autoscaler=_orphaned(rooms, scaler),
+        autoscaler=_orphaned(services, scaler),
     )
 
 
-def _orphaned(rooms: Rooms, reading: Reading[Autoscaler | None]) -> Reading[Autoscaler | None]:
+def _orphaned(
+    services: Services, reading: Reading[Autoscaler | None]
+) -> Reading[Autoscaler | None]:
     """Whether the policy that marked it is gone: one in the same namespace would be known."""
     if isinstance(reading, Unknown) or reading.value is None or reading.value.token is None:
         return reading
     found = reading.value
     policy = (found.token or "").split("/", 1)[0]
-    return replace(reading, value=replace(found, orphan=not rooms.targets.knows(policy)))
+    return replace(reading, value=replace(found, orphan=not services.targets.knows(policy)))
 
 
 def _itself(bug: Unknown) -> Unknown:
@@ -130,7 +132,7 @@ def _no_database(bug: Unknown) -> tuple[DatabaseReading | None, ServerKey | None
     return DatabaseReading(bug, bug), None
 
 
-def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> Access:
+def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown) -> Access:
     """The policy's secrets and database, until `wait` from now."""
     database = policy.spec.database
     return Access(
@@ -138,8 +140,8 @@ def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> A
         namespace=policy.namespace,
         database=database.url if database is not None else None,
         tls=database.tls if database is not None else None,
-        secrets=rooms.secrets,
-        databases=rooms.databases,
+        secrets=services.secrets,
+        databases=services.databases,
         deadline=Deadline(asyncio.get_running_loop().time() + wait.total_seconds()),
         late=late,
         target=policy.spec.target,
@@ -148,7 +150,7 @@ def access_of(rooms: Rooms, policy: Policy, wait: timedelta, late: Unknown) -> A
 
 
 async def _database(
-    rooms: Rooms, policy: Policy, access: Access
+    services: Services, policy: Policy, access: Access
 ) -> tuple[DatabaseReading | None, ServerKey | None]:
     """Connections and health, and where the policy's login leads to."""
     spec = policy.spec.database
@@ -158,15 +160,15 @@ async def _database(
     opened = await access.database() if spec.url is not None else None
     login = opened[1].key if isinstance(opened, tuple) else None
     if spec.prometheus is not None:
-        scraped = _scraped(rooms, policy, spec.prometheus, access)
+        scraped = _scraped(services, policy, spec.prometheus, access)
         reading = await access.deadline.keep(scraped, late)
         if isinstance(opened, tuple):
-            reading = await access.deadline.keep(_named(rooms, opened[1], reading), reading)
+            reading = await access.deadline.keep(_named(services, opened[1], reading), reading)
         return reading, login
     assert opened is not None, "the CRD refuses a database without url and prometheus"
     if isinstance(opened, Unknown):
         return DatabaseReading(opened, opened), None
-    headroom = rooms.databases.headroom(opened[1])
+    headroom = services.databases.headroom(opened[1])
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
         access.blame(spec.url, reading.connections)
@@ -175,14 +177,16 @@ async def _database(
     return reading, login
 
 
-async def _named(rooms: Rooms, database: Database, reading: DatabaseReading) -> DatabaseReading:
+async def _named(
+    services: Services, database: Database, reading: DatabaseReading
+) -> DatabaseReading:
     """With the server's own name, which policies that have only a login know it by (P1). While it
     cannot be asked, the name that the policy gives it stands."""
     connections = reading.connections
     if not isinstance(connections, Known):
         return reading
     try:
-        own = await rooms.databases.headroom(database).identity()
+        own = await services.databases.headroom(database).identity()
     except DatabaseFault:
         return reading
     alias = connections.value.server
@@ -191,14 +195,14 @@ async def _named(rooms: Rooms, database: Database, reading: DatabaseReading) -> 
 
 
 async def _scraped(
-    rooms: Rooms, policy: Policy, spec: PrometheusDatabase, access: Access
+    services: Services, policy: Policy, spec: PrometheusDatabase, access: Access
 ) -> DatabaseReading:
     """The same from Prometheus."""
     server = await resolve(spec, access, "database.prometheus")
     if isinstance(server, Unknown):
         return DatabaseReading(server, server)
-    prometheus = rooms.prometheus.get(server, owner=policy.key)
-    kept = rooms.prometheus.attached(
+    prometheus = services.prometheus.get(server, owner=policy.key)
+    kept = services.prometheus.attached(
         prometheus, ScrapedDatabases, lambda: ScrapedDatabases(prometheus)
     )
     reading = await kept.reader(spec).read(spec, policy.spec.scaling.observe_for)
@@ -206,7 +210,7 @@ async def _scraped(
     return reading
 
 
-async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Looks] | None:
+async def _console(services: Services, policy: Policy, access: Access) -> Reading[Looks] | None:
     """What the pooler's console shows; None: the policy names none."""
     spec = policy.spec.database.pgbouncer if policy.spec.database is not None else None
     if spec is None:
@@ -218,7 +222,7 @@ async def _console(rooms: Rooms, policy: Policy, access: Access) -> Reading[Look
     if isinstance(ca, Unknown):
         return replace(ca, message=f"database.pgbouncer: {ca.message}")
     try:
-        console = rooms.poolers.get(url.value, owner=policy.key, ca=ca.value)
+        console = services.poolers.get(url.value, owner=policy.key, ca=ca.value)
     except DatabaseFault as fault:
         wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
         access.blame(spec.url, wrong)
@@ -250,21 +254,21 @@ def _behind_pooler(
     return replace(reading, pooler=pools), per_replica
 
 
-async def _queue(rooms: Rooms, policy: Policy, queue: Queue, access: Access) -> QueueReading:
-    source = rooms.queues.source(queue, access)
+async def _queue(services: Services, policy: Policy, queue: Queue, access: Access) -> QueueReading:
+    source = services.queues.source(queue, access)
     window = policy.spec.scaling.observe_for
     reading = source.read(rate_window=window, max_age=SHARED_FOR)
     return await access.deadline.keep(reading, unread(access.late))
 
 
 async def _producer(
-    rooms: Rooms, policy: Policy, producer: Producer, access: Access
+    services: Services, policy: Policy, producer: Producer, access: Access
 ) -> Reading[ProducerReading]:
-    entries = rooms.statuses.current(policy.body).paused
+    entries = services.statuses.current(policy.body).paused
     holder = Holder(policy.uid, producer.name, entry_of(policy.spec, producer, entries))
 
     async def read() -> Reading[ProducerReading]:
-        found = await rooms.producers.find(producer, access, holder)
+        found = await services.producers.find(producer, access, holder)
         return found if isinstance(found, Unknown) else await found.read()
 
     reading = await access.deadline.keep(read(), access.late)

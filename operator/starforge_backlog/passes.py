@@ -19,7 +19,7 @@ import structlog
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.cluster.status import WriteOutcome
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.policy import Policy, SpecNotUnderstood
@@ -58,7 +58,7 @@ UNREADABLE_INTERVAL = timedelta(minutes=5)
 class Runner:
     """The passes of one policy. `body` is kept current by the framework's watch."""
 
-    rooms: Rooms
+    services: Services
     body: Callable[[], Mapping[str, Any]]
     wake: asyncio.Event
     stopped: Callable[[], bool]
@@ -74,7 +74,7 @@ class Runner:
         due, woken = loop.time(), True  # the first pass is as one that a change started
         while not self.stopped():
             self.wake.clear()
-            due = await self.rooms.bugs.keep(
+            due = await self.services.bugs.keep(
                 f"{meta['namespace']}/{meta['name']}",
                 Source(SourceKind.PASS),
                 self._round(due, woken=woken),
@@ -87,7 +87,7 @@ class Runner:
                     woken, due = True, loop.time()
             except TimeoutError:
                 pass  # the interval is over: the ordinary case
-        self.rooms.health.policy_gone(meta["uid"])
+        self.services.health.policy_gone(meta["uid"])
 
     async def _round(self, due: float, *, woken: bool) -> float:
         """The pass that was due then; returns when the next is (loop time)."""
@@ -95,7 +95,7 @@ class Runner:
         try:
             interval, look_again_in = await self._one(max(0.0, loop.time() - due))
         finally:
-            self.rooms.health.pass_ended(self.body()["metadata"]["uid"])
+            self.services.health.pass_ended(self.body()["metadata"]["uid"])
         due = self._next(loop.time(), interval, woken=woken)
         return due if look_again_in is None else min(due, loop.time() + look_again_in)
 
@@ -113,12 +113,12 @@ class Runner:
             except SpecNotUnderstood as wrong:
                 await self._refuse(body, str(wrong))
                 return UNREADABLE_INTERVAL, None
-            self.rooms.health.pass_began(policy.uid, policy.key, policy.spec.interval)
+            self.services.health.pass_began(policy.uid, policy.key, policy.spec.interval)
             guard = policy.spec.target.guard if _acts(policy) else None
-            self.rooms.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
-            # What no room expected is caught where it is read or done. What is left is a bug in a
-            # rule or a report: then at least status must not go on saying the last good thing.
-            done = await self.rooms.bugs.keep(
+            self.services.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
+            # What no adapter expected is caught where it is read or done. What is left is a bug in
+            # a rule or a report: then at least status must not go on saying the last good thing.
+            done = await self.services.bugs.keep(
                 policy.key, Source(SourceKind.PASS), self._decided(policy), _itself
             )
             if not isinstance(done, Pass):
@@ -130,22 +130,22 @@ class Runner:
     async def _decided(self, policy: Policy) -> Pass | Unknown:
         try:
             async with asyncio.timeout(LONGEST_PASS.total_seconds()) as limit:
-                return await reconcile(self.rooms, policy)
+                return await reconcile(self.services, policy)
         except TimeoutError:
             if not limit.expired():
                 raise
             given_up = f"the pass was given up after {format_duration(LONGEST_PASS)}"
             message = f"{given_up}: something in it has no limit of its own; the next one follows"
-            return Unknown(Why.TIMEOUT, message, self.rooms.clock())
+            return Unknown(Why.TIMEOUT, message, self.services.clock())
 
     async def _tell_bug(self, policy: Policy, bug: Unknown) -> None:
-        before = self.rooms.statuses.current(policy.body)
+        before = self.services.statuses.current(policy.body)
         status = pass_broken(before, bug, policy.generation)
-        await self.rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+        await self.services.statuses.write(policy.namespace, policy.name, policy.uid, status)
 
     def _look_again_in(self, policy: Policy, done: Pass) -> float | None:
         """Seconds until a pass that cannot wait for the interval."""
-        now = self.rooms.clock()
+        now = self.services.clock()
         moment = due_again(policy.spec, done.plan, done.status, now)
         return None if moment is None else (moment - now).total_seconds() + CLOCKS_APART_SECONDS
 
@@ -165,19 +165,21 @@ class Runner:
         scraped = {"server": (database.get("prometheus") or {}).get("server", meta["uid"])}
         reference = database.get("url") or scraped
         shared = _hash(f"{meta['namespace']}/{dict(reference)}") * 3600
-        return shared + _hash(meta["uid"]) * spread(self.rooms.health.policies, interval)
+        return shared + _hash(meta["uid"]) * spread(self.services.health.policies, interval)
 
     async def _refuse(self, body: Mapping[str, Any], why: str) -> None:
         meta = body["metadata"]
         key = f"{meta['namespace']}/{meta['name']}"
-        self.rooms.health.pass_began(meta["uid"], key, UNREADABLE_INTERVAL)
-        before = self.rooms.statuses.current(body)
+        self.services.health.pass_began(meta["uid"], key, UNREADABLE_INTERVAL)
+        before = self.services.statuses.current(body)
         # Nothing tells its target or its database now, and its pods are there all the same (P2).
-        self.rooms.ledger.unread(key, before)
-        status = not_understood(before, why, int(meta.get("generation") or 0), self.rooms.clock())
-        await self.rooms.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
+        self.services.ledger.unread(key, before)
+        status = not_understood(
+            before, why, int(meta.get("generation") or 0), self.services.clock()
+        )
+        await self.services.statuses.write(meta["namespace"], meta["name"], meta["uid"], status)
         _log.warning("the spec cannot be read", policy=key)
-        self.rooms.metrics.observe_pass(
+        self.services.metrics.observe_pass(
             PolicyKey(meta["namespace"], meta["name"]),
             None,
             status,
@@ -187,7 +189,7 @@ class Runner:
         )
 
     def _measure(self, policy: Policy, done: Pass, duration: float, lateness: float) -> None:
-        metrics, key = self.rooms.metrics, PolicyKey(policy.namespace, policy.name)
+        metrics, key = self.services.metrics, PolicyKey(policy.namespace, policy.name)
         metrics.observe_pass(
             key,
             done.plan.seen,

@@ -1,4 +1,4 @@
-"""The process: its rooms, its port, and what it keeps of each policy between two passes."""
+"""The process: its services, its port, and what it keeps of each policy between two passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starforge_backlog.cluster.errors import ClusterFault
 from starforge_backlog.cluster.finalizer import holds
 from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.served import Served, served
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.namespaces import look
 from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, let_go
 from starforge_backlog.report.health import HealthServer
@@ -71,7 +71,7 @@ class Process:
         self._settings = settings
         self._environ = environ
         self._policies: dict[str, _PerPolicy] = {}
-        self._rooms: Rooms | None = None
+        self._services: Services | None = None
         self._server: HealthServer | None = None
 
     def __copy__(self) -> Process:
@@ -79,15 +79,15 @@ class Process:
         return self
 
     @property
-    def rooms(self) -> Rooms:
-        """The rooms; handlers run only after `start`."""
-        assert self._rooms is not None, "the framework runs `start` before any handler"
-        return self._rooms
+    def services(self) -> Services:
+        """The services; handlers run only after `start`."""
+        assert self._services is not None, "the framework runs `start` before any handler"
+        return self._services
 
     @property
     def credentials(self) -> Credentials:
         """How we log in to the API server."""
-        return self.rooms.client.credentials
+        return self.services.client.credentials
 
     @property
     def namespaced(self) -> bool:
@@ -103,8 +103,8 @@ class Process:
         """Open the port and the client, and count the policies that exist (P1)."""
         threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
         asyncio.get_running_loop().set_default_executor(threads)
-        rooms = self._rooms = await Rooms.open(self._environ, self._settings.pod_name)
-        self._server = HealthServer(rooms.health, rooms.metrics.render)
+        services = self._services = await Services.open(self._environ, self._settings.pod_name)
+        self._server = HealthServer(services.health, services.metrics.render)
         port = await self._server.start(self._settings.listen_host, self._settings.listen_port)
         _log.info("serving /healthz, /readyz and /metrics", port=port)
         await self._until_served()
@@ -130,7 +130,7 @@ class Process:
             )
         while True:
             await asyncio.sleep(LEFT_OUT_AGAIN_SECONDS)
-            found = await look(self.rooms.client, self._left_out)
+            found = await look(self.services.client, self._left_out)
             if found.followed:
                 back = ", ".join(found.followed)
                 _log.info("ends, to be started again: can be read now", namespaces=back)
@@ -147,8 +147,8 @@ class Process:
         while True:
             pause = START_RETRY_SECONDS
             try:
-                now = await served(self.rooms.client)
-                self.rooms.health.api_reached()
+                now = await served(self.services.client)
+                self.services.health.api_reached()
                 if now is Served.YES and not waited:
                     return
                 # Other replicas of the API server learn of a new CRD a moment later.
@@ -170,7 +170,7 @@ class Process:
         going = [
             body
             for namespace in self._settings.namespaces or (None,)
-            async for body in self.rooms.client.pages(POLICIES, namespace)
+            async for body in self.services.client.pages(POLICIES, namespace)
             if body["metadata"].get("deletionTimestamp") and holds(body)
         ]
         together = asyncio.Semaphore(RELEASES_AT_ONCE)
@@ -180,7 +180,7 @@ class Process:
             key = f"{meta['namespace']}/{meta['name']}"
             async with together:
                 try:
-                    done = await let_go(self.rooms, body)
+                    done = await let_go(self.services, body)
                 except (NotReleased, ClusterFault) as fault:
                     _log.warning("not released", policy=key, reason=str(fault))
                     return False
@@ -200,11 +200,11 @@ class Process:
         while True:
             try:
                 for namespace in self._settings.namespaces or (None,):
-                    async for body in self.rooms.client.pages(POLICIES, namespace):
+                    async for body in self.services.client.pages(POLICIES, namespace):
                         meta = body["metadata"]
                         key = f"{meta['namespace']}/{meta['name']}"
-                        self.rooms.ledger.expect(key, _memory_of(body))
-                        self.rooms.targets.expect(body)
+                        self.services.ledger.expect(key, _memory_of(body))
+                        self.services.targets.expect(body)
             except ClusterFault as fault:
                 if fault.message != told:
                     _log.warning("waiting for the API server", reason=fault.message)
@@ -212,15 +212,15 @@ class Process:
                 await asyncio.sleep(START_RETRY_SECONDS)
             else:
                 break
-        self.rooms.health.api_reached()
-        self.rooms.health.policies_listed()
+        self.services.health.api_reached()
+        self.services.health.policies_listed()
 
     async def close(self) -> None:
         """Close in reverse."""
         if self._server is not None:
             await self._server.close()
-        if self._rooms is not None:
-            await self._rooms.close()
+        if self._services is not None:
+            await self._services.close()
 
     def policy(self, uid: str) -> tuple[asyncio.Event, asyncio.Lock]:
         """The bell that starts a pass at once, and the turn that one pass has at a time."""
@@ -236,36 +236,36 @@ class Process:
         written = (body.get("spec"), body["metadata"].get("annotations"))
         kept = self._policies.setdefault(uid, _PerPolicy())
         kept.key = key
-        self.rooms.targets.note(body)
+        self.services.targets.note(body)
         if body["metadata"].get("deletionTimestamp"):
             # It has no passes any more, so nobody may wait for its first one.
-            self.rooms.ledger.drop(key)
+            self.services.ledger.drop(key)
         elif kept.last_seen is None:
-            self.rooms.ledger.expect(key, _memory_of(body))
+            self.services.ledger.expect(key, _memory_of(body))
         if kept.last_seen is not None and kept.last_seen != written:
             kept.wake.set()
         kept.last_seen = written
 
     def forget(self, body: Mapping[str, Any]) -> None:
         """The policy is gone, and with it everything that was kept of it."""
-        meta, rooms = body["metadata"], self.rooms
+        meta, services = body["metadata"], self.services
         uid, namespace, name = meta["uid"], meta["namespace"], meta["name"]
         key = f"{namespace}/{name}"
         self._policies.pop(uid, None)
-        rooms.statuses.forget(uid)
-        rooms.events.forget(uid)
-        rooms.guards.release(uid)
-        rooms.health.policy_gone(uid)
-        for waiting in rooms.targets.drop(uid):
+        services.statuses.forget(uid)
+        services.events.forget(uid)
+        services.guards.release(uid)
+        services.health.policy_gone(uid)
+        for waiting in services.targets.drop(uid):
             self.policy(waiting)[0].set()  # its target is free: it need not wait for its interval
         if any(kept.key == key for kept in self._policies.values()):
             return  # created anew meanwhile: what is kept by name is the new one's
-        rooms.ledger.drop(key)
-        rooms.databases.release(key)
-        rooms.prometheus.release(key)
-        rooms.poolers.release(key)
-        rooms.redis.release(key)
-        rooms.metrics.forget(PolicyKey(namespace, name))
+        services.ledger.drop(key)
+        services.databases.release(key)
+        services.prometheus.release(key)
+        services.poolers.release(key)
+        services.redis.release(key)
+        services.metrics.forget(PolicyKey(namespace, name))
 
 
 def _memory_of(body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:

@@ -13,7 +13,7 @@ import structlog
 from starforge_backlog.act import act
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.status import Edition, StatusWrite, WriteOutcome
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Plan, ScaleTo
 from starforge_backlog.observe import observe
@@ -36,27 +36,27 @@ class Pass:
     written: StatusWrite
 
 
-async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
+async def reconcile(services: Services, policy: Policy) -> Pass:
     """Carry the runbook out for one policy, once. Faults of the outside world are data."""
-    before = rooms.statuses.current(policy.body)
+    before = services.statuses.current(policy.body)
 
     # Observe: every reading under one deadline; what the other policies hold on this database.
-    began = rooms.lane.now()
-    seen = await observe(rooms, policy)
+    began = services.lane.now()
+    seen = await observe(services, policy)
     # Those that waited for a source that hangs come back together; others are not to wait for them.
-    await rooms.lane.enter(began, policy.spec.interval)
-    seen = rooms.ledger.count(policy.key, policy.spec, before, seen)
+    await services.lane.enter(began, policy.spec.interval)
+    seen = services.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.
-    plan = decide(policy.spec, before, seen, rooms.clock(), owner=policy.uid, hold=policy.hold)
+    plan = decide(policy.spec, before, seen, services.clock(), owner=policy.uid, hold=policy.hold)
     # Nothing awaits between the decision and this promise: no other policy can be promised the
     # same connections (P1).
     for action in plan.actions:
         if isinstance(action, ScaleTo):
-            rooms.ledger.raise_to(policy.key, action.connections)
+            services.ledger.raise_to(policy.key, action.connections)
 
-    rooms.ledger.raise_to(policy.key, plan.allowed)
-    rooms.ledger.tell(policy.key, plan.claim)
+    services.ledger.raise_to(policy.key, plan.allowed)
+    services.ledger.tell(policy.key, plan.claim)
 
     # Act: what is intended is in status before it is done, so that a kill in between is noticed
     # by the next start (P6). Without that write nothing is done.
@@ -64,7 +64,7 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
     if plan.actions:
         intent = locate(plan.status, policy.spec, plan.actions)
         plan = plan.with_status(intent)
-        written = await _write(rooms, policy, intent, only_for=policy.edition)
+        written = await _write(services, policy, intent, only_for=policy.edition)
         if not written.stands:
             # A refusal is one line of the writer's, and not one with each pass.
             _log.log(
@@ -74,15 +74,15 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
                 reason=written.message,
             )
             return Pass(plan, (), before, before, written)
-        results = await act(rooms, policy, plan.actions)
+        results = await act(services, policy, plan.actions)
 
     # Report: the words, and only what changed.
-    status = report(policy.spec, before, plan, results, policy.generation, rooms.clock())
-    written = await _write(rooms, policy, status)
+    status = report(policy.spec, before, plan, results, policy.generation, services.clock())
+    written = await _write(services, policy, status)
     done = Pass(plan, results, before, status, written)
     # What was done is told even where its status could not be stored (P8).
     known = status if written.stands else before
-    await announce(rooms.events, policy, before, known, results, stored=written.stands)
+    await announce(services.events, policy, before, known, results, stored=written.stands)
     unchanged = written.outcome is WriteOutcome.UNCHANGED and not results
     level = logging.DEBUG if unchanged else logging.INFO
     _log.log(level, status.summary, policy=policy.key, cause=status.cause, status=written.outcome)
@@ -90,13 +90,13 @@ async def reconcile(rooms: Rooms, policy: Policy) -> Pass:
 
 
 async def _write(
-    rooms: Rooms,
+    services: Services,
     policy: Policy,
     status: QueueBacklogPolicyStatus,
     only_for: Edition | None = None,
 ) -> StatusWrite:
-    written = await rooms.statuses.write(
+    written = await services.statuses.write(
         policy.namespace, policy.name, policy.uid, status, only_for=only_for
     )
-    rooms.metrics.status_write(written.outcome)
+    services.metrics.status_write(written.outcome)
     return written

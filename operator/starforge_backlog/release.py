@@ -10,7 +10,7 @@ from starforge_backlog.act import act
 from starforge_backlog.api.status import PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.guard import hand_back
 from starforge_backlog.decide.moved import located
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
@@ -62,76 +62,76 @@ class _Tried:
         return tuple(done(result) for result in self.results)
 
 
-async def let_go(rooms: Rooms, body: Mapping[str, Any]) -> tuple[str, ...]:
+async def let_go(services: Services, body: Mapping[str, Any]) -> tuple[str, ...]:
     """Release, and take our finalizer off: for a policy that the framework does not watch. Returns
     what was done, in sentences. Raises NotReleased and ClusterFault."""
     policy = Policy.for_release(body)
-    words = await release(rooms, policy)
-    await remove_finalizer(rooms.client, policy.namespace, policy.name, policy.uid)
+    words = await release(services, policy)
+    await remove_finalizer(services.client, policy.namespace, policy.name, policy.uid)
     return words
 
 
-async def release(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
+async def release(services: Services, policy: Policy) -> tuple[str, ...]:
     """Resume every producer that we paused. Returns what was done, in sentences.
 
     Raises NotReleased while one cannot be resumed, unless a person abandons it by annotation;
     the reason is a condition, so that `kubectl describe` shows why the deletion waits.
     """
-    tried = await _try(rooms, policy, "the policy is deleted")
-    return await _end(rooms, policy, tried, "deletion")
+    tried = await _try(services, policy, "the policy is deleted")
+    return await _end(services, policy, tried, "deletion")
 
 
-async def stand_down(rooms: Rooms, policy: Policy) -> tuple[str, ...]:
+async def stand_down(services: Services, policy: Policy) -> tuple[str, ...]:
     """The same for a policy that stays while its operator goes: its status then says that nobody
     follows it, and our finalizer goes, so that it can be deleted without an operator. The next
     operator begins with closed breakers."""
-    tried = await _try(rooms, policy, "the operator is uninstalled")
-    words = await _end(rooms, policy, tried, "the release")
+    tried = await _try(services, policy, "the operator is uninstalled")
+    words = await _end(services, policy, tried, "the release")
     ours = [entry for entry in tried.status.paused if entry.state in OURS]
     words += tuple(f"left to do by hand: {_undo(policy, entry)}" for entry in ours)
-    status = not_followed(tried.status, words, policy.generation, rooms.clock())
-    written = await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+    status = not_followed(tried.status, words, policy.generation, services.clock())
+    written = await services.statuses.write(policy.namespace, policy.name, policy.uid, status)
     if not written.stands:
         raise NotReleased(f"released, but its status could not be written: {written.message}")
-    await remove_finalizer(rooms.client, policy.namespace, policy.name, policy.uid)
+    await remove_finalizer(services.client, policy.namespace, policy.name, policy.uid)
     return words
 
 
-async def _try(rooms: Rooms, policy: Policy, why: str) -> _Tried:
-    before = rooms.statuses.current(policy.body)
-    rooms = replace(rooms, secrets=rooms.secrets.for_release())
+async def _try(services: Services, policy: Policy, why: str) -> _Tried:
+    before = services.statuses.current(policy.body)
+    services = replace(services, secrets=services.secrets.for_release())
     # Each on its own: one that is stuck must not keep the others paused.
     actions = held_by_us(before, why, policy.uid)
-    results = tuple([await _resume(rooms, policy, action) for action in actions])
-    status = merge(before, results, rooms.clock())
-    count_actions(rooms.metrics, PolicyKey(policy.namespace, policy.name), results)
-    await announce(rooms.events, policy, before, status, results)
+    results = tuple([await _resume(services, policy, action) for action in actions])
+    status = merge(before, results, services.clock())
+    count_actions(services.metrics, PolicyKey(policy.namespace, policy.name), results)
+    await announce(services.events, policy, before, status, results)
     return _Tried(before, status, results)
 
 
-async def _end(rooms: Rooms, policy: Policy, tried: _Tried, what: str) -> tuple[str, ...]:
+async def _end(services: Services, policy: Policy, tried: _Tried, what: str) -> tuple[str, ...]:
     """What was done; raises NotReleased where that is not all, and nobody let it go."""
     if not (tried.stuck or tried.partly):
         return tried.words
     if policy.abandon:
         return (*tried.words, "let go by annotation")
     if tried.stuck:
-        message = f"{what} waits, because {await _why(rooms, policy, tried.stuck)}"
+        message = f"{what} waits, because {await _why(services, policy, tried.stuck)}"
     else:
         message = f"{what} waits until all of it is resumed: {done(tried.partly[0])}"
-    status = waiting_for_release(tried.status, message, policy.generation, rooms.clock())
-    await rooms.statuses.write(policy.namespace, policy.name, policy.uid, status)
+    status = waiting_for_release(tried.status, message, policy.generation, services.clock())
+    await services.statuses.write(policy.namespace, policy.name, policy.uid, status)
     raise NotReleased(message)
 
 
-async def _why(rooms: Rooms, policy: Policy, stuck: tuple[Result, ...]) -> str:
+async def _why(services: Services, policy: Policy, stuck: tuple[Result, ...]) -> str:
     """What is stuck, and what a person can do about it."""
     first = stuck[0]
     assert isinstance(first.got, Failed), "only what failed is stuck"
     namespace = policy.namespace
     command = f"kubectl annotate qbp/{policy.name} -n {namespace} {RELEASE}={RELEASE_ABANDON}"
     undo = _undo_of(policy, first.action)
-    if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(rooms, policy):
+    if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(services, policy):
         return (
             f"{_what(first)}: namespace {namespace} is being deleted and its Secret is gone, which"
             f" nobody can create there again. Do it by hand: {undo}. Then run: {command}"
@@ -142,9 +142,9 @@ async def _why(rooms: Rooms, policy: Policy, stuck: tuple[Result, ...]) -> str:
     )
 
 
-async def _is_going(rooms: Rooms, policy: Policy) -> bool:
+async def _is_going(services: Services, policy: Policy) -> bool:
     """Whether the policy's namespace is being deleted."""
-    return await rooms.events.forbidden_by_deletion(
+    return await services.events.forbidden_by_deletion(
         Regarding(policy.namespace, policy.name, policy.uid)
     )
 
@@ -155,10 +155,10 @@ def held_by_us(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[
     return (*release_all(status.paused, why).actions, *((back,) if back is not None else ()))
 
 
-async def _resume(rooms: Rooms, policy: Policy, action: Action) -> Result:
+async def _resume(services: Services, policy: Policy, action: Action) -> Result:
     """One producer, batch after batch; nobody else's window has to be waited for."""
     for _ in range(ROUNDS):
-        (result,) = await act(rooms, policy, (action,))
+        (result,) = await act(services, policy, (action,))
         if not _partly(result):
             break
         if isinstance(action, Resume):  # what is left is the rest of ours

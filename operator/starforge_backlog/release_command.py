@@ -22,7 +22,7 @@ from starforge_backlog.cluster.errors import ClusterFault
 from starforge_backlog.cluster.finalizer import holds
 from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.cluster.stopping import Stopped, start_again, stop, until_ended
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Resume, SetMaximum
 from starforge_backlog.namespaces import look
 from starforge_backlog.policy import Policy
@@ -134,21 +134,21 @@ async def _run(asked: Asked, settings: Settings, environ: Mapping[str, str]) -> 
     assert this is not None, "a coroutine runs in a task"
     # A Job whose time is over, a node that is drained: what was stopped has to be started again.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    rooms = await Rooms.open(environ, settings.pod_name)
+    services = await Services.open(environ, settings.pod_name)
     try:
-        return await _Release(rooms, asked, asked.namespaces or settings.namespaces).run()
+        return await _Release(services, asked, asked.namespaces or settings.namespaces).run()
     except ClusterFault as fault:
         _say(f"NOT released: {fault.message}")
         return EX_LEFT
     finally:
-        await rooms.close()
+        await services.close()
 
 
 @dataclass(slots=True)
 class _Release:
     """One run of the command."""
 
-    rooms: Rooms
+    services: Services
     asked: Asked
     namespaces: tuple[str, ...]
     stopped: Stopped | None = None
@@ -156,7 +156,7 @@ class _Release:
     unread: dict[str, str] = field(default_factory=dict)  # the same of whole namespaces
 
     async def run(self) -> int:
-        if await served(self.rooms.client) is Served.NO:
+        if await served(self.services.client) is Served.NO:
             _say("the CRD is not installed, so there is no policy and nothing to release")
             return 0
         if self.asked.dry_run:
@@ -188,7 +188,7 @@ class _Release:
 
     async def _leave_out(self) -> None:
         """Namespaces that we may not read: the others are released all the same."""
-        found = await look(self.rooms.client, self.namespaces)
+        found = await look(self.services.client, self.namespaces)
         if found.left_out:
             self.namespaces = found.followed or self.namespaces
         self.unread = {
@@ -200,11 +200,11 @@ class _Release:
     async def _stop(self) -> None:
         if self.asked.stop is None:
             return
-        stopped = self.stopped = await stop(self.rooms.client, *self.asked.stop)
+        stopped = self.stopped = await stop(self.services.client, *self.asked.stop)
         if stopped is None:
             _say("there is no such Deployment to stop")
             return
-        await until_ended(self.rooms.client, stopped, _say)
+        await until_ended(self.services.client, stopped, _say)
         _say(f"{stopped} is stopped")
 
     async def _release_all(self) -> None:
@@ -232,7 +232,7 @@ class _Release:
             policy = replace(policy, abandon=True)
         try:
             async with together:
-                words = await stand_down(self.rooms, policy)
+                words = await stand_down(self.services, policy)
         except (NotReleased, ClusterFault) as fault:
             if self.left.get(key) != str(fault):
                 _say(f"{key}: not released yet: {fault}")
@@ -258,7 +258,7 @@ class _Release:
         stopped = self.stopped
         if stopped is not None and stopped.replicas:
             try:
-                await start_again(self.rooms.client, stopped)
+                await start_again(self.services.client, stopped)
                 _say(f"{stopped} runs again, so that the policies are followed")
             except ClusterFault as fault:
                 _say(f"{stopped} is still stopped; start it again: {fault.message}")
@@ -272,7 +272,7 @@ class _Release:
 
     def _held(self, body: Json) -> list[str]:
         """What would be released."""
-        status: QueueBacklogPolicyStatus = self.rooms.statuses.current(body)
+        status: QueueBacklogPolicyStatus = self.services.statuses.current(body)
         words = []
         for action in held_by_us(status, "", str(body["metadata"]["uid"])):
             match action:
@@ -286,7 +286,7 @@ class _Release:
 
     async def _bodies(self) -> AsyncIterator[dict[str, Any]]:
         for namespace in self.namespaces or (None,):
-            async for body in self.rooms.client.pages(POLICIES, namespace):
+            async for body in self.services.client.pages(POLICIES, namespace):
                 if not self.asked.names or body["metadata"]["name"] in self.asked.names:
                     yield dict(body)
 

@@ -17,7 +17,7 @@ import structlog
 
 from starforge_backlog.cluster.client import POLICIES
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.policy import Policy
 from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
 
@@ -44,25 +44,25 @@ class Stranded:
         self._retry = retry
         self._watched: set[str] = set()
 
-    def watch(self, rooms: Rooms, body: Mapping[str, Any]) -> None:
+    def watch(self, services: Services, body: Mapping[str, Any]) -> None:
         """A release has failed just now; the framework tries again, if it can."""
         uid = str(body["metadata"]["uid"])
         if uid not in self._watched:
             self._watched.add(uid)
-            self._keep(self._go_on(rooms, dict(body)))
+            self._keep(self._go_on(services, dict(body)))
 
-    async def _go_on(self, rooms: Rooms, body: Mapping[str, Any]) -> None:
+    async def _go_on(self, services: Services, body: Mapping[str, Any]) -> None:
         uid, told = str(body["metadata"]["uid"]), ""
         try:
             while True:
                 await asyncio.sleep(self._retry)
-                sight = await _look(rooms, body)
+                sight = await _look(services, body)
                 if sight is _Sight.FRAMEWORKS:
                     return
                 if sight is _Sight.UNKNOWN:
                     continue
                 async with self._turn(uid):
-                    why = await _release(rooms, body)
+                    why = await _release(services, body)
                 if not why:
                     return
                 if why != told:
@@ -72,10 +72,10 @@ class Stranded:
             self._watched.discard(uid)
 
 
-async def _look(rooms: Rooms, body: Mapping[str, Any]) -> _Sight:
+async def _look(services: Services, body: Mapping[str, Any]) -> _Sight:
     meta = body["metadata"]
     try:
-        await rooms.client.get(POLICIES, meta["namespace"], meta["name"])
+        await services.client.get(POLICIES, meta["namespace"], meta["name"])
     except ClusterFault as fault:
         match fault.kind:
             case FaultKind.FORBIDDEN:
@@ -87,11 +87,11 @@ async def _look(rooms: Rooms, body: Mapping[str, Any]) -> _Sight:
     return _Sight.FRAMEWORKS
 
 
-async def _release(rooms: Rooms, body: Mapping[str, Any]) -> str:
+async def _release(services: Services, body: Mapping[str, Any]) -> str:
     """Why not; empty when everything is released."""
     meta = body["metadata"]
     try:
-        done = await release(rooms, Policy.for_release(body))
+        done = await release(services, Policy.for_release(body))
     except NotReleased as fault:
         return str(fault)
     _log.error(

@@ -19,8 +19,8 @@ from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.observe import LONGEST_WAIT
 from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
-from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.redis.session import CLIENT_NAME
 from starforge_backlog.snapshot import QueueReading, Unknown, Why
@@ -55,7 +55,7 @@ class Hurried:
 class Eye:
     """Reads as a pass does."""
 
-    rooms: QueueRooms
+    adapters: QueueAdapters
     secrets: SecretReader
     databases: DatabaseHub
     timer: Hurried
@@ -64,7 +64,7 @@ class Eye:
         self, queue: str, *, prefix: str = "bull", window: timedelta = timedelta(seconds=90)
     ) -> QueueReading:
         spec = {"url": _REFERENCE, "name": queue, "prefix": prefix}
-        source = self.rooms.source(
+        source = self.adapters.source(
             Queue.model_validate({"name": "jobs", "bullmq": spec}),
             Access(
                 policy="starforge/etl",
@@ -88,7 +88,7 @@ async def eye(url: str) -> AsyncIterator[Eye]:
     redis.attached(server, BullmqQueues, lambda: BullmqQueues(server, timer=timer))
     try:
         yield Eye(
-            QueueRooms(databases, prometheus, redis, utc_now),
+            QueueAdapters(databases, prometheus, redis, utc_now),
             SecretReader(KeyValueStore(_Secret(url))),
             databases,
             timer,

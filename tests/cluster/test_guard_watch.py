@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from tests.cluster.keda import Json, autoscaler
-from tests.cluster.room import apply, connected, until
+from tests.cluster.support import apply, connected, until
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Guard

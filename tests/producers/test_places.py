@@ -27,7 +27,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import utc_now
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.moved import follow_places
 from starforge_backlog.decide.plan import Action
@@ -35,10 +35,10 @@ from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, entry_of, locate, merge
 from starforge_backlog.policy import Policy
+from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.outside import OutsideRooms
+from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
-from starforge_backlog.producers.rooms import ProducerRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, ProducerReading, Reading, Unknown, Why
 
@@ -67,7 +67,7 @@ PLACES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Operator:
-    """One policy, the value of its Secret, and its status; the rooms are the operator's own."""
+    """One policy, the value of its Secret, and its status; the services are the operator's own."""
 
     url: str
     way: str
@@ -82,10 +82,10 @@ class Operator:
     last: tuple[Result, ...] = ()
 
     def __post_init__(self) -> None:
-        outside = cast(OutsideRooms, None)  # no object of a cluster is paused here
-        producers = ProducerRooms(self.databases, self.redis, outside, utc_now)
-        self.rooms = cast(
-            Rooms,
+        outside = cast(OutsideAdapters, None)  # no object of a cluster is paused here
+        producers = ProducerAdapters(self.databases, self.redis, outside, utc_now)
+        self.services = cast(
+            Services,
             SimpleNamespace(
                 clock=utc_now,
                 bugs=Bugs(utc_now, lambda *_: None),
@@ -149,10 +149,10 @@ class Operator:
 
     async def look(self) -> Reading[ProducerReading]:
         late = Unknown(Why.TIMEOUT, "late", utc_now())
-        access = access_of(self.rooms, self.policy, self.spec.interval, late)
+        access = access_of(self.services, self.policy, self.spec.interval, late)
         (producer,) = self.spec.producers
         holder = Holder("uid-1", self.producer, entry_of(self.spec, producer, self.status.paused))
-        found = await self.rooms.producers.find(producer, access, holder)
+        found = await self.services.producers.find(producer, access, holder)
         return found if isinstance(found, Unknown) else await found.read()
 
     async def run(self, *, wanted: bool) -> None:
@@ -187,7 +187,7 @@ class Operator:
 
     async def _act(self, actions: tuple[Action, ...]) -> None:
         self.status = locate(self.status, self.spec, actions)
-        self.last = await act(self.rooms, self.policy, actions)
+        self.last = await act(self.services, self.policy, actions)
         self.status = merge(self.status, self.last, utc_now())
 
     def outcome(self) -> str:

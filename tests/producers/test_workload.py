@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from tests.cluster.room import workload as etl_worker
+from tests.cluster.support import workload as etl_worker
 from tests.e2e.api import APPS, Api, Json, Refused
 from tests.producers.objects import OWNER, TOKEN, Person, operators, paused, resumed, seen
 

@@ -19,7 +19,7 @@ from starforge_backlog.access import Access, Deadline
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import Looks
 from starforge_backlog.databases.pgbouncer_pools import Shown
@@ -59,21 +59,21 @@ def policy(**database: Any) -> Policy:
 
 
 @pytest.fixture
-async def rooms() -> AsyncIterator[Rooms]:
+async def services() -> AsyncIterator[Services]:
     hubs = SimpleNamespace(databases=DatabaseHub(), prometheus=PrometheusHub())
-    yield cast(Rooms, hubs)
+    yield cast(Services, hubs)
     await hubs.prometheus.close()
     await hubs.databases.close()
 
 
-def access(of: Policy, rooms: Rooms) -> Access:
+def access(of: Policy, services: Services) -> Access:
     assert of.spec.database is not None
     return Access(
         policy=of.key,
         namespace=of.namespace,
         database=of.spec.database.url,
         secrets=SecretReader(KeyValueStore(Namespace())),
-        databases=rooms.databases,
+        databases=services.databases,
         deadline=Deadline(asyncio.get_running_loop().time() + 4),
         late=Unknown(Why.TIMEOUT, "no answer within 4s", utc_now()),
     )
@@ -95,12 +95,12 @@ def server(start_prometheus: Start) -> Iterator[PrometheusServer]:
 @pytest.mark.prometheus
 @pytest.mark.parametrize("with_login", [False, True])
 async def test_connections_without_a_login(
-    server: PrometheusServer, rooms: Rooms, with_login: bool
+    server: PrometheusServer, services: Services, with_login: bool
 ) -> None:
     """With one as well, the login is for queues and flags; nothing is asked of the server here."""
     told = {"prometheus": {"url": server.url, "server": "main"}}
     of = policy(**told, **({"url": URL} if with_login else {}))
-    reading, login = await observer._database(rooms, of, access(of, rooms))
+    reading, login = await observer._database(services, of, access(of, services))
     assert reading is not None
     assert isinstance(reading.connections, Known), reading.connections
     assert reading.connections.value.server == "prometheus:main"
@@ -109,10 +109,10 @@ async def test_connections_without_a_login(
 
 
 async def test_a_prometheus_that_is_not_there_is_no_database_without_connections(
-    rooms: Rooms,
+    services: Services,
 ) -> None:
     of = policy(prometheus={"url": "http://127.0.0.1:1", "server": "main"})
-    reading, _ = await observer._database(rooms, of, access(of, rooms))
+    reading, _ = await observer._database(services, of, access(of, services))
     assert reading is not None
     assert isinstance(reading.connections, Unknown)
     assert reading.connections.why is Why.UNREACHABLE

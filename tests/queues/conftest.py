@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from psycopg import sql
-from tests.queues.bullmq_room import Eye
+from tests.queues.bullmq_adapter import Eye
 from tests.redis.servers import StartRedis, starting
 
 from starforge_backlog.api.queue import PostgresQueue

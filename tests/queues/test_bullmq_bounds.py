@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis as library
 from tests.node.bull import Bull
-from tests.queues.bullmq_room import Eye, client, queue_of, value
+from tests.queues.bullmq_adapter import Eye, client, queue_of, value
 
 from starforge_backlog.snapshot import Count, Unknown, Why
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.node.bull import Bull, Connection
 from tests.node.handles import BullQueue
-from tests.queues.bullmq_room import Eye, spec, until, value
+from tests.queues.bullmq_adapter import Eye, spec, until, value
 
 from local.redis import RedisServer
 from local.redis_cluster import RedisCluster

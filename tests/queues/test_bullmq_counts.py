@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.node.bull import VERSIONS, Bull, Version
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, spec, until, value
+from tests.queues.bullmq_adapter import SETTINGS, Eye, client, queue_of, spec, until, value
 
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.redis.hub import RedisHub

@@ -12,7 +12,7 @@ import pytest
 import redis as library
 from tests.node.bull import Bull
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import SETTINGS, Eye, client, queue_of, until, value
+from tests.queues.bullmq_adapter import SETTINGS, Eye, client, queue_of, until, value
 from tests.redis.servers import StartRedis
 
 from local.redis import RedisServer as LocalRedis

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.node.bull import Bull, Connection, OldPackage
 from tests.node.handles import Behaviour
-from tests.queues.bullmq_room import (
+from tests.queues.bullmq_adapter import (
     SETTINGS,
     WINDOW,
     Eye,
@@ -38,8 +38,8 @@ from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
-from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Count, Known, QueueReading, Reading, Unknown, Why
 
@@ -463,7 +463,7 @@ async def test_from_a_policy_to_a_reading(
     secrets = Secrets(url=redis_url)
     reader = SecretReader(KeyValueStore(secrets))
     databases, prometheus = DatabaseHub(), PrometheusHub()
-    rooms = QueueRooms(databases, prometheus, hub, utc_now)
+    adapters = QueueAdapters(databases, prometheus, hub, utc_now)
     queue = Queue.model_validate({"name": "jobs", "bullmq": spec()})
 
     async def read() -> QueueReading:
@@ -477,7 +477,7 @@ async def test_from_a_policy_to_a_reading(
             late=Unknown(Why.TIMEOUT, "no answer in time.", utc_now()),
             types=frozenset({"rare"}),
         )
-        return await rooms.source(queue, access).read(rate_window=WINDOW, max_age=timedelta(0))
+        return await adapters.source(queue, access).read(rate_window=WINDOW, max_age=timedelta(0))
 
     reading = await read()
     assert value(reading.waiting) == Count(3)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import bullmq  # type: ignore[import-untyped]  # it has no types
 import pytest
 from tests.node.bull import Bull, Version
-from tests.queues.bullmq_room import Eye, queue_of, value
+from tests.queues.bullmq_adapter import Eye, queue_of, value
 
 from starforge_backlog.redis.hub import RedisHub
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.node.bull import VERSIONS, Bull, Version
 from tests.node.handles import Behaviour, BullQueue
-from tests.queues.bullmq_room import Eye, client, idle, queue_of, until, value
+from tests.queues.bullmq_adapter import Eye, client, idle, queue_of, until, value
 
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, Unknown, Why

@@ -17,6 +17,7 @@ from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.postgres.catalog import quoted
 from starforge_backlog.queues.postgres.columns import Column
 from starforge_backlog.queues.postgres.depth import Head, by_type_depth, head_depth
@@ -28,7 +29,6 @@ from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.source import InTable
 from starforge_backlog.queues.postgres.words import Group, Words, resolve_words
-from starforge_backlog.queues.rooms import QueueRooms
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Confidence, Count, Unknown, Why
 
@@ -115,8 +115,8 @@ def in_table(hub: DatabaseHub, policy: str) -> InTable:
         deadline=deadline,
         late=Unknown(Why.TIMEOUT, "no answer in time", utc_now()),
     )
-    rooms = QueueRooms(hub, PrometheusHub(), RedisHub(), utc_now)
-    source = rooms.source(Queue(name="jobs", postgres=PostgresQueue()), access)
+    adapters = QueueAdapters(hub, PrometheusHub(), RedisHub(), utc_now)
+    source = adapters.source(Queue(name="jobs", postgres=PostgresQueue()), access)
     assert isinstance(source, InTable)
     return source
 

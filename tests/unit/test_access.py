@@ -15,7 +15,7 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.observe import _console
@@ -82,8 +82,8 @@ async def test_a_poolers_url_that_was_mended_counts_with_the_next_pass() -> None
         }
     )
     policy = cast(Policy, SimpleNamespace(spec=spec, key="ns/etl"))
-    rooms = cast(Rooms, SimpleNamespace(poolers=ConsoleHub()))
-    found = await _console(rooms, policy, access(reader))
+    services = cast(Services, SimpleNamespace(poolers=ConsoleHub()))
+    found = await _console(services, policy, access(reader))
     assert isinstance(found, Unknown)
     assert found.why is Why.SECRET_MALFORMED
     assert "mysql" not in found.message

@@ -17,7 +17,7 @@ from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.scale import Scaled
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKind
 from starforge_backlog.outcome import Failed
 from starforge_backlog.policy import Policy
@@ -91,7 +91,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 async def carry_out(producers: Producers, *actions: Action) -> list[str]:
     """What became of each action; the others were not tried."""
     policy = spec(producers=[{"name": n, "featureFlag": {"name": n}} for n in NAMES], breakers=[])
-    rooms = SimpleNamespace(
+    services = SimpleNamespace(
         clock=lambda: NOW,
         producers=producers,
         replicas=Replicas(producers.began),
@@ -105,7 +105,7 @@ async def carry_out(producers: Producers, *actions: Action) -> list[str]:
     one = SimpleNamespace(
         key="ns/etl", namespace="ns", name="etl", uid="uid-1", spec=policy, body={}
     )
-    results = await act(cast(Rooms, rooms), cast(Policy, one), actions)
+    results = await act(cast(Services, services), cast(Policy, one), actions)
     return ["failed" if isinstance(result.got, Failed) else "done" for result in results]
 
 

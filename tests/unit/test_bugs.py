@@ -14,7 +14,7 @@ from tests.simulator.given import NOW, per_replica, spec, workload
 from starforge_backlog import passes
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import BUG, FRAMES, Bugs
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.health import Health
@@ -138,7 +138,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_that_readings_fault() -> 
 
 
 class World:
-    """Rooms that answer, but for those that are `broken`."""
+    """Services that answer, but for those that are `broken`."""
 
     def __init__(self, *broken: str) -> None:
         self._broken = broken
@@ -171,7 +171,7 @@ class World:
             database=None,
         )
         here = Known(workload(), NOW), Known(per_replica(4), NOW)
-        rooms = SimpleNamespace(
+        services = SimpleNamespace(
             clock=lambda: NOW,
             targets=SimpleNamespace(ask=lambda _: None),
             workloads=SimpleNamespace(read=lambda *_: self._read("target", here)),
@@ -184,7 +184,7 @@ class World:
             bugs=Bugs(lambda: NOW, self.counted),
         )
         one = SimpleNamespace(key="ns/etl", namespace="ns", uid="u", body={}, spec=policy)
-        return await observe(cast(Rooms, rooms), cast(Policy, one))
+        return await observe(cast(Services, services), cast(Policy, one))
 
 
 Pick = Callable[[Snapshot], object]
@@ -237,7 +237,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
 
     monkeypatch.setattr(passes, "reconcile", reconcile)
     statuses, counted = Statuses(), Counted()
-    rooms = SimpleNamespace(
+    services = SimpleNamespace(
         statuses=statuses,
         health=Health(),
         guards=SimpleNamespace(keep=lambda *_: None),
@@ -248,7 +248,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
         "spec": {"target": {"name": "w"}, "queues": [{"name": "q", "prometheus": {"url": "x"}}]},
     }
     runner = passes.Runner(
-        cast(Rooms, rooms), lambda: body, asyncio.Event(), lambda: False, asyncio.Lock()
+        cast(Services, services), lambda: body, asyncio.Event(), lambda: False, asyncio.Lock()
     )
     interval, _ = await runner._one(0.0)
     assert interval.total_seconds() == 15

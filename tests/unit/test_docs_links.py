@@ -86,7 +86,7 @@ def _paths(page: Path) -> Iterator[str]:
     ],
 )
 def test_every_file_and_folder_that_a_page_names_exists(name: str) -> None:
-    """Paths there are below the package; inside of a room they may stand without it."""
+    """Paths there are below the package; inside of a package they may stand without it."""
     page = ROOT / name
     for path in _paths(page):
         near = any(ROOT.glob(path)) or (page.parent / path).exists()

@@ -16,16 +16,16 @@ from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
-from starforge_backlog.context import Rooms
+from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
-from starforge_backlog.producers.outside import OutsideRooms
-from starforge_backlog.producers.rooms import ProducerRooms
+from starforge_backlog.producers.adapters import ProducerAdapters
+from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.rooms import QueueRooms
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.report.health import Health
 from starforge_backlog.snapshot import Known, Unknown, Why
@@ -61,7 +61,7 @@ class Passes:
         monkeypatch.setattr(passes, "reconcile", self._reconcile)
         monkeypatch.setattr(passes.Runner, "_next", lambda *_, **__: 0.0)
         monkeypatch.setattr(passes, "AFTER_BUG_SECONDS", 0.0)
-        rooms = SimpleNamespace(
+        services = SimpleNamespace(
             statuses=self.statuses,
             health=Health(),
             guards=SimpleNamespace(keep=lambda *_: None),
@@ -69,7 +69,11 @@ class Passes:
             clock=lambda: NOW,
         )
         self.runner = passes.Runner(
-            cast(Rooms, rooms), lambda: BODY, asyncio.Event(), lambda: self.enough, asyncio.Lock()
+            cast(Services, services),
+            lambda: BODY,
+            asyncio.Event(),
+            lambda: self.enough,
+            asyncio.Lock(),
         )
 
     async def _reconcile(self, *_: Any) -> Any:
@@ -171,13 +175,13 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
         },
     }
     databases, prometheus, redis = DatabaseHub(), PrometheusHub(), RedisHub()
-    outside = OutsideRooms(cast(Any, Silent()), HttpCaller(), lambda: NOW)
+    outside = OutsideAdapters(cast(Any, Silent()), HttpCaller(), lambda: NOW)
 
     async def known(got: Any) -> Any:
         return got
 
     nothing = Unknown(Why.NOT_YET, "not yet", NOW)
-    rooms = SimpleNamespace(
+    services = SimpleNamespace(
         clock=lambda: NOW,
         targets=SimpleNamespace(ask=lambda _: None),
         workloads=SimpleNamespace(read=lambda *_: known((nothing, nothing))),
@@ -188,11 +192,11 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
         poolers=ConsoleHub(),
         prometheus=prometheus,
         redis=redis,
-        queues=QueueRooms(databases, prometheus, redis, lambda: NOW),
-        producers=ProducerRooms(databases, redis, outside, lambda: NOW),
+        queues=QueueAdapters(databases, prometheus, redis, lambda: NOW),
+        producers=ProducerAdapters(databases, redis, outside, lambda: NOW),
         bugs=Bugs(lambda: NOW, lambda source, reason: pytest.fail(f"{reason} in {source}")),
     )
-    seen = await asyncio.wait_for(observe(cast(Rooms, rooms), Policy.parse(body)), 5)
+    seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body)), 5)
     assert seen.database is not None
     late = {
         "database": seen.database.connections,

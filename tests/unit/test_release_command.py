@@ -84,9 +84,9 @@ async def cut_short(
     monkeypatch.setattr(release_command, "stop", stop)
     monkeypatch.setattr(release_command, "until_ended", until_ended)
     monkeypatch.setattr(release_command, "start_again", start_again)
-    rooms: Any = SimpleNamespace(client=None)
+    services: Any = SimpleNamespace(client=None)
     given = asked("--all", "--stop", "ops/starforge")
-    run = asyncio.create_task(release_command._Release(rooms, given, ()).run())
+    run = asyncio.create_task(release_command._Release(services, given, ()).run())
     await began.wait()
     return run, started
 

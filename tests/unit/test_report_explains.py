@@ -344,7 +344,7 @@ def test_a_database_s_authorities_are_named_beside_its_url(what: Source) -> None
 
 
 def test_a_fault_that_names_its_secret_names_it_once() -> None:
-    """The room that read the value knows the Secret; who finds a fault in the value does not."""
+    """The adapter that read the value knows the Secret; who finds a fault in the value does not."""
     found = Known(KeyValues({"K": None}), NOW)
     wrong = pick(found, "Secret", "ns", SecretKeyRef(name="db", key="K"))
     assert isinstance(wrong, Unknown)

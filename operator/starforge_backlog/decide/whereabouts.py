@@ -1,8 +1,8 @@
 """Which server a pause was made at: the value of a Secret may lead to another one meanwhile. Pure.
 
 A server that knows nothing of a pause proves that somebody released it only if it is the one where
-the pause was made (P4). Rooms make a `ServerPlace` of what they know; how it stands in status is in
-`api/server_place.py`.
+the pause was made (P4). Adapters make a `ServerPlace` of what they know; how it stands in status is
+in `api/server_place.py`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from starforge_backlog.producers.workload import WorkloadField
 from starforge_backlog.snapshot import Reading, Unknown, Why
 
 
-class OutsideRooms:
+class OutsideAdapters:
     """Kept for the life of the process; what nobody asks for is forgotten."""
 
     def __init__(self, client: ClusterClient, http: HttpCaller, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""The Prometheus room: one client per server and login, and what its answers are worth.
+"""The Prometheus adapter: one client per server and login, and what its answers are worth.
 
 Start with `hub.py`; `judgement.py` says when an answer counts.
 """

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.cluster.room import CRDS, Requests, apply, connected, policy
+from tests.cluster.support import CRDS, Requests, apply, connected, policy
 from tests.unit.test_status_bound import filled
 
 from local.cluster import LocalCluster
@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
 
 @dataclass
-class Room:
+class Adapter:
     """A policy and a writer of its status."""
 
     client: ClusterClient
@@ -55,11 +55,11 @@ class Room:
 
 
 @pytest.fixture
-async def room(cluster: LocalCluster, namespace: str) -> AsyncIterator[Room]:
+async def adapter(cluster: LocalCluster, namespace: str) -> AsyncIterator[Adapter]:
     cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
     apply(cluster, namespace, policy())
     async with connected(cluster.kubeconfig) as (client, requests):
-        yield Room(client, requests, StatusWriter(client), namespace)
+        yield Adapter(client, requests, StatusWriter(client), namespace)
 
 
 def everything() -> QueueBacklogPolicyStatus:
@@ -91,16 +91,18 @@ def everything() -> QueueBacklogPolicyStatus:
     )
 
 
-async def test_what_is_written_comes_back_and_is_not_written_twice(room: Room) -> None:
-    await room.look()
-    assert await room.write(everything()) is WriteOutcome.WRITTEN
-    assert await room.look() == everything()
-    before = len(room.requests.made)
-    uid = (await room.body())["metadata"]["uid"]
+async def test_what_is_written_comes_back_and_is_not_written_twice(adapter: Adapter) -> None:
+    await adapter.look()
+    assert await adapter.write(everything()) is WriteOutcome.WRITTEN
+    assert await adapter.look() == everything()
+    before = len(adapter.requests.made)
+    uid = (await adapter.body())["metadata"]["uid"]
     for _ in range(3):
-        written = await room.writer.write(room.namespace, "etl", uid, everything())
+        written = await adapter.writer.write(adapter.namespace, "etl", uid, everything())
         assert written.outcome is WriteOutcome.UNCHANGED
-    assert room.requests.since(before) == [("get", "queuebacklogpolicies", "200")]  # our own look
+    assert adapter.requests.since(before) == [
+        ("get", "queuebacklogpolicies", "200")
+    ]  # our own look
 
 
 def largest() -> QueueBacklogPolicyStatus:
@@ -123,29 +125,31 @@ def largest() -> QueueBacklogPolicyStatus:
 
 
 async def test_the_api_server_takes_the_largest_status_beside_large_annotations(
-    room: Room,
+    adapter: Adapter,
 ) -> None:
     note = {"metadata": {"annotations": {"note": "x" * 250_000}}}
-    await room.client.patch(POLICIES, room.namespace, "etl", note)
-    await room.look()
+    await adapter.client.patch(POLICIES, adapter.namespace, "etl", note)
+    await adapter.look()
     assert MOST_STATUS_BYTES * 0.5 < size(fitted(largest())) <= MOST_STATUS_BYTES
-    assert await room.write(largest()) is WriteOutcome.WRITTEN
-    assert [entry.previous for entry in (await room.look()).paused] == [
+    assert await adapter.write(largest()) is WriteOutcome.WRITTEN
+    assert [entry.previous for entry in (await adapter.look()).paused] == [
         entry.previous for entry in largest().paused
     ]
-    assert await room.write(largest()) is WriteOutcome.UNCHANGED
+    assert await adapter.write(largest()) is WriteOutcome.UNCHANGED
 
 
-async def test_a_second_operator_is_noticed(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_second_operator_is_noticed(
+    adapter: Adapter, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two replicas by mistake; a write is refused where the other one's is newer."""
     moments = [NOW + timedelta(seconds=n) for n in range(10)]
-    ours = Room(
-        room.client,
-        room.requests,
-        StatusWriter(room.client, clock=lambda: moments.pop(0)),
-        room.namespace,
+    ours = Adapter(
+        adapter.client,
+        adapter.requests,
+        StatusWriter(adapter.client, clock=lambda: moments.pop(0)),
+        adapter.namespace,
     )
-    theirs = replace(ours, writer=StatusWriter(room.client, clock=lambda: moments.pop(0)))
+    theirs = replace(ours, writer=StatusWriter(adapter.client, clock=lambda: moments.pop(0)))
     await ours.look()
     assert await ours.write(everything()) is WriteOutcome.WRITTEN
     await theirs.look()
@@ -156,38 +160,38 @@ async def test_a_second_operator_is_noticed(room: Room, caplog: pytest.LogCaptur
     assert "another operator wrote the status of" in caplog.text
 
 
-async def test_a_restarted_operator_writes_nothing_either(room: Room) -> None:
-    await room.look()
-    await room.write(everything())
-    room.writer = StatusWriter(room.client)
-    await room.look()
-    version = (await room.body())["metadata"]["resourceVersion"]
-    assert await room.write(everything()) is WriteOutcome.UNCHANGED
-    assert (await room.body())["metadata"]["resourceVersion"] == version
+async def test_a_restarted_operator_writes_nothing_either(adapter: Adapter) -> None:
+    await adapter.look()
+    await adapter.write(everything())
+    adapter.writer = StatusWriter(adapter.client)
+    await adapter.look()
+    version = (await adapter.body())["metadata"]["resourceVersion"]
+    assert await adapter.write(everything()) is WriteOutcome.UNCHANGED
+    assert (await adapter.body())["metadata"]["resourceVersion"] == version
 
 
-async def test_removed_keys_are_removed(room: Room) -> None:
-    await room.look()
-    await room.write(everything())
-    assert await room.write(QueueBacklogPolicyStatus(summary="calm")) is WriteOutcome.WRITTEN
-    status = (await room.body())["status"]
+async def test_removed_keys_are_removed(adapter: Adapter) -> None:
+    await adapter.look()
+    await adapter.write(everything())
+    assert await adapter.write(QueueBacklogPolicyStatus(summary="calm")) is WriteOutcome.WRITTEN
+    status = (await adapter.body())["status"]
     assert "lastStep" not in status["scaling"]
     assert status["paused"] == []
-    assert await room.look() == QueueBacklogPolicyStatus(summary="calm")
+    assert await adapter.look() == QueueBacklogPolicyStatus(summary="calm")
 
 
 async def test_an_edit_of_the_spec_in_between_is_no_conflict(
-    cluster: LocalCluster, room: Room
+    cluster: LocalCluster, adapter: Adapter
 ) -> None:
-    await room.look()
+    await adapter.look()
     patch = '{"spec": {"suspend": true}}'
-    cluster.kubectl("patch", "-n", room.namespace, "qbp/etl", "--type=merge", "-p", patch)
-    before = len(room.requests.made)
-    assert await room.write(everything()) is WriteOutcome.WRITTEN
-    outcomes = [(verb, outcome) for verb, _, outcome in room.requests.since(before)]
+    cluster.kubectl("patch", "-n", adapter.namespace, "qbp/etl", "--type=merge", "-p", patch)
+    before = len(adapter.requests.made)
+    assert await adapter.write(everything()) is WriteOutcome.WRITTEN
+    outcomes = [(verb, outcome) for verb, _, outcome in adapter.requests.since(before)]
     assert ("patch", "409") in outcomes
     assert outcomes[-1] == ("patch", "200")
-    body = await room.body()
+    body = await adapter.body()
     assert body["spec"]["suspend"] is True
     assert body["status"]["summary"] == "waiting: 5,200"
 
@@ -202,53 +206,53 @@ async def test_an_edit_of_the_spec_in_between_is_no_conflict(
 )
 @pytest.mark.parametrize("seen_by_us", [False, True])
 async def test_an_intent_is_void_once_the_policy_was_edited(
-    room: Room, cluster: LocalCluster, edit: list[str], seen_by_us: bool
+    adapter: Adapter, cluster: LocalCluster, edit: list[str], seen_by_us: bool
 ) -> None:
-    decided_from = await room.body()
-    room.writer.current(decided_from)
-    cluster.kubectl("-n", room.namespace, *edit)
+    decided_from = await adapter.body()
+    adapter.writer.current(decided_from)
+    cluster.kubectl("-n", adapter.namespace, *edit)
     if seen_by_us:  # an earlier write of ours moved on to the edited version already
-        await room.write(QueueBacklogPolicyStatus(summary="of the pass before"))
+        await adapter.write(QueueBacklogPolicyStatus(summary="of the pass before"))
     meta = decided_from["metadata"]
-    written = await room.writer.write(
-        room.namespace, "etl", meta["uid"], everything(), only_for=Edition.of(meta)
+    written = await adapter.writer.write(
+        adapter.namespace, "etl", meta["uid"], everything(), only_for=Edition.of(meta)
     )
     assert written.outcome is WriteOutcome.CONFLICT
     assert "edited during the pass" in written.message
-    assert (await room.look()).paused == ()
+    assert (await adapter.look()).paused == ()
 
 
-async def test_another_leader_wins_once(room: Room) -> None:
-    await room.look()
-    other = StatusWriter(room.client)
-    other.current(await room.body())
-    uid = (await room.body())["metadata"]["uid"]
+async def test_another_leader_wins_once(adapter: Adapter) -> None:
+    await adapter.look()
+    other = StatusWriter(adapter.client)
+    other.current(await adapter.body())
+    uid = (await adapter.body())["metadata"]["uid"]
     theirs = QueueBacklogPolicyStatus(summary="theirs")
-    await other.write(room.namespace, "etl", uid, theirs)
-    assert await room.write(everything()) is WriteOutcome.CONFLICT
-    assert (await room.look()).summary == "theirs"
-    assert await room.write(everything()) is WriteOutcome.WRITTEN
+    await other.write(adapter.namespace, "etl", uid, theirs)
+    assert await adapter.write(everything()) is WriteOutcome.CONFLICT
+    assert (await adapter.look()).summary == "theirs"
+    assert await adapter.write(everything()) is WriteOutcome.WRITTEN
 
 
 async def test_a_status_that_a_person_edited_is_read_leniently(
-    cluster: LocalCluster, room: Room
+    cluster: LocalCluster, adapter: Adapter
 ) -> None:
-    await room.look()
-    await room.write(everything())
+    await adapter.look()
+    await adapter.write(everything())
     # as far as the schema lets one go: times that are none, and a pause that names nobody
     patch = (
         '[{"op": "replace", "path": "/status/scaling/lastStep/at", "value": "noon"},'
         ' {"op": "add", "path": "/status/cause", "value": "because"}]'
     )
-    refused = try_patch(cluster, room.namespace, patch)
-    found = await room.look()
+    refused = try_patch(cluster, adapter.namespace, patch)
+    found = await adapter.look()
     assert found.summary == "waiting: 5,200"
     assert found.paused == everything().paused
     if not refused:
         assert found.cause == "because"
         assert found.scaling.last_step is None
-    assert await room.write(everything()) in {WriteOutcome.WRITTEN, WriteOutcome.UNCHANGED}
-    assert await room.look() == everything()
+    assert await adapter.write(everything()) in {WriteOutcome.WRITTEN, WriteOutcome.UNCHANGED}
+    assert await adapter.look() == everything()
 
 
 def try_patch(cluster: LocalCluster, namespace: str, patch: str) -> bool:
@@ -266,16 +270,16 @@ def try_patch(cluster: LocalCluster, namespace: str, patch: str) -> bool:
 
 
 async def test_a_deleted_and_a_new_policy_of_the_name_are_gone(
-    cluster: LocalCluster, room: Room
+    cluster: LocalCluster, adapter: Adapter
 ) -> None:
-    uid = (await room.body())["metadata"]["uid"]
-    await room.look()
-    cluster.kubectl("delete", "-n", room.namespace, "qbp/etl")
+    uid = (await adapter.body())["metadata"]["uid"]
+    await adapter.look()
+    cluster.kubectl("delete", "-n", adapter.namespace, "qbp/etl")
 
     async def write() -> Any:
-        return (await room.writer.write(room.namespace, "etl", uid, everything())).outcome
+        return (await adapter.writer.write(adapter.namespace, "etl", uid, everything())).outcome
 
     assert await write() is WriteOutcome.GONE
-    apply(cluster, room.namespace, policy())
+    apply(cluster, adapter.namespace, policy())
     assert await write() is WriteOutcome.GONE
-    assert not (await room.body()).get("status", {}).get("summary")
+    assert not (await adapter.body()).get("status", {}).get("summary")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.cluster.room import TARGET, Requests, apply, connected, until, workload
+from tests.cluster.support import TARGET, Requests, apply, connected, until, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-async def room(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
+async def adapter(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
     async with connected(cluster.kubeconfig) as found:
         yield found
 
 
 @pytest.fixture
-def client(room: tuple[ClusterClient, Requests]) -> ClusterClient:
-    return room[0]
+def client(adapter: tuple[ClusterClient, Requests]) -> ClusterClient:
+    return adapter[0]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def step(
 async def test_a_stale_version_is_refused(
     cluster: LocalCluster,
     namespace: str,
-    room: tuple[ClusterClient, Requests],
+    adapter: tuple[ClusterClient, Requests],
     reader: WorkloadReader,
     writer: ReplicaWriter,
 ) -> None:
@@ -85,7 +85,7 @@ async def test_a_stale_version_is_refused(
     cluster.kubectl("annotate", "-n", namespace, "deployment/etl-worker", "a=b")
     stale = await writer.write(namespace, TARGET, replicas=7, version=before.scale_version)
     assert isinstance(stale, ScaleConflict)
-    assert room[1].made[-1] == ("patch", "deployments/scale", "409")
+    assert adapter[1].made[-1] == ("patch", "deployments/scale", "409")
     blind = await writer.write(namespace, TARGET, replicas=9, version="")
     assert isinstance(blind, ScaleConflict)
     assert (await seen(reader, namespace)).replicas == 2
@@ -358,9 +358,9 @@ async def test_a_stateful_set_is_a_target(
 WIDGETS = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
-    "metadata": {"name": "widgets.room.example.com"},
+    "metadata": {"name": "widgets.adapter.example.com"},
     "spec": {
-        "group": "room.example.com",
+        "group": "adapter.example.com",
         "scope": "Namespaced",
         "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
         "versions": [
@@ -390,12 +390,12 @@ WIDGETS = {
 async def test_a_custom_kind_with_a_scale_is_a_target(
     cluster: LocalCluster, namespace: str, reader: WorkloadReader, writer: ReplicaWriter
 ) -> None:
-    target = Target(api_version="room.example.com/v1", kind="Widget", name="w")
+    target = Target(api_version="adapter.example.com/v1", kind="Widget", name="w")
     cluster.apply(WIDGETS)
-    cluster.wait("crd/widgets.room.example.com", "--for=condition=Established")
+    cluster.wait("crd/widgets.adapter.example.com", "--for=condition=Established")
     pod = workload()["spec"]["template"]
     widget = {
-        "apiVersion": "room.example.com/v1",
+        "apiVersion": "adapter.example.com/v1",
         "kind": "Widget",
         "metadata": {"name": "w"},
         "spec": {"size": 2, "template": pod},
@@ -426,7 +426,7 @@ async def test_a_custom_kind_with_a_scale_is_a_target(
 async def test_a_reading_costs_two_requests(
     cluster: LocalCluster,
     namespace: str,
-    room: tuple[ClusterClient, Requests],
+    adapter: tuple[ClusterClient, Requests],
     reader: WorkloadReader,
 ) -> None:
     apply(cluster, namespace, workload())
@@ -437,9 +437,9 @@ async def test_a_reading_costs_two_requests(
 
     # The environment and the controller of the pods' ReplicaSet are read once, and kept.
     await until(there, "the pods")
-    before = len(room[1].made)
+    before = len(adapter[1].made)
     await reader.read(namespace, TARGET)
-    assert room[1].since(before) == [("get", "deployments", "200"), ("list", "pods", "200")]
+    assert adapter[1].since(before) == [("get", "deployments", "200"), ("list", "pods", "200")]
 
 
 async def test_a_missing_target_and_a_missing_kind(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.keda import SCALED_OBJECTS, Json, autoscaler, scaled_object
-from tests.cluster.room import Requests, apply, connected, until, workload
+from tests.cluster.support import Requests, apply, connected, until, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
@@ -54,7 +54,7 @@ def guarding(name: str = "hpa", kind: str = "horizontalPodAutoscaler") -> Target
 
 
 @pytest.fixture
-async def room(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
+async def adapter(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
     async with connected(cluster.kubeconfig) as found:
         yield found
 
@@ -65,13 +65,13 @@ def timer() -> Timer:
 
 
 @pytest.fixture
-def reader(room: tuple[ClusterClient, Requests], timer: Timer) -> AutoscalerReader:
-    return AutoscalerReader(room[0], monotonic=timer)
+def reader(adapter: tuple[ClusterClient, Requests], timer: Timer) -> AutoscalerReader:
+    return AutoscalerReader(adapter[0], monotonic=timer)
 
 
 @pytest.fixture
-def writer(room: tuple[ClusterClient, Requests]) -> MaximumWriter:
-    return MaximumWriter(room[0])
+def writer(adapter: tuple[ClusterClient, Requests]) -> MaximumWriter:
+    return MaximumWriter(adapter[0])
 
 
 @pytest.fixture(scope="module")
@@ -167,22 +167,22 @@ async def restore(
 async def test_without_keda_there_is_none_and_it_is_asked_for_once_a_minute(
     cluster: LocalCluster,
     namespace: str,
-    room: tuple[ClusterClient, Requests],
+    adapter: tuple[ClusterClient, Requests],
     reader: AutoscalerReader,
     timer: Timer,
 ) -> None:
     cluster.kubectl("delete", "crd", "scaledobjects.keda.sh", "--ignore-not-found")
 
     async def gone() -> bool | None:
-        await AutoscalerReader(room[0]).read(namespace, PLAIN)
-        return True if room[1].made[-1] == ("list", "scaledobjects", "404") else None
+        await AutoscalerReader(adapter[0]).read(namespace, PLAIN)
+        return True if adapter[1].made[-1] == ("list", "scaledobjects", "404") else None
 
     await until(gone, "the CRD's end")
-    before = len(room[1].made)
+    before = len(adapter[1].made)
     for seconds in (0.0, KEEP_SECONDS, KEEP_SECONDS, KEEP_ABSENT_SECONDS):
         timer.now += seconds
         assert await found(reader, namespace) is None
-    asked = [resource for _, resource, _ in room[1].since(before)]
+    asked = [resource for _, resource, _ in adapter[1].since(before)]
     assert asked.count("scaledobjects") == 2
     assert asked.count("horizontalpodautoscalers") == 4
 
@@ -194,14 +194,14 @@ async def test_without_keda_there_is_none_and_it_is_asked_for_once_a_minute(
 async def test_one_list_serves_all_policies_of_a_namespace(
     cluster: LocalCluster,
     namespace: str,
-    room: tuple[ClusterClient, Requests],
+    adapter: tuple[ClusterClient, Requests],
     reader: AutoscalerReader,
 ) -> None:
     apply(cluster, namespace, autoscaler())
-    before = len(room[1].made)
+    before = len(adapter[1].made)
     for name in ("etl-worker", "another", "third"):
         await found(reader, namespace, Target(name=name))
-    assert len(room[1].since(before)) == 2
+    assert len(adapter[1].since(before)) == 2
 
 
 @pytest.mark.usefixtures("keda")
@@ -376,14 +376,14 @@ async def test_a_right_that_was_there_is_missed_for_long(
 async def test_what_is_no_guard(
     cluster: LocalCluster,
     namespace: str,
-    room: tuple[ClusterClient, Requests],
+    adapter: tuple[ClusterClient, Requests],
     document: Json | None,
     why: Why,
     mend: str,
 ) -> None:
     if document is not None:
         apply(cluster, namespace, document)
-    reading = await AutoscalerReader(room[0]).read(namespace, guarding())
+    reading = await AutoscalerReader(adapter[0]).read(namespace, guarding())
     assert isinstance(reading, Unknown)
     assert reading.why is why
     assert mend in reading.message

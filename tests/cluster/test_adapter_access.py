@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.room import CRDS, TARGET, apply, connected, policy, workload
+from tests.cluster.support import CRDS, TARGET, apply, connected, policy, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import SecretKeyRef, Target

@@ -15,7 +15,7 @@ from starforge_backlog.queues.signals import WithSignals
 from starforge_backlog.redis.hub import RedisHub
 
 
-class QueueRooms:
+class QueueAdapters:
     """What is shared between policies: one set of readers per server, gone with it."""
 
     def __init__(

@@ -21,7 +21,7 @@ from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.outside import OutsideRooms
+from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Pausable, Paused
 from starforge_backlog.snapshot import Known, Unknown, Why
 
@@ -43,7 +43,7 @@ class Secrets:
 
 
 class Place:
-    """The rooms of one process, and policies that ask in them."""
+    """The adapters of one process, and policies that ask in them."""
 
     def __init__(self, api: FakeApi) -> None:
         self.api = api
@@ -51,7 +51,7 @@ class Place:
         self.caller = HttpCaller()
         self._reader = SecretReader(KeyValueStore(self.secrets))
         # No object of the cluster is asked for here, so there is no client.
-        self._rooms = OutsideRooms(None, self.caller, utc_now)  # type: ignore[arg-type]  # see above
+        self._adapters = OutsideAdapters(None, self.caller, utc_now)  # type: ignore[arg-type]  # see above
 
     async def find(self, policy: str = "ns/etl", **webhook: Any) -> Pausable | Unknown:
         spec = {
@@ -69,7 +69,7 @@ class Place:
             deadline=Deadline(asyncio.get_running_loop().time() + 5),
             late=Unknown(Why.TIMEOUT, "", AT),
         )
-        return await self._rooms.find(producer, access, Holder(policy, "partner"))
+        return await self._adapters.find(producer, access, Holder(policy, "partner"))
 
     async def reader(self, policy: str = "ns/etl", **webhook: Any) -> Pausable:
         found = await self.find(policy, **webhook)

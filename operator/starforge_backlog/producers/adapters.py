@@ -17,17 +17,17 @@ from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.kept import SHARED_FOR, Kept
-from starforge_backlog.producers.outside import OutsideRooms
+from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Unknown, Why
 
 
-class ProducerRooms:
+class ProducerAdapters:
     """What is shared between policies: one reading per producer and server, gone with it."""
 
     def __init__(
-        self, databases: DatabaseHub, redis: RedisHub, outside: OutsideRooms, clock: Clock
+        self, databases: DatabaseHub, redis: RedisHub, outside: OutsideAdapters, clock: Clock
     ) -> None:
         self._databases = databases
         self._redis = redis
