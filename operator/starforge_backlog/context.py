@@ -15,11 +15,12 @@ from starforge_backlog.cluster.scale import ReplicaWriter
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.cluster.status import StatusWriter
 from starforge_backlog.cluster.workload import WorkloadReader
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
+from starforge_backlog.coordination.target_election import TargetElection
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.lane import SlowLane
-from starforge_backlog.ledger import Ledger
 from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.prometheus.hub import PrometheusHub
@@ -29,7 +30,6 @@ from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
 from starforge_backlog.report.status_writes import StatusWriteReport
-from starforge_backlog.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Services:
     queues: QueueAdapters
     http: HttpCaller
     producers: ProducerAdapters
-    ledger: Ledger
+    ledger: ConnectionLedger
     lane: SlowLane
-    targets: Targets
+    targets: TargetElection
     events: EventPoster
     metrics: Metrics
     health: Health
@@ -88,9 +88,9 @@ class Services:
             producers=ProducerAdapters(
                 databases, redis, OutsideAdapters(client, http, utc_now), utc_now
             ),
-            ledger=Ledger(),
+            ledger=ConnectionLedger(),
             lane=SlowLane(),
-            targets=Targets(),
+            targets=TargetElection(),
             events=events,
             metrics=metrics,
             health=Health(),

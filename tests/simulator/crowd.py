@@ -20,9 +20,9 @@ from tests.simulator.spec import policy
 from tests.simulator.world import World
 
 from starforge_backlog.api.policy import Priority, QueueBacklogPolicySpec
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.plan import ScaleTo, StepKind
-from starforge_backlog.ledger import Ledger
 from starforge_backlog.snapshot import Claim
 
 
@@ -95,12 +95,12 @@ class Crowd:
         self._moments = sorted(moments, key=lambda moment: moment.at)
         self._restarts = sorted(restarts)
         self._random = random.Random(seed)
-        self.ledger = Ledger(lambda: self.now)
+        self.ledger = ConnectionLedger(lambda: self.now)
         self._start()
 
     def _start(self) -> None:
         """A new process: it lists the policies, and knows their statuses."""
-        self.ledger = Ledger(lambda: self.now)
+        self.ledger = ConnectionLedger(lambda: self.now)
         for number, operator in enumerate(self.operators):
             operator.ledger = self.ledger
             operator.eye.forget()

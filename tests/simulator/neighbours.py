@@ -9,9 +9,9 @@ from tests.simulator.setup import Event, Setup
 from tests.simulator.spec import policy
 from tests.simulator.world import World
 
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.plan import ScaleTo
-from starforge_backlog.ledger import Ledger
 
 
 class Neighbours:
@@ -35,7 +35,7 @@ class Neighbours:
         self._start()
 
     def _start(self) -> None:
-        ledger = Ledger(lambda: self._now)
+        ledger = ConnectionLedger(lambda: self._now)
         for operator in self._operators:
             operator.ledger = ledger
             operator.eye.forget()

@@ -17,9 +17,9 @@ from tests.simulator.world import World
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo, SetMaximum
-from starforge_backlog.ledger import Ledger
 from starforge_backlog.outcome import Failed, NotDone, Result, Written, merge
 from starforge_backlog.snapshot import Why
 
@@ -47,11 +47,11 @@ class Operator:
         spec: QueueBacklogPolicySpec,
         *,
         name: str = "policy",
-        ledger: Ledger | None = None,
+        ledger: ConnectionLedger | None = None,
     ) -> None:
         """`ledger` is shared by the policies of one operator (P1)."""
         self.name = name
-        self.ledger = ledger or Ledger(lambda: world.now)
+        self.ledger = ledger or ConnectionLedger(lambda: world.now)
         self.world = world
         self.spec = spec
         self.eye = Eye(world.setup)

@@ -20,10 +20,10 @@ from tests.simulator.setup import Event, Setup, What
 from tests.simulator.storms import storms
 
 from starforge_backlog.api.policy import Priority
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide import facts
 from starforge_backlog.decide.budget import surge
 from starforge_backlog.decide.shares import MANY, Caps, Share, share_of, shares
-from starforge_backlog.ledger import Ledger
 from starforge_backlog.snapshot import Claim
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
@@ -376,13 +376,13 @@ def test_the_check_of_the_sum_sees_a_ledger_that_forgets_surge(
     crowd = Crowd(both)
     crowd.play(HOUR, INTERVAL)
     assert crowd.broken == []
-    others = Ledger.others
+    others = ConnectionLedger.others
 
-    def bare(ledger: Ledger, server: str, policy: str) -> tuple[Claim, ...]:
+    def bare(ledger: ConnectionLedger, server: str, policy: str) -> tuple[Claim, ...]:
         claims = others(ledger, server, policy)
         return tuple(replace(c, connections=c.connections * 2 // 3) for c in claims)
 
-    monkeypatch.setattr(Ledger, "others", bare)
+    monkeypatch.setattr(ConnectionLedger, "others", bare)
     monkeypatch.setattr(facts, "share_of", lambda *_: Share(0, MANY, 0, (), {}))
     careless = Crowd(both)
     careless.play(HOUR, INTERVAL)

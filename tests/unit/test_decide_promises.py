@@ -23,9 +23,9 @@ from tests.simulator.world import World
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide import breaker, budget, decision, scaling
 from starforge_backlog.decide.breaker import LONGEST_OPEN
-from starforge_backlog.ledger import Ledger
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 HOUR = 3600.0
@@ -165,7 +165,7 @@ def test_the_check_of_neighbours_sees_a_claim_that_is_forgotten(
     assert neighbours.broken == []
     assert min(neighbours.raised) > 1
 
-    monkeypatch.setattr(Ledger, "others", lambda *_: ())
+    monkeypatch.setattr(ConnectionLedger, "others", lambda *_: ())
     careless = Neighbours((one, two), ((), ()))
     careless.play(HOUR, one.interval)
     assert careless.broken != []

@@ -12,7 +12,7 @@ from tests.simulator.given import connections, fresh_policy, later, queue, seen,
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.ledger import Ledger
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.snapshot import Snapshot, Unknown, Why
 
 POLICIES = 50
@@ -27,11 +27,11 @@ class Start:
     def __init__(self) -> None:
         self.now = 0.0
         self.policies = [fresh_policy(breakers=[]) for _ in range(POLICIES)]
-        self.ledger = Ledger(lambda: self.now)
+        self.ledger = ConnectionLedger(lambda: self.now)
 
     def again(self) -> None:
         """The process is started anew, and lists the policies."""
-        self.ledger = Ledger(lambda: self.now)
+        self.ledger = ConnectionLedger(lambda: self.now)
         for number, policy in enumerate(self.policies):
             self.ledger.expect(f"ns/{number}", policy.status)
 

@@ -53,7 +53,7 @@ ASKING_INTERVALS = 3
 LEAST_ASKING_SECONDS = 15.0
 
 
-class Ledger:
+class ConnectionLedger:
     """Claims per server (`Connections.server`)."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -22,7 +22,7 @@ UNSEEN_FOR_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class TargetObject:
     """A workload or an autoscaler. By its group, because several versions serve one object."""
 
     namespace: str
@@ -40,20 +40,20 @@ class _Stake:
 
     policy: str  # namespace/name
     age: tuple[str, str]  # creationTimestamp (text that sorts by time) and uid
-    things: tuple[Thing, ...]
+    things: tuple[TargetObject, ...]
     deleting: bool
     until: float | None  # of the monotonic clock; None: the watch has shown it
 
 
-class Targets:
+class TargetElection:
     """Policies by what they act on."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._stakes: dict[str, _Stake] = {}  # by uid
-        self._named: dict[Thing, set[str]] = {}  # the uids that name it
-        self._held: dict[Thing, str] = {}  # the uid that acts on it ...
-        self._holding: dict[str, tuple[Thing, ...]] = {}  # ... and the same by uid
+        self._named: dict[TargetObject, set[str]] = {}  # the uids that name it
+        self._held: dict[TargetObject, str] = {}  # the uid that acts on it ...
+        self._holding: dict[str, tuple[TargetObject, ...]] = {}  # ... and the same by uid
 
     def expect(self, body: Mapping[str, Any]) -> None:
         """A policy was listed; the watch will show it, or it is gone."""
@@ -140,7 +140,7 @@ class Targets:
                 del self._named[thing]
         return others
 
-    def _take(self, uid: str, things: tuple[Thing, ...]) -> None:
+    def _take(self, uid: str, things: tuple[TargetObject, ...]) -> None:
         """All of these, and nothing that the spec named before it was edited."""
         if self._holding.get(uid) != things:
             self._let_go(uid)
@@ -151,11 +151,11 @@ class Targets:
         for thing in self._holding.pop(uid, ()):
             del self._held[thing]
 
-    def _elect(self, uid: str) -> dict[Thing, str]:
+    def _elect(self, uid: str) -> dict[TargetObject, str]:
         """The oldest first: each gets all that it names, or nothing. One that gets nothing keeps
         nothing from those after it."""
         self._expire(uid)
-        elected: dict[Thing, str] = {}
+        elected: dict[TargetObject, str] = {}
         for candidate in sorted(self._around(uid), key=lambda who: self._stakes[who].age):
             things = self._stakes[candidate].things
             if not any(thing in elected for thing in things):
@@ -192,16 +192,20 @@ def _stake(body: Mapping[str, Any], until: float | None) -> _Stake:
     )
 
 
-def _things(namespace: str, target: Mapping[str, Any]) -> list[Thing]:
+def _things(namespace: str, target: Mapping[str, Any]) -> list[TargetObject]:
     things = []
     if target.get("name"):
         version = str(target.get("apiVersion") or "apps/v1")
         kind = str(target.get("kind") or "Deployment")
-        things.append(Thing(namespace, version.rpartition("/")[0], kind, str(target["name"])))
+        things.append(
+            TargetObject(namespace, version.rpartition("/")[0], kind, str(target["name"]))
+        )
     guard = target.get("guard") or {}
     if guard.get("horizontalPodAutoscaler"):
         name = str(guard["horizontalPodAutoscaler"])
-        things.append(Thing(namespace, "autoscaling", "HorizontalPodAutoscaler", name))
+        things.append(TargetObject(namespace, "autoscaling", "HorizontalPodAutoscaler", name))
     if guard.get("scaledObject"):
-        things.append(Thing(namespace, "keda.sh", "ScaledObject", str(guard["scaledObject"])))
+        things.append(
+            TargetObject(namespace, "keda.sh", "ScaledObject", str(guard["scaledObject"]))
+        )
     return things

@@ -14,8 +14,12 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     Step,
 )
+from starforge_backlog.coordination.connection_ledger import (
+    EXPECTED_FOR_SECONDS,
+    SHOWN_WITHIN_SECONDS,
+    ConnectionLedger,
+)
 from starforge_backlog.decide.budget import budget
-from starforge_backlog.ledger import EXPECTED_FOR_SECONDS, SHOWN_WITHIN_SECONDS, Ledger
 from starforge_backlog.snapshot import (
     Claim,
     DatabaseReading,
@@ -65,21 +69,21 @@ def held(view: Snapshot) -> list[tuple[str, str | None, int]]:
 
 
 def test_each_sees_what_the_others_can_open() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     assert held(ledger.count("ns/b", SPEC, NEW, seen(3))) == [("ns/a", "etl", 40)]
     assert ledger.count("ns/c", SPEC, NEW, seen(1, server="another")).claims == ()
 
 
 def test_a_policy_that_cannot_be_read_keeps_its_claim() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.count("ns/a", SPEC, NEW, blind())
     assert held(ledger.count("ns/b", SPEC, NEW, seen())) == [("ns/a", "etl", 40)]
 
 
 def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", remembered(20))
     ledger.count("ns/a", SPEC, remembered(20), blind())
     view = ledger.count("ns/b", SPEC, NEW, seen())
@@ -89,7 +93,7 @@ def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> Non
 
 def test_what_a_status_says_counts_before_the_first_pass_and_its_server_waits_for_that() -> None:
     """More may run by now than its status says."""
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", remembered(20))
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert (held(view), view.awaited) == ([("ns/a", "etl", 200)], ("ns/a",))
@@ -99,7 +103,7 @@ def test_what_a_status_says_counts_before_the_first_pass_and_its_server_waits_fo
 
 
 def test_nobody_of_another_server_waits() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", remembered(20))
     view = ledger.count("ns/b", SPEC, NEW, seen(server="another"))
     assert (view.claims, view.awaited) == ((), ())
@@ -110,7 +114,7 @@ def test_nobody_waits_for_a_policy_that_never_had_a_budget(
     status: QueueBacklogPolicyStatus,
 ) -> None:
     """A slip of the pen in one URL must not keep the others from their budgets (P11)."""
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", status)
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert (view.claims, view.awaited) == ((), ())
@@ -122,7 +126,7 @@ def test_nobody_waits_for_a_policy_that_never_had_a_budget(
 def test_one_that_never_comes_holds_nothing_in_the_end() -> None:
     """It was deleted between our list and the watch's."""
     timer = Timer()
-    ledger = Ledger(timer)
+    ledger = ConnectionLedger(timer)
     ledger.expect("ns/a", remembered(20))
     timer.now = EXPECTED_FOR_SECONDS - 1
     assert ledger.count("ns/b", SPEC, NEW, seen()).awaited == ("ns/a",)
@@ -132,7 +136,7 @@ def test_one_that_never_comes_holds_nothing_in_the_end() -> None:
 
 
 def test_the_server_is_waited_for_by_the_name_that_it_calls_itself() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     both = seen(4, server="7312")
     assert both.database is not None
     assert isinstance(both.database.connections, Known)
@@ -150,13 +154,13 @@ def test_a_guarded_autoscaler_is_remembered_at_what_it_may_go_to() -> None:
     status = status.model_copy(
         update={"scaling": status.scaling.model_copy(update={"guard": guard})}
     )
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", status)
     assert [c.connections for c in ledger.others("db", "ns/b")] == [300]
 
 
 def test_a_promise_is_only_raised() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)
     ledger.raise_to("ns/a", 50)
@@ -164,7 +168,7 @@ def test_a_promise_is_only_raised() -> None:
 
 
 def test_a_target_below_its_minimum_is_entitled_to_it_unless_scaled_to_zero() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     five = spec(target={"name": "etl-worker", "minReplicas": 5})
     ledger.count("ns/a", five, NEW, seen(2))
     assert ledger.others("db", "ns/b")[0].connections == 50
@@ -182,14 +186,14 @@ def test_a_limit_of_the_role_is_given_out_once() -> None:
 
 
 def test_a_pool_made_smaller_is_claimed_as_it_was_until_the_pods_have_it() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     large = QueueBacklogPolicyStatus(scaling=ScalingStatus(pool=20))
     ledger.count("ns/a", SPEC, large, seen(4))
     assert ledger.others("db", "ns/b")[0].connections == 4 * 20
 
 
 def test_pods_that_two_policies_name_count_once() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/old", SPEC, NEW, seen(4))
     ledger.count("ns/young", SPEC, NEW, seen(4))
     refused = replace(seen(4), rival=Rival("ns/old", "Deployment etl-worker"))
@@ -201,7 +205,7 @@ def test_a_guarded_autoscaler_may_go_to_what_it_is_left() -> None:
     guarded = spec(target={"name": "w", "guard": {"horizontalPodAutoscaler": "hpa"}})
     guard = GuardStatus(kind="HorizontalPodAutoscaler", name="hpa", maximum=9)
     before = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=guard))
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", guarded, before, seen(4))
     assert [c.connections for c in ledger.count("ns/b", SPEC, NEW, seen()).claims] == [90]
     ledger.count("ns/a", SPEC, before, seen(4))
@@ -213,14 +217,14 @@ def test_a_guarded_autoscaler_may_go_to_what_it_is_left() -> None:
 ASKS = Claim("ns/a", "etl", 40, wanted=80, cap=117)
 
 
-def asked(ledger: Ledger) -> int | None:
+def asked(ledger: ConnectionLedger) -> int | None:
     """What policy a asks for, as the others see it."""
     (claim,) = ledger.others("db", "ns/b")
     return claim.wanted
 
 
 def test_what_a_decision_told_stands_until_the_next_one() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     assert asked(ledger) is None
     ledger.tell("ns/a", ASKS)
@@ -233,7 +237,7 @@ def test_what_a_decision_told_stands_until_the_next_one() -> None:
 
 def test_what_a_policy_asked_for_is_unknown_when_its_passes_stop() -> None:
     timer = Timer()
-    ledger = Ledger(timer)
+    ledger = ConnectionLedger(timer)
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.tell("ns/a", ASKS)
     timer.now = 3 * SPEC.interval.total_seconds() - 1
@@ -244,7 +248,7 @@ def test_what_a_policy_asked_for_is_unknown_when_its_passes_stop() -> None:
 
 
 def test_a_spec_that_is_not_understood_any_more_keeps_its_pods_and_asks_for_nothing() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.tell("ns/a", ASKS)
     ledger.unread("ns/a", NEW)
@@ -252,7 +256,7 @@ def test_a_spec_that_is_not_understood_any_more_keeps_its_pods_and_asks_for_noth
 
 
 def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_says() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.expect("ns/a", remembered(20))
     ledger.unread("ns/a", remembered(20))
     view = ledger.count("ns/b", SPEC, NEW, seen())
@@ -260,7 +264,7 @@ def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_s
 
 
 def test_a_deleted_policys_pods_are_strangers() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.drop("ns/a")
     assert ledger.others("db", "ns/b") == ()
@@ -268,7 +272,7 @@ def test_a_deleted_policys_pods_are_strangers() -> None:
 
 def test_a_step_that_does_not_show_yet_outlives_its_policy() -> None:
     timer = Timer()
-    ledger = Ledger(timer)
+    ledger = ConnectionLedger(timer)
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)
     ledger.drop("ns/a")
@@ -279,7 +283,7 @@ def test_a_step_that_does_not_show_yet_outlives_its_policy() -> None:
 
 
 def test_a_policy_made_anew_is_counted_once() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)
     ledger.drop("ns/a")
@@ -288,7 +292,7 @@ def test_a_policy_made_anew_is_counted_once() -> None:
 
 
 def test_a_policy_that_names_no_database_any_more_holds_nothing_there() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     alone = spec(database=None, queues=[prometheus()], producers=[], breakers=[])
     ledger.count("ns/a", alone, NEW, replace(seen(4), database=None))
@@ -296,7 +300,7 @@ def test_a_policy_that_names_no_database_any_more_holds_nothing_there() -> None:
 
 
 def test_who_is_suspended_or_only_observes_is_entitled_to_no_more_than_it_holds() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     for parts in ({"suspend": True}, {"mode": "Observe"}):
         quiet = spec(target={"name": "etl-worker", "minReplicas": 5}, **parts)
         ledger.count("ns/a", quiet, NEW, seen(2))
@@ -305,7 +309,7 @@ def test_who_is_suspended_or_only_observes_is_entitled_to_no_more_than_it_holds(
 
 
 def test_a_policy_sees_its_own_claim_on_the_server_it_reads() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     mine = ledger.count("ns/a", SPEC, NEW, seen(4)).claim
     assert mine is not None
     assert (mine.policy, mine.connections, mine.minimum) == ("ns/a", 40, 10)
@@ -321,7 +325,7 @@ def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_w
     full = connections(by_role={"web": 190}, peak_by_role={"web": 190}, clients=190)
     terms = budget(DATABASE, full, workload(4, max_surge="50%"), EACH, ())
     assert terms.replicas == 0
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     known = QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=4))
     ledger.count("ns/a", SPEC, known, blind())
     assert ledger.others("db", "ns/b")[0].connections == 60
@@ -333,14 +337,14 @@ def test_a_step_that_may_have_been_written_is_counted_after_a_kill() -> None:
     known = QueueBacklogPolicyStatus(
         budget=terms, scaling=ScalingStatus(replicas=4, last_step=intent)
     )
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, known, blind())
     assert ledger.others("db", "ns/b")[0].connections == 60
 
 
 def test_what_was_asked_a_moment_ago_is_kept_free_and_not_asked_back() -> None:
     timer = Timer()
-    ledger = Ledger(timer)
+    ledger = ConnectionLedger(timer)
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.tell("ns/a", replace(ASKS, asked=80))
     ledger.tell("ns/a", None)
@@ -352,7 +356,7 @@ def test_what_was_asked_a_moment_ago_is_kept_free_and_not_asked_back() -> None:
 
 
 def test_a_step_whose_pods_are_ready_shows() -> None:
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)
     ledger.count("ns/a", SPEC, NEW, seen(6))
@@ -362,7 +366,7 @@ def test_a_step_whose_pods_are_ready_shows() -> None:
 
 def test_a_server_is_one_whether_it_is_read_by_a_login_or_by_prometheus() -> None:
     """A policy that has both tells it, also of those that were counted before."""
-    ledger = Ledger()
+    ledger = ConnectionLedger()
     ledger.count("ns/scraped", SPEC, NEW, seen(3, server="prometheus:main"))
     ledger.count("ns/login", SPEC, NEW, seen(2, server="7312"))
     assert ledger.others("7312", "ns/login") == ()

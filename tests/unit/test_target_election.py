@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from starforge_backlog.coordination.target_election import UNSEEN_FOR_SECONDS, TargetElection
 from starforge_backlog.snapshot import Rival
-from starforge_backlog.targets import UNSEEN_FOR_SECONDS, Targets
 
 Body = dict[str, Any]
 
@@ -44,12 +44,12 @@ OLD, YOUNG = policy("old", created=1), policy("young", created=2)
 
 
 def test_alone_it_acts() -> None:
-    assert Targets().ask(OLD) is None
+    assert TargetElection().ask(OLD) is None
 
 
 def test_a_policy_is_known_from_the_list_until_it_is_gone() -> None:
     """A mark on an autoscaler whose policy is not known is nobody's."""
-    targets = Targets()
+    targets = TargetElection()
     targets.expect(OLD)
     targets.note(YOUNG)
     assert (targets.knows("uid-old"), targets.knows("uid-young")) == (True, True)
@@ -68,20 +68,20 @@ def test_a_policy_is_known_from_the_list_until_it_is_gone() -> None:
     ],
 )
 def test_what_is_not_the_same_is_nobodys_business(other: Body) -> None:
-    targets = Targets()
+    targets = TargetElection()
     targets.note(other)
     assert (targets.ask(OLD), targets.ask(other)) == (None, None)
 
 
 def test_the_younger_waits_and_is_told_for_whom() -> None:
-    targets = Targets()
+    targets = TargetElection()
     targets.note(OLD)
     assert targets.ask(YOUNG) == Rival("ns/old", "Deployment w")
     assert targets.ask(OLD) is None
 
 
 def test_of_the_same_second_the_uid_decides() -> None:
-    targets = Targets()
+    targets = TargetElection()
     a, b = policy("b", uid="1"), policy("a", uid="2")
     targets.note(a)
     targets.note(b)
@@ -90,14 +90,14 @@ def test_of_the_same_second_the_uid_decides() -> None:
 
 
 def test_another_version_of_a_kind_is_the_same_object() -> None:
-    targets = Targets()
+    targets = TargetElection()
     targets.note(policy("old", created=1, apiVersion="argoproj.io/v1alpha1", kind="Rollout"))
     young = policy("young", created=2, apiVersion="argoproj.io/v1", kind="Rollout")
     assert targets.ask(young) == Rival("ns/old", "Rollout w")
 
 
 def test_one_guarded_autoscaler_has_one_policy() -> None:
-    targets = Targets()
+    targets = TargetElection()
     guard = {"horizontalPodAutoscaler": "hpa"}
     targets.note(policy("old", "x", created=1, guard=guard))
     young = policy("young", "y", created=2, guard=guard)
@@ -105,7 +105,7 @@ def test_one_guarded_autoscaler_has_one_policy() -> None:
 
 
 def test_gone_the_younger_takes_over_at_once() -> None:
-    targets = Targets()
+    targets = TargetElection()
     targets.note(OLD)
     targets.note(YOUNG)
     targets.ask(OLD)
@@ -119,7 +119,7 @@ def test_gone_the_younger_takes_over_at_once() -> None:
 
 
 def test_an_older_one_that_shows_late_waits_for_the_younger() -> None:
-    targets = Targets()
+    targets = TargetElection()
     assert targets.ask(YOUNG) is None
     assert targets.ask(OLD) == Rival("ns/young", "Deployment w", leaving=True)
     assert targets.ask(YOUNG) == Rival("ns/old", "Deployment w")
@@ -128,7 +128,7 @@ def test_an_older_one_that_shows_late_waits_for_the_younger() -> None:
 
 def test_who_waits_keeps_nothing_from_others() -> None:
     """`middle` loses its guard to `old`; so it does not act, and the target is `young`'s."""
-    targets = Targets()
+    targets = TargetElection()
     guard = {"horizontalPodAutoscaler": "hpa"}
     old = policy("old", "x", created=1, guard=guard)
     middle = policy("middle", "y", created=2, guard=guard)
@@ -141,7 +141,7 @@ def test_who_waits_keeps_nothing_from_others() -> None:
 
 
 def test_an_edited_guard_is_free_again() -> None:
-    targets = Targets()
+    targets = TargetElection()
     guard = {"horizontalPodAutoscaler": "hpa"}
     targets.ask(policy("old", "x", created=1, guard=guard))
     targets.ask(policy("old", "x", created=1))
@@ -150,7 +150,7 @@ def test_an_edited_guard_is_free_again() -> None:
 
 def test_one_that_was_listed_and_never_shown_is_not_waited_for_for_ever() -> None:
     now = 0.0
-    targets = Targets(lambda: now)
+    targets = TargetElection(lambda: now)
     targets.expect(OLD)
     assert targets.ask(YOUNG) is not None
     now = UNSEEN_FOR_SECONDS
@@ -159,7 +159,7 @@ def test_one_that_was_listed_and_never_shown_is_not_waited_for_for_ever() -> Non
 
 def test_one_that_the_watch_shows_stays() -> None:
     now = 0.0
-    targets = Targets(lambda: now)
+    targets = TargetElection(lambda: now)
     targets.expect(OLD)
     targets.note(OLD)
     targets.expect(OLD)
@@ -168,7 +168,7 @@ def test_one_that_the_watch_shows_stays() -> None:
 
 
 def test_a_spec_that_cannot_be_read_keeps_its_target() -> None:
-    targets = Targets()
+    targets = TargetElection()
     odd = policy("old", created=1)
     odd["spec"]["queues"] = "new in a later version"
     targets.note(odd)
@@ -176,7 +176,7 @@ def test_a_spec_that_cannot_be_read_keeps_its_target() -> None:
 
 
 def test_a_body_without_a_target_harms_nobody() -> None:
-    targets = Targets()
+    targets = TargetElection()
     assert targets.ask({**OLD, "spec": {}}) is None
     assert targets.ask(YOUNG) is None
 
@@ -185,7 +185,7 @@ def test_a_body_without_a_target_harms_nobody() -> None:
 def test_never_two_at_once_and_the_oldest_in_the_end(seed: int) -> None:
     """Policies come late, are edited and go, in any order, and ask in any order."""
     dice = random.Random(seed)
-    targets = Targets()
+    targets = TargetElection()
     bodies = [
         policy(
             str(n),
@@ -241,7 +241,7 @@ def things(body: Body) -> list[str]:
 @pytest.mark.parametrize("shown", [True, False])
 def test_made_again_under_its_name_it_does_not_wait_for_itself(shown: bool) -> None:
     """The CRD was deleted and made again: nobody saw the end of the one before."""
-    targets = Targets()
+    targets = TargetElection()
     before = policy("etl", created=1, uid="before")
     (targets.note if shown else targets.expect)(before)
     again = policy("etl", created=2, uid="again")
@@ -250,14 +250,14 @@ def test_made_again_under_its_name_it_does_not_wait_for_itself(shown: bool) -> N
 
 
 def test_a_name_that_was_another_policys_a_second_ago() -> None:
-    targets = Targets()
+    targets = TargetElection()
     targets.expect(policy("etl", created=1, uid="zzz"))
     assert targets.ask(policy("etl", created=1, uid="aaa")) is None
 
 
 def test_what_an_edit_lets_go_is_free_once_its_pass_has_ended() -> None:
     """The older policy names another target now, and its running pass still acts on the first."""
-    targets = Targets()
+    targets = TargetElection()
     assert targets.ask(OLD) is None
     targets.note(edited := policy("old", "x", created=1))
     assert targets.ask(YOUNG) == Rival("ns/old", "Deployment w", leaving=True)
