@@ -15,7 +15,6 @@ from starforge_backlog.api.database_tls import DatabaseTls
 from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.target import Target
-from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.cluster.secrets import SecretReader
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -23,6 +22,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.hub import RedisHub
+from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
@@ -148,9 +148,9 @@ class Access:
         """URL and shared connection of `spec.database.url`; nothing is opened yet."""
         if self._opening is None or self._opening.cancelled():
             self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(looked_at)
+            self._opening.add_done_callback(retrieve_exception)
         # Several readings of the pass ask, each under its own deadline.
-        return await joined(self._opening)
+        return await await_shared(self._opening)
 
     def blame(self, value: SecretValue, reading: Reading[object]) -> None:
         """After a fault that the Secret may be to blame for: read it anew next time."""

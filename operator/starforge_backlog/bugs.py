@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import structlog
 
-from starforge_backlog.awaiting import Asked
 from starforge_backlog.clock import Clock
+from starforge_backlog.shared_tasks import CancellationCheck
 from starforge_backlog.snapshot import Source, Unknown, Why
 
 T = TypeVar("T")
@@ -50,11 +50,11 @@ class Bugs:
 
         `source` is what is read or done.
         """
-        asked = Asked()
+        cancellation = CancellationCheck()
         try:
             got = await work
         except asyncio.CancelledError as stray:
-            if asked.to_end:
+            if cancellation.requested:
                 raise
             # Nobody ends this pass: what it awaited was cancelled. Let through, it would look as if
             # the policy's passes were to end, for good.

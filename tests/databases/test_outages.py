@@ -150,7 +150,7 @@ async def test_terminated_by_an_admin(open_database: Open, fragile: PostgresServ
 
 
 async def test_no_stampede(fragile: PostgresServer) -> None:
-    """However often it is asked, a `Database` knocks once per delay."""
+    """However often it is asked, a `Database` connects once per delay."""
     pacing = Pacing(retry_first=timedelta(seconds=0.5), retry_most=timedelta(seconds=0.5))
     database = Database(parse_url(fragile.url(password="planted-wrong")), pacing=pacing)
     before = fragile.log.read_text().count("password authentication failed")
@@ -158,11 +158,11 @@ async def test_no_stampede(fragile: PostgresServer) -> None:
     while time.monotonic() < deadline:
         assert (await fault_of(database)).why is Why.WRONG_PASSWORD
         await asyncio.sleep(0.01)
-    knocks = fragile.log.read_text().count("password authentication failed") - before
-    assert 2 <= knocks <= 3
+    attempts = fragile.log.read_text().count("password authentication failed") - before
+    assert 2 <= attempts <= 3
 
 
-async def test_production_knocks_no_faster_than_every_five_seconds() -> None:
+async def test_production_reconnects_no_faster_than_every_five_seconds() -> None:
     pacing = Pacing()
     delays = []
     for failures in range(6):

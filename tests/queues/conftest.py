@@ -102,7 +102,7 @@ async def estimates(watcher: Watcher, take: Callable[[QueueReading], Count]) -> 
 
 @pytest.fixture
 async def hub() -> AsyncIterator[RedisHub]:
-    """All Redis servers of one operator, which knocks again soon."""
+    """All Redis servers of one operator, which reconnects soon."""
     made = RedisHub(pacing=QUICK)
     yield made
     await made.close()

@@ -25,7 +25,7 @@ from starforge_backlog.cluster.autoscaler_object import (
 )
 from starforge_backlog.cluster.client import MOST_WATCHES, Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.connections import retry_delay
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.awaiting import joined, looked_at
+from starforge_backlog.connections import retry_delay
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
@@ -27,7 +27,7 @@ from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
 from starforge_backlog.databases.whereabouts import BELIEVED_FOR, whereabouts_of
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
@@ -54,7 +54,7 @@ class _Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How long we wait for a server that misbehaves, and how often we knock."""
+    """How long we wait for a server that misbehaves, and how often we reconnect."""
 
     connect_within: timedelta = timedelta(seconds=3)
     # Beyond the server's own limit: what a slow network needs to bring the answer.
@@ -164,8 +164,8 @@ class Database:
         # which a full database would not give back. The statement ends at its own limit.
         running = asyncio.create_task(self._in_turn(transaction, query, params))
         self._running = running
-        running.add_done_callback(looked_at)
-        return await joined(running)
+        running.add_done_callback(retrieve_exception)
+        return await await_shared(running)
 
     async def _in_turn(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
         try:

@@ -12,12 +12,12 @@ from typing import Any
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.shown import shortened
-from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.databases.sql import load_sql
+from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import (
     Connections,
     DatabaseHealth,
@@ -73,7 +73,7 @@ class HeadroomReader:
             self._running = asyncio.create_task(self._sample())
             self._running.add_done_callback(self._finished)
         # One pass that runs out of time must not cancel what the others wait for.
-        return await joined(self._running)
+        return await await_shared(self._running)
 
     def _finished(self, task: asyncio.Task[DatabaseReading]) -> None:
         self._running = None

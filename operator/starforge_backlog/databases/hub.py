@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import TypeVar
 
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.connections import IDLE_AFTER, SharedConnections
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.url import ServerUrl, parse_url
-from starforge_backlog.sharing import IDLE_AFTER, Sharing
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class DatabaseHub:
     """One `Database` per host, port, database and user, however many policies ask for it (P7).
 
-    See `Sharing` for who shares a connection with whom.
+    See `SharedConnections` for who shares a connection with whom.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class DatabaseHub:
         idle_after: timedelta = IDLE_AFTER,
     ) -> None:
         self._clock = clock
-        self._shared: Sharing[ServerUrl, Database] = Sharing(
+        self._shared: SharedConnections[ServerUrl, Database] = SharedConnections(
             lambda url: Database(url, pacing=pacing), idle_after=idle_after
         )
 

@@ -14,8 +14,8 @@ from datetime import timedelta
 import psycopg
 from psycopg.rows import dict_row
 
-from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.connections import SharedConnections
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
@@ -26,7 +26,7 @@ from starforge_backlog.databases.pgbouncer_pools import Row, Shown, Workers, poo
 from starforge_backlog.databases.session import Session, open_session
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.databases.url import ServerUrl, parse_url
-from starforge_backlog.sharing import Sharing
+from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Known, Pooler, Reading, Unknown, Why
 
 AT = "database.pgbouncer"
@@ -39,7 +39,7 @@ class ConsoleLimits:
 
     connect_within: timedelta = timedelta(seconds=2)
     answer_within: timedelta = timedelta(seconds=1)  # all questions; it answers from memory
-    # After a failure nobody knocks for this long: the clients of a restarted pooler all come back.
+    # After a failure nobody reconnects for this long: all clients of a restarted pooler come back.
     retry_after: timedelta = timedelta(seconds=5)
     shared_for: timedelta = timedelta(seconds=1)  # younger answers are shared
     # Two looks further apart are not "in a row".
@@ -145,7 +145,7 @@ class Console:
             self._running = asyncio.create_task(self._ask())
             self._running.add_done_callback(self._finished)
         # One pass that runs out of time must not cost everybody the connection.
-        return await joined(self._running)
+        return await await_shared(self._running)
 
     def _finished(self, task: asyncio.Task[Reading[Shown]]) -> None:
         self._running = None
@@ -216,7 +216,7 @@ class ConsoleHub:
         def make(url: ServerUrl) -> Console:
             return Console(url, clock, limits or ConsoleLimits())
 
-        self._shared: Sharing[ServerUrl, Console] = Sharing(make)
+        self._shared: SharedConnections[ServerUrl, Console] = SharedConnections(make)
 
     def get(self, url: str, *, owner: str, ca: str = "") -> Console:
         """The console of a URL; nothing is opened yet. Raises DatabaseFault(SECRET_MALFORMED)."""

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.awaiting import joined
 from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
+from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class SharedReading(Generic[T]):
             self._last = asyncio.create_task(self._read())
             self._asked_at = now
         # One pass that runs out of time must not cancel what the others wait for.
-        return await joined(self._last)
+        return await await_shared(self._last)
 
     def forget(self) -> None:
         """Something was written: all earlier readings are old, also one that is under way."""

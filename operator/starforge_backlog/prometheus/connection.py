@@ -17,7 +17,6 @@ from datetime import timedelta
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
-from starforge_backlog.awaiting import WorkCancelled, joined, looked_at
 from starforge_backlog.prometheus.faults import (
     PrometheusFault,
     no_answer,
@@ -25,6 +24,7 @@ from starforge_backlog.prometheus.faults import (
     too_many_servers,
 )
 from starforge_backlog.prometheus.server import Server
+from starforge_backlog.shared_tasks import WorkCancelled, await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 if TYPE_CHECKING:
@@ -157,10 +157,10 @@ class Connection:
         loop = asyncio.get_running_loop()
         self._stuck = None
         self._busy = loop.run_in_executor(self._thread, self._query, promql, given_up)
-        self._busy.add_done_callback(looked_at)
+        self._busy.add_done_callback(retrieve_exception)
         try:
             async with asyncio.timeout(limit):
-                return await joined(self._busy)
+                return await await_shared(self._busy)
         except WorkCancelled:
             raise _released() from None  # `close` took it out of the thread's queue
         except TimeoutError:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from starforge_backlog.awaiting import joined, looked_at
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.connections import SharedConnections
 from starforge_backlog.prometheus.connection import Connection, Limits, Threads
 from starforge_backlog.prometheus.faults import PrometheusFault
 from starforge_backlog.prometheus.judgement import Series, judge, one_number, series_of
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.sharing import Sharing
+from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
@@ -113,9 +113,9 @@ class Prometheus:
             or (known.task.done() and now - known.asked_at > self._shared_for)
         ):
             self._answers[promql] = _Answer(asyncio.create_task(self._send(promql)), now)
-            self._answers[promql].task.add_done_callback(looked_at)
+            self._answers[promql].task.add_done_callback(retrieve_exception)
         # One pass that runs out of time must not cancel what the others wait for.
-        return await joined(self._answers[promql].task)
+        return await await_shared(self._answers[promql].task)
 
     def _forget_old_answers(self, now: float) -> None:
         """Looked at once per `shared_for`: hundreds of policies ask within it."""
@@ -136,7 +136,7 @@ class PrometheusHub:
     def __init__(self, clock: Clock = utc_now, *, limits: Limits | None = None) -> None:
         self._clock = clock
         self._limits = limits or Limits()
-        self._shared: Sharing[Server, Prometheus] = Sharing(self._make)
+        self._shared: SharedConnections[Server, Prometheus] = SharedConnections(self._make)
         self._threads = Threads(self._limits.servers)
 
     def get(self, server: Server, *, owner: str) -> Prometheus:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from starforge_backlog.connections import IDLE_AFTER, SharedConnections
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.node import Pacing
 from starforge_backlog.redis.url import RedisUrl, parse_url
-from starforge_backlog.sharing import IDLE_AFTER, Sharing
 
 T = TypeVar("T")
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 class RedisHub:
     """One `RedisServer` per servers, database and user, however many policies ask for it (P7).
 
-    See `Sharing` for who shares a connection with whom.
+    See `SharedConnections` for who shares a connection with whom.
     """
 
     def __init__(self, *, pacing: Pacing | None = None, idle_after: timedelta = IDLE_AFTER) -> None:
-        self._shared: Sharing[RedisUrl, RedisServer] = Sharing(
+        self._shared: SharedConnections[RedisUrl, RedisServer] = SharedConnections(
             lambda url: RedisServer(url, pacing=pacing), idle_after=idle_after
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from starforge_backlog.awaiting import joined, looked_at
+from starforge_backlog.connections import retry_delay
 from starforge_backlog.redis.faults import NoTurn, RedisFault, lost_fault
 from starforge_backlog.redis.session import (
     Answer,
@@ -18,14 +18,14 @@ from starforge_backlog.redis.session import (
     Target,
     open_session,
 )
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How long we wait for a server that misbehaves, and how often we knock."""
+    """How long we wait for a server that misbehaves, and how often we reconnect."""
 
     connect_within: timedelta = timedelta(seconds=2)
     turn_within: timedelta = timedelta(seconds=2)  # for the pipelines of others before ours
@@ -97,10 +97,10 @@ class Node:
         running.add_done_callback(self._done)
         known = self._fault if self._session is None or self._session.closed else None
         if known is None:
-            return await joined(running)
+            return await await_shared(running)
         try:
             async with asyncio.timeout(self._pacing.patience.total_seconds()):
-                return await joined(running)
+                return await await_shared(running)
         except TimeoutError:
             raise known from None
 
@@ -116,7 +116,7 @@ class Node:
 
     def _done(self, running: asyncio.Task[T]) -> None:
         self._running.discard(running)
-        looked_at(running)
+        retrieve_exception(running)
 
     async def _take_turn(self) -> None:
         if self._fault is not None and self._session is None and self._turn.locked():

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from redis.crc import key_slot
 
-from starforge_backlog.awaiting import joined, looked_at
+from starforge_backlog.connections import retry_delay
 from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, hash_tag_fault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session
 from starforge_backlog.redis.url import Address, RedisUrl
-from starforge_backlog.sharing import retry_delay
+from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
@@ -114,7 +114,7 @@ class Sentinels:
 
     async def _look_again(self, master: Node) -> None:
         try:
-            address = await joined(self._asked())
+            address = await await_shared(self._asked())
         except RedisFault:
             return  # the master that was named last still answers: nothing better is known
         if address != master.target.address and self._master is master:
@@ -131,10 +131,10 @@ class Sentinels:
         known = self._fault
         question = self._asked()
         if known is None:
-            return await joined(question)
+            return await await_shared(question)
         try:
             async with asyncio.timeout(self._pacing.patience.total_seconds()):
-                return await joined(question)
+                return await await_shared(question)
         except TimeoutError:
             raise known from None
 
@@ -142,7 +142,7 @@ class Sentinels:
         if self._question is None or self._question.done():
             # A task of its own: a caller that runs out of time must not end it for the others.
             self._question = asyncio.create_task(self._ask_all())
-            self._question.add_done_callback(looked_at)
+            self._question.add_done_callback(retrieve_exception)
         return self._question
 
     async def _ask_all(self) -> Address:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
@@ -33,6 +32,7 @@ from starforge_backlog.queues.bullmq.workers import ClientList, Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.scripts import load_script
+from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Unknown, Why
 
 Timer = Callable[[], float]
@@ -119,7 +119,7 @@ class QueueObserver:
             if self._last is not None and now - self._taken <= max_age.total_seconds():
                 return self._last
             self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await joined(self._under_way)
+        return await await_shared(self._under_way)
 
     async def _read_and_keep(self, now: float) -> Seen | Unknown | Unnamed:
         try:

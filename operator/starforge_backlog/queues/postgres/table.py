@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
-from starforge_backlog.awaiting import joined
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.queues.postgres import statements
@@ -25,6 +24,7 @@ from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.rates import learn_updates_per_job
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.words import recognised, unknown_words
+from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Why
 
 Timer = Callable[[], float]
@@ -94,7 +94,7 @@ class TableObserver:
                 if young or now < self._not_before:
                     return self._last
             self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await joined(self._under_way)
+        return await await_shared(self._under_way)
 
     async def _read_and_keep(self, now: float) -> TableReading:
         reading = await self._read()

@@ -15,7 +15,6 @@ import pytest
 import starforge_backlog
 from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.policy import PostgresQueue
-from starforge_backlog.awaiting import Asked, WorkCancelled, joined
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.hub import DatabaseHub
@@ -33,6 +32,7 @@ from starforge_backlog.queues.postgres.table import TableObserver
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.topology import Sentinels
 from starforge_backlog.redis.url import parse_url as redis_url
+from starforge_backlog.shared_tasks import CancellationCheck, WorkCancelled, await_shared
 from starforge_backlog.snapshot import Unknown, Why
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,24 +77,24 @@ async def begun(work: Work) -> None:
 async def test_who_gives_up_leaves_the_work_to_the_others() -> None:
     work = Work()
     task = asyncio.create_task(work())
-    others = [asyncio.create_task(joined(task)) for _ in range(3)]
-    await given_up(joined(task))
+    others = [asyncio.create_task(await_shared(task)) for _ in range(3)]
+    await given_up(await_shared(task))
     others.pop().cancel()
     await asyncio.sleep(0)
     work.over.set()
     assert await asyncio.gather(*others) == ["done", "done"]
-    assert await joined(task) == "done", "also of work that is over"
+    assert await await_shared(task) == "done", "also of work that is over"
 
 
 async def test_work_that_is_cancelled_is_a_fault_for_who_waits() -> None:
     task = asyncio.create_task(Work()())
-    waiting = [asyncio.create_task(joined(task)) for _ in range(3)]
+    waiting = [asyncio.create_task(await_shared(task)) for _ in range(3)]
     await asyncio.sleep(0)
     task.cancel()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in found] == [WorkCancelled] * 3
     with pytest.raises(WorkCancelled):
-        await joined(task)
+        await await_shared(task)
 
 
 async def test_what_the_work_raised_is_raised_in_all() -> None:
@@ -102,7 +102,7 @@ async def test_what_the_work_raised_is_raised_in_all() -> None:
         raise ValueError("broken")
 
     task = asyncio.create_task(breaks())
-    found = await asyncio.gather(*(joined(task) for _ in range(3)), return_exceptions=True)
+    found = await asyncio.gather(*(await_shared(task) for _ in range(3)), return_exceptions=True)
     assert [str(one) for one in found] == ["broken"] * 3
 
 
@@ -110,11 +110,11 @@ async def test_a_cancellation_is_ours_only_when_somebody_asked_for_it() -> None:
     told: list[bool] = []
 
     async def await_it(work: asyncio.Future[None]) -> None:
-        asked = Asked()
+        cancellation = CancellationCheck()
         try:
             await work
         except asyncio.CancelledError:
-            told.append(asked.to_end)
+            told.append(cancellation.requested)
 
     loop = asyncio.get_running_loop()
     stray = loop.create_future()
@@ -133,7 +133,7 @@ async def test_a_deadline_that_passed_before_is_no_request_to_end() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await asyncio.sleep(1)
-    assert not Asked().to_end
+    assert not CancellationCheck().requested
 
 
 # --- each place -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class WorkCancelled(Exception):
     """Work that others awaited was cancelled: a fault of that work, and not the end of theirs."""
 
 
-async def joined(work: asyncio.Future[T]) -> T:
+async def await_shared(work: asyncio.Future[T]) -> T:
     """The result of work that others may await as well.
 
     Who gives up (a deadline, the end of a policy) leaves the work to the others. Raises what the
@@ -31,13 +31,13 @@ async def joined(work: asyncio.Future[T]) -> T:
     return work.result()
 
 
-def looked_at(running: asyncio.Future[Any]) -> None:
+def retrieve_exception(running: asyncio.Future[Any]) -> None:
     """For a task whose caller may have left: look at its fault, or asyncio logs that nobody did."""
     if not running.cancelled():
         running.exception()
 
 
-class Asked:
+class CancellationCheck:
     """Whether the current task is being cancelled since this was made.
 
     A CancelledError without that came out of something that was awaited.
@@ -47,7 +47,7 @@ class Asked:
         self._before = _requests()
 
     @property
-    def to_end(self) -> bool:
+    def requested(self) -> bool:
         """Somebody has asked this task to end."""
         return _requests() > self._before
 

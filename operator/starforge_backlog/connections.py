@@ -17,8 +17,8 @@ IDLE_AFTER = timedelta(minutes=10)
 MOST_DOUBLINGS = 10
 
 
-class Knocking(Protocol):
-    """How often we knock at a server that is away."""
+class ReconnectPacing(Protocol):
+    """How often we try again to connect to a server that is away."""
 
     @property
     def retry_first(self) -> timedelta:
@@ -33,7 +33,7 @@ class Knocking(Protocol):
         """Share of the delay that is random, upwards."""
 
 
-def retry_delay(failures: int, pacing: Knocking) -> float:
+def retry_delay(failures: int, pacing: ReconnectPacing) -> float:
     """Seconds until the next attempt to connect, after so many that failed in a row."""
     seconds = pacing.retry_first.total_seconds() * float(2 ** min(failures, MOST_DOUBLINGS))
     spread = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
@@ -55,7 +55,7 @@ T = TypeVar("T")
 U_contra = TypeVar("U_contra", bound=Keyed, contravariant=True)
 
 
-class Connected(Protocol[U_contra]):
+class SharedConnection(Protocol[U_contra]):
     """What is shared."""
 
     def update_url(self, url: U_contra) -> None:
@@ -65,7 +65,7 @@ class Connected(Protocol[U_contra]):
         """Give the connection up."""
 
 
-C = TypeVar("C", bound=Connected[Any])
+C = TypeVar("C", bound=SharedConnection[Any])
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Entry(Generic[U, C]):
     asked: dict[str, float] = field(default_factory=dict)
 
 
-class Sharing(Generic[U, C]):
+class SharedConnections(Generic[U, C]):
     """One connection per key, however many policies ask for it (P7).
 
     It is shared only by owners that present the same credentials: whoever knows just the address
