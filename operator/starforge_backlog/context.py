@@ -20,7 +20,6 @@ from starforge_backlog.coordination.target_election import TargetElection
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
-from starforge_backlog.lane import SlowLane
 from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.prometheus.hub import PrometheusHub
@@ -30,6 +29,7 @@ from starforge_backlog.report.events import EventPoster
 from starforge_backlog.report.health import Health
 from starforge_backlog.report.metrics import Metrics
 from starforge_backlog.report.status_writes import StatusWriteReport
+from starforge_backlog.slow_passes import SlowPassPacer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Services:
     http: HttpCaller
     producers: ProducerAdapters
     ledger: ConnectionLedger
-    lane: SlowLane
+    slow_passes: SlowPassPacer
     targets: TargetElection
     events: EventPoster
     metrics: Metrics
@@ -89,7 +89,7 @@ class Services:
                 databases, redis, OutsideAdapters(client, http, utc_now), utc_now
             ),
             ledger=ConnectionLedger(),
-            lane=SlowLane(),
+            slow_passes=SlowPassPacer(),
             targets=TargetElection(),
             events=events,
             metrics=metrics,

@@ -11,18 +11,18 @@ import structlog
 
 from starforge_backlog.api import GROUP, PLURAL, VERSION
 from starforge_backlog.cluster.finalizer import FINALIZER
-from starforge_backlog.passes import Runner
 from starforge_backlog.policy import Policy
 from starforge_backlog.process import Process
 from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
+from starforge_backlog.scheduler import PassScheduler
 from starforge_backlog.tls import same_on_every_python
 
 _log = structlog.stdlib.get_logger(__name__)
 
 RESOURCE = (GROUP, VERSION, PLURAL)
 
-# Passes that raised are a bug of ours (`Runner.run` keeps what a pass raises): neither a loop of
-# tracebacks nor a silence.
+# Passes that raised are a bug of ours (`PassScheduler.run` keeps what a pass raises): neither a
+# loop of tracebacks nor a silence.
 AFTER_BUG_SECONDS = 60.0
 # At the end a pass may finish its effects; then it is cancelled (it can be killed at any moment).
 STOP_GRACE_SECONDS = 3.0
@@ -111,10 +111,10 @@ async def passes(
 ) -> None:
     """All passes of one policy, until it is deleted or we stop."""
     wake, turn = memo.policy(uid)
-    runner = Runner(memo.services, lambda: body, wake, lambda: bool(stopped), turn)
+    scheduler = PassScheduler(memo.services, lambda: body, wake, lambda: bool(stopped), turn)
     stopping = asyncio.create_task(_wake_when(stopped, wake))
     try:
-        await runner.run()
+        await scheduler.run()
     finally:
         stopping.cancel()
 

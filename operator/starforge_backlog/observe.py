@@ -46,7 +46,7 @@ from starforge_backlog.snapshot import (
 LONGEST_WAIT = timedelta(seconds=5)
 # ... and a policy of a short interval must be done before its next pass.
 PART_OF_INTERVAL = 0.8
-# Samples this young are shared by the policies that run at the same moment (see passes.py).
+# Samples this young are shared by the policies that run at the same moment (see scheduler.py).
 SHARED_FOR = timedelta(seconds=1)
 
 

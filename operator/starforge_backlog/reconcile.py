@@ -41,10 +41,10 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
     before = services.statuses.current(policy.body)
 
     # Observe: every reading under one deadline; what the other policies hold on this database.
-    began = services.lane.now()
+    began = services.slow_passes.now()
     seen = await observe(services, policy)
     # Those that waited for a source that hangs come back together; others are not to wait for them.
-    await services.lane.enter(began, policy.spec.interval)
+    await services.slow_passes.wait_turn(began, policy.spec.interval)
     seen = services.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.

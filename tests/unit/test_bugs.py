@@ -11,7 +11,7 @@ import pytest
 import structlog
 from tests.simulator.given import NOW, per_replica, spec, workload
 
-from starforge_backlog import passes
+from starforge_backlog import scheduler
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import BUG, FRAMES, Bugs
 from starforge_backlog.context import Services
@@ -235,7 +235,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
     async def reconcile(*_: Any) -> None:
         raise TypeError(SECRET)
 
-    monkeypatch.setattr(passes, "reconcile", reconcile)
+    monkeypatch.setattr(scheduler, "reconcile", reconcile)
     statuses, counted = Statuses(), Counted()
     services = SimpleNamespace(
         statuses=statuses,
@@ -247,7 +247,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
         "metadata": {"name": "etl", "namespace": "ns", "uid": "u", "generation": 3},
         "spec": {"target": {"name": "w"}, "queues": [{"name": "q", "prometheus": {"url": "x"}}]},
     }
-    runner = passes.Runner(
+    runner = scheduler.PassScheduler(
         cast(Services, services), lambda: body, asyncio.Event(), lambda: False, asyncio.Lock()
     )
     interval, _ = await runner._one(0.0)

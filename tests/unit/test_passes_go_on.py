@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from starforge_backlog import observe as observing
-from starforge_backlog import passes
+from starforge_backlog import scheduler
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.client import Json, Resource
@@ -58,9 +58,9 @@ class Passes:
         self.done, self.begun = 0, asyncio.Event()
         self.statuses = Statuses()
         self.enough = False
-        monkeypatch.setattr(passes, "reconcile", self._reconcile)
-        monkeypatch.setattr(passes.Runner, "_next", lambda *_, **__: 0.0)
-        monkeypatch.setattr(passes, "AFTER_BUG_SECONDS", 0.0)
+        monkeypatch.setattr(scheduler, "reconcile", self._reconcile)
+        monkeypatch.setattr(scheduler.PassScheduler, "_next", lambda *_, **__: 0.0)
+        monkeypatch.setattr(scheduler, "AFTER_BUG_SECONDS", 0.0)
         services = SimpleNamespace(
             statuses=self.statuses,
             health=Health(),
@@ -68,7 +68,7 @@ class Passes:
             bugs=Bugs(lambda: NOW, lambda *_: None),
             clock=lambda: NOW,
         )
-        self.runner = passes.Runner(
+        self.runner = scheduler.PassScheduler(
             cast(Services, services),
             lambda: BODY,
             asyncio.Event(),
@@ -120,7 +120,7 @@ async def test_not_even_a_report_that_is_cancelled_ends_them(
 
 
 async def test_a_pass_that_hangs_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "LONGEST_PASS", timedelta(milliseconds=20))
+    monkeypatch.setattr(scheduler, "LONGEST_PASS", timedelta(milliseconds=20))
     told = Passes(for_ever, monkeypatch=monkeypatch)
     await asyncio.wait_for(told.runner.run(), 5)
     assert told.done == 2

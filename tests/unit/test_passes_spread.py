@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from starforge_backlog.observe import SHARED_FOR
-from starforge_backlog.passes import SECONDS_PER_PASS, spread
+from starforge_backlog.scheduler import SECONDS_PER_PASS, spread
 
 
 @pytest.mark.parametrize("policies", [1, 5, 50])

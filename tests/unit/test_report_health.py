@@ -10,8 +10,8 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from starforge_backlog.passes import LONGEST_PASS
 from starforge_backlog.report.health import HUNG_AFTER_SECONDS, Health, HealthServer
+from starforge_backlog.scheduler import LONGEST_PASS
 
 
 class Turned:

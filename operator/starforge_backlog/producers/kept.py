@@ -10,8 +10,8 @@ from typing import Final, Protocol, TypeVar, cast
 from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.producers.shared import SharedProducer
 
-# Younger readings are shared by the policies that run at the same moment (see passes.py): most of
-# them pause the same flag, and 200 statements for one row kept the others waiting for a second.
+# Younger readings are shared by the policies that run at the same moment (see scheduler.py): most
+# of them pause the same flag, and 200 statements for one row kept the others waiting for a second.
 SHARED_FOR: Final = timedelta(seconds=1)
 # A producer that nobody asked for this long is forgotten: its policies are gone or were changed.
 FORGET_AFTER: Final = timedelta(minutes=30)

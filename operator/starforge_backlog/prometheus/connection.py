@@ -36,7 +36,7 @@ class Limits:
     """What a server may cost us, and we it."""
 
     # Each has one thread and one connection. Measured: 300 policies with 5 expressions of their own
-    # take 3.4 s of a thread per interval, and spread over 4 s (passes.py) nobody waits for 0.2 s.
+    # take 3.4 s of a thread per interval; spread over 4 s (scheduler.py), nobody waits for 0.2 s.
     servers: int = 64
     connect_within: timedelta = timedelta(seconds=1)
     answer_within: timedelta = timedelta(seconds=2)  # per read; fits twice into a pass
@@ -44,7 +44,7 @@ class Limits:
     give_up_after: timedelta = timedelta(milliseconds=2500)
     # A server that did not answer is tried again by one caller, this much later.
     retry_after: timedelta = timedelta(seconds=5)
-    # Younger answers are shared by the policies that run at the same moment (see passes.py).
+    # Younger answers are shared by the policies that run at the same moment (see scheduler.py).
     shared_for: timedelta = timedelta(seconds=1)
 
 

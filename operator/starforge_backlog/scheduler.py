@@ -55,7 +55,7 @@ UNREADABLE_INTERVAL = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
-class Runner:
+class PassScheduler:
     """The passes of one policy. `body` is kept current by the framework's watch."""
 
     services: Services

@@ -22,7 +22,7 @@ APART_SECONDS = 0.03
 LONGEST_PART = 0.5
 
 
-class SlowLane:
+class SlowPassPacer:
     """One for the process."""
 
     def __init__(
@@ -39,7 +39,7 @@ class SlowLane:
         """Loop time, seconds."""
         return asyncio.get_running_loop().time() if self._now is None else self._now()
 
-    async def enter(self, began: float, interval: timedelta) -> None:
+    async def wait_turn(self, began: float, interval: timedelta) -> None:
         """Come back when it is this pass' turn: at once, unless it has been slow. `began`: when it
         started to read (loop time)."""
         now = self.now()

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from starforge_backlog.lane import APART_SECONDS, LONGEST_PART, SLOW_SECONDS, SlowLane
+from starforge_backlog.slow_passes import APART_SECONDS, LONGEST_PART, SLOW_SECONDS, SlowPassPacer
 
 INTERVAL = timedelta(seconds=15)
 
@@ -33,48 +33,48 @@ def time() -> Time:
 
 
 @pytest.fixture
-def lane(time: Time) -> SlowLane:
-    return SlowLane(now=time.now, sleep=time.sleep)
+def pacer(time: Time) -> SlowPassPacer:
+    return SlowPassPacer(now=time.now, sleep=time.sleep)
 
 
 async def test_who_was_quick_goes_on_at_once_even_beside_a_crowd(
-    lane: SlowLane, time: Time
+    pacer: SlowPassPacer, time: Time
 ) -> None:
     for _ in range(20):
-        await lane.enter(time.at - 5, INTERVAL)
+        await pacer.wait_turn(time.at - 5, INTERVAL)
     waiting = len(time.ends)
-    await lane.enter(time.at - SLOW_SECONDS / 2, INTERVAL)
+    await pacer.wait_turn(time.at - SLOW_SECONDS / 2, INTERVAL)
     assert len(time.ends) == waiting
 
 
-async def test_who_was_slow_goes_on_one_after_the_other(lane: SlowLane, time: Time) -> None:
+async def test_who_was_slow_goes_on_one_after_the_other(pacer: SlowPassPacer, time: Time) -> None:
     for _ in range(20):
-        await lane.enter(time.at - 5, INTERVAL)
+        await pacer.wait_turn(time.at - 5, INTERVAL)
     # The first does not wait.
     assert time.ends == pytest.approx([time.at + n * APART_SECONDS for n in range(1, 20)])
 
 
-async def test_later_there_is_nobody_to_wait_for(lane: SlowLane, time: Time) -> None:
+async def test_later_there_is_nobody_to_wait_for(pacer: SlowPassPacer, time: Time) -> None:
     for _ in range(20):
-        await lane.enter(time.at - 5, INTERVAL)
+        await pacer.wait_turn(time.at - 5, INTERVAL)
     time.ends.clear()
     time.at += 20 * APART_SECONDS
-    await lane.enter(time.at - 5, INTERVAL)
+    await pacer.wait_turn(time.at - 5, INTERVAL)
     assert time.ends == []
 
 
-async def test_nobody_waits_until_its_next_pass(lane: SlowLane, time: Time) -> None:
+async def test_nobody_waits_until_its_next_pass(pacer: SlowPassPacer, time: Time) -> None:
     short = timedelta(seconds=2)
     for _ in range(200):
-        await lane.enter(time.at - 1, short)
+        await pacer.wait_turn(time.at - 1, short)
     assert max(time.ends) <= time.at + 2 * LONGEST_PART
 
 
 async def test_in_the_real_loop() -> None:
-    lane, order = SlowLane(), list[str]()
+    pacer, order = SlowPassPacer(), list[str]()
 
     async def one(name: str, took: float) -> None:
-        await lane.enter(lane.now() - took, INTERVAL)
+        await pacer.wait_turn(pacer.now() - took, INTERVAL)
         order.append(name)
 
     await asyncio.gather(one("slow 1", 1), one("slow 2", 1), one("slow 3", 1), one("quick", 0))
