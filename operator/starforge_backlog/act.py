@@ -109,7 +109,7 @@ async def _isolated(
             what = Source(SourceKind.SCALING, policy.spec.target.name)
         case SetMaximum(guard=guard):
             what = Source(SourceKind.BOUNDING, guard.name)
-    return await services.bugs.keep(
+    return await services.isolation.run(
         policy.key,
         what,
         _carry_out(services, policy, action, access),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
 from starforge_backlog.cluster.autoscalers_write import MaximumWriter
@@ -20,6 +19,7 @@ from starforge_backlog.coordination.target_election import TargetElection
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.prometheus.hub import PrometheusHub
@@ -58,7 +58,7 @@ class Services:
     events: EventPoster
     metrics: Metrics
     health: Health
-    bugs: Bugs
+    isolation: FaultIsolation
 
     @classmethod
     async def open(cls, environ: Mapping[str, str], instance: str) -> Services:
@@ -94,7 +94,7 @@ class Services:
             events=events,
             metrics=metrics,
             health=Health(),
-            bugs=Bugs(utc_now, metrics.error),
+            isolation=FaultIsolation(utc_now, metrics.error),
         )
 
     async def close(self) -> None:

@@ -60,17 +60,17 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
     deadline, spec = access.deadline, policy.spec
     target = services.workloads.read(policy.namespace, spec.target)
     autoscaler = services.autoscalers.read(policy.namespace, spec.target)
-    keep = partial(services.bugs.keep, policy.key)
+    isolated = partial(services.isolation.run, policy.key)
     (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
-        keep(
+        isolated(
             Source(SourceKind.TARGET), deadline.keep(target, (late, late)), lambda bug: (bug, bug)
         ),
-        keep(Source(SourceKind.AUTOSCALER), deadline.keep(autoscaler, late), _itself),
-        keep(Source(SourceKind.DATABASE), _database(services, policy, access), _no_database),
-        keep(Source(SourceKind.PGBOUNCER), _console(services, policy, access), _itself),
+        isolated(Source(SourceKind.AUTOSCALER), deadline.keep(autoscaler, late), _itself),
+        isolated(Source(SourceKind.DATABASE), _database(services, policy, access), _no_database),
+        isolated(Source(SourceKind.PGBOUNCER), _console(services, policy, access), _itself),
         asyncio.gather(
             *(
-                keep(
+                isolated(
                     Source(SourceKind.QUEUE, queue.name),
                     _queue(services, policy, queue, access),
                     unread,
@@ -80,7 +80,7 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
         ),
         asyncio.gather(
             *(
-                keep(
+                isolated(
                     Source(SourceKind.PRODUCER, p.name),
                     _producer(services, policy, p, access),
                     _itself,
@@ -100,7 +100,7 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
         return replace(reading, pooler=bug) if reading is not None else None, direct[1]
 
     pools = Source(SourceKind.PGBOUNCER, "pools")
-    reading, per_replica = await keep(pools, behind_pooler(), unknown_pools)
+    reading, per_replica = await isolated(pools, behind_pooler(), unknown_pools)
     return Snapshot(
         taken_at=began,
         workload=workload,

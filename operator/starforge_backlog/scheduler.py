@@ -74,7 +74,7 @@ class PassScheduler:
         due, woken = loop.time(), True  # the first pass is as one that a change started
         while not self.stopped():
             self.wake.clear()
-            due = await self.services.bugs.keep(
+            due = await self.services.isolation.run(
                 f"{meta['namespace']}/{meta['name']}",
                 Source(SourceKind.PASS),
                 self._round(due, woken=woken),
@@ -118,7 +118,7 @@ class PassScheduler:
             self.services.guards.keep(policy.uid, policy.namespace, guard, self.wake.set)
             # What no adapter expected is caught where it is read or done. What is left is a bug in
             # a rule or a report: then at least status must not go on saying the last good thing.
-            done = await self.services.bugs.keep(
+            done = await self.services.isolation.run(
                 policy.key, Source(SourceKind.PASS), self._decided(policy), _itself
             )
             if not isinstance(done, Pass):

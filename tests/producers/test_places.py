@@ -25,13 +25,13 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.bugs import Bugs
 from starforge_backlog.clock import utc_now
 from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.moved import follow_places
 from starforge_backlog.decide.plan import Action
 from starforge_backlog.decide.producers import decide_producers, release_all
+from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, entry_of, locate, merge
 from starforge_backlog.policy import Policy
@@ -88,7 +88,7 @@ class Operator:
             Services,
             SimpleNamespace(
                 clock=utc_now,
-                bugs=Bugs(utc_now, lambda *_: None),
+                isolation=FaultIsolation(utc_now, lambda *_: None),
                 statuses=SimpleNamespace(current=lambda _: self.status),
                 producers=producers,
                 secrets=self,

@@ -15,10 +15,10 @@ from starforge_backlog.access import Access
 from starforge_backlog.act import act
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
-from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.scale import Scaled
 from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKind
+from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.outcome import Failed
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.holder import Holder
@@ -100,7 +100,7 @@ async def carry_out(producers: Producers, *actions: Action) -> list[str]:
         databases=None,
         redis=None,
         prometheus=None,
-        bugs=Bugs(lambda: NOW, lambda source, reason: None),
+        isolation=FaultIsolation(lambda: NOW, lambda source, reason: None),
     )
     one = SimpleNamespace(
         key="ns/etl", namespace="ns", name="etl", uid="uid-1", spec=policy, body={}

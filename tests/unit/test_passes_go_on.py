@@ -13,13 +13,13 @@ import pytest
 from starforge_backlog import observe as observing
 from starforge_backlog import scheduler
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.bugs import Bugs
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.adapters import ProducerAdapters
@@ -65,7 +65,7 @@ class Passes:
             statuses=self.statuses,
             health=Health(),
             guards=SimpleNamespace(keep=lambda *_: None),
-            bugs=Bugs(lambda: NOW, lambda *_: None),
+            isolation=FaultIsolation(lambda: NOW, lambda *_: None),
             clock=lambda: NOW,
         )
         self.runner = scheduler.PassScheduler(
@@ -194,7 +194,9 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
         redis=redis,
         queues=QueueAdapters(databases, prometheus, redis, lambda: NOW),
         producers=ProducerAdapters(databases, redis, outside, lambda: NOW),
-        bugs=Bugs(lambda: NOW, lambda source, reason: pytest.fail(f"{reason} in {source}")),
+        isolation=FaultIsolation(
+            lambda: NOW, lambda source, reason: pytest.fail(f"{reason} in {source}")
+        ),
     )
     seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body)), 5)
     assert seen.database is not None

@@ -13,8 +13,8 @@ from tests.simulator.given import NOW, per_replica, spec, workload
 
 from starforge_backlog import scheduler
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.bugs import BUG, FRAMES, Bugs
 from starforge_backlog.context import Services
+from starforge_backlog.isolation import BUG, FRAMES, FaultIsolation
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.health import Health
@@ -54,33 +54,33 @@ def itself(bug: Unknown) -> Unknown:
 
 async def test_the_reading_says_what_and_where_and_the_mend_and_no_secret() -> None:
     counted = Counted()
-    got = await Bugs(lambda: NOW, counted).keep(
+    got = await FaultIsolation(lambda: NOW, counted).run(
         "ns/etl", Source(SourceKind.QUEUE, "jobs"), breaks(ValueError(SECRET)), itself
     )
     assert (got.why, got.at) == (Why.ERROR, NOW)
-    assert "bug in queue jobs: ValueError at test_bugs.py:" in got.message
+    assert "bug in queue jobs: ValueError at test_isolation.py:" in got.message
     assert "Report it" in got.message
     assert SECRET not in got.message
     assert counted.found == [("queue", BUG)]
 
 
 async def test_it_is_logged_once_until_it_changes_or_is_gone() -> None:
-    bugs = Bugs(lambda: NOW, Counted())
+    isolation = FaultIsolation(lambda: NOW, Counted())
 
     async def fine() -> Unknown:
         return NOTHING
 
-    async def keep(policy: str, name: str, work: Awaitable[Unknown]) -> None:
-        await bugs.keep(policy, Source(SourceKind.QUEUE, name), work, itself)
+    async def run(policy: str, name: str, work: Awaitable[Unknown]) -> None:
+        await isolation.run(policy, Source(SourceKind.QUEUE, name), work, itself)
 
     with structlog.testing.capture_logs() as logs:
         for _ in range(5):
-            await keep("ns/a", "q", breaks(ValueError(SECRET)))
-        await keep("ns/a", "r", breaks(ValueError(SECRET)))
-        await keep("ns/b", "q", breaks(ValueError(SECRET)))
-        await keep("ns/a", "q", breaks(KeyError(SECRET)))
-        await keep("ns/a", "q", fine())
-        await keep("ns/a", "q", breaks(KeyError(SECRET)))
+            await run("ns/a", "q", breaks(ValueError(SECRET)))
+        await run("ns/a", "r", breaks(ValueError(SECRET)))
+        await run("ns/b", "q", breaks(ValueError(SECRET)))
+        await run("ns/a", "q", breaks(KeyError(SECRET)))
+        await run("ns/a", "q", fine())
+        await run("ns/a", "q", breaks(KeyError(SECRET)))
     told = [(one["policy"], one["source"], one["error"]) for one in logs]
     assert told == [
         ("ns/a", "queue q", "ValueError"),
@@ -98,7 +98,7 @@ async def test_recursion_without_end_is_one_short_line() -> None:
         return await deeper()
 
     with structlog.testing.capture_logs() as logs:
-        got = await Bugs(lambda: NOW, Counted()).keep(
+        got = await FaultIsolation(lambda: NOW, Counted()).run(
             "ns/a", Source(SourceKind.QUEUE, "q"), deeper(), itself
         )
     assert "RecursionError" in got.message
@@ -108,7 +108,7 @@ async def test_recursion_without_end_is_one_short_line() -> None:
 async def test_the_end_of_the_process_is_no_bug() -> None:
     counted = Counted()
     with pytest.raises(KeyboardInterrupt):
-        await Bugs(lambda: NOW, counted).keep(
+        await FaultIsolation(lambda: NOW, counted).run(
             "ns/a", Source(SourceKind.QUEUE, "q"), breaks(KeyboardInterrupt()), itself
         )
     assert counted.found == []
@@ -118,7 +118,9 @@ async def test_the_end_of_the_policy_is_no_bug() -> None:
     counted = Counted()
     work = asyncio.get_running_loop().create_future()
     keeping = asyncio.create_task(
-        Bugs(lambda: NOW, counted).keep("ns/a", Source(SourceKind.QUEUE, "q"), work, itself)
+        FaultIsolation(lambda: NOW, counted).run(
+            "ns/a", Source(SourceKind.QUEUE, "q"), work, itself
+        )
     )
     await asyncio.sleep(0)
     keeping.cancel()
@@ -129,12 +131,12 @@ async def test_the_end_of_the_policy_is_no_bug() -> None:
 
 async def test_a_cancellation_that_nobody_asked_for_is_that_readings_fault() -> None:
     counted = Counted()
-    bugs = Bugs(lambda: NOW, counted)
-    got = await bugs.keep(
+    isolation = FaultIsolation(lambda: NOW, counted)
+    got = await isolation.run(
         "ns/a", Source(SourceKind.QUEUE, "q"), breaks(asyncio.CancelledError()), itself
     )
     assert (got.why, counted.found) == (Why.ERROR, [("queue", BUG)])
-    assert "CancelledError at test_bugs.py:" in got.message
+    assert "CancelledError at test_isolation.py:" in got.message
 
 
 class World:
@@ -181,7 +183,7 @@ class World:
             producers=self,
             secrets=None,
             databases=None,
-            bugs=Bugs(lambda: NOW, self.counted),
+            isolation=FaultIsolation(lambda: NOW, self.counted),
         )
         one = SimpleNamespace(key="ns/etl", namespace="ns", uid="u", body={}, spec=policy)
         return await observe(cast(Services, services), cast(Policy, one))
@@ -241,7 +243,7 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
         statuses=statuses,
         health=Health(),
         guards=SimpleNamespace(keep=lambda *_: None),
-        bugs=Bugs(lambda: NOW, counted),
+        isolation=FaultIsolation(lambda: NOW, counted),
     )
     body = {
         "metadata": {"name": "etl", "namespace": "ns", "uid": "u", "generation": 3},
@@ -255,6 +257,6 @@ async def test_a_bug_in_a_rule_is_in_status_and_passes_go_on(
     ready = statuses.status.condition("Ready")
     assert ready is not None
     assert (ready.status, ready.reason, ready.observed_generation) == ("False", "OperatorBug", 3)
-    assert "bug in pass: TypeError at test_bugs.py" in statuses.status.summary
+    assert "bug in pass: TypeError at test_isolation.py" in statuses.status.summary
     assert SECRET not in str(statuses.status)
     assert counted.found == [("pass", BUG)]

@@ -1,4 +1,4 @@
-"""The last line of defence: a bug of ours in one reading or effect is that one's fault.
+"""Fault isolation: a bug of ours in one reading or effect is the fault of that one alone.
 
 Adapters translate what they expect, and check foreign values at their edge. What they did not
 expect would end the pass: the policy would be blind, its breakers stay as they are, and status go
@@ -32,7 +32,7 @@ FRAMES = 12
 MOST_REMEMBERED = 1024
 
 
-class Bugs:
+class FaultIsolation:
     """Catches what nobody expected, and tells it: in the reading, in the log, as a metric.
 
     `count` takes the kind of a source and a reason.
@@ -43,7 +43,7 @@ class Bugs:
         self._count = count
         self._told: OrderedDict[tuple[str, Source], str] = OrderedDict()
 
-    async def keep(
+    async def run(
         self, policy: str, source: Source, work: Awaitable[T], instead: Callable[[Unknown], T]
     ) -> T:
         """The result of `work`, or what `instead` makes of the bug that ended it.
