@@ -258,7 +258,7 @@ async def _resume(
         return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {got.message}")
     kept = located(held)
     if kept is None or "deletionTimestamp" in policy.body.get("metadata", {}):
-        return got  # of a deletion `release.py` says it
+        return got  # of a deletion `finalizer.py` says it
     at = f" at {held.where}" if held.where else ""
     mend = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
     forget = f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"

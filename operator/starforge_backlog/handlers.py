@@ -11,9 +11,9 @@ import structlog
 
 from starforge_backlog.api import GROUP, PLURAL, VERSION
 from starforge_backlog.cluster.finalizer import FINALIZER
+from starforge_backlog.finalizer import RELEASE_RETRY_SECONDS, NotReleased, release
 from starforge_backlog.policy import Policy
 from starforge_backlog.process import Process
-from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
 from starforge_backlog.scheduler import PassScheduler
 from starforge_backlog.tls import same_on_every_python
 

@@ -18,8 +18,8 @@ from starforge_backlog.cluster.finalizer import holds
 from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.context import Services
+from starforge_backlog.finalizer import RELEASE_RETRY_SECONDS, NotReleased, finalize
 from starforge_backlog.namespaces import look
-from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, let_go
 from starforge_backlog.report.health import HealthServer
 from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.settings import Settings
@@ -180,7 +180,7 @@ class Process:
             key = f"{meta['namespace']}/{meta['name']}"
             async with together:
                 try:
-                    done = await let_go(self.services, body)
+                    done = await finalize(self.services, body)
                 except (NotReleased, ClusterFault) as fault:
                     _log.warning("not released", policy=key, reason=str(fault))
                     return False

@@ -24,9 +24,9 @@ from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.cluster.stopping import Stopped, start_again, stop, until_ended
 from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Resume, SetMaximum
+from starforge_backlog.finalizer import NotReleased, finalize_for_uninstall, held_by_us
 from starforge_backlog.namespaces import look
 from starforge_backlog.policy import Policy
-from starforge_backlog.release import NotReleased, held_by_us, stand_down
 from starforge_backlog.settings import Settings
 
 NAME = "release"
@@ -232,7 +232,7 @@ class _Release:
             policy = replace(policy, abandon=True)
         try:
             async with together:
-                words = await stand_down(self.services, policy)
+                words = await finalize_for_uninstall(self.services, policy)
         except (NotReleased, ClusterFault) as fault:
             if self.left.get(key) != str(fault):
                 _say(f"{key}: not released yet: {fault}")

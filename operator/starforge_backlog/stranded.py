@@ -18,8 +18,8 @@ import structlog
 from starforge_backlog.cluster.client import POLICIES
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.context import Services
+from starforge_backlog.finalizer import RELEASE_RETRY_SECONDS, NotReleased, release
 from starforge_backlog.policy import Policy
-from starforge_backlog.release import RELEASE_RETRY_SECONDS, NotReleased, release
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -62,7 +62,7 @@ class _Tried:
         return tuple(done(result) for result in self.results)
 
 
-async def let_go(services: Services, body: Mapping[str, Any]) -> tuple[str, ...]:
+async def finalize(services: Services, body: Mapping[str, Any]) -> tuple[str, ...]:
     """Release, and take our finalizer off: for a policy that the framework does not watch. Returns
     what was done, in sentences. Raises NotReleased and ClusterFault."""
     policy = Policy.for_release(body)
@@ -81,7 +81,7 @@ async def release(services: Services, policy: Policy) -> tuple[str, ...]:
     return await _end(services, policy, tried, "deletion")
 
 
-async def stand_down(services: Services, policy: Policy) -> tuple[str, ...]:
+async def finalize_for_uninstall(services: Services, policy: Policy) -> tuple[str, ...]:
     """The same for a policy that stays while its operator goes: its status then says that nobody
     follows it, and our finalizer goes, so that it can be deleted without an operator. The next
     operator begins with closed breakers."""
