@@ -14,7 +14,6 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseStatus
@@ -30,6 +29,7 @@ from starforge_backlog.decide.whereabouts import elsewhere, made_at, same_server
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, Written, ended
 from starforge_backlog.policy import Policy
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.protocol import (
@@ -97,7 +97,7 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
 
 
 async def _isolated(
-    services: Services, policy: Policy, action: Action, access: Access
+    services: Services, policy: Policy, action: Action, access: PolicyAccess
 ) -> Paused | Resumed | Written | MaximumResult | Failed:
     """A bug in one effect is a failure of that effect; it may have happened all the same."""
     match action:
@@ -118,7 +118,7 @@ async def _isolated(
 
 
 async def _carry_out(
-    services: Services, policy: Policy, action: Action, access: Access
+    services: Services, policy: Policy, action: Action, access: PolicyAccess
 ) -> Paused | Resumed | Written | MaximumResult | Failed:
     match action:
         case ScaleTo():
@@ -132,7 +132,7 @@ async def _carry_out(
 
 
 async def _scale(
-    services: Services, policy: Policy, action: ScaleTo, access: Access
+    services: Services, policy: Policy, action: ScaleTo, access: PolicyAccess
 ) -> Written | Failed:
     late = replace(access.late, message="the API server did not answer in time")
     write = services.replicas.write(
@@ -152,7 +152,7 @@ async def _scale(
 
 
 async def _set_maximum(
-    services: Services, policy: Policy, action: SetMaximum, access: Access
+    services: Services, policy: Policy, action: SetMaximum, access: PolicyAccess
 ) -> MaximumResult | Failed:
     """Restored by what the object itself says of us; otherwise written under the version that was
     decided from."""
@@ -213,7 +213,7 @@ def _maximum_result(done: MaximumResult | Unknown) -> MaximumResult | Failed:
 
 
 async def _pause(
-    services: Services, policy: Policy, action: Pause, access: Access
+    services: Services, policy: Policy, action: Pause, access: PolicyAccess
 ) -> Paused | Failed:
     entries = services.statuses.current(policy.body).paused
     entry = next((e for e in entries if e.producer == action.producer), None)
@@ -247,7 +247,7 @@ async def _pause(
 
 
 async def _resume(
-    services: Services, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: PolicyAccess
 ) -> Resumed | Failed:
     got = await _resume_there(services, policy, held, access)
     in_spec = policy.spec.producer(held.producer) is not None
@@ -266,7 +266,7 @@ async def _resume(
 
 
 async def _resume_there(
-    services: Services, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: PolicyAccess
 ) -> Resumed | Failed:
     found, here = await _reach(services, policy, held, access)
     if isinstance(found, Unknown):
@@ -288,7 +288,7 @@ async def _resume_there(
 
 
 async def _reach(
-    services: Services, policy: Policy, held: PauseStatus, access: Access
+    services: Services, policy: Policy, held: PauseStatus, access: PolicyAccess
 ) -> tuple[Pausable | Unknown, ServerPlace | Unknown | None]:
     """The pause where it is, and the server there; by the first way that leads to it."""
     found: Pausable | Unknown = access.late
@@ -319,7 +319,7 @@ async def _find(
     producer: Producer | None,
     name: str,
     entry: PauseStatus | None,
-    access: Access,
+    access: PolicyAccess,
 ) -> Pausable | Unknown:
     if producer is None:
         message = f"neither the policy nor its status says where producer {name} is"

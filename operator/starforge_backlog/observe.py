@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.api.prometheus import PrometheusDatabase
@@ -24,6 +23,7 @@ from starforge_backlog.databases.prometheus import ScrapedDatabases
 from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.outcome import entry_of
 from starforge_backlog.policy import Policy
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.prometheus.server import blame, resolve
 from starforge_backlog.snapshot import (
@@ -132,10 +132,10 @@ def _no_database(bug: Unknown) -> tuple[DatabaseReading | None, ServerKey | None
     return DatabaseReading(bug, bug), None
 
 
-def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown) -> Access:
+def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown) -> PolicyAccess:
     """The policy's secrets and database, until `wait` from now."""
     database = policy.spec.database
-    return Access(
+    return PolicyAccess(
         policy=policy.key,
         namespace=policy.namespace,
         database=database.url if database is not None else None,
@@ -150,7 +150,7 @@ def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown
 
 
 async def _database(
-    services: Services, policy: Policy, access: Access
+    services: Services, policy: Policy, access: PolicyAccess
 ) -> tuple[DatabaseReading | None, ServerKey | None]:
     """Connections and health, and where the policy's login leads to."""
     spec = policy.spec.database
@@ -195,7 +195,7 @@ async def _named(
 
 
 async def _scraped(
-    services: Services, policy: Policy, spec: PrometheusDatabase, access: Access
+    services: Services, policy: Policy, spec: PrometheusDatabase, access: PolicyAccess
 ) -> DatabaseReading:
     """The same from Prometheus."""
     server = await resolve(spec, access, "database.prometheus")
@@ -210,7 +210,9 @@ async def _scraped(
     return reading
 
 
-async def _console(services: Services, policy: Policy, access: Access) -> Reading[Looks] | None:
+async def _console(
+    services: Services, policy: Policy, access: PolicyAccess
+) -> Reading[Looks] | None:
     """What the pooler's console shows; None: the policy names none."""
     spec = policy.spec.database.pgbouncer if policy.spec.database is not None else None
     if spec is None:
@@ -254,7 +256,9 @@ def _behind_pooler(
     return replace(reading, pooler=pools), per_replica
 
 
-async def _queue(services: Services, policy: Policy, queue: Queue, access: Access) -> QueueReading:
+async def _queue(
+    services: Services, policy: Policy, queue: Queue, access: PolicyAccess
+) -> QueueReading:
     source = services.queues.source(queue, access)
     window = policy.spec.scaling.observe_for
     reading = source.read(rate_window=window, max_age=SHARED_FOR)
@@ -262,7 +266,7 @@ async def _queue(services: Services, policy: Policy, queue: Queue, access: Acces
 
 
 async def _producer(
-    services: Services, policy: Policy, producer: Producer, access: Access
+    services: Services, policy: Policy, producer: Producer, access: PolicyAccess
 ) -> Reading[ProducerReading]:
     entries = services.statuses.current(policy.body).paused
     holder = Holder(policy.uid, producer.name, entry_of(policy.spec, producer, entries))

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.observe import LONGEST_WAIT
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
@@ -66,7 +66,7 @@ class Eye:
         spec = {"url": _REFERENCE, "name": queue, "prefix": prefix}
         source = self.adapters.source(
             Queue.model_validate({"name": "jobs", "bullmq": spec}),
-            Access(
+            PolicyAccess(
                 policy="starforge/etl",
                 namespace="starforge",
                 database=None,

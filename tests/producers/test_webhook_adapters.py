@@ -12,7 +12,6 @@ import pytest
 from tests.producers.objects import AT
 from tests.producers.webhook_api import FakeApi, answers, served
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Json, Resource
@@ -20,6 +19,7 @@ from starforge_backlog.cluster.errors import Asked, fault_from_status
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.http.caller import HttpCaller
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Pausable, Paused
@@ -60,7 +60,7 @@ class Place:
             **webhook,
         }
         producer = Producer.model_validate({"name": "partner", "webhook": spec})
-        access = Access(
+        access = PolicyAccess(
             policy=policy,
             namespace="ns",
             database=None,

@@ -15,7 +15,6 @@ from tests.simulator.given import per_replica, spec
 
 from local.prometheus import PrometheusServer
 from starforge_backlog import observe as observer
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
@@ -25,6 +24,7 @@ from starforge_backlog.databases.pgbouncer import Looks
 from starforge_backlog.databases.pgbouncer_pools import Shown
 from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.policy import Policy
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.snapshot import (
     Connections,
@@ -66,9 +66,9 @@ async def services() -> AsyncIterator[Services]:
     await hubs.databases.close()
 
 
-def access(of: Policy, services: Services) -> Access:
+def access(of: Policy, services: Services) -> PolicyAccess:
     assert of.spec.database is not None
-    return Access(
+    return PolicyAccess(
         policy=of.key,
         namespace=of.namespace,
         database=of.spec.database.url,

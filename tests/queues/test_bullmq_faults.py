@@ -31,12 +31,12 @@ from local.redis import ALL_SLOTS
 from local.redis import RedisServer as LocalRedis
 from local.redis_failover import MASTER_NAME, RedisFailover
 from local.redis_programs import find_redis_62
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.queue import Queue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
@@ -467,7 +467,7 @@ async def test_from_a_policy_to_a_reading(
     queue = Queue.model_validate({"name": "jobs", "bullmq": spec()})
 
     async def read() -> QueueReading:
-        access = Access(
+        access = PolicyAccess(
             policy="starforge/etl",
             namespace="starforge",
             database=None,

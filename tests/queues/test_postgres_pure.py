@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.queue import PostgresQueue, Queue, StatusNames
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.queues.postgres.catalog import quoted
@@ -106,7 +106,7 @@ async def test_readers_are_shared_as_long_as_the_connection_is_the_same() -> Non
 def in_table(hub: DatabaseHub, policy: str) -> InTable:
     """The source of one policy's queue. Nothing here asks for a Secret."""
     deadline = Deadline(asyncio.get_running_loop().time() + 5)
-    access = Access(
+    access = PolicyAccess(
         policy=policy,
         namespace="starforge",
         database=None,

@@ -13,7 +13,6 @@ from tests.prometheus.exporter import Exporter
 from tests.simulator.given import spec
 
 from local.prometheus import PrometheusServer
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.prometheus import PrometheusQueue, PrometheusSignals
 from starforge_backlog.api.queue import Queue
 from starforge_backlog.clock import utc_now
@@ -23,6 +22,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.freshness import judged
 from starforge_backlog.decide.need import load
 from starforge_backlog.decide.objectives import readable
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.prometheus.signals import count, outcomes, rate
 from starforge_backlog.queues.prometheus.source import InSeries
@@ -52,9 +52,9 @@ class NoCluster:
         pytest.fail(f"asked for {resource} {namespace}/{name}{sub}")
 
 
-def access(seconds: float = 4) -> Access:
+def access(seconds: float = 4) -> PolicyAccess:
     """Of a policy whose Prometheus asks for no login."""
-    return Access(
+    return PolicyAccess(
         policy="starforge/etl",
         namespace="starforge",
         database=None,

@@ -11,7 +11,6 @@ import pytest
 from tests.simulator.given import NOW, spec
 
 from starforge_backlog import act as acting
-from starforge_backlog.access import Access
 from starforge_backlog.act import act
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
@@ -21,6 +20,7 @@ from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKi
 from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.outcome import Failed
 from starforge_backlog.policy import Policy
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Unknown, Why
@@ -44,7 +44,7 @@ class Producers:
         self._refused = refused
         self.broken = broken
 
-    async def find(self, producer: Producer, _access: Access, _holder: Holder) -> One:
+    async def find(self, producer: Producer, _access: PolicyAccess, _holder: Holder) -> One:
         return One(self, producer.name)
 
     async def ask(self, name: str) -> bool:

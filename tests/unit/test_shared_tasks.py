@@ -13,13 +13,13 @@ from typing import Any, cast
 import pytest
 
 import starforge_backlog
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.policy import PostgresQueue
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import Console, ConsoleLimits
 from starforge_backlog.databases.url import parse_url
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.prometheus.connection import Limits, Threads
 from starforge_backlog.prometheus.hub import Prometheus
@@ -156,7 +156,7 @@ class Place:
 def of_access() -> Ask:
     deadline = Deadline(asyncio.get_running_loop().time() + 60)
     late = Unknown(Why.TIMEOUT, "late", NOW)
-    return Access(
+    return PolicyAccess(
         policy="ns/etl",
         namespace="ns",
         database=NOBODY,
@@ -224,7 +224,7 @@ def of_sentinels() -> Ask:
 
 
 PLACES = (
-    Place(Access, "_open", of_access),
+    Place(PolicyAccess, "_open", of_access),
     Place(HeadroomReader, "_sample", of_headroom),
     Place(TableObserver, "_read", of_table),
     Place(QueueObserver, "_read", of_queue),

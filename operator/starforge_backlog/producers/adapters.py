@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.pausing import BackfillJobs, JobTypes
 from starforge_backlog.api.policy import FeatureFlag, Producer
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.backfill_jobs import HeldBackfills
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.brake import BrakeProducer
@@ -34,7 +34,9 @@ class ProducerAdapters:
         self._outside = outside
         self._clock = clock
 
-    async def find(self, producer: Producer, access: Access, holder: Holder) -> Pausable | Unknown:
+    async def find(
+        self, producer: Producer, access: PolicyAccess, holder: Holder
+    ) -> Pausable | Unknown:
         """The one way that the spec names; the schema has seen to it that there is exactly one.
 
         `holder` is the policy that asks and its entry in status: rows of a table have no place for
@@ -49,7 +51,7 @@ class ProducerAdapters:
             return await self._brake(producer.queue, access)
         return await self._outside.find(producer, access, holder)
 
-    async def _brake(self, queue: BullmqQueue, access: Access) -> Pausable | Unknown:
+    async def _brake(self, queue: BullmqQueue, access: PolicyAccess) -> Pausable | Unknown:
         server = await access.redis(self._redis, queue.url, queue.tls)
         if isinstance(server, Unknown):
             return server

@@ -6,13 +6,13 @@ policy that knows only the address must not pause with the login in another one'
 
 from __future__ import annotations
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.pausing import ConfigMapKey, PausedWorkload, Webhook
 from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.http.caller import HttpCaller, Trust
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.config_map import ConfigMapField
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.kept import SHARED_FOR, Kept
@@ -35,7 +35,9 @@ class OutsideAdapters:
         self._clock = clock
         self._kept = Kept()
 
-    async def find(self, producer: Producer, access: Access, holder: Holder) -> Pausable | Unknown:
+    async def find(
+        self, producer: Producer, access: PolicyAccess, holder: Holder
+    ) -> Pausable | Unknown:
         """The producer, for the policy that asks."""
         match producer.way[1]:
             case ConfigMapKey() as key:
@@ -54,7 +56,7 @@ class OutsideAdapters:
         )
 
     async def _webhook(
-        self, webhook: Webhook, access: Access, holder: Holder
+        self, webhook: Webhook, access: PolicyAccess, holder: Holder
     ) -> Pausable | Unknown:
         endpoint = await _endpoint(webhook, access)
         if isinstance(endpoint, Unknown):
@@ -83,7 +85,7 @@ class _Api:
         return self.reading.idle_since()
 
 
-async def _endpoint(webhook: Webhook, access: Access) -> Endpoint | Unknown:
+async def _endpoint(webhook: Webhook, access: PolicyAccess) -> Endpoint | Unknown:
     """Its secrets read; or the first that cannot be."""
     found: list[str | None] = []
     for reference in _references(webhook):
@@ -108,7 +110,7 @@ def _references(webhook: Webhook) -> tuple[SecretValue | None, ...]:
     return webhook.secret, webhook.bearer_token, ca
 
 
-async def _secret(reference: SecretValue | None, access: Access) -> str | Unknown | None:
+async def _secret(reference: SecretValue | None, access: PolicyAccess) -> str | Unknown | None:
     if reference is None:
         return None
     found = await access.secret(reference)

@@ -37,7 +37,7 @@ class Server:
 
 
 class Secrets(Protocol):
-    """What the policy's `Access` offers."""
+    """What the policy's `PolicyAccess` offers."""
 
     def secret(self, value: SecretValue) -> Awaitable[Reading[str]]:
         """The value behind a reference; one that is missing has been blamed."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.bullmq.source import OnRedis
 from starforge_backlog.queues.postgres.source import InTable
@@ -30,14 +30,14 @@ class QueueAdapters:
         self._prometheus = prometheus
         self._clock = clock
 
-    def source(self, queue: Queue, access: Access) -> QueueSource:
+    def source(self, queue: Queue, access: PolicyAccess) -> QueueSource:
         """The queue, with those of its signals that come from Prometheus."""
         own = self._own(queue, access)
         if queue.signals is None:
             return own
         return WithSignals(queue.name, own, queue.signals, access, self._prometheus)
 
-    def _own(self, queue: Queue, access: Access) -> QueueSource:
+    def _own(self, queue: Queue, access: PolicyAccess) -> QueueSource:
         """The one kind that the spec names; the schema has seen to it that there is exactly one."""
         if queue.prometheus is not None:
             return InSeries(queue.name, queue.prometheus, access, self._prometheus, self._clock)

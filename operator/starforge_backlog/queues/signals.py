@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.prometheus import PrometheusSignals
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.prometheus.signals import (
     SECONDS_BEFORE_DEADLINE,
@@ -43,7 +43,7 @@ class WithSignals:
     name: str
     queue: QueueSource
     spec: PrometheusSignals
-    access: Access
+    access: PolicyAccess
     hub: PrometheusHub
 
     async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:

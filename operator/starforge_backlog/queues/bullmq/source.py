@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.clock import Clock
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.queues.bullmq.observer import BullmqQueues
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import QueueReading, Unknown, unread
@@ -19,7 +19,7 @@ class OnRedis:
 
     name: str
     spec: BullmqQueue
-    access: Access
+    access: PolicyAccess
     redis: RedisHub
     clock: Clock
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.queues.postgres.observer import PostgresQueues
 from starforge_backlog.snapshot import QueueReading, Unknown, unread
 
@@ -20,7 +20,7 @@ class InTable:
 
     name: str
     spec: PostgresQueue
-    access: Access
+    access: PolicyAccess
     databases: DatabaseHub
     clock: Clock
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.prometheus import PrometheusServer
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import Look, PrometheusHub
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.server import blame, resolve
@@ -40,7 +40,7 @@ async def ask(
     *,
     at: str,
     window: timedelta,
-    access: Access,
+    access: PolicyAccess,
     hub: PrometheusHub,
 ) -> Asked:
     """The number of each expression, or why there is none.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from starforge_backlog.access import Access
 from starforge_backlog.api.prometheus import PrometheusQueue
 from starforge_backlog.clock import Clock
+from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.prometheus.signals import age, ask, count, outcomes, rate
 from starforge_backlog.snapshot import QueueReading, Unknown, Why
@@ -22,7 +22,7 @@ class InSeries:
 
     name: str
     spec: PrometheusQueue
-    access: Access
+    access: PolicyAccess
     hub: PrometheusHub
     clock: Clock
 

@@ -57,7 +57,7 @@ class Deadline:
             return late
 
 
-class Access:
+class PolicyAccess:
     """One policy's secrets and database, for one pass."""
 
     def __init__(
@@ -88,11 +88,11 @@ class Access:
         self._databases = databases
         self._opening: asyncio.Task[tuple[str, Database] | Unknown] | None = None
 
-    def at(self, database: SecretValue | None, tls: DatabaseTls | None) -> Access:
+    def at(self, database: SecretValue | None, tls: DatabaseTls | None) -> PolicyAccess:
         """The same for the database behind another reference, until the same moment."""
         if database is None or (database, tls) == (self._reference, self._tls):
             return self
-        return Access(
+        return PolicyAccess(
             policy=self.policy,
             namespace=self.namespace,
             database=database,

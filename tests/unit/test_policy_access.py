@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 
-from starforge_backlog.access import Access, Deadline
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.cluster.client import Json, Resource
@@ -20,6 +19,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import ConsoleHub
 from starforge_backlog.observe import _console
 from starforge_backlog.policy import Policy
+from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,9 +37,9 @@ class Api:
         return {"data": {k: base64.b64encode(v.encode()).decode() for k, v in self.values.items()}}
 
 
-def access(reader: SecretReader) -> Access:
+def access(reader: SecretReader) -> PolicyAccess:
     """Of one pass."""
-    return Access(
+    return PolicyAccess(
         policy="ns/etl",
         namespace="ns",
         database=None,
