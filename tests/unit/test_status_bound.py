@@ -37,7 +37,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide import whereabouts
+from starforge_backlog.decide import server_identity
 from starforge_backlog.decide.memory import MARK_BYTES, storable
 from starforge_backlog.decide.plan import Pause
 from starforge_backlog.decide.producers import Producers
@@ -318,10 +318,10 @@ def test_a_decision_refuses_it_and_says_so() -> None:
 
 def test_where_a_pause_was_made_is_bounded_and_stays_comparable() -> None:
     many = [f"redis-{number:05}.example:6379" for number in range(5_000)]
-    made_at = whereabouts.redis("etl", 0, many)
+    made_at = server_identity.redis("etl", 0, many)
     assert len(str(made_at)) <= MOST_WHERE_CHARACTERS
-    assert whereabouts.same_server(made_at, whereabouts.redis("etl", 0, reversed(many)))
-    assert len(str(whereabouts.postgres("7", "db", ["h" * 9_000]))) <= MOST_WHERE_CHARACTERS
+    assert server_identity.same_server(made_at, server_identity.redis("etl", 0, reversed(many)))
+    assert len(str(server_identity.postgres("7", "db", ["h" * 9_000]))) <= MOST_WHERE_CHARACTERS
 
 
 def test_ids_of_any_length_are_no_part_of_a_plan_of_held_types() -> None:

@@ -23,10 +23,10 @@ from starforge_backlog.databases.faults import (
     lost_fault,
     statement_fault,
 )
+from starforge_backlog.databases.server_identity import BELIEVED_FOR, read_server_place
 from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
-from starforge_backlog.databases.whereabouts import BELIEVED_FOR, whereabouts_of
 from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
@@ -142,13 +142,13 @@ class Database:
         return await self._run(_Transaction(_WRITE, "write_limits.sql", timeout), query, params)
 
     async def where(self) -> ServerPlace:
-        """Which server and database this is, without the login (`decide/whereabouts.py`).
+        """Which server and database this is, without the login (`decide/server_identity.py`).
 
         Raises DatabaseFault.
         """
         clock = asyncio.get_running_loop().time
         if self._where is None or clock() >= self._where_until:
-            found = await whereabouts_of(self)
+            found = await read_server_place(self)
             self._where, self._where_until = found, clock() + BELIEVED_FOR.total_seconds()
             return found
         return self._where

@@ -32,7 +32,7 @@ What a pause covers of a producer of several things is in the entry before the w
 (`items.py`), or which due times are ours (jobTypes).
 
 A reading of another server than the one where our pause was made (the value of a Secret changed)
-says nothing about the pause; it is neither carried on there nor forgotten (`whereabouts.py`).
+says nothing about the pause; it is neither carried on there nor forgotten (`server_identity.py`).
 
 A pause at a place that the spec names no more has an entry of its own (`moved.py`). It is released
 first, and then the new place counts.
@@ -66,6 +66,7 @@ from starforge_backlog.decide import items
 from starforge_backlog.decide.moved import formerly, is_former
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.plan import Pause, Resume
+from starforge_backlog.decide.server_identity import stored
 from starforge_backlog.decide.standing import OURS, after_our_write, made_elsewhere, renamed
 from starforge_backlog.decide.ways import (
     Proof,
@@ -76,7 +77,6 @@ from starforge_backlog.decide.ways import (
     never_readable,
     proof,
 )
-from starforge_backlog.decide.whereabouts import stored
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing,

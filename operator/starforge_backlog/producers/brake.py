@@ -96,17 +96,17 @@ class BrakeProducer:
                 seen.token,
                 version,
                 leaves_token=True,
-                where=self._server.whereabouts,
+                where=self._server.place,
             )
             return Known(running, at)
         token = seen.token if seen.brake else None
         version = seen.mark or "" if token else f"{seen.concurrency or ''} {seen.paused}"
-        paused = ProducerReading(FlagValue.PAUSED, token, version, where=self._server.whereabouts)
+        paused = ProducerReading(FlagValue.PAUSED, token, version, where=self._server.place)
         return Known(paused, at)
 
     async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
-        return self._server.whereabouts
+        return self._server.place
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None

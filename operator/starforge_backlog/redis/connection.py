@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.decide import whereabouts
+from starforge_backlog.decide import server_identity
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.scripts import Script
@@ -56,10 +56,10 @@ class RedisServer:
         return str(first)
 
     @property
-    def whereabouts(self) -> ServerPlace:
-        """Which Redis and database this is, without the login (`decide/whereabouts.py`)."""
+    def place(self) -> ServerPlace:
+        """Which Redis and database this is, without the login (`decide/server_identity.py`)."""
         key = self.key
-        return whereabouts.redis(key.master, key.database, map(str, key.servers))
+        return server_identity.redis(key.master, key.database, map(str, key.servers))
 
     def update_url(self, url: RedisUrl) -> None:
         """Use `url` from the next call on, e.g. after the password was rotated.

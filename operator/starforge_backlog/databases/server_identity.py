@@ -10,7 +10,7 @@ from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Query, load_sql
 from starforge_backlog.databases.url import ServerKey
-from starforge_backlog.decide import whereabouts
+from starforge_backlog.decide import server_identity
 from starforge_backlog.snapshot import Why
 
 # Behind a pooler the server may change without a connection that breaks.
@@ -28,7 +28,7 @@ class Asked(Protocol):
         """Rows of a statement."""
 
 
-async def whereabouts_of(database: Asked) -> ServerPlace:
+async def read_server_place(database: Asked) -> ServerPlace:
     """Its place; without the right to `pg_control_system` by the address. Raises DatabaseFault."""
     key = database.key
     addresses = [f"{host}:{port}" for host, port in key.addresses]
@@ -37,5 +37,5 @@ async def whereabouts_of(database: Asked) -> ServerPlace:
     except DatabaseFault as fault:
         if fault.why is not Why.NO_PERMISSION:
             raise
-        return whereabouts.postgres("", key.dbname, addresses, key.schemas)
-    return whereabouts.postgres(row["system"], row["database"], addresses, key.schemas)
+        return server_identity.postgres("", key.dbname, addresses, key.schemas)
+    return server_identity.postgres(row["system"], row["database"], addresses, key.schemas)
