@@ -25,7 +25,7 @@ from tests.unit.test_decide_guard import at as guarded
 import starforge_backlog
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, QueueBacklogPolicyStatus
-from starforge_backlog.decide import guard, laststep, ownership, scaling, sleep
+from starforge_backlog.decide import guard, ownership, scaling, sleep, step_observation
 from starforge_backlog.decide.claims import tell
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Plan
@@ -47,7 +47,7 @@ def in_other_words(salt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(at: Situation, reason: ScalingReason, message: str) -> Outcome:
         return garbled(hold(at, reason, message), salt)
 
-    for rules in (scaling, sleep, laststep, guard, ownership):
+    for rules in (scaling, sleep, step_observation, guard, ownership):
         monkeypatch.setattr(rules, "hold", other)
 
 

@@ -6,7 +6,7 @@ probe (half-open) when every rule has been at or below `recover.below` percent o
 because pools that the budget allows stay open when the work is done. The probe lets producers run
 and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
 and the time without a reading, or without an operator that looks, counts as nothing (P2). What can
-never be told is in `blind.py`.
+never be told is in `unreadable.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
-from starforge_backlog.decide.blind import Rules, decisive
 from starforge_backlog.decide.signals import LONG_AGO, Level, Signal, name, signals
+from starforge_backlog.decide.unreadable import Rules, decisive
 from starforge_backlog.snapshot import (
     QueueReading,
     Reading,

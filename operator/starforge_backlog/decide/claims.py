@@ -16,7 +16,7 @@ from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
 from starforge_backlog.decide.budget import common_cap, potential
 from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
-from starforge_backlog.decide.pooler import held
+from starforge_backlog.decide.pgbouncer import held
 from starforge_backlog.decide.reasons import Asks, ScalingReason
 from starforge_backlog.decide.shares import cost
 from starforge_backlog.decide.wish import wish

@@ -23,7 +23,6 @@ from starforge_backlog.decide.budget import (
 )
 from starforge_backlog.decide.claims import asking, wants
 from starforge_backlog.decide.holders import shown_share
-from starforge_backlog.decide.laststep import settled
 from starforge_backlog.decide.need import (
     Load,
     chance,
@@ -33,10 +32,11 @@ from starforge_backlog.decide.need import (
     steady_need,
 )
 from starforge_backlog.decide.objectives import Miss, missed
-from starforge_backlog.decide.pooler import readable_pooler
+from starforge_backlog.decide.pgbouncer import readable_pooler
 from starforge_backlog.decide.pressure import pressure, utilization_percent
+from starforge_backlog.decide.shared_role import remember_surplus, surplus, with_surplus
 from starforge_backlog.decide.shares import Share, share_of
-from starforge_backlog.decide.surplus import remember_surplus, surplus, with_surplus
+from starforge_backlog.decide.step_observation import settled
 from starforge_backlog.snapshot import (
     Connections,
     Known,

@@ -17,7 +17,6 @@ from __future__ import annotations
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.holders import holders_text
-from starforge_backlog.decide.laststep import judge_last_step
 from starforge_backlog.decide.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.ownership import hidden, yield_to_others
 from starforge_backlog.decide.plan import StepKind
@@ -31,6 +30,7 @@ from starforge_backlog.decide.situation import (
     take_step,
 )
 from starforge_backlog.decide.sleep import asleep, may_sleep, watch
+from starforge_backlog.decide.step_observation import judge_last_step
 from starforge_backlog.decide.wish import Wish, wish_of
 from starforge_backlog.snapshot import Unknown
 

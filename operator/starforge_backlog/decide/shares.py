@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from starforge_backlog.api.target import MOST_REPLICAS
 from starforge_backlog.decide.budget import largest, surge
-from starforge_backlog.decide.pooler import held as behind_pooler
+from starforge_backlog.decide.pgbouncer import held as behind_pooler
 from starforge_backlog.snapshot import Claim
 
 # Replicas behind a pool that is theirs as a whole: the database bounds them no further.

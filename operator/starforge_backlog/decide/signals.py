@@ -192,7 +192,7 @@ def _failed(value: int, min_samples: int, queues: list[Part], kind: str) -> Sign
             case Unknown() as unknown:
                 missing.append(unknown)
     if missing:
-        # The one that may come back first: it counts as unknown, see `blind.py`.
+        # The one that may come back first: it counts as unknown, see `unreadable.py`.
         return min(missing, key=lambda unknown: unknown.why in NEVER_TOLD)
     samples = sum(outcomes.samples for outcomes, _ in ended)
     percent = 100 * sum(outcomes.failed for outcomes, _ in ended) / samples if samples else 0.0

@@ -44,7 +44,7 @@ def decisive(rules: Rules) -> bool:
     return bool(exact) and not any(_blocks(trip, found) for trip, found in rules)
 
 
-def unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
+def explain_unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
     """The sentence that a person needs to know why it does not trip, or does not recover."""
     if state is BreakerState.CLOSED:
         what = "cannot trip"

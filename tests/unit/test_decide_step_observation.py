@@ -29,13 +29,13 @@ from starforge_backlog.api.status import (
     Baseline,
     ScalingStatus,
 )
-from starforge_backlog.decide.laststep import (
+from starforge_backlog.decide.plan import StepKind
+from starforge_backlog.decide.step_observation import (
     LONGEST_HOLD_DOWN,
     hold_down,
     last_write,
     settled,
 )
-from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.snapshot import Why
 
 

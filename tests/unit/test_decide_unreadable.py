@@ -1,5 +1,5 @@
 """Rules that cannot be judged: a pause ends all the same, nothing resumes on a guess, and it is
-said (P2, P4, P8). Each row of the table in `decide/blind.py`."""
+said (P2, P4, P8). Each row of the table in `decide/unreadable.py`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.simulator.pasts import held, kinds, remembering
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, QueueBacklogPolicyStatus, RuleStatus
-from starforge_backlog.decide.blind import decisive, unreadable
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.signals import signals
+from starforge_backlog.decide.unreadable import decisive, explain_unreadable
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Confidence,
@@ -104,8 +104,8 @@ def test_what_is_enough_to_resume(
 ) -> None:
     found = signals(breaker(*trips), {"jobs": reading}, Known(10.0, NOW))
     assert decisive(found) is enough
-    assert (unreadable("b", OPEN, found) == "") is enough
-    assert (unreadable("b", HALF_OPEN, found) == "") is enough
+    assert (explain_unreadable("b", OPEN, found) == "") is enough
+    assert (explain_unreadable("b", HALF_OPEN, found) == "") is enough
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_is_enough_to_resume(
 )
 def test_what_is_said(state: BreakerState, reading: QueueReading, sentence: str) -> None:
     found = signals(breaker(WAITING, FAILED), {"jobs": reading}, Known(10.0, NOW))
-    said = unreadable("b", state, found)
+    said = explain_unreadable("b", state, found)
     assert said.startswith(f"breaker b: {sentence}") if sentence else said == ""
 
 
