@@ -15,11 +15,11 @@ from dataclasses import replace
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
 from starforge_backlog.decide.budget import common_cap, potential
+from starforge_backlog.decide.desired import desired_replicas
 from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
 from starforge_backlog.decide.pgbouncer import held
 from starforge_backlog.decide.reasons import Asks, ScalingReason
 from starforge_backlog.decide.shares import cost
-from starforge_backlog.decide.wish import wish
 from starforge_backlog.snapshot import Claim, PerReplica, Workload
 
 
@@ -67,7 +67,7 @@ def wants(
     """
     if load.missing:
         return None
-    more = wish(spec, workload.replicas, scaling, load, missed=missed)
+    more = desired_replicas(spec, workload.replicas, scaling, load, missed=missed)
     if more is not None:
         wanted = max(more.replicas, scaling.need or 0)
     else:

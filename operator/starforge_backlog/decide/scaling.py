@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
+from starforge_backlog.decide.desired import DesiredReplicas, desired_in
 from starforge_backlog.decide.holders import holders_text
 from starforge_backlog.decide.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.ownership import hidden, yield_to_others
@@ -31,7 +32,6 @@ from starforge_backlog.decide.situation import (
 )
 from starforge_backlog.decide.sleep import asleep, may_sleep, watch
 from starforge_backlog.decide.step_observation import judge_last_step
-from starforge_backlog.decide.wish import Wish, wish_of
 from starforge_backlog.snapshot import Unknown
 
 
@@ -153,8 +153,8 @@ def _busy(at: Situation) -> Situation:
 def _up(at: Situation) -> Outcome | None:
     """One step up, or the reason why not although more is needed; None when enough run."""
     replicas, target = at.workload.replicas, at.spec.target
-    wish = wish_of(at)
-    if wish is None or wish.replicas <= replicas:
+    desired = desired_in(at)
+    if desired is None or desired.replicas <= replicas:
         return None
     at = _busy(at)
     held = _held(at)
@@ -162,16 +162,16 @@ def _up(at: Situation) -> Outcome | None:
         return held
     ceiling, limit = _ceiling(at)
     if replicas >= ceiling:
-        text = f"{replicas} replicas, {wish.why}, but {_limit_text(at, limit, wish)}"
+        text = f"{replicas} replicas, {desired.why}, but {_limit_text(at, limit, desired)}"
         return hold(at, limit, text)
     size = at.before.step_size or at.spec.scaling.step_up
-    to = min(replicas + size, ceiling, max(wish.replicas, target.min_replicas))
+    to = min(replicas + size, ceiling, max(desired.replicas, target.min_replicas))
     if at.free_steps is not None and at.free_steps < to - replicas:
         to = replicas + max(0, at.free_steps)
         if to <= replicas:
-            message = f"{wish.why}, but no connections are free for one more replica now"
+            message = f"{desired.why}, but no connections are free for one more replica now"
             return hold(at, ScalingReason.BUDGET_EXHAUSTED, message + _held_by(at))
-    return take_step(at, StepKind.UP, to, wish.why)
+    return take_step(at, StepKind.UP, to, desired.why)
 
 
 def _held(at: Situation) -> Outcome | None:
@@ -229,13 +229,13 @@ def _ceiling(at: Situation) -> tuple[int, ScalingReason]:
     return at.workload.replicas + step, ScalingReason.NO_BUDGET
 
 
-def _limit_text(at: Situation, limit: ScalingReason, wish: Wish) -> str:
+def _limit_text(at: Situation, limit: ScalingReason, desired: DesiredReplicas) -> str:
     if limit is not ScalingReason.BUDGET_EXHAUSTED or not isinstance(at.budget, BudgetStatus):
         return f"maxReplicas is {at.spec.target.max_replicas}"
     budget, share = at.budget.replicas, at.share
     if share is None:
         return f"the budget is {budget}"  # its sum is in DatabaseHeadroom
-    text = f"the share is {share.most} of {at.before.need or wish.replicas}"
+    text = f"the share is {share.most} of {at.before.need or desired.replicas}"
     if budget < share.most:
         text += f", and {budget} fit beside the others now"
     return text + _held_by(at)

@@ -12,30 +12,30 @@ from starforge_backlog.decide.situation import Situation
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredReplicas:
     """More replicas, and why."""
 
     replicas: int
     why: str
 
 
-def wish_of(at: Situation) -> Wish | None:
-    """`wish` in a situation."""
-    return wish(at.spec, at.workload.replicas, at.before, at.load, missed=at.missed)
+def desired_in(at: Situation) -> DesiredReplicas | None:
+    """`desired_replicas` in a situation."""
+    return desired_replicas(at.spec, at.workload.replicas, at.before, at.load, missed=at.missed)
 
 
-def wish(
+def desired_replicas(
     spec: QueueBacklogPolicySpec,
     replicas: int,
     before: ScalingStatus,
     load: Load,
     *,
     missed: bool,
-) -> Wish | None:
+) -> DesiredReplicas | None:
     """How many replicas are wanted; None when no more are, or when that cannot be told."""
     scaling = spec.scaling
     if replicas < spec.target.min_replicas:
-        return Wish(spec.target.min_replicas, f"minReplicas {spec.target.min_replicas}")
+        return DesiredReplicas(spec.target.min_replicas, f"minReplicas {spec.target.min_replicas}")
     per_replica = before.throughput_per_replica
     wanted = demand(load, scaling.drain_within)
     needed = need(wanted, per_replica)
@@ -46,8 +46,10 @@ def wish(
         # Told with the steady need: the exact one is another with every pass of a storm (P7).
         shown = before.need if before.need is not None and before.need > replicas else needed
         rate = about(shown * per_replica)
-        return Wish(needed, f"{rate} jobs/s needed at {about(per_replica)} per replica = {shown}")
+        return DesiredReplicas(
+            needed, f"{rate} jobs/s needed at {about(per_replica)} per replica = {shown}"
+        )
     if missed:
         # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
-        return Wish(replicas + scaling.step_up, "an objective is missed")
+        return DesiredReplicas(replicas + scaling.step_up, "an objective is missed")
     return None
