@@ -25,7 +25,7 @@ from starforge_backlog.outcome import entry_of
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.prometheus.server import blame, resolve
+from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.snapshot import (
     Autoscaler,
     DatabaseReading,
@@ -171,9 +171,9 @@ async def _database(
     headroom = services.databases.headroom(opened[1])
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
-        access.blame(spec.url, reading.connections)
+        access.invalidate(spec.url, reading.connections)
         if spec.tls is not None:
-            access.blame(spec.tls.ca, reading.connections)
+            access.invalidate(spec.tls.ca, reading.connections)
     return reading, login
 
 
@@ -206,7 +206,7 @@ async def _scraped(
         prometheus, ScrapedDatabases, lambda: ScrapedDatabases(prometheus)
     )
     reading = await kept.reader(spec).read(spec, policy.spec.scaling.observe_for)
-    blame(spec, access, reading.connections)
+    invalidate(spec, access, reading.connections)
     return reading
 
 
@@ -227,12 +227,12 @@ async def _console(
         console = services.poolers.get(url.value, owner=policy.key, ca=ca.value)
     except DatabaseFault as fault:
         wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
-        access.blame(spec.url, wrong)
+        access.invalidate(spec.url, wrong)
         return wrong
     looks = await access.deadline.keep(console.look(), access.late)
-    access.blame(spec.url, looks)
+    access.invalidate(spec.url, looks)
     if spec.tls is not None:
-        access.blame(spec.tls.ca, looks)
+        access.invalidate(spec.tls.ca, looks)
     return looks
 
 
@@ -277,7 +277,7 @@ async def _producer(
 
     reading = await access.deadline.keep(read(), access.late)
     if producer.queue is not None:
-        access.blame(producer.queue.url, reading)
+        access.invalidate(producer.queue.url, reading)
     return reading
 
 

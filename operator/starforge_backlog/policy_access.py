@@ -30,7 +30,7 @@ T = TypeVar("T")
 # What a new value of the Secret mends: it is read anew for the next pass, so that a rotated
 # password or a corrected URL counts at once. Not an outage: a server that is down has all its
 # policies ask, and their Secrets are as good as before.
-MENDED_BY_SECRET = frozenset(
+FIXED_BY_SECRET = frozenset(
     {
         Why.SECRET_KEY_MISSING,
         Why.SECRET_MALFORMED,
@@ -109,7 +109,7 @@ class PolicyAccess:
         """The value behind a reference in the policy's namespace."""
         reading = self._secrets.read(self.namespace, value.secret_key_ref)
         found = await self.deadline.keep(reading, self.late)
-        self.blame(value, found)  # a key that is missing or malformed is looked for next time
+        self.invalidate(value, found)  # a key that is missing or malformed is looked for next time
         return found
 
     async def redis(
@@ -137,7 +137,7 @@ class PolicyAccess:
             reference = url.secret_key_ref
             where = f"key {reference.key} of Secret {reference.name}"
             wrong = Unknown(fault.why, f"{where}: {fault.message}", text.at, names_secret=True)
-            self.blame(url, wrong)
+            self.invalidate(url, wrong)
             return wrong
 
     async def authorities(self, tls: DatabaseTls | None) -> Reading[str]:
@@ -152,9 +152,9 @@ class PolicyAccess:
         # Several readings of the pass ask, each under its own deadline.
         return await await_shared(self._opening)
 
-    def blame(self, value: SecretValue, reading: Reading[object]) -> None:
+    def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
         """After a fault that the Secret may be to blame for: read it anew next time."""
-        if isinstance(reading, Unknown) and reading.why in MENDED_BY_SECRET:
+        if isinstance(reading, Unknown) and reading.why in FIXED_BY_SECRET:
             self._secrets.forget(self.namespace, value.secret_key_ref.name)
 
     async def _open(self) -> tuple[str, Database] | Unknown:
@@ -173,5 +173,5 @@ class PolicyAccess:
             reference = self._reference.secret_key_ref
             where = f"key {reference.key} of Secret {reference.name}"
             wrong = Unknown(fault.why, f"{where}: {fault.message}", url.at, names_secret=True)
-            self.blame(self._reference, wrong)
+            self.invalidate(self._reference, wrong)
             return wrong

@@ -319,8 +319,8 @@ HTML = "<html><body>sign in</body></html>"
 async def test_what_is_no_answer_is_unknown_and_says_the_mend(
     caller: HttpCaller, api: FakeApi, fault: Fault, why: Why, says: str
 ) -> None:
-    blamed: list[Unknown] = []
-    reader = producer_of(caller, api.url, attempts=1, blamed=blamed)
+    invalidated: list[Unknown] = []
+    reader = producer_of(caller, api.url, attempts=1, invalidated=invalidated)
     writer = producer_of(caller, api.url, attempts=1, readable=False)
     api.faults.extend([fault] * 8)  # the client repeats a cut GET itself
     for got in (
@@ -336,7 +336,7 @@ async def test_what_is_no_answer_is_unknown_and_says_the_mend(
         assert len(got.message) < 500
         assert "\n" not in got.message
     assert api.paths == {"/ingest"}, "redirects are not followed"
-    assert [unknown.why for unknown in blamed] == [why, why]
+    assert [unknown.why for unknown in invalidated] == [why, why]
 
 
 # What an API in debug mode may make of a secret in its answer. 16 characters of it are too much:

@@ -104,7 +104,7 @@ def producer_of(
     seconds: float = 0.3,
     attempts: int = 2,
     trust: Trust | None = None,
-    blamed: list[Unknown] | None = None,
+    invalidated: list[Unknown] | None = None,
 ) -> WebhookProducer:
     """The policy ns/etl's producer `partner`."""
     endpoint = Endpoint(
@@ -118,8 +118,10 @@ def producer_of(
     )
     calls = WebhookCalls(caller, endpoint, utc_now)
     shared = SharedReading(calls.read, max_age=_NEVER)
-    blame = blamed.append if blamed is not None else _nobody
-    return WebhookProducer(calls, shared, policy="ns/etl", producer="partner", blame=blame)
+    invalidate = invalidated.append if invalidated is not None else _nobody
+    return WebhookProducer(
+        calls, shared, policy="ns/etl", producer="partner", invalidate=invalidate
+    )
 
 
 def _nobody(_: Unknown) -> None:

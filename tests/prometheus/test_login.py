@@ -17,7 +17,7 @@ from local.prometheus import PrometheusServer
 from starforge_backlog.api.prometheus import PrometheusQueue
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.prometheus.server import Server, blame, resolve
+from starforge_backlog.prometheus.server import Server, invalidate, resolve
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 pytestmark = pytest.mark.prometheus
@@ -155,11 +155,11 @@ async def test_a_certificate_of_the_client_is_asked_for(
 
 
 class Secrets:
-    """The Secrets of a namespace, and who was blamed."""
+    """The Secrets of a namespace, and which were invalidated."""
 
     def __init__(self, **values: str) -> None:
         self.values = values
-        self.blamed: list[str] = []
+        self.invalidated: list[str] = []
 
     async def secret(self, value: SecretValue) -> Reading[str]:
         key = value.secret_key_ref.key
@@ -167,9 +167,9 @@ class Secrets:
             return Unknown(Why.SECRET_KEY_MISSING, f"no key {key}", AT)
         return Known(self.values[key], AT)
 
-    def blame(self, value: SecretValue, reading: Reading[object]) -> None:
+    def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
         assert isinstance(reading, Unknown)
-        self.blamed.append(f"{value.secret_key_ref.key}: {reading.why}")
+        self.invalidated.append(f"{value.secret_key_ref.key}: {reading.why}")
 
 
 def ref(key: str) -> dict[str, object]:
@@ -213,11 +213,11 @@ async def test_a_secret_that_no_header_can_hold_is_not_repeated() -> None:
     assert isinstance(found, Unknown)
     assert found.why is Why.SECRET_MALFORMED
     assert "pa55" not in found.message
-    assert secrets.blamed == ["password: SecretMalformed"]
+    assert secrets.invalidated == ["password: SecretMalformed"]
 
 
 @pytest.mark.parametrize(
-    ("why", "blamed"),
+    ("why", "invalidated"),
     [
         (Why.WRONG_PASSWORD, ["user: WrongPassword", "password: WrongPassword"]),
         (Why.NO_PERMISSION, ["user: WrongPassword", "password: WrongPassword"]),
@@ -225,9 +225,9 @@ async def test_a_secret_that_no_header_can_hold_is_not_repeated() -> None:
         (Why.UNREACHABLE, []),
     ],
 )
-def test_whom_a_fault_blames(why: Why, blamed: list[str]) -> None:
+def test_what_a_fault_invalidates(why: Why, invalidated: list[str]) -> None:
     secrets = Secrets()
-    blame(SPEC, secrets, Unknown(why, "", AT))
-    assert secrets.blamed == blamed
-    blame(SPEC, secrets, Known(1.0, AT))
-    assert secrets.blamed == blamed
+    invalidate(SPEC, secrets, Unknown(why, "", AT))
+    assert secrets.invalidated == invalidated
+    invalidate(SPEC, secrets, Known(1.0, AT))
+    assert secrets.invalidated == invalidated

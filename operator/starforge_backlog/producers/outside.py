@@ -63,13 +63,17 @@ class OutsideAdapters:
             return endpoint
         api = self._kept.get(endpoint, lambda: _Api(self._http, endpoint, self._clock))
 
-        def blame(unknown: Unknown) -> None:
+        def invalidate(unknown: Unknown) -> None:
             for reference in _references(webhook):
                 if reference is not None:
-                    access.blame(reference, unknown)
+                    access.invalidate(reference, unknown)
 
         return WebhookProducer(
-            api.calls, api.reading, policy=access.policy, producer=holder.producer, blame=blame
+            api.calls,
+            api.reading,
+            policy=access.policy,
+            producer=holder.producer,
+            invalidate=invalidate,
         )
 
 

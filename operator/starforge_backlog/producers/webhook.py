@@ -36,8 +36,8 @@ UNOWNED = "unowned"
 class WebhookProducer:
     """A `Pausable`: one API, as one producer of one policy calls it.
 
-    `shared` is the endpoint's reading, which all policies that name it share. `blame` is told of
-    each fault, so that a Secret that may be to blame is read anew.
+    `shared` is the endpoint's reading, which all policies that name it share. `invalidate` is told
+    of each fault, so that a Secret that may be to blame is read anew.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class WebhookProducer:
         *,
         policy: str,
         producer: str,
-        blame: Callable[[Unknown], None],
+        invalidate: Callable[[Unknown], None],
     ) -> None:
         self._calls = calls
         self._shared = shared
         self._policy = policy
         self._producer = producer
-        self._blame = blame
+        self._invalidate = invalidate
 
     async def read(self) -> Reading[ProducerReading]:
         """What the API says now. NOT_CONFIGURED where the policy says that it cannot be read."""
         found = await self._shared.read()
         if isinstance(found, Unknown):
-            self._blame(found)
+            self._invalidate(found)
             return found
         value = FlagValue.PAUSED if found.value.paused else FlagValue.RUNNING
         owner = found.value.owner
@@ -83,7 +83,7 @@ class WebhookProducer:
                     return Paused(PauseOutcome.ALREADY_PAUSED, message=self._theirs(found))
             found = await exchange.post(self._body("pause", token, at, why), f"{token}/pause")
         except NoAnswer as no:
-            self._blame(no.unknown)
+            self._invalidate(no.unknown)
             return no.unknown
         finally:
             self._shared.forget()
@@ -109,7 +109,7 @@ class WebhookProducer:
             )
             found = await exchange.post(body, f"{token}/resume")
         except NoAnswer as no:
-            self._blame(no.unknown)
+            self._invalidate(no.unknown)
             return no.unknown
         finally:
             self._shared.forget()

@@ -40,9 +40,9 @@ class Secrets(Protocol):
     """What the policy's `PolicyAccess` offers."""
 
     def secret(self, value: SecretValue) -> Awaitable[Reading[str]]:
-        """The value behind a reference; one that is missing has been blamed."""
+        """The value behind a reference; one that is missing has been invalidated."""
 
-    def blame(self, value: SecretValue, reading: Reading[object]) -> None:
+    def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
         """Read the Secret anew next time, if it may be to blame for this."""
 
 
@@ -67,7 +67,7 @@ async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> 
             message = f"key {ref.key} of Secret {ref.name} holds line breaks or control characters"
             message = f"{field_name}.{name}: {message}"
             wrong = Unknown(Why.SECRET_MALFORMED, message, reading.at, names_secret=True)
-            secrets.blame(reference, wrong)
+            secrets.invalidate(reference, wrong)
             return wrong
         found[name] = reading.value
     return Server(
@@ -81,12 +81,12 @@ async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> 
     )
 
 
-def blame(spec: PrometheusServer, secrets: Secrets, reading: Reading[object]) -> None:
+def invalidate(spec: PrometheusServer, secrets: Secrets, reading: Reading[object]) -> None:
     """After a refusal: the Secrets of this server may have been rotated."""
     if not isinstance(reading, Unknown):
         return
     if reading.why is Why.TLS_FAILED and spec.tls is not None and spec.tls.ca is not None:
-        secrets.blame(spec.tls.ca, reading)
+        secrets.invalidate(spec.tls.ca, reading)
     if reading.why in {Why.WRONG_PASSWORD, Why.NO_PERMISSION}:
         # A proxy that checks tokens answers 403 where the wrong one is in the Secret.
         refused = replace(reading, why=Why.WRONG_PASSWORD)
@@ -95,4 +95,4 @@ def blame(spec: PrometheusServer, secrets: Secrets, reading: Reading[object]) ->
             login += [spec.basic_auth.username, spec.basic_auth.password]
         for reference in login:
             if reference is not None:
-                secrets.blame(reference, refused)
+                secrets.invalidate(reference, refused)

@@ -35,5 +35,5 @@ class OnRedis:
         reading = await queues.read(
             self.name, spec, self.access.types, rate_window=rate_window, max_age=max_age
         )
-        self.access.blame(spec.url, reading.waiting)
+        self.access.invalidate(spec.url, reading.waiting)
         return reading

@@ -12,7 +12,7 @@ from starforge_backlog.api.prometheus import PrometheusServer
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import Look, PrometheusHub
 from starforge_backlog.prometheus.question import Question
-from starforge_backlog.prometheus.server import blame, resolve
+from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown, Why
 
 # Of the pass' deadline: what is late is said of one expression, before it would be said of all.
@@ -60,7 +60,7 @@ async def ask(
 
     found = await asyncio.gather(*(one(*item) for item in expressions.items()))
     for look in found:
-        blame(spec, access, look.reading)
+        invalidate(spec, access, look.reading)
     readings = {name: look.reading for name, look in zip(expressions, found, strict=True)}
     return Asked(readings, _without_target(at, found))
 
