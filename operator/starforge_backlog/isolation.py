@@ -41,7 +41,7 @@ class FaultIsolation:
     def __init__(self, clock: Clock, count: Callable[[str, str], None]) -> None:
         self._clock = clock
         self._count = count
-        self._told: OrderedDict[tuple[str, Source], str] = OrderedDict()
+        self._reported: OrderedDict[tuple[str, Source], str] = OrderedDict()
 
     async def run(
         self, policy: str, source: Source, work: Awaitable[T], instead: Callable[[Unknown], T]
@@ -61,17 +61,17 @@ class FaultIsolation:
             return instead(self._tell(policy, source, stray))
         except Exception as error:  # noqa: BLE001 - the one place that takes what nobody expected
             return instead(self._tell(policy, source, error))
-        self._told.pop((policy, source), None)
+        self._reported.pop((policy, source), None)
         return got
 
     def _tell(self, policy: str, source: Source, error: BaseException) -> Unknown:
         frames = _frames(error)
         what = f"{type(error).__name__} at {frames[0]}" if frames else type(error).__name__
         self._count(source.kind.value, BUG)
-        if self._told.get((policy, source)) != what:
-            self._told[policy, source] = what
-            while len(self._told) > MOST_REMEMBERED:
-                self._told.popitem(last=False)
+        if self._reported.get((policy, source)) != what:
+            self._reported[policy, source] = what
+            while len(self._reported) > MOST_REMEMBERED:
+                self._reported.popitem(last=False)
             # Not the exception's own text, and no values: either may hold a secret.
             _log.error(
                 "the operator has a bug",

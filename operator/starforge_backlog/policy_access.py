@@ -27,7 +27,7 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
 
-# What a new value of the Secret mends: it is read anew for the next pass, so that a rotated
+# What a new value of the Secret fixes: it is read anew for the next pass, so that a rotated
 # password or a corrected URL counts at once. Not an outage: a server that is down has all its
 # policies ask, and their Secrets are as good as before.
 FIXED_BY_SECRET = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from starforge_backlog.api.status import ConditionStatus
-from starforge_backlog.decide.reasons import Asks, ScalingReason, Told, stored
+from starforge_backlog.decide.reasons import Asks, Reported, ScalingReason, stored
 from starforge_backlog.snapshot import Why
 
 # The words that people and machines have seen so far, and those of each `Why`.
@@ -80,10 +80,10 @@ def test_each_reason_means_what_it_always_did(reason: ScalingReason) -> None:
     word = reason.value
     status = "True" if word in ABLE else "Unknown" if word in UNKNOWN else "False"
     asks = Asks.NOTHING if word in NOT_OURS else Asks.NO_MORE if word in NO_MORE else Asks.AS_WANTED
-    never = Told.NEVER if word in ROUTINE else Told.FIRST
-    told = Told.FIRST_AND_LAST if word in BY_HAND else never
+    never = Reported.NEVER if word in ROUTINE else Reported.FIRST
+    told = Reported.FIRST_AND_LAST if word in BY_HAND else never
     means = reason.means
-    assert (means.status, means.asks, means.told) == (ConditionStatus(status), asks, told)
+    assert (means.status, means.asks, means.reported) == (ConditionStatus(status), asks, told)
     assert means.passing is (word in PASSING)
 
 

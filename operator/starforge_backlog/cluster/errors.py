@@ -1,4 +1,4 @@
-"""What can go wrong between us and the API server, each fault with the sentence that mends it.
+"""What can go wrong between us and the API server, each fault with the sentence that fixes it.
 
 Translated once, here, from status codes and socket errors: nothing outside this folder sees
 an exception of the client library.

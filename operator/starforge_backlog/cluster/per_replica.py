@@ -23,7 +23,7 @@ KEEP_FAULT_SECONDS = 2.0
 LARGEST_POOL = 10_000
 # Values that are quoted in a message: short, and never from a Secret.
 QUOTED_CHARACTERS = 16
-MEND = "or set spec.target.connectionsPerReplica.value"
+FIX = "or set spec.target.connectionsPerReplica.value"
 
 _Key = tuple[str, int, ConnectionsPerReplica]
 
@@ -68,13 +68,13 @@ class PerReplicaReader:
             return Known(_total(wanted, wanted.value, source, role, PoolFrom.POLICY), at)
         name = wanted.variable
         if not names:
-            message = f"no pod template shows the variable {name}: start a replica, {MEND}"
+            message = f"no pod template shows the variable {name}: start a replica, {FIX}"
             return Unknown(Why.ENV_NOT_FOUND, message, at)
         found = await environment.find_all(name)
         if not found:
             message = (
                 f"no container ({', '.join(names)}) has the environment variable {name}; set it "
-                f"in the pod template, {MEND}"
+                f"in the pod template, {FIX}"
             )
             return Unknown(Why.ENV_NOT_FOUND, message, at)
         pools: dict[str, int] = {}
@@ -131,7 +131,7 @@ def _not_a_number(found: EnvValue) -> str:
     shown = f" ({found.value!r})" if quotable else ""
     return (
         f"{found.name} of container {found.container}{shown}, from its {found.origin}, is not a "
-        f"number from 1 to {LARGEST_POOL}; mend it, {MEND}"
+        f"number from 1 to {LARGEST_POOL}; mend it, {FIX}"
     )
 
 

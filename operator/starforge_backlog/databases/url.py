@@ -24,7 +24,7 @@ _LONGEST = 3600  # seconds; longer than anybody waits
 _UNVERIFIED = frozenset({"disable", "allow", "prefer"})
 _DEFAULT_PORT = "5432"
 
-_MEND = (
+_FIX = (
     "write it like postgresql://user:password@host:5432/database, and percent-encode the"
     " characters @ : / ? # % inside the password"
 )
@@ -126,7 +126,7 @@ def _verifying(sslmode: str, ca: str) -> str:
 
 
 def _malformed(what: str) -> DatabaseFault:
-    return DatabaseFault(Why.SECRET_MALFORMED, f"The database URL in the Secret {what}; {_MEND}.")
+    return DatabaseFault(Why.SECRET_MALFORMED, f"The database URL in the Secret {what}; {_FIX}.")
 
 
 def _for_libpq(text: str) -> tuple[str, tuple[str, ...]]:

@@ -61,7 +61,7 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
         # The limit and not the age: a text that changes with every pass would be a write (P7).
         return Unknown(Why.STALE, f"the last reading is older than {format_duration(limit)}", now)
 
-    def check_if_told(reading: Reading[T] | None) -> Reading[T] | None:
+    def check_if_reported(reading: Reading[T] | None) -> Reading[T] | None:
         return None if reading is None else check(reading)
 
     def check_type(part: TypeReading) -> TypeReading:
@@ -84,8 +84,8 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
             types=queue.types,
             how=queue.how,
             by_type={name: check_type(part) for name, part in queue.by_type.items()},
-            failed_attempts_per_second=check_if_told(queue.failed_attempts_per_second),
-            consumers=check_if_told(queue.consumers),
+            failed_attempts_per_second=check_if_reported(queue.failed_attempts_per_second),
+            consumers=check_if_reported(queue.consumers),
             notes=queue.notes,
             held=queue.held,
         )
@@ -93,7 +93,7 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
     database = seen.database
     if database is not None:
         database = DatabaseReading(
-            check(database.connections), check(database.health), check_if_told(database.pooler)
+            check(database.connections), check(database.health), check_if_reported(database.pooler)
         )
     return replace(
         seen,
@@ -102,5 +102,5 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
         database=database,
         queues={name: check_queue(queue) for name, queue in seen.queues.items()},
         producers={name: check(reading) for name, reading in seen.producers.items()},
-        autoscaler=check_if_told(seen.autoscaler),
+        autoscaler=check_if_reported(seen.autoscaler),
     )

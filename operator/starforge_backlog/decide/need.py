@@ -29,7 +29,7 @@ BUSY_JOBS_PER_REPLICA = 2
 NOISE_SIGMAS = 1.5
 # Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
 # small steps are taken without them; every other reason is a missing reading (P2).
-NEVER_TOLD = frozenset(
+NEVER_REPORTED = frozenset(
     {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED, Why.NOT_TOLD}
 )
 
@@ -176,7 +176,7 @@ def measured_per_replica(
     return digits(measured, 3)
 
 
-def told(reading: Reading[object]) -> bool:
+def reported(reading: Reading[object]) -> bool:
     """Whether the policy names something that tells it, now or later. StarForge has no metric for
     the age of its oldest job: without one, a queue is judged by what waits."""
     return not (isinstance(reading, Unknown) and reading.why is Why.NOT_TOLD)
@@ -195,7 +195,7 @@ def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
         *(
             (part, reading)
             for part, reading in others
-            if not (isinstance(reading, Unknown) and reading.why in NEVER_TOLD)
+            if not (isinstance(reading, Unknown) and reading.why in NEVER_REPORTED)
         ),
     )
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
-from starforge_backlog.decide.need import told
+from starforge_backlog.decide.need import reported
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
 
 # Below this many ended jobs a ratio is noise: one failure of three is not 33 % (Trip.minSamples).
@@ -92,7 +92,7 @@ def readable(queue: Queue, reading: QueueReading) -> bool:
     """Whether backlog and age are known: without them nothing can be called healthy. An age that
     the policy names no source for is none to wait for; and a lower bound tells only that too many
     wait, never that few do."""
-    aged = isinstance(reading.oldest_due_age, Known) or not told(reading.oldest_due_age)
+    aged = isinstance(reading.oldest_due_age, Known) or not reported(reading.oldest_due_age)
     match reading.waiting:
         case Known(Count(value, Confidence.AT_LEAST)):
             return aged and value > queue.objectives.waiting

@@ -351,7 +351,7 @@ def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | No
     if entry.state is PauseState.REFUSED:
         # Nothing of it was done, wherever that was. What may be done now is remembered as such.
         update["where"] = here
-        if _mended(entry, producer, seen):
+        if _fixed(entry, producer, seen):
             update["state"] = PauseState.INTENDED
     elif not entry.where:
         update["where"] = here
@@ -361,7 +361,7 @@ def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | No
     return entry.model_copy(update=update)
 
 
-def _mended(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> bool:
+def _fixed(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> bool:
     """Whether a pause that was refused may succeed now. Rows of a table look the same while they
     refuse: called intended, they would have the status written twice with every pass."""
     way, place = producer.way[0], producer.way[1].model_dump_json(by_alias=True)

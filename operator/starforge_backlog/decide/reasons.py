@@ -22,7 +22,7 @@ class Asks(Enum):
     NOTHING = "nothing"  # replicas are not ours to change now, up or down; nothing is given back
 
 
-class Told(Enum):
+class Reported(Enum):
     """When the reason is worth an Event of its own."""
 
     FIRST = "first"  # when it begins to hold
@@ -37,16 +37,16 @@ class Meaning:
     status: ConditionStatus = ConditionStatus.FALSE  # True: able to step, needed or not
     asks: Asks = Asks.AS_WANTED
     passing: bool = False  # it may be over with the next pass
-    told: Told = Told.FIRST
+    reported: Reported = Reported.FIRST
 
 
 _ABLE: Final = Meaning(status=ConditionStatus.TRUE)
-_ABLE_AS_EVER: Final = Meaning(status=ConditionStatus.TRUE, told=Told.NEVER)
+_ABLE_AS_EVER: Final = Meaning(status=ConditionStatus.TRUE, reported=Reported.NEVER)
 _WAITS: Final = Meaning()
 _NO_MORE: Final = Meaning(asks=Asks.NO_MORE)
 _NOT_OURS: Final = Meaning(asks=Asks.NOTHING)
 _NOT_OURS_YET: Final = Meaning(asks=Asks.NOTHING, passing=True)
-_A_PERSONS: Final = Meaning(asks=Asks.NOTHING, told=Told.FIRST_AND_LAST)
+_A_PERSONS: Final = Meaning(asks=Asks.NOTHING, reported=Reported.FIRST_AND_LAST)
 
 
 class ScalingReason(StrEnum):
@@ -69,9 +69,9 @@ class ScalingReason(StrEnum):
     GUARDED = "Guarded", _ABLE  # an autoscaler's maximum is lowered, and nobody wants more
     DRAINING = (
         "Draining",
-        Meaning(status=ConditionStatus.TRUE, asks=Asks.NO_MORE, told=Told.NEVER),
+        Meaning(status=ConditionStatus.TRUE, asks=Asks.NO_MORE, reported=Reported.NEVER),
     )
-    OBSERVING = "Observing", Meaning(told=Told.NEVER)
+    OBSERVING = "Observing", Meaning(reported=Reported.NEVER)
     BUDGET_EXHAUSTED = "BudgetExhausted", _WAITS
     NO_BUDGET = "NoBudget", _WAITS
     MINIMUM_ABOVE_BUDGET = "MinimumAboveBudget", _WAITS
@@ -81,7 +81,7 @@ class ScalingReason(StrEnum):
     PODS_PENDING = "PodsPending", _NO_MORE
     PRESSURE = "Pressure", _NO_MORE
     # Said in place of Steady; the condition ConsumersHealthy has the Event.
-    PODS_NOT_READY = "PodsNotReady", Meaning(asks=Asks.NO_MORE, told=Told.NEVER)
+    PODS_NOT_READY = "PodsNotReady", Meaning(asks=Asks.NO_MORE, reported=Reported.NEVER)
     # Replicas are somebody else's now.
     GUARD_NOT_FOLLOWED = "GuardNotFollowed", _NOT_OURS  # KEDA's own autoscaler has another number
     GUARD_TAKEN = "GuardTaken", _NOT_OURS

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Scope, Trip
-from starforge_backlog.decide.need import NEVER_TOLD, told
+from starforge_backlog.decide.need import NEVER_REPORTED, reported
 from starforge_backlog.snapshot import (
     Confidence,
     Known,
@@ -108,7 +108,7 @@ def _parts(scope: Scope, queues: Mapping[str, QueueReading]) -> list[Part] | Unk
         part = queue.by_type.get(scope.type)
         if part is not None:
             parts.append(part)
-        elif isinstance(queue.waiting, Unknown) and queue.waiting.why not in NEVER_TOLD:
+        elif isinstance(queue.waiting, Unknown) and queue.waiting.why not in NEVER_REPORTED:
             parts.append(TypeReading(queue.waiting, queue.waiting, queue.waiting))
     if parts:
         return parts
@@ -166,7 +166,7 @@ def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
 def _oldest(value: timedelta, queues: list[Part], kind: str) -> Signal:
     worst, oldest_reading = timedelta(0), None
     # A queue whose age the policy names no source for leaves the rule to the others.
-    for queue in [q for q in queues if told(q.oldest_due_age)] or queues:
+    for queue in [q for q in queues if reported(q.oldest_due_age)] or queues:
         match queue.oldest_due_age:
             case Known(age, at):
                 worst = max(worst, age)
@@ -193,7 +193,7 @@ def _failed(value: int, min_samples: int, queues: list[Part], kind: str) -> Sign
                 missing.append(unknown)
     if missing:
         # The one that may come back first: it counts as unknown, see `unreadable.py`.
-        return min(missing, key=lambda unknown: unknown.why in NEVER_TOLD)
+        return min(missing, key=lambda unknown: unknown.why in NEVER_REPORTED)
     samples = sum(outcomes.samples for outcomes, _ in ended)
     percent = 100 * sum(outcomes.failed for outcomes, _ in ended) / samples if samples else 0.0
     return Level(

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from starforge_backlog.api.policy import Trip
 from starforge_backlog.api.status import BreakerState
-from starforge_backlog.decide.need import NEVER_TOLD
+from starforge_backlog.decide.need import NEVER_REPORTED
 from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.decide.signals import Level, Signal, name
 from starforge_backlog.snapshot import Unknown, Why
@@ -28,12 +28,12 @@ from starforge_backlog.snapshot import Unknown, Why
 Rules = Sequence[tuple[Trip, Signal]]
 
 
-def never_told(trip: Trip, found: Signal) -> bool:
+def never_reported(trip: Trip, found: Signal) -> bool:
     """Whether no later reading of this table will tell the signal either."""
     if not isinstance(found, Unknown):
         return False
     return found.why in {Why.NOT_IN_TABLE, Why.NOT_TOLD} or (
-        trip.failed_percent is not None and found.why in NEVER_TOLD
+        trip.failed_percent is not None and found.why in NEVER_REPORTED
     )
 
 
@@ -51,7 +51,8 @@ def explain_unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
         why = _unknown(
             (trip, found)
             for trip, found in rules
-            if isinstance(found, Unknown) and (never_told(trip, found) or found.why is Why.CAPPED)
+            if isinstance(found, Unknown)
+            and (never_reported(trip, found) or found.why is Why.CAPPED)
         )
     elif decisive(rules):
         return ""
@@ -66,7 +67,7 @@ def explain_unreadable(breaker: str, state: BreakerState, rules: Rules) -> str:
 
 
 def _blocks(trip: Trip, found: Signal) -> bool:
-    return isinstance(found, Unknown) and not never_told(trip, found)
+    return isinstance(found, Unknown) and not never_reported(trip, found)
 
 
 def _estimates(rules: Rules) -> Iterable[tuple[Trip, Level]]:

@@ -60,11 +60,11 @@ class BackfillJobsTable:
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
         """A fault with its mend."""
-        return rows.unknown(fault, self.place, self._mends(), self.clock())
+        return rows.unknown(fault, self.place, self._fixes(), self.clock())
 
     def refusal(self, fault: DatabaseFault) -> str | None:
         """The sentence for a table whose rows cannot be paused."""
-        return rows.refusal(fault, self._mends())
+        return rows.refusal(fault, self._fixes())
 
     async def pause(self, ids: Iterable[str], proof: Mapping[str, str]) -> Mapping[str, Any]:
         """Pause these. Raises DatabaseFault."""
@@ -147,7 +147,7 @@ class BackfillJobsTable:
             **parts,
         )
 
-    def _mends(self) -> dict[str, str]:
+    def _fixes(self) -> dict[str, str]:
         spec = self.spec
         return {
             rows.CHECK_REFUSED: (

@@ -85,11 +85,11 @@ class JobTypesTable:
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
         """A fault with its mend."""
-        return rows.unknown(fault, self.place, self._mends(fault), self.clock())
+        return rows.unknown(fault, self.place, self._fixes(fault), self.clock())
 
     def refusal(self, fault: DatabaseFault) -> str | None:
         """The sentence for a table in which nothing can be held back."""
-        return rows.refusal(fault, self._mends(fault))
+        return rows.refusal(fault, self._fixes(fault))
 
     async def ask(self) -> Rows:
         """What the table says of its line. Raises DatabaseFault."""
@@ -236,9 +236,9 @@ class JobTypesTable:
             **parts,
         )
 
-    def _mends(self, fault: DatabaseFault) -> dict[str, str]:
+    def _fixes(self, fault: DatabaseFault) -> dict[str, str]:
         spec = self.spec
-        mends = {
+        fixes = {
             rows.CHECK_REFUSED: (
                 f"A CHECK constraint of {spec.table} refuses a {spec.due_column} far in the future,"
                 " so nothing was held back; relax it, or pause these jobs in another way."
@@ -249,14 +249,14 @@ class JobTypesTable:
             ),
         }
         for state in rows.OTHER_TYPE:
-            mends[state] = (
+            fixes[state] = (
                 f"Column {spec.due_column} of {spec.table} is no timestamp, so nothing can be held"
                 " back by it; correct jobTypes.dueColumn."
             )
         if fault.sqlstate == rows.NO_SUCH_COLUMN and spec.due_column in fault.message:
-            mends[rows.NO_SUCH_COLUMN] = (
+            fixes[rows.NO_SUCH_COLUMN] = (
                 f"{spec.table} has no column {spec.due_column}: without a due time its jobs cannot"
                 " be held back by type; correct jobTypes.dueColumn, add the column, or pause what"
                 " enqueues these jobs instead."
             )
-        return mends
+        return fixes

@@ -45,14 +45,14 @@ def keys(ids: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(words or [sql.Literal(None)])
 
 
-def refusal(fault: DatabaseFault, mends: Mapping[str, str]) -> str | None:
-    """The sentence for a fault that no second try mends; None for those that pass."""
-    return mends.get(fault.sqlstate)
+def refusal(fault: DatabaseFault, fixes: Mapping[str, str]) -> str | None:
+    """The sentence for a fault that no second try fixes; None for those that pass."""
+    return fixes.get(fault.sqlstate)
 
 
-def unknown(fault: DatabaseFault, place: str, mends: Mapping[str, str], at: datetime) -> Unknown:
+def unknown(fault: DatabaseFault, place: str, fixes: Mapping[str, str], at: datetime) -> Unknown:
     """The fault as a reading."""
-    said = refusal(fault, mends)
+    said = refusal(fault, fixes)
     if said is None:
         return Unknown(fault.why, f"{fault.message} ({place}.)", at)
     why = fault.why if fault.why is not Why.ERROR else Why.BAD_SHAPE

@@ -38,7 +38,7 @@ _OF_DRIVERS = frozenset(
 )
 _OPTION = re.compile(r"[A-Za-z_]{1,40}")
 
-_MEND = (
+_FIX = (
     "write it like redis://user:password@host:6379/0 (rediss:// with TLS,"
     " redis+sentinel://user:password@host:26379/0?master=name, redis+cluster://user:password@host)"
     " and percent-encode the characters @ : / ? # % inside the password"
@@ -190,4 +190,4 @@ def _database(text: str) -> int:
 
 
 def _malformed(what: str) -> RedisFault:
-    return RedisFault(Why.SECRET_MALFORMED, f"The Redis URL in the Secret {what}; {_MEND}.")
+    return RedisFault(Why.SECRET_MALFORMED, f"The Redis URL in the Secret {what}; {_FIX}.")

@@ -12,7 +12,7 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.secret import SecretKeyRef
 from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
 
-# What another value of a Secret mends. The messages of these faults say "the Secret", because those
+# What another value of a Secret fixes. The messages of these faults say "the Secret", because those
 # who find them know no policy.
 _BY_SECRET: Final = frozenset(
     {

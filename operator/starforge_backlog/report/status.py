@@ -123,11 +123,11 @@ def _queue(
         throughput_per_second=rate_text(reading.throughput_per_second, old.throughput_per_second),
         types=_types(reading, old, now),
         how=reading.how,
-        failed_attempts_per_second=_if_told(
+        failed_attempts_per_second=_if_reported(
             reading.failed_attempts_per_second,
             lambda rate: rate_text(rate, old.failed_attempts_per_second),
         ),
-        workers=_if_told(reading.consumers, _workers),
+        workers=_if_reported(reading.consumers, _workers),
         notes=reading.notes,
         missed=tuple(miss_text(m, numbers.get(m.objective) or _coarse(m)) for m in missed),
         missed_since=since,
@@ -147,7 +147,7 @@ def _types(reading: QueueReading, old: QueueStatus, now: datetime) -> dict[str, 
     return shown
 
 
-def _if_told(reading: Reading[T] | None, text: Callable[[Reading[T]], str]) -> str:
+def _if_reported(reading: Reading[T] | None, text: Callable[[Reading[T]], str]) -> str:
     """Empty where this kind of queue does not tell."""
     return "" if reading is None else text(reading)
 

@@ -17,7 +17,7 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum
-from starforge_backlog.decide.reasons import Told, stored
+from starforge_backlog.decide.reasons import Reported, stored
 from starforge_backlog.outcome import Failed, Result
 from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
@@ -231,18 +231,18 @@ def _scaling(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) 
     was = "" if old is None else old.reason
     if now.reason == was or _is_of_ready(now, before, after):
         return []
-    if _when_told(now.reason) is not Told.NEVER:
+    if _when_reported(now.reason) is not Reported.NEVER:
         warning = now.status != "True"
         return [Note(warning, now.reason, "Decide", now.message, f"{SCALING} {now.reason}")]
-    if _when_told(was) is Told.FIRST_AND_LAST:
+    if _when_reported(was) is Reported.FIRST_AND_LAST:
         return [Note(False, f"{was}Ended", "Decide", f"{now.reason}: {now.message}", SCALING)]
     return []
 
 
-def _when_told(word: str) -> Told:
+def _when_reported(word: str) -> Reported:
     """Of a reason as status keeps it. Another version's is news."""
     reason = stored(word)
-    return Told.FIRST if reason is None else reason.means.told
+    return Reported.FIRST if reason is None else reason.means.reported
 
 
 def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:

@@ -38,7 +38,7 @@ class Totals:
     arrived: float = 0.0
     left: float = 0.0
     # How jobs ended, and in how many of the seconds that was told.
-    told: float = 0.0
+    reported: float = 0.0
     completed: int = 0
     failed: int = 0
     # Attempts that failed, and in how many of the seconds events told.
@@ -110,7 +110,7 @@ def _step(last: Sample, sample: Sample) -> Totals:
         left, ended = _left(last, sample, arrived)
     told = Totals(seconds=seconds, arrived=arrived, left=left)
     if ended is not None:
-        told = replace(told, told=seconds, completed=ended[0], failed=ended[1])
+        told = replace(told, reported=seconds, completed=ended[0], failed=ended[1])
     if seen is not None and seen.tells:
         told = replace(
             told,

@@ -9,7 +9,7 @@ from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.history import ENOUGH_ENDED, FEW, History, Totals
 from starforge_backlog.snapshot import Known, Outcomes, Reading, Unknown, Why
 
-_ALL_TOLD = 0.95  # share of the seconds in which it must be told how jobs ended
+_ALL_REPORTED = 0.95  # share of the seconds in which it must be told how jobs ended
 _ALL_KEPT = 0.9  # share of the jobs that left that must still be there; the two are not one moment
 
 # Where entries are too large to be read.
@@ -18,8 +18,8 @@ _HEAVY = (
     " {what} is not known; hand updateProgress() a few numbers, and let jobs return a reference"
     " instead of the data."
 )
-_EVENTS_MEND = "give the Queue a longer event stream (streams.events.maxLen, 10,000 by default)"
-_METRICS_MEND = (
+_EVENTS_FIX = "give the Queue a longer event stream (streams.events.maxLen, 10,000 by default)"
+_METRICS_FIX = (
     "start the workers with metrics: {maxDataPoints: 15}, or keep what ended for a while"
     " (removeOnComplete and removeOnFail: {age: 600})"
 )
@@ -86,7 +86,7 @@ def failed_attempts(view: View) -> Reading[float]:
         return Unknown(
             Why.NOT_CONFIGURED,
             view.heavy("how many attempts fail")
-            or f"The queue's event stream does not tell what happened; {_EVENTS_MEND}.",
+            or f"The queue's event stream does not tell what happened; {_EVENTS_FIX}.",
             view.at,
         )
     return Known(past.failed_attempts / past.seen, view.at)
@@ -114,8 +114,8 @@ def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
         return Known(Outcomes(kept.completed, kept.failed, longest), view.at)
     if past.seconds < view.seconds / 2:
         return view.missing()
-    if past.told >= _ALL_TOLD * past.seconds:
-        window = timedelta(seconds=past.told)
+    if past.reported >= _ALL_REPORTED * past.seconds:
+        window = timedelta(seconds=past.reported)
         return Known(Outcomes(past.completed, past.failed, window), view.at)
     if past.read_completed + past.read_failed >= ENOUGH_ENDED:
         window = timedelta(seconds=past.read)
@@ -123,6 +123,6 @@ def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
     return Unknown(
         Why.NOT_CONFIGURED,
         "Nothing tells how jobs end: the workers keep no metrics, jobs that ended are removed and"
-        f" the event stream is too short or its entries too large; {_METRICS_MEND}.",
+        f" the event stream is too short or its entries too large; {_METRICS_FIX}.",
         view.at,
     )

@@ -21,7 +21,7 @@ NO_INFO = (
     "Redis does not let us read INFO, so whether it evicts keys of the queue is not known; run ACL"
     " SETUSER {user} +info, or see to maxmemory-policy noeviction yourself."
 )
-_MEND = "set maxmemory-policy noeviction (CONFIG SET, and in its configuration), as BullMQ needs it"
+_FIX = "set maxmemory-policy noeviction (CONFIG SET, and in its configuration), as BullMQ needs it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ServerFacts:
             return ()
         what = "jobs" if self.evicts_lists else "locks of jobs, which then run twice,"
         when = "" if self.limited else " once a maxmemory is set"
-        return (f"Redis' maxmemory-policy is {self.policy}: it may evict {what}{when}; {_MEND}.",)
+        return (f"Redis' maxmemory-policy is {self.policy}: it may evict {what}{when}; {_FIX}.",)
 
     def lost(self, where: str, at: datetime) -> Unknown | None:
         """Why counts cannot be believed: what was evicted is not there to be counted."""
@@ -57,7 +57,7 @@ class ServerFacts:
             Why.KEYS_EVICTED,
             f"Redis at {where} has evicted {steady(self.evicted):,} keys (maxmemory-policy"
             f" {self.policy}), so lists of jobs may be gone and an empty one proves nothing;"
-            f" {_MEND}, then look for jobs that were lost.",
+            f" {_FIX}, then look for jobs that were lost.",
             at,
         )
 
@@ -67,7 +67,7 @@ def meta_lost(keys: Keys, at: datetime) -> Unknown:
     return Unknown(
         Why.KEYS_EVICTED,
         f"Key {keys.of('meta')} is gone although the queue's other keys are there: Redis evicted"
-        f" it, or somebody deleted it, and lists of jobs may be gone as well; {_MEND}, and restart"
+        f" it, or somebody deleted it, and lists of jobs may be gone as well; {_FIX}, and restart"
         " a producer, which writes the key again.",
         at,
     )

@@ -18,7 +18,7 @@ from starforge_backlog.snapshot import QueueReading
 # A table that no policy asked for this long is forgotten: its policy is gone or was changed.
 FORGET_AFTER = timedelta(minutes=30)
 # Types of one queue that are told one by one: as many as it can name, or its policy's breakers.
-MOST_TOLD = 32
+MOST_REPORTED = 32
 
 
 class PostgresQueues:
@@ -69,7 +69,7 @@ class PostgresQueues:
         reading = queue_reading(name, spec.types, table, seen, window, self._settings)
         told = {
             kind: type_reading(name, kind, table, seen, window, self._settings)
-            for kind in _told(spec.types, types)
+            for kind in _reported_types(spec.types, types)
         }
         return replace(reading, by_type=told)
 
@@ -108,7 +108,7 @@ class PostgresQueueSource:
         )
 
 
-def _told(of_queue: tuple[str, ...], of_breakers: frozenset[str]) -> tuple[str, ...]:
+def _reported_types(of_queue: tuple[str, ...], of_breakers: frozenset[str]) -> tuple[str, ...]:
     """The types that a queue tells one by one, from the same reading of the table. One that belongs
     to another queue of the table is not among them."""
-    return (of_queue or tuple(sorted(of_breakers)))[:MOST_TOLD]
+    return (of_queue or tuple(sorted(of_breakers)))[:MOST_REPORTED]

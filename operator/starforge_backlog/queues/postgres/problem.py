@@ -10,7 +10,7 @@ from starforge_backlog.snapshot import Unknown, Why
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`text` says what is wrong, `field` which field below `spec.queues[…].postgres` mends it.
+    """`text` says what is wrong, `field` which field below `spec.queues[…].postgres` fixes it.
 
     The queue's name is added last: one look at the catalog serves every queue on the table.
     """

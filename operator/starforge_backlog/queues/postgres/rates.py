@@ -45,7 +45,7 @@ class View:
     seconds: float
     at: datetime
     updates_per_job: float = _UPDATES_PER_JOB
-    queue: str = ""  # its name in the policy, for the field that mends something
+    queue: str = ""  # its name in the policy, for the field that fixes something
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""

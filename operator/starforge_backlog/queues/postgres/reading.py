@@ -16,7 +16,7 @@ from starforge_backlog.queues.postgres.depth import Depth, at_least
 from starforge_backlog.queues.postgres.gate import Tier, describe
 from starforge_backlog.queues.postgres.history import History
 from starforge_backlog.queues.postgres.settings import ObserverSettings
-from starforge_backlog.queues.postgres.strange import told
+from starforge_backlog.queues.postgres.strange import strange_words_text
 from starforge_backlog.queues.postgres.table import TableReading
 from starforge_backlog.queues.postgres.words import Group, listed
 from starforge_backlog.snapshot import (
@@ -116,7 +116,9 @@ def _not_understood(queue: str, types: tuple[str, ...], seen: TableReading) -> U
     """Jobs with words that mean nothing to us may be waiting: what is counted is a lower bound
     then, and what left the line may not have left (P2)."""
     found = [part for part in seen.strange if part.concerns(types)]
-    return Unknown(Why.STATUS_NOT_MAPPED, told(found, queue), seen.at) if found else None
+    return (
+        Unknown(Why.STATUS_NOT_MAPPED, strange_words_text(found, queue), seen.at) if found else None
+    )
 
 
 def _shown_types(waiting: Depth) -> dict[str, Count]:

@@ -75,7 +75,7 @@ def by_statistics(table: JobTable, rows: int) -> tuple[Strange, ...]:
     return tuple(part for part in known if part.jobs.value)
 
 
-def told(found: Iterable[Strange], queue: str) -> str:
+def strange_words_text(found: Iterable[Strange], queue: str) -> str:
     """The words with their jobs and the mend, as a sentence. Numbers are rounded: a text that
     changes with every job would be a write with every pass (P7)."""
     jobs: dict[str, list[Count]] = {}
