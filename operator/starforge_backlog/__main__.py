@@ -19,7 +19,7 @@ import structlog
 from starforge_backlog import __version__, handlers, release_command
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.credentials import Credentials, NoCluster
-from starforge_backlog.namespaces import look
+from starforge_backlog.namespaces import read_namespaces
 from starforge_backlog.process import Process
 from starforge_backlog.report import logs
 from starforge_backlog.settings import PREFIX, BadSettings, Settings
@@ -93,7 +93,7 @@ async def _left_out(settings: Settings, environ: Mapping[str, str]) -> Mapping[s
         return {}
     client = await ClusterClient.connect(environ)
     try:
-        found = await look(client, settings.namespaces)
+        found = await read_namespaces(client, settings.namespaces)
     finally:
         await client.close()
     return found.left_out if found.followed else {}

@@ -22,7 +22,7 @@ class Namespaces:
     left_out: Mapping[str, str]  # namespace → why
 
 
-async def look(client: ClusterClient, wanted: Iterable[str]) -> Namespaces:
+async def read_namespaces(client: ClusterClient, wanted: Iterable[str]) -> Namespaces:
     """Ask for the policies of each. Only a refusal leaves one out: an API server that does not
     answer says nothing about a namespace."""
     names = tuple(wanted)

@@ -17,7 +17,7 @@ from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.context import Services
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
-from starforge_backlog.databases.pgbouncer import Looks, workers_pools
+from starforge_backlog.databases.pgbouncer import Samples, workers_pools
 from starforge_backlog.databases.pgbouncer_pools import Workers
 from starforge_backlog.databases.prometheus import ScrapedDatabases
 from starforge_backlog.databases.url import ServerKey
@@ -61,7 +61,7 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
     target = services.workloads.read(policy.namespace, spec.target)
     autoscaler = services.autoscalers.read(policy.namespace, spec.target)
     isolated = partial(services.isolation.run, policy.key)
-    (workload, per_replica), scaler, database, looks, queues, producers = await asyncio.gather(
+    (workload, per_replica), scaler, database, samples, queues, producers = await asyncio.gather(
         isolated(
             Source(SourceKind.TARGET), deadline.keep(target, (late, late)), lambda bug: (bug, bug)
         ),
@@ -94,7 +94,7 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
     direct = reading, per_replica
 
     async def behind_pooler() -> tuple[DatabaseReading | None, Reading[PerReplica]]:
-        return _behind_pooler(policy, *direct, looks, login)
+        return _behind_pooler(policy, *direct, samples, login)
 
     def unknown_pools(bug: Unknown) -> tuple[DatabaseReading | None, Reading[PerReplica]]:
         return replace(reading, pooler=bug) if reading is not None else None, direct[1]
@@ -212,7 +212,7 @@ async def _scraped(
 
 async def _console(
     services: Services, policy: Policy, access: PolicyAccess
-) -> Reading[Looks] | None:
+) -> Reading[Samples] | None:
     """What the pooler's console shows; None: the policy names none."""
     spec = policy.spec.database.pgbouncer if policy.spec.database is not None else None
     if spec is None:
@@ -229,27 +229,27 @@ async def _console(
         wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
         access.invalidate(spec.url, wrong)
         return wrong
-    looks = await access.deadline.keep(console.look(), access.late)
-    access.invalidate(spec.url, looks)
+    samples = await access.deadline.keep(console.sample(), access.late)
+    access.invalidate(spec.url, samples)
     if spec.tls is not None:
-        access.invalidate(spec.tls.ca, looks)
-    return looks
+        access.invalidate(spec.tls.ca, samples)
+    return samples
 
 
 def _behind_pooler(
     policy: Policy,
     reading: DatabaseReading | None,
     per_replica: Reading[PerReplica],
-    looks: Reading[Looks] | None,
+    samples: Reading[Samples] | None,
     login: ServerKey | None,
 ) -> tuple[DatabaseReading | None, Reading[PerReplica]]:
     """The workers' pools, and what all replicas together can hold behind them."""
     database = policy.spec.database
-    if looks is None or reading is None or database is None or database.pgbouncer is None:
+    if samples is None or reading is None or database is None or database.pgbouncer is None:
         return reading, per_replica
     role = per_replica.value.role if isinstance(per_replica, Known) else None
     workers = Workers(role, login.dbname if login is not None else None) if role else None
-    pools = workers_pools(looks, workers, database.pgbouncer.replicas)
+    pools = workers_pools(samples, workers, database.pgbouncer.replicas)
     if isinstance(pools, Known) and isinstance(per_replica, Known):
         pooled = replace(per_replica.value, pooled=pools.value.capacity)
         per_replica = replace(per_replica, value=pooled)

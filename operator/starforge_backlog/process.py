@@ -19,7 +19,7 @@ from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.cluster.served import Served, served
 from starforge_backlog.context import Services
 from starforge_backlog.finalizer import RELEASE_RETRY_SECONDS, NotReleased, finalize
-from starforge_backlog.namespaces import look
+from starforge_backlog.namespaces import read_namespaces
 from starforge_backlog.report.health import HealthServer
 from starforge_backlog.report.metrics import PolicyKey
 from starforge_backlog.settings import Settings
@@ -130,7 +130,7 @@ class Process:
             )
         while True:
             await asyncio.sleep(LEFT_OUT_AGAIN_SECONDS)
-            found = await look(self.services.client, self._left_out)
+            found = await read_namespaces(self.services.client, self._left_out)
             if found.followed:
                 back = ", ".join(found.followed)
                 _log.info("ends, to be started again: can be read now", namespaces=back)

@@ -25,7 +25,7 @@ from starforge_backlog.cluster.stopping import Stopped, start_again, stop, until
 from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Resume, SetMaximum
 from starforge_backlog.finalizer import NotReleased, finalize_for_uninstall, held_by_us
-from starforge_backlog.namespaces import look
+from starforge_backlog.namespaces import read_namespaces
 from starforge_backlog.policy import Policy
 from starforge_backlog.settings import Settings
 
@@ -166,7 +166,7 @@ class _Release:
                 await self._leave_out()
                 await self._stop()
                 await self._release_all()
-                await self._look_for_another()
+                await self._check_for_another()
         except TimeoutError:
             _say(f"the {self.asked.timeout:g} s of --timeout are over")
             if not self.left:
@@ -188,7 +188,7 @@ class _Release:
 
     async def _leave_out(self) -> None:
         """Namespaces that we may not read: the others are released all the same."""
-        found = await look(self.services.client, self.namespaces)
+        found = await read_namespaces(self.services.client, self.namespaces)
         if found.left_out:
             self.namespaces = found.followed or self.namespaces
         self.unread = {
@@ -242,7 +242,7 @@ class _Release:
         _say(f"{key}: {'; '.join(words) or 'held nothing'}; its finalizer is off")
         return uid
 
-    async def _look_for_another(self) -> None:
+    async def _check_for_another(self) -> None:
         """An operator that runs elsewhere would undo all this."""
         await asyncio.sleep(FINALIZER_RETURNS_SECONDS)
         async for body in self._bodies():

@@ -93,11 +93,11 @@ class PassScheduler:
         """The pass that was due then; returns when the next is (loop time)."""
         loop = asyncio.get_running_loop()
         try:
-            interval, look_again_in = await self._one(max(0.0, loop.time() - due))
+            interval, extra_pass_in = await self._one(max(0.0, loop.time() - due))
         finally:
             self.services.health.pass_ended(self.body()["metadata"]["uid"])
         due = self._next(loop.time(), interval, woken=woken)
-        return due if look_again_in is None else min(due, loop.time() + look_again_in)
+        return due if extra_pass_in is None else min(due, loop.time() + extra_pass_in)
 
     async def _one(self, lateness: float) -> tuple[timedelta, float | None]:
         """One pass; returns the interval until the next, and the seconds until a look that
@@ -125,7 +125,7 @@ class PassScheduler:
                 await self._tell_bug(policy, done)
                 return policy.spec.interval, None
             self._measure(policy, done, loop.time() - began, lateness)
-            return policy.spec.interval, self._look_again_in(policy, done)
+            return policy.spec.interval, self._extra_pass_in(policy, done)
 
     async def _decided(self, policy: Policy) -> Pass | Unknown:
         try:
@@ -143,7 +143,7 @@ class PassScheduler:
         status = pass_broken(before, bug, policy.generation)
         await self.services.statuses.write(policy.namespace, policy.name, policy.uid, status)
 
-    def _look_again_in(self, policy: Policy, done: Pass) -> float | None:
+    def _extra_pass_in(self, policy: Policy, done: Pass) -> float | None:
         """Seconds until a pass that cannot wait for the interval."""
         now = self.services.clock()
         moment = due_again(policy.spec, done.plan, done.status, now)

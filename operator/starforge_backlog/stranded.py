@@ -56,7 +56,7 @@ class Stranded:
         try:
             while True:
                 await asyncio.sleep(self._retry)
-                sight = await _look(services, body)
+                sight = await _inspect(services, body)
                 if sight is _Sight.FRAMEWORKS:
                     return
                 if sight is _Sight.UNKNOWN:
@@ -72,7 +72,7 @@ class Stranded:
             self._watched.discard(uid)
 
 
-async def _look(services: Services, body: Mapping[str, Any]) -> _Sight:
+async def _inspect(services: Services, body: Mapping[str, Any]) -> _Sight:
     meta = body["metadata"]
     try:
         await services.client.get(POLICIES, meta["namespace"], meta["name"])

@@ -104,13 +104,13 @@ async def hub() -> AsyncIterator[ConsoleHub]:
 
 
 async def pools(console: Console, workers: Workers | None, replicas: int = 1) -> Pooler:
-    found = workers_pools(await console.look(), workers, replicas)
+    found = workers_pools(await console.sample(), workers, replicas)
     assert isinstance(found, Known), found
     return found.value
 
 
 async def refused(hub: ConsoleHub, url: str) -> Unknown:
-    found = await hub.get(url, owner="ns/a").look()
+    found = await hub.get(url, owner="ns/a").sample()
     assert isinstance(found, Unknown)
     assert found.message.startswith("database.pgbouncer: ")
     return found
@@ -243,7 +243,7 @@ async def test_a_pooler_that_comes_back(fleet: Fleet, hub: ConsoleHub) -> None:
     await pools(console, fleet.workers)
     fleet.pooler.stop()
     for _ in range(2):  # the session that was lost, then nobody who answers
-        gone = await console.look()
+        gone = await console.sample()
         assert isinstance(gone, Unknown)
         assert gone.why is Why.UNREACHABLE
         await asyncio.sleep(0.25)
@@ -259,12 +259,12 @@ async def test_a_pooler_that_hangs(fleet: Fleet, hub: ConsoleHub) -> None:
     loop = asyncio.get_running_loop()
     try:
         began = loop.time()
-        stuck = await asyncio.gather(*(console.look() for _ in range(20)))
+        stuck = await asyncio.gather(*(console.sample() for _ in range(20)))
         assert loop.time() - began < 1.5
         assert {one.why for one in stuck if isinstance(one, Unknown)} == {Why.TIMEOUT}
         assert len(stuck) == len([one for one in stuck if isinstance(one, Unknown)])
         began = loop.time()
-        assert isinstance(await console.look(), Unknown)
+        assert isinstance(await console.sample(), Unknown)
         assert loop.time() - began < 0.1, "nobody asks again at once"
     finally:
         fleet.pooler.thaw()
@@ -276,8 +276,8 @@ async def test_one_connection_for_all_policies(fleet: Fleet, hub: ConsoleHub) ->
     url = fleet.pooler.console_url()
     console = hub.get(url, owner="ns/a")
     assert hub.get(url, owner="ns/b") is console
-    await asyncio.gather(*(console.look() for _ in range(20)))
-    await console.look()
+    await asyncio.gather(*(console.sample() for _ in range(20)))
+    await console.sample()
     shown = fleet.pooler.show("CLIENTS")
     assert len([row for row in shown if row["user"] == urlsplit(url).username]) == 1
     hub.release("ns/a")
@@ -286,7 +286,7 @@ async def test_one_connection_for_all_policies(fleet: Fleet, hub: ConsoleHub) ->
 
 
 async def test_without_a_role_nothing_is_theirs(fleet: Fleet, hub: ConsoleHub) -> None:
-    looks = await hub.get(fleet.pooler.console_url(), owner="ns/a").look()
-    found = workers_pools(looks, None, 1)
+    samples = await hub.get(fleet.pooler.console_url(), owner="ns/a").sample()
+    found = workers_pools(samples, None, 1)
     assert isinstance(found, Unknown)
     assert "workerRole" in found.message

@@ -20,7 +20,7 @@ from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.databases.pgbouncer import Looks
+from starforge_backlog.databases.pgbouncer import Samples
 from starforge_backlog.databases.pgbouncer_pools import Shown
 from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.policy import Policy
@@ -119,7 +119,7 @@ async def test_a_prometheus_that_is_not_there_is_no_database_without_connections
     assert reading.connections.message.startswith("database.prometheus.connectionsByRole (")
 
 
-def looks() -> Reading[Looks]:
+def samples() -> Reading[Samples]:
     entry = {
         "name": "app",
         "database": "app",
@@ -129,7 +129,7 @@ def looks() -> Reading[Looks]:
     }
     config = ({"key": "max_client_conn", "value": "50"},)
     lists = ({"list": "used_clients", "items": 1},)
-    return Known(Looks(Shown((), (entry,), (), lists, config), None), AT)
+    return Known(Samples(Shown((), (entry,), (), lists, config), None), AT)
 
 
 def read_directly() -> DatabaseReading:
@@ -138,14 +138,14 @@ def read_directly() -> DatabaseReading:
 
 
 def behind(
-    given: Reading[Looks] | None, each: Reading[Any], at: datetime = AT
+    given: Reading[Samples] | None, each: Reading[Any], at: datetime = AT
 ) -> tuple[DatabaseReading | None, Reading[Any]]:
     of = policy(url=URL, pgbouncer={"url": URL, "replicas": 2})
     return observer._behind_pooler(of, read_directly(), each, given, LOGIN)
 
 
 def test_all_replicas_hold_no_more_than_the_pools() -> None:
-    reading, each = behind(looks(), Known(replace(per_replica(10), role="worker"), AT))
+    reading, each = behind(samples(), Known(replace(per_replica(10), role="worker"), AT))
     assert reading is not None
     assert isinstance(reading.pooler, Known)
     assert reading.pooler.value.capacity == 2 * 7
@@ -164,7 +164,7 @@ def test_a_pooler_that_cannot_be_read_bounds_nothing() -> None:
 
 
 def test_without_a_role_no_pool_is_theirs() -> None:
-    reading, _ = behind(looks(), Known(replace(per_replica(10), role=None), AT))
+    reading, _ = behind(samples(), Known(replace(per_replica(10), role=None), AT))
     assert reading is not None
     assert isinstance(reading.pooler, Unknown)
 

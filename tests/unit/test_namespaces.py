@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from starforge_backlog.cluster.client import ClusterClient, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.namespaces import look
+from starforge_backlog.namespaces import read_namespaces
 from starforge_backlog.settings import Settings
 from starforge_backlog.snapshot import Why
 
@@ -29,7 +29,7 @@ class Api:
 
 async def test_only_a_refusal_leaves_a_namespace_out() -> None:
     client = cast("ClusterClient", Api())
-    found = await look(client, ("full", "deleted", "slow", "away", "empty"))
+    found = await read_namespaces(client, ("full", "deleted", "slow", "away", "empty"))
     assert found.followed == ("full", "slow", "away", "empty")
     assert found.left_out == {"deleted": "Forbidden in deleted"}
 

@@ -205,7 +205,7 @@ def of_producer() -> Ask:
 
 def of_console() -> Ask:
     url = parse_url("postgresql://u:p@pooler/pgbouncer")
-    return Console(url, lambda: NOW, ConsoleLimits()).look
+    return Console(url, lambda: NOW, ConsoleLimits()).sample
 
 
 def of_database() -> Ask:

@@ -95,7 +95,7 @@ class MaximumWriter:
                 if await self._patch(of, namespace, name, version, to, marks):
                     return MaximumResult(MaximumOutcome.WRITTEN, to)
                 await asyncio.sleep(pause)
-                now = await self._look(of, namespace, name)
+                now = await self._read(of, namespace, name)
                 if now.maximum != seen or not _same_policy(now.token or token, token):
                     message = (
                         f"{kind} {name} was changed meanwhile (maximum {now.maximum}); the next"
@@ -126,7 +126,7 @@ class MaximumWriter:
         try:
             for pause in self.pauses:
                 await asyncio.sleep(pause)
-                now = await self._look(of, namespace, name)
+                now = await self._read(of, namespace, name)
                 ours = now.token is not None and _same_policy(now.token, token)
                 if uid and now.uid != uid and not ours:
                     return MaximumResult(MaximumOutcome.GONE, message=f"{kind} {name} is a new one")
@@ -197,7 +197,7 @@ class MaximumWriter:
             raise
         return True
 
-    async def _look(self, of: AutoscalerKind, namespace: str, name: str) -> Autoscaler:
+    async def _read(self, of: AutoscalerKind, namespace: str, name: str) -> Autoscaler:
         return autoscaler(of, await self.client.get(of.resource, namespace, name))
 
     def _fault(self, fault: ClusterFault) -> MaximumResult | Unknown:

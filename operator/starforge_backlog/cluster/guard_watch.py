@@ -171,12 +171,12 @@ class GuardWatches:
         kind = KINDS[thing.kind]
         # What changed while nobody watched, the end of the object included. The watch itself begins
         # with the object as it is; without this look its first event would always be news.
-        self._saw(watch, await self._look(kind, thing))
+        self._saw(watch, await self._read(kind, thing))
         async for event in self._client.watch(kind.resource, thing.namespace, thing.name):
             gone = event.get("type") == "DELETED"
             self._saw(watch, None if gone else _state(kind, event["object"]))
 
-    async def _look(self, kind: AutoscalerKind, thing: _Thing) -> _State | None:
+    async def _read(self, kind: AutoscalerKind, thing: _Thing) -> _State | None:
         try:
             found = await self._client.get(kind.resource, thing.namespace, thing.name)
         except ClusterFault as fault:

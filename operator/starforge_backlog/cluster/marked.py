@@ -89,7 +89,7 @@ class Seen:
         return f"untracked@{self.found['metadata']['resourceVersion']}"
 
 
-async def look(client: ClusterClient, place: Place) -> Seen:
+async def read_marked(client: ClusterClient, place: Place) -> Seen:
     """Read the field. Raises ClusterFault."""
     return _seen(place, await client.get(place.resource, place.namespace, place.name))
 

@@ -46,7 +46,7 @@ class ScaleConflict:
 ScaleResult = Scaled | ScaleConflict | Unknown
 
 
-async def look(
+async def read_scale(
     client: ClusterClient, resource: Resource, namespace: str, target: Target
 ) -> tuple[Json, ScaleView]:
     """The object and its scale: one request for kinds that we know, two for others."""
@@ -92,7 +92,7 @@ class ReplicaWriter:
                     return written
                 if generation is None:
                     return ScaleConflict(f"{target.kind} {target.name} changed since it was read")
-                found, now = await look(self._client, resource, namespace, target)
+                found, now = await read_scale(self._client, resource, namespace, target)
                 if (uid and now.uid != uid) or _generation(found) != generation:
                     message = (
                         f"{target.kind} {target.name} was changed meanwhile (replicas"

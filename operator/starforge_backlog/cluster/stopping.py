@@ -12,7 +12,7 @@ from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 # How often it is looked whether its pods are gone; they end within seconds.
-LOOK_AGAIN_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def until_ended(client: ClusterClient, stopped: Stopped, say: Callable[[st
         if waits != told:
             say(waits)
         told = waits
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def start_again(client: ClusterClient, stopped: Stopped) -> None:

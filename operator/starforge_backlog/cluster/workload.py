@@ -24,7 +24,7 @@ from starforge_backlog.cluster.kinds import KindResolver
 from starforge_backlog.cluster.owners import last_writer, parse_time
 from starforge_backlog.cluster.per_replica import PerReplicaReader
 from starforge_backlog.cluster.pods import PodSummary, summarize
-from starforge_backlog.cluster.scale import ScaleView, look
+from starforge_backlog.cluster.scale import ScaleView, read_scale
 from starforge_backlog.cluster.secrets import KeyValueStore
 from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why, Workload
 
@@ -65,7 +65,7 @@ class WorkloadReader:
         at = self._clock()
         try:
             resource = await self._kinds.resolve(target.api_version, target.kind)
-            found, scale = await look(self._client, resource, namespace, target)
+            found, scale = await read_scale(self._client, resource, namespace, target)
         except ClusterFault as fault:
             unknown = _missing(fault, namespace, target, at=fault.unknown(at))
             return unknown, unknown

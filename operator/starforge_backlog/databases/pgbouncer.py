@@ -42,7 +42,7 @@ class ConsoleLimits:
     # After a failure nobody reconnects for this long: all clients of a restarted pooler come back.
     retry_after: timedelta = timedelta(seconds=5)
     shared_for: timedelta = timedelta(seconds=1)  # younger answers are shared
-    # Two looks further apart are not "in a row".
+    # Two samples further apart are not "in a row".
     most_apart: timedelta = timedelta(minutes=2)
 
 
@@ -77,26 +77,28 @@ _NOT_A_CONSOLE = frozenset({"42704", "42601", "08P01"})
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """Two looks in a row."""
+class Samples:
+    """Two samples in a row."""
 
     now: Shown
     before: Shown | None
 
 
-def workers_pools(looks: Reading[Looks], workers: Workers | None, replicas: int) -> Reading[Pooler]:
+def workers_pools(
+    samples: Reading[Samples], workers: Workers | None, replicas: int
+) -> Reading[Pooler]:
     """The pools of the workers. `workers` is None when nothing tells their role."""
-    if isinstance(looks, Unknown):
-        return looks
+    if isinstance(samples, Unknown):
+        return samples
     if workers is None:
         message = f"{AT}: nothing tells the workers' role; set spec.database.workerRole"
-        return Unknown(Why.NOT_CONFIGURED, message, looks.at)
+        return Unknown(Why.NOT_CONFIGURED, message, samples.at)
     try:
-        found = pooler(looks.value.now, looks.value.before, workers, replicas)
+        found = pooler(samples.value.now, samples.value.before, workers, replicas)
     except (KeyError, ValueError) as strange:
         message = f"{AT}: the console shows something unknown ({type(strange).__name__} {strange})"
-        return Unknown(Why.BAD_SHAPE, message, looks.at)
-    return Known(found, looks.at)
+        return Unknown(Why.BAD_SHAPE, message, samples.at)
+    return Known(found, samples.at)
 
 
 class Console:
@@ -125,17 +127,17 @@ class Console:
             await asyncio.wait([self._running])
         await self._drop()
 
-    async def look(self) -> Reading[Looks]:
+    async def sample(self) -> Reading[Samples]:
         """What it shows now, and what it showed before. Expected faults are `Unknown`."""
-        last = await self._look()
+        last = await self._sample()
         if isinstance(last, Unknown):
             return last
         before = self._before
         if before is not None and last.at - before.at > self._limits.most_apart:
             before = None
-        return Known(Looks(last.value, before.value if before else None), last.at)
+        return Known(Samples(last.value, before.value if before else None), last.at)
 
-    async def _look(self) -> Reading[Shown]:
+    async def _sample(self) -> Reading[Shown]:
         now = asyncio.get_running_loop().time()
         if self._last is not None and (
             now - self._last_end < self._limits.shared_for.total_seconds() or now < self._retry_at

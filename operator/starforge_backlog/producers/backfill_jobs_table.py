@@ -52,7 +52,7 @@ class BackfillJobsTable:
         self.spec = spec
         self.clock = clock
         self.place = f"table {spec.table}"
-        self.seen = SharedReading(self._look, shared_for)
+        self.seen = SharedReading(self._sample, shared_for)
 
     def idle_since(self) -> float:
         """Loop time of the last question."""
@@ -96,7 +96,7 @@ class BackfillJobsTable:
             }
         return found
 
-    async def _look(self) -> Reading[Seen]:
+    async def _sample(self) -> Reading[Seen]:
         at = self.clock()
         limits = {"most_running": MOST_HELD + 1, "most_paused": MOST_SEEN_PAUSED}
         try:

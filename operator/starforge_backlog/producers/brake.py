@@ -80,7 +80,7 @@ class BrakeProducer:
     async def read(self) -> Reading[ProducerReading]:
         """Whether it hands out jobs. A queue that does not exist is not an empty one."""
         at = self._clock()
-        seen = await self._look()
+        seen = await self._read_queue()
         if isinstance(seen, Unknown):
             return seen
         if not seen.exists:
@@ -113,7 +113,7 @@ class BrakeProducer:
     ) -> Paused | Unknown:
         """Stop it unless it is stopped already. `owner`, `at` and `why` are for people who look
         into `meta`."""
-        seen = await self._look()
+        seen = await self._read_queue()
         if isinstance(seen, Unknown):
             if seen.why is Why.NOT_BULLMQ:
                 return Paused(PauseOutcome.BAD_SHAPE, message=seen.message)
@@ -164,7 +164,7 @@ class BrakeProducer:
             case _:
                 return Resumed(outcome)
 
-    async def _look(self) -> _Seen | Unknown:
+    async def _read_queue(self) -> _Seen | Unknown:
         answer = await self._run("read", _READ, [self._base])
         if isinstance(answer, Unknown):
             return answer

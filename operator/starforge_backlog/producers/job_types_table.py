@@ -29,7 +29,7 @@ BATCH = 2_000
 # All batches of one pass. The pass has 5 s for all its writes, and others wait for the connection.
 BATCHES_FOR = timedelta(seconds=1.5)
 # How far into the line, from both ends, it is looked for jobs that should be held (7 ms each).
-LOOK = 10_001
+SCAN_ROWS = 10_001
 # As the observer of the queue: 1/50 = 2 % of one core of the database, never blind for longer.
 DUTY = 50
 CHEAP = timedelta(milliseconds=50)  # with an index a look takes 1 to 15 ms
@@ -77,7 +77,7 @@ class JobTypesTable:
         self.clock = clock
         self.batch = batch
         self.place = f"table {spec.table}"
-        self.line = SharedReading(self._look, shared_for)
+        self.line = SharedReading(self._sample, shared_for)
 
     def idle_since(self) -> float:
         """Loop time of the last question."""
@@ -96,7 +96,7 @@ class JobTypesTable:
         blocks = [self._fill("read", word=sql.Literal(word)) for word in self.spec.waiting]
         return await self.database.fetch(sql.SQL("\nUNION ALL\n").join(blocks))
 
-    async def _look(self) -> Reading[Line]:
+    async def _sample(self) -> Reading[Line]:
         at = self.clock()
         try:
             found = await self.ask()
@@ -232,7 +232,7 @@ class JobTypesTable:
             width=sql.Literal(held_back.WIDTH),
             sample=sql.Literal(SAMPLE),
             most_slots=sql.Literal(MOST_SLOTS),
-            look=sql.Literal(LOOK),
+            look=sql.Literal(SCAN_ROWS),
             **parts,
         )
 

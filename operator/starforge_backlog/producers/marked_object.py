@@ -25,7 +25,7 @@ from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.cluster.marked import Place, Seen, look, put
+from starforge_backlog.cluster.marked import Place, Seen, put, read_marked
 from starforge_backlog.cluster.marks import Mark
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
@@ -75,7 +75,7 @@ class MarkedObjectProducer:
         """What the field says now. ROW_MISSING and BAD_SHAPE come with the mend."""
         at = self._clock()
         try:
-            seen = await look(self._client, self._field.place)
+            seen = await read_marked(self._client, self._field.place)
         except ClusterFault as fault:
             if fault.kind is FaultKind.NOT_FOUND:
                 return Unknown(Why.ROW_MISSING, self._field.missing(), at)
@@ -108,7 +108,7 @@ class MarkedObjectProducer:
 
     async def _pause(self, owner: str, token: str, at: datetime, why: str) -> Paused | Unknown:
         for attempt in range(CONFLICT_RETRIES):
-            seen = await look(self._client, self._field.place)
+            seen = await read_marked(self._client, self._field.place)
             is_paused, mark = self._field.is_paused(seen.value), seen.mark
             if is_paused and mark is not None and mark.token == token:
                 # Before anything else: what is ours must not be forgotten as refused.
@@ -146,7 +146,7 @@ class MarkedObjectProducer:
 
     async def _resume(self, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         for attempt in range(CONFLICT_RETRIES):
-            seen = await look(self._client, self._field.place)
+            seen = await read_marked(self._client, self._field.place)
             if not self._field.is_paused(seen.value):
                 return Resumed(ResumeOutcome.NOT_PAUSED, self._running(seen))
             mark = seen.mark

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Look(Generic[T]):
+class QueryResult(Generic[T]):
     """An answer, and what a person should know of the series behind it."""
 
     reading: Reading[T]
@@ -52,9 +52,9 @@ class Prometheus:
 
     async def number(self, question: Question) -> Reading[float]:
         """The one number of an expression, at the time of its samples (UTC, our clock)."""
-        return (await self.look(question)).reading
+        return (await self.query(question)).reading
 
-    async def look(self, question: Question) -> Look[float]:
+    async def query(self, question: Question) -> QueryResult[float]:
         """The same, and which of its series have no target."""
         return await self._read(question, lambda found: one_number(found, question.expression))
 
@@ -71,7 +71,9 @@ class Prometheus:
         """Close the session; whoever waits for an answer gets a fault."""
         self._connection.close()
 
-    async def _read(self, question: Question, take: Callable[[tuple[Series, ...]], T]) -> Look[T]:
+    async def _read(
+        self, question: Question, take: Callable[[tuple[Series, ...]], T]
+    ) -> QueryResult[T]:
         wanted = selectors(question.promql)
         answer: tuple[Any, datetime] | BaseException
         ages: tuple[Any, datetime] | BaseException
@@ -90,9 +92,9 @@ class Prometheus:
             worth = judge(wanted, ages[0], stale_after=question.stale_after)
             value = take(series_of(result))
         except PrometheusFault as fault:
-            return Look(Unknown(fault.why, question.sentence(fault.message), self._clock()))
+            return QueryResult(Unknown(fault.why, question.sentence(fault.message), self._clock()))
         reading = Known(value, at - worth.age, lasts=question.stale_after)
-        return Look(reading, worth.without_target)
+        return QueryResult(reading, worth.without_target)
 
     async def _ages(self, wanted: tuple[Selector, ...] | None) -> tuple[Any, datetime]:
         if not wanted or not all(one.named for one in wanted):

@@ -19,7 +19,7 @@ from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
-LOOK_LIMIT = timedelta(milliseconds=800)
+DISCOVERY_LIMIT = timedelta(milliseconds=800)
 # All Sentinels are asked at once, and one that hangs must not use up the time of a pass.
 SENTINEL_LIMIT = timedelta(seconds=1)
 # How long a master that was replaced can be taken for the master: one default interval.
@@ -82,14 +82,14 @@ class Sentinels:
         self._fault: RedisFault | None = None  # of the last question
         self._failures = 0
         self._not_before = 0.0  # loop time of the next question, seconds
-        self._looking: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, keys: Sequence[str]) -> Node:
         if self._master is None:
             self._name(await self._named())
         elif _now() >= self._ask_again_at:
             self._ask_again_at = _now() + ASK_SENTINEL_EVERY.total_seconds()
-            self._looking = asyncio.create_task(self._look_again(self._master))
+            self._refreshing = asyncio.create_task(self._refresh(self._master))
         master = self._master
         assert master is not None, "it was named just now"
         greeting = await master.greeting()
@@ -112,7 +112,7 @@ class Sentinels:
         self._keep_only([address])
         self._ask_again_at = _now() + ASK_SENTINEL_EVERY.total_seconds()
 
-    async def _look_again(self, master: Node) -> None:
+    async def _refresh(self, master: Node) -> None:
         try:
             address = await await_shared(self._asked())
         except RedisFault:
@@ -196,7 +196,7 @@ class Sentinels:
                 raise _of_sentinel(second, address, own=own) from None
         try:
             (answer,) = await session.run(
-                [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)], LOOK_LIMIT
+                [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)], DISCOVERY_LIMIT
             )
         finally:
             await session.close()
@@ -247,7 +247,7 @@ class Cluster:
         if len(slots) > 1:
             raise hash_tag_fault(str(self._url.servers[0]))
         if not self._slots:
-            self._slots = await self._look_all()
+            self._slots = await self._read_slots()
             self._keep_only([*self._url.servers, *(address for _, _, address in self._slots)])
         if not slots:
             return self._node_at(self._slots[0][2])
@@ -267,11 +267,13 @@ class Cluster:
         if _elsewhere(fault) or fault.code == "MOVED":
             self._slots = []
 
-    async def _look_all(self) -> list[tuple[int, int, Address]]:
+    async def _read_slots(self) -> list[tuple[int, int, Address]]:
         last: RedisFault | None = None
         for address in dict.fromkeys([*self._url.servers, *self._others]):
             try:
-                (answer,) = await self._node_at(address).run([("CLUSTER", "SLOTS")], LOOK_LIMIT)
+                (answer,) = await self._node_at(address).run(
+                    [("CLUSTER", "SLOTS")], DISCOVERY_LIMIT
+                )
                 if isinstance(answer, RedisFault):
                     raise answer
                 if found := _slots(answer, address):

@@ -27,7 +27,7 @@ from starforge_backlog.queues.postgres.words import Group
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Inspection:
     """What a look at catalog and plans brought, and until when it holds (timer's seconds)."""
 
     table: JobTable
@@ -90,7 +90,7 @@ class Caps:
 
 async def read_depths(
     database: Fetches,
-    looked: Looked,
+    inspection: Inspection,
     tier: Tier,
     caps: Caps,
     settings: ObserverSettings,
@@ -99,31 +99,31 @@ async def read_depths(
 
     Raises DatabaseFault.
     """
-    table = looked.table
+    table = inspection.table
     match tier:
         case Tier.ALL:
             rows = await database.fetch(statements.count_all(table))
             return exact_depth(rows, table.words, most_groups=statements.MOST_GROUPS)
         case Tier.SAMPLE:
-            percent = min(100.0, 100.0 * settings.sample_pages / max(looked.pages, 1))
+            percent = min(100.0, 100.0 * settings.sample_pages / max(inspection.pages, 1))
             rows = await database.fetch(statements.sample(table, percent))
             return sampled_depth(
                 rows, table.words, 100.0 / percent, most_groups=statements.MOST_GROUPS
             )
         case Tier.BY_TYPE | Tier.HEAD:
-            return await _by_index(database, looked, tier, caps, settings)
+            return await _by_index(database, inspection, tier, caps, settings)
         case Tier.STATISTICS:
             return None
 
 
 async def _by_index(
     database: Fetches,
-    looked: Looked,
+    inspection: Inspection,
     tier: Tier,
     caps: Caps,
     settings: ObserverSettings,
 ) -> Depths:
-    table, access = looked.table, looked.access
+    table, access = inspection.table, inspection.access
     by_type = {
         group: tier is Tier.BY_TYPE and plan.by_type for group, plan in access.groups.items()
     }

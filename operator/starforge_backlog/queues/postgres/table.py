@@ -14,7 +14,7 @@ from starforge_backlog.queues.postgres import statements
 from starforge_backlog.queues.postgres import strange as strange_words
 from starforge_backlog.queues.postgres.activity import Counters, parse_counters
 from starforge_backlog.queues.postgres.catalog import JobTable, read_catalog
-from starforge_backlog.queues.postgres.count import Caps, Looked, read_depths
+from starforge_backlog.queues.postgres.count import Caps, Inspection, read_depths
 from starforge_backlog.queues.postgres.depth import Depths, Strange
 from starforge_backlog.queues.postgres.ended import Ended, parse_ended
 from starforge_backlog.queues.postgres.fetches import Fetches, Metered
@@ -67,7 +67,7 @@ class TableObserver:
         self._settings = settings
         self._breaker = TimeoutBreaker(settings)
         self._under_way: asyncio.Task[TableReading] | None = None
-        self._known: Looked | None = None
+        self._known: Inspection | None = None
         self._caps = Caps(settings)
         self._observed: set[str] = set()  # recognised words that rows were seen to hold
         self._last: TableReading | None = None
@@ -104,7 +104,7 @@ class TableObserver:
     async def _read(self) -> TableReading:
         at = self._clock()
         try:
-            known = await self._look()
+            known = await self._inspect()
         except DatabaseFault as caught:
             return TableReading(at, fault=caught)
         if isinstance(known, Problem):
@@ -173,7 +173,7 @@ class TableObserver:
         pause = seconds * self._settings.duty
         self._not_before = started + min(pause, self._settings.longest_pause.total_seconds())
 
-    async def _look(self) -> Looked | Problem:
+    async def _inspect(self) -> Inspection | Problem:
         """Catalog and plans, every five minutes or when the table is another one. Raises
         DatabaseFault."""
         now = self._timer()
@@ -199,7 +199,7 @@ class TableObserver:
                     raise
                 unsought = caught  # a slow disk must not cost the counts that an index tells
                 strange = strange_words.by_statistics(table, counters.live)
-        self._known = Looked(
+        self._known = Inspection(
             table,
             access,
             counters,

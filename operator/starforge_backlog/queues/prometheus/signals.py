@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from starforge_backlog.api.prometheus import PrometheusServer
 from starforge_backlog.policy_access import Deadline, PolicyAccess
-from starforge_backlog.prometheus.hub import Look, PrometheusHub
+from starforge_backlog.prometheus.hub import PrometheusHub, QueryResult
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown, Why
@@ -53,21 +53,21 @@ async def ask(
     prometheus = hub.get(server, owner=access.policy)
     soon = Deadline(access.deadline.at - SECONDS_BEFORE_DEADLINE)
 
-    async def one(name: str, expression: str) -> Look[float]:
+    async def one(name: str, expression: str) -> QueryResult[float]:
         question = Question(f"{at}.{name}", expression, window, spec.stale_after)
         late = Unknown(Why.TIMEOUT, question.sentence(access.late.message), access.late.at)
-        return await soon.keep(prometheus.look(question), Look(late))
+        return await soon.keep(prometheus.query(question), QueryResult(late))
 
     found = await asyncio.gather(*(one(*item) for item in expressions.items()))
-    for look in found:
-        invalidate(spec, access, look.reading)
-    readings = {name: look.reading for name, look in zip(expressions, found, strict=True)}
+    for result in found:
+        invalidate(spec, access, result.reading)
+    readings = {name: result.reading for name, result in zip(expressions, found, strict=True)}
     return Asked(readings, _without_target(at, found))
 
 
-def _without_target(at: str, found: list[Look[float]]) -> tuple[str, ...]:
+def _without_target(at: str, found: list[QueryResult[float]]) -> tuple[str, ...]:
     """One sentence for all series of the queue that nothing vouches for."""
-    series = list(dict.fromkeys(one for look in found for one in look.without_target))
+    series = list(dict.fromkeys(one for result in found for one in result.without_target))
     if not series:
         return ()
     named = ", ".join(series[:SERIES_NAMED]) + (" and others" if len(series) > SERIES_NAMED else "")
