@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.queues.bullmq_looks import NOW, look
+from tests.queues.bullmq_states import NOW, state
 
 from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Job, WrongType
 from starforge_backlog.queues.bullmq.oldest import FirstSeen, oldest_due
+from starforge_backlog.queues.bullmq.queue_state import Job, WrongType
 from starforge_backlog.queues.bullmq.rates import (
     Kept,
     View,
@@ -317,7 +317,7 @@ def test_how_many_events_there_were(
     ],
 )
 def test_the_major_by_what_it_leaves(given_: dict[str, Any], major: int | None) -> None:
-    fleet = tell(look(**given_), Fleet())
+    fleet = tell(state(**given_), Fleet())
     assert fleet.major == major
     assert fleet.notes == ()
 
@@ -332,22 +332,22 @@ def test_the_major_by_what_it_leaves(given_: dict[str, Any], major: int | None) 
     ],
 )
 def test_a_mixed_fleet_is_said_with_the_danger(given_: dict[str, Any]) -> None:
-    (note,) = tell(look(**given_), Fleet()).notes
+    (note,) = tell(state(**given_), Fleet()).notes
     assert "do not pause or resume it with pause()" in note
 
 
 def test_an_upgrade_is_no_mixed_fleet_and_taking_turns_is() -> None:
     fleet = Fleet()
     for version in ("5.81.5", "5.81.5", "6.7.0", "6.7.0"):
-        fleet = tell(look(version=f"bullmq:{version}"), fleet)
+        fleet = tell(state(version=f"bullmq:{version}"), fleet)
         assert not fleet.mixed
-    assert tell(look(version="bullmq:5.81.5"), fleet).mixed
+    assert tell(state(version="bullmq:5.81.5"), fleet).mixed
 
 
 def test_jobs_in_the_list_of_a_pause_that_is_over_are_stranded() -> None:
-    fleet = tell(look(paused=13_000, wait=7_001, version="bullmq:5.81.5"), Fleet())
+    fleet = tell(state(paused=13_000, wait=7_001, version="bullmq:5.81.5"), Fleet())
     assert "13000 jobs" in fleet.notes[0]
-    assert tell(look(paused=5, meta_paused="1", version="bullmq:5.1.0"), Fleet()).notes == ()
+    assert tell(state(paused=5, meta_paused="1", version="bullmq:5.1.0"), Fleet()).notes == ()
 
 
 def job(**given_: Any) -> Job:
@@ -382,11 +382,11 @@ def test_since_when_a_job_waits(given_: dict[str, Any], due: int | None) -> None
 def test_a_job_put_back_by_hand_waits_since_we_saw_it() -> None:
     memory = FirstSeen()
     entry = ["7", "wait", "n", 1000, 0, 3, 0, 0, 0, 0]
-    first = look(jobs=[entry], wait=1)
+    first = state(jobs=[entry], wait=1)
     assert oldest_due(first.jobs, memory.of(first), first.now) == NOW
-    second = look(jobs=[entry], wait=1, now=NOW + 60_000)
+    second = state(jobs=[entry], wait=1, now=NOW + 60_000)
     assert oldest_due(second.jobs, memory.of(second), second.now) == NOW
-    assert memory.of(look()) == {}, "what is gone is forgotten"
+    assert memory.of(state()) == {}, "what is gone is forgotten"
 
 
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=4), st.integers(0, 1000))
@@ -450,8 +450,8 @@ def test_a_number_that_is_none_ends_no_reading(text: str) -> None:
     mix = parse_sample(answers, now=NOW, exact=True, delayed="delayed")
     assert mix.names["w"] == 1
     assert "w" not in mix.oldest, "its age is not 0 but unknown"
-    assert look(metrics_completed=text).metrics_completed in {None, -5, round(1e300)}
-    assert look(concurrency=text).braked is (text in {"-inf", "-5"}) or text == "-inf"
+    assert state(metrics_completed=text).metrics_completed in {None, -5, round(1e300)}
+    assert state(concurrency=text).braked is (text in {"-inf", "-5"}) or text == "-inf"
 
 
 def test_ended_jobs_are_compared_over_the_time_that_both_lists_reach_back() -> None:
@@ -488,7 +488,7 @@ def test_numbers_that_grow_with_each_reading_do_not_change_a_text_with_each() ->
         facts = ServerFacts(policy="allkeys-lru", evicted=120_100 + more)
         lost = facts.lost("redis:6379", AT)
         assert lost is not None
-        seen = look(groups=1_510 + more)
+        seen = state(groups=1_510 + more)
         waits = missing.priorities(seen.now - 3_725_000 - more * 1000, seen)
         return [lost.message, missing.groups(seen, "them", AT).message, waits.message]
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from tests.simulator.given import connections, fresh_policy, later, queue, seen, unknown
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.snapshot import Snapshot, Unknown, Why
 
 POLICIES = 50

@@ -7,8 +7,8 @@ from typing import Final
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.next_trip import next_trip
+from starforge_backlog.decide.plan import Plan
 from starforge_backlog.snapshot import Unknown
 
 # Of an interval. A policy whose pass came before those of the others on its server has no budget

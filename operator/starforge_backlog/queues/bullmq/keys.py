@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# In the order that look.lua knows them by.
+# In the order that queue_state.lua knows them by.
 _FIXED = (
     "id",
     "wait",

@@ -11,7 +11,7 @@ from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Job, Look, NoNumber, WrongType
+from starforge_backlog.queues.bullmq.queue_state import Job, NoNumber, QueueState, WrongType
 from starforge_backlog.queues.bullmq.workers import Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
@@ -99,26 +99,26 @@ def no_number(wrong: NoNumber, at: datetime) -> Unknown:
     )
 
 
-def groups(look: Look, what: str, at: datetime) -> Unknown:
+def groups(state: QueueState, what: str, at: datetime) -> Unknown:
     """Jobs in groups, whose keys are BullMQ Pro's own."""
     return Unknown(
         Why.PARTIAL,
-        f"The queue has {steady(look.groups):,} groups (BullMQ Pro), and Redis does not tell"
+        f"The queue has {steady(state.groups):,} groups (BullMQ Pro), and Redis does not tell"
         f" {what}; name series of the application for it (spec.queues[].signals).",
         at,
     )
 
 
-def priorities(oldest: int | None, look: Look) -> Unknown:
+def priorities(oldest: int | None, state: QueueState) -> Unknown:
     """More priorities than are looked at, and in any of the others an older job may wait."""
-    seconds = 0 if oldest is None else max(0, look.now - oldest) // 1000
+    seconds = 0 if oldest is None else max(0, state.now - oldest) // 1000
     # Down to two digits: an age that grows with each reading would be a write with each pass.
     waited = timedelta(seconds=seconds - seconds % 10 ** max(0, len(str(seconds)) - 2))
     return Unknown(
         Why.PARTIAL,
         "There are more priorities than are looked at for the oldest job, which waits at least"
         f" {format_duration(waited)}; use fewer of them.",
-        look.at,
+        state.at,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from starforge_backlog.queues.bullmq.look import Job, Look
+from starforge_backlog.queues.bullmq.queue_state import Job, QueueState
 
 
 class FirstSeen:
@@ -15,12 +15,12 @@ class FirstSeen:
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
-    def of(self, look: Look) -> Mapping[str, int]:
-        """Of those in the look, by id; ms since 1970. All others are forgotten."""
+    def of(self, state: QueueState) -> Mapping[str, int]:
+        """Of those that were read, by id; ms since 1970. All others are forgotten."""
         self._seen = {
-            job.id: self._seen.get(job.id, look.now)
-            for job in look.jobs
-            if job.since(look.now) is None
+            job.id: self._seen.get(job.id, state.now)
+            for job in state.jobs
+            if job.since(state.now) is None
         }
         return self._seen
 

@@ -13,9 +13,9 @@ from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
 from starforge_backlog.queues.bullmq.keys import Keys
-from starforge_backlog.queues.bullmq.look import Look, NoNumber, WrongType, parse_look
 from starforge_backlog.queues.bullmq.missing import Unnamed
 from starforge_backlog.queues.bullmq.oldest import FirstSeen
+from starforge_backlog.queues.bullmq.queue_state import NoNumber, QueueState, WrongType, parse_state
 from starforge_backlog.queues.bullmq.reading import Seen
 from starforge_backlog.queues.bullmq.server import AskServer, ServerFacts, meta_lost
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
@@ -131,25 +131,25 @@ class QueueObserver:
 
     async def _read(self) -> Seen | Unknown | Unnamed:
         """Raises RedisFault when not even the counts could be read."""
-        look = await self._look()
-        if isinstance(look, WrongType):
-            return missing.wrong_type(look, self._clock())
-        if isinstance(look, NoNumber):
-            return missing.no_number(look, self._clock())
+        state = await self._state()
+        if isinstance(state, WrongType):
+            return missing.wrong_type(state, self._clock())
+        if isinstance(state, NoNumber):
+            return missing.no_number(state, self._clock())
         facts = await self._shared.facts.read(self._keys)
-        if (lost := facts.lost(self._server.where, look.at)) is not None:
+        if (lost := facts.lost(self._server.where, state.at)) is not None:
             return lost
-        if self._meta_is_lost(look):
-            return meta_lost(self._keys, look.at)
-        if look.bull3:
-            return missing.bull3(self._keys, look.at)
-        if not look.exists:
-            return await self._not_found(facts, look.at)
-        if (stale := await self._stale_replica(look.at)) is not None:
+        if self._meta_is_lost(state):
+            return meta_lost(self._keys, state.at)
+        if state.bull3:
+            return missing.bull3(self._keys, state.at)
+        if not state.exists:
+            return await self._not_found(facts, state.at)
+        if (stale := await self._stale_replica(state.at)) is not None:
             return stale
-        self._fleet = tell(look, self._fleet)
+        self._fleet = tell(state, self._fleet)
         seen = Seen(
-            look=look,
+            state=state,
             fleet=self._fleet,
             where=self._server.where,
             user=self._server.key.user,
@@ -158,15 +158,15 @@ class QueueObserver:
         try:
             await self._read_more(seen)
         except RedisFault as fault:
-            seen.fault = fault.unknown(look.at)
-        seen.undated = self._first_seen.of(look)
-        self._remember(look, seen.events)
+            seen.fault = fault.unknown(state.at)
+        seen.undated = self._first_seen.of(state)
+        self._remember(state, seen.events)
         return seen
 
-    async def _look(self) -> Look | WrongType | NoNumber:
+    async def _state(self) -> QueueState | WrongType | NoNumber:
         settings, last = self._settings, self.history.last
         answer = await self._server.run(
-            load_script(_PACKAGE, "look.lua", bounded=True),
+            load_script(_PACKAGE, "queue_state.lua", bounded=True),
             self._keys.fixed,
             [
                 self._keys.base,
@@ -178,21 +178,21 @@ class QueueObserver:
                 settings.groups,
             ],
         )
-        return parse_look(str(answer))
+        return parse_state(str(answer))
 
     async def _read_more(self, seen: Seen) -> None:
         """What the counts do without. Raises RedisFault; what was read until then is kept."""
-        look = seen.look
-        seen.events = await self._events(look)
-        if look.completed_lately or look.failed_lately:
-            seen.ended = await self._ended(look)
-        seen.mix = await self._mix(look)
+        state = seen.state
+        seen.events = await self._events(state)
+        if state.completed_lately or state.failed_lately:
+            seen.ended = await self._ended(state)
+        seen.mix = await self._mix(state)
         seen.clients = await self._shared.clients.read(self._keys, seen.facts.clients)
         seen.live = seen.clients.of(self._keys)
 
-    async def _events(self, look: Look) -> Slice | None:
+    async def _events(self, state: QueueState) -> Slice | None:
         last, settings = self.history.last, self._settings
-        if not look.events:
+        if not state.events:
             return None
         if self._timer() < self._events_at:
             return self._too_heavy
@@ -211,28 +211,28 @@ class QueueObserver:
                 settings.events_nodes,
             ],
         )
-        step = None if last is None else look.now / 1000 - last.at
+        step = None if last is None else state.now / 1000 - last.at
         found, self._mark = parse_slice(str(answer), self._mark, step)
         if found.over:
             self._events_at = self._timer() + settings.events_rest.total_seconds()
             self._too_heavy = Slice(0.0, False, 0, heavy=2 * settings.events_budget)
         return found
 
-    async def _ended(self, look: Look) -> Ended:
+    async def _ended(self, state: QueueState) -> Ended:
         settings = self._settings
-        since = look.now - round(settings.outcome_window.total_seconds() * 1000)
+        since = state.now - round(settings.outcome_window.total_seconds() * 1000)
         answer = await self._server.run(
             load_script(_PACKAGE, "ended.lua", bounded=True),
             [self._keys.of("completed"), self._keys.of("failed")],
             [self._keys.base, since, settings.ended],
         )
         return parse_ended(
-            answer, now=look.now, window=settings.outcome_window, most=settings.ended
+            answer, now=state.now, window=settings.outcome_window, most=settings.ended
         )
 
-    async def _mix(self, look: Look) -> Mix:
+    async def _mix(self, state: QueueState) -> Mix:
         """All waiting jobs of a short queue, each time; a sample of a long one, now and then."""
-        settings, now, total = self._settings, self._timer(), look.waiting
+        settings, now, total = self._settings, self._timer(), state.waiting
         small = total <= settings.sample
         finely = now - self._named_at <= settings.named_for.total_seconds()
         kept = self._mixed
@@ -240,14 +240,14 @@ class QueueObserver:
         if kept is not None and fresh and not small and not kept.mix.exact:
             return kept.mix
         parts = [
-            Part("wait", look.wait + look.markers),
-            Part("paused", look.paused + look.markers),
-            Part("prioritized", look.prioritized),
-            Part(_DELAYED, look.due),
+            Part("wait", state.wait + state.markers),
+            Part("paused", state.paused + state.markers),
+            Part("prioritized", state.prioritized),
+            Part(_DELAYED, state.due),
         ]
         if small:
             where = {part.suffix: [0] for part in parts if part.length}
-            length = settings.sample + 2 * look.markers
+            length = settings.sample + 2 * state.markers
         else:
             length = settings.named_block if finely else settings.block
             sample = settings.named_sample if finely else settings.sample
@@ -257,7 +257,7 @@ class QueueObserver:
             found = await self._sample(suffix, length, starts)
             answers += [(suffix, flat) for flat in found]
         looks = sum(len(starts) for starts in where.values())
-        mix = parse_sample(answers, now=look.now, exact=small, delayed=_DELAYED, looks=looks)
+        mix = parse_sample(answers, now=state.now, exact=small, delayed=_DELAYED, looks=looks)
         self._mixed = _Mixed(mix, finely, now + settings.sample_every.total_seconds())
         return mix
 
@@ -269,14 +269,14 @@ class QueueObserver:
         script = load_script(_PACKAGE, "sample.lua", bounded=True)
         return await self._server.run_all(script, [self._keys.of(suffix)], args)
 
-    def _meta_is_lost(self, look: Look) -> bool:
+    def _meta_is_lost(self, state: QueueState) -> bool:
         """Gone since an earlier look, while the queue went on. Not every version wrote it at once,
         so a queue that was never seen with it is believed."""
-        if look.meta:
+        if state.meta:
             self._had_meta = True
-        elif not look.ids:
+        elif not state.ids:
             self._had_meta = False  # obliterated, or another queue by now
-        return self._had_meta and not look.meta
+        return self._had_meta and not state.meta
 
     async def _not_found(self, facts: ServerFacts, at: datetime) -> Unnamed:
         try:
@@ -300,16 +300,16 @@ class QueueObserver:
             at,
         )
 
-    def _remember(self, look: Look, events: Slice | None) -> None:
-        metrics = (look.metrics_completed, look.metrics_failed)
+    def _remember(self, state: QueueState, events: Slice | None) -> None:
+        metrics = (state.metrics_completed, state.metrics_failed)
         counted = any(count is not None for count in metrics)
         self.history.add(
             Sample(
-                at=look.now / 1000,
-                ids=look.ids,
-                live=look.live,
-                failed=look.failed,
-                failed_since=look.failed_since,
+                at=state.now / 1000,
+                ids=state.ids,
+                live=state.live,
+                failed=state.failed,
+                failed_since=state.failed_since,
                 metrics=(metrics[0] or 0, metrics[1] or 0) if counted else None,
                 slice=events,
             )

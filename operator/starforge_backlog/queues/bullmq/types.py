@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from starforge_backlog.api.shown import shortened
-from starforge_backlog.queues.bullmq.look import Job
+from starforge_backlog.queues.bullmq.queue_state import Job
 from starforge_backlog.snapshot import Confidence, Count
 
 _FIELDS = 7  # per job, of sample.lua

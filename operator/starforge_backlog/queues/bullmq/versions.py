@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from starforge_backlog.queues.bullmq.look import Look
+from starforge_backlog.queues.bullmq.queue_state import QueueState
 
 _VERSION = re.compile(r"^bullmq:(\d+)\.")
 _LISTED = 5  # the last major that pauses by a list of its own
@@ -52,39 +52,39 @@ class Fleet:
         return tuple(found)
 
 
-def tell(look: Look, before: Fleet) -> Fleet:
+def tell(state: QueueState, before: Fleet) -> Fleet:
     """What this look adds to what was known."""
-    found = _VERSION.match(look.version)
+    found = _VERSION.match(state.version)
     hint = int(found[1]) if found else None
     hints = before.hints
     if hint is not None and hints[-1:] != (hint,):
         hints = (*hints, hint)[-_MOST_REMEMBERED:]
     return Fleet(
-        major=_major(look, hint),
-        mixed=_contradiction(look, hint, hints),
-        stranded=0 if look.meta_paused else look.paused,
+        major=_major(state, hint),
+        mixed=_contradiction(state, hint, hints),
+        stranded=0 if state.meta_paused else state.paused,
         hints=hints,
     )
 
 
-def _major(look: Look, hint: int | None) -> int | None:
-    newer = look.marker or look.new_style > 0
-    if (look.old_style or look.markers) and not newer:
+def _major(state: QueueState, hint: int | None) -> int | None:
+    newer = state.marker or state.new_style > 0
+    if (state.old_style or state.markers) and not newer:
         return 4
     if hint is not None:
         return hint
-    return _LISTED if look.paused else None
+    return _LISTED if state.paused else None
 
 
-def _contradiction(look: Look, hint: int | None, hints: tuple[int, ...]) -> str:
-    if look.meta_paused and look.wait and look.paused:
+def _contradiction(state: QueueState, hint: int | None, hints: tuple[int, ...]) -> str:
+    if state.meta_paused and state.wait and state.paused:
         return "it is paused, and jobs wait both where 5 and where 6 keep them"
-    if look.meta_paused and look.paused and hint is not None and hint > _LISTED:
+    if state.meta_paused and state.paused and hint is not None and hint > _LISTED:
         return f"{hint} wrote the queue's version, and it is paused in the way of 5"
-    if look.meta_paused and look.wait and hint is not None and hint <= _LISTED:
+    if state.meta_paused and state.wait and hint is not None and hint <= _LISTED:
         return f"{hint} wrote the queue's version, and it is paused in the way of 6"
     if len(hints) > len(set(hints)):
         return "they take turns in writing the queue's version: " + ", ".join(map(str, hints))
-    if look.markers and look.marker:
+    if state.markers and state.marker:
         return "4 and a later one each left their sign for idle workers"
     return ""

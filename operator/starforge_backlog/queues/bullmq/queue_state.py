@@ -1,4 +1,4 @@
-"""What one look at a queue's keys brought (look.lua). Pure."""
+"""The state of a queue's keys at one moment (queue_state.lua). Pure."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class QueueState:
     """Counts of one moment. BullMQ 4's signs for idle workers are not counted as jobs."""
 
     now: int  # ms since 1970, by Redis' clock
@@ -159,8 +159,8 @@ def _is_bull(said: dict[str, Any]) -> bool:
     return bool(said["has_id"] and not of_bullmq)
 
 
-def parse_look(answer: str) -> Look | WrongType | NoNumber:
-    """From look.lua."""
+def parse_state(answer: str) -> QueueState | WrongType | NoNumber:
+    """From queue_state.lua."""
     said: dict[str, Any] = json.loads(answer)
     if "wrong" in said:
         return WrongType(said["wrong"], said["is"], said["should"])
@@ -171,7 +171,7 @@ def parse_look(answer: str) -> Look | WrongType | NoNumber:
     markers = said["markers"]
     in_wait = min(markers, said["wait"])
     any_job = any(said[place] for place in _PLACES)
-    return Look(
+    return QueueState(
         now=int(said["now"]),
         exists=bool(
             said["meta"] or said["events"] or said["groups"] or (any_job and not said["has_id"])

@@ -1,4 +1,4 @@
--- One look at a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
+-- One state of a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
 -- oldest. Promise (P7): reads only, never walks the queue; every loop below has an end that does
 -- not depend on how many jobs there are, and bounded.lua, which is in front of this, bounds the bytes
 -- that jobs' own text brings. P2: a key of another type is told, not counted as empty.
@@ -45,7 +45,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 -- The twelve low bits of a delayed job's score are a sequence number.
 local due = now * 4096 + 4095
-local look = {
+local result = {
   now = now,
   meta = exists[META],
   events = exists[EVENTS],
@@ -67,24 +67,24 @@ local look = {
 local last = string.format('%.0f', MOST)
 local from = string.format('%.0f', now - window)
 local after = string.format('(%.0f', since)
-look.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, last)
-look.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
-look.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
-look.first_completed = call('ZRANGEBYSCORE', KEYS[COMPLETED], 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+result.completed_lately = call('ZCOUNT', KEYS[COMPLETED], from, last)
+result.failed_lately = call('ZCOUNT', KEYS[FAILED], from, last)
+result.failed_since = call('ZCOUNT', KEYS[FAILED], after, last)
+result.first_completed = call('ZRANGEBYSCORE', KEYS[COMPLETED], 0, last, 'WITHSCORES', 'LIMIT', 0, 1)[2]
 
 local meta = words(KEYS[META], 'concurrency', 'version', 'max', 'duration')
-look.limit_max, look.limit_duration = meta[3], meta[4]
-look.meta_paused = call('HEXISTS', KEYS[META], 'paused') == 1 -- whatever its value: as BullMQ reads it
-look.concurrency, look.version, look.token = meta[1], meta[2], false
+result.limit_max, result.limit_duration = meta[3], meta[4]
+result.meta_paused = call('HEXISTS', KEYS[META], 'paused') == 1 -- whatever its value: as BullMQ reads it
+result.concurrency, result.version, result.token = meta[1], meta[2], false
 if meta[1] == BRAKE then
   local field = if_small(KEYS[META], 'starforge-backlog', MOST_OPTIONS)
   local understood, mark = pcall(cjson.decode, call('HGET', KEYS[META], field) or 'null')
   if understood and type(mark) == 'table' and type(mark.token) == 'string' then
-    look.token = mark.token
+    result.token = mark.token
   end
 end
-look.metrics_completed = words(KEYS[METRICS_COMPLETED], 'count')[1]
-look.metrics_failed = words(KEYS[METRICS_FAILED], 'count')[1]
+result.metrics_completed = words(KEYS[METRICS_COMPLETED], 'count')[1]
+result.metrics_failed = words(KEYS[METRICS_FAILED], 'count')[1]
 
 -- Jobs, each as {id, place, name, created, delay, attempts, started, processed, stalls, due, odd}.
 local jobs, markers, seen = {}, 0, {}
@@ -133,11 +133,11 @@ local function from_the_end(key, most)
   end)
 end
 
-look.long_ids = false
+result.long_ids = false
 for _, list in ipairs({ WAIT, PAUSED }) do
   local name = list == WAIT and 'wait' or 'paused'
   local first, cut = from_the_end(KEYS[list], tail)
-  look.long_ids = look.long_ids or cut
+  result.long_ids = result.long_ids or cut
   for _, id in ipairs(first) do add(id, name) end
   -- LIFO jobs are put where workers take from, so the oldest of them end up on the other side.
   if call('LLEN', KEYS[list]) > tail and not cut then
@@ -183,9 +183,9 @@ while not past and front and looked < priorities and bytes <= 2 * MOST_IDS do
     below = '(' .. start
   end
 end
-look.all_priorities = past
+result.all_priorities = past
 
-if look.due > 0 then
+if result.due > 0 then
   for _, pair in ipairs({ call('ZRANGE', KEYS[DELAYED], 0, 4, 'WITHSCORES') }) do
     for at = 1, #pair, 2 do
       if tonumber(pair[at + 1]) <= due then
@@ -194,7 +194,7 @@ if look.due > 0 then
     end
   end
 end
-look.jobs, look.markers = jobs, markers
+result.jobs, result.markers = jobs, markers
 
 local held, orphaned, stalled, signs = 0, 0, 0, 0
 local running = from_the_end(KEYS[ACTIVE], looked_active) -- the longest running first
@@ -215,7 +215,7 @@ for _, id in ipairs(running) do
 end
 -- Groups of BullMQ Pro: jobs wait in a list per group, and of the groups there is a sorted set per
 -- state. Only what a list shows is counted; Pro has further keys that are not published.
-look.groups, look.grouped, look.groups_looked = 0, 0, 0
+result.groups, result.grouped, result.groups_looked = 0, 0, 0
 local function size_of(key)
   local kind = call('TYPE', key)['ok']
   if kind == 'list' then return call('LLEN', key) end
@@ -223,19 +223,19 @@ local function size_of(key)
 end
 for _, state in ipairs({ 'groups', 'groups:limit', 'groups:max', 'groups:paused' }) do
   if call('TYPE', base .. state)['ok'] == 'zset' then
-    look.groups = look.groups + call('ZCARD', base .. state)
+    result.groups = result.groups + call('ZCARD', base .. state)
     local names = ids_of(most_groups, function(first, count)
       return call('ZRANGE', base .. state, first, first + count - 1)
     end)
     for _, group in ipairs(names) do
       local key = base .. 'groups:' .. group
-      look.groups_looked = look.groups_looked + 1
-      look.grouped = look.grouped + size_of(key) + size_of(key .. ':p')
+      result.groups_looked = result.groups_looked + 1
+      result.grouped = result.grouped + size_of(key) + size_of(key .. ':p')
     end
   end
 end
 
-look.active = look.active - signs
-look.active_looked, look.orphaned, look.stalled_active = held, orphaned, stalled
-look.old_style, look.new_style = old_style, new_style
-return cjson.encode(look)
+result.active = result.active - signs
+result.active_looked, result.orphaned, result.stalled_active = held, orphaned, stalled
+result.old_style, result.new_style = old_style, new_style
+return cjson.encode(result)

@@ -1,11 +1,11 @@
-"""What look.lua could answer, made by hand."""
+"""What queue_state.lua could answer, made by hand."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from starforge_backlog.queues.bullmq.look import Look, parse_look
+from starforge_backlog.queues.bullmq.queue_state import QueueState, parse_state
 
 NOW = 1_800_000_000_000  # ms since 1970
 
@@ -50,10 +50,10 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def look(**given: Any) -> Look:
-    """A look at an empty queue, but for what is given."""
+def state(**given: Any) -> QueueState:
+    """The state of an empty queue, but for what is given."""
     unknown = given.keys() - _EMPTY.keys() - {"first_completed", "limit_max", "limit_duration"}
     assert not unknown, unknown
-    found = parse_look(json.dumps(_EMPTY | given))
-    assert isinstance(found, Look)
+    found = parse_state(json.dumps(_EMPTY | given))
+    assert isinstance(found, QueueState)
     return found
