@@ -18,7 +18,7 @@ import pytest
 import starforge_backlog
 from starforge_backlog.api.status import BreakerState, ConditionStatus, StepVerdict
 from starforge_backlog.decide.plan import Cause, StepKind
-from starforge_backlog.decide.reasons import ScalingReason, Told
+from starforge_backlog.decide.reasons import Reported, ScalingReason
 from starforge_backlog.outcome import NotDone
 from starforge_backlog.report.metrics_catalogue import CATALOGUE
 from starforge_backlog.snapshot import Why
@@ -34,7 +34,9 @@ Table = Mapping[str, tuple[str, ...]]  # reasons of a section, with the other ce
 
 # A conflict is no reason of a condition: the next pass looks again.
 FAILED: Final = frozenset({*Why, NotDone.ELSEWHERE})
-ALWAYS_TOLD: Final = frozenset(r for r in ScalingReason if r.means.told is not Told.NEVER)
+ALWAYS_REPORTED: Final = frozenset(
+    r for r in ScalingReason if r.means.reported is not Reported.NEVER
+)
 # What an expression can be, where the syntax alone does not tell it: function and expression.
 VALUES: Final[Mapping[tuple[str, str], Iterable[str]]] = {
     # Conditions.
@@ -53,8 +55,10 @@ VALUES: Final[Mapping[tuple[str, str], Iterable[str]]] = {
     # A step that is judged is observed no more.
     ("_verdict", "step.verdict"): frozenset(StepVerdict) - {StepVerdict.OBSERVING},
     ("_actions", "action.kind"): StepKind,
-    ("_scaling", "now.reason"): ALWAYS_TOLD,
-    ("_scaling", "was"): tuple(r for r in ScalingReason if r.means.told is Told.FIRST_AND_LAST),
+    ("_scaling", "now.reason"): ALWAYS_REPORTED,
+    ("_scaling", "was"): tuple(
+        r for r in ScalingReason if r.means.reported is Reported.FIRST_AND_LAST
+    ),
 }
 CONSTANTS: Final = {"TRUE": "True", "FALSE": "False", "UNKNOWN": "Unknown"}
 
@@ -311,11 +315,11 @@ def test_each_reason_of_scaling_has_a_row(reason: ScalingReason) -> None:
     status, event, *_ = section(SCALING)[reason]
     assert status == reason.means.status
     told = {
-        Told.NEVER: "no",
-        Told.FIRST: "yes",
-        Told.FIRST_AND_LAST: f"yes, and `{reason}Ended`",
+        Reported.NEVER: "no",
+        Reported.FIRST: "yes",
+        Reported.FIRST_AND_LAST: f"yes, and `{reason}Ended`",
     }
-    assert event == told[reason.means.told]
+    assert event == told[reason.means.reported]
 
 
 def test_each_reason_of_a_missing_reading_has_a_row() -> None:
