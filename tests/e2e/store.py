@@ -169,9 +169,11 @@ class Store:
 
     # --- the flag ------------------------------------------------------------------------------
 
-    def flag(self) -> dict[str, Any]:
+    def flag(self, name: str = "ingest_control") -> dict[str, Any]:
         """What the application reads."""
-        ((data,),) = self.rows("SELECT data FROM feature_flags WHERE name = 'ingest_control'")
+        with self.connect() as connection:
+            row = connection.execute("SELECT data FROM feature_flags WHERE name = %s", (name,))
+            ((data,),) = row.fetchall()
         found: dict[str, Any] = data
         return found
 

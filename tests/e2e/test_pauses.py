@@ -151,8 +151,30 @@ def a_locked_row_is_not_waited_for(world: World) -> None:
     world.until(lambda: world.store.paused, "the pause, once the row is free")
 
 
+def the_place_is_edited_in_the_middle_of_an_incident(world: World) -> None:
+    """A pipeline names another flag while the breaker is open: the former one becomes as its owner
+    left it, then the pause is at the new one, and recovery is as ever."""
+    paused_by_us(world)
+    world.store.run(
+        "INSERT INTO feature_flags (name, data)"
+        " SELECT 'renamed', jsonb_set(data - 'ingest_paused_by', '{ingest_paused}', 'false')"
+        " FROM feature_flags WHERE name = 'ingest_control'"
+    )
+    world.apply(producers=[{"name": "ingestion", "featureFlag": {"name": "renamed"}}])
+    world.until(lambda: world.store.flag() == RUNNING, "the former place is released")
+    world.until(lambda: world.store.flag("renamed")["ingest_paused"], "the new one is paused")
+    assert world.breaker() == "Open"
+    world.until(lambda: len(world.status()["paused"]) == 1, "one entry is left")
+    world.until(lambda: world.pause()["state"] == "Held", "it is ours")
+    assert world.store.flag("renamed")["ingest_paused_by"]["token"] == world.pause()["token"]
+    recover(world)
+    assert world.store.flag("renamed") == world.store.flag() == RUNNING
+    assert world.status()["paused"] == []
+
+
 STORIES: Final[tuple[Story, ...]] = (
     our_own_pause_is_released_to_the_letter,
+    the_place_is_edited_in_the_middle_of_an_incident,
     a_person_paused_before_us,
     a_person_resumes_while_it_is_open,
     the_runbooks_update_over_our_pause,
