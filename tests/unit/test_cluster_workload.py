@@ -37,9 +37,18 @@ from starforge_backlog.snapshot import Known, Unknown, Why
         ("Rollout", {"canary": {"maxSurge": 1}}, "1"),
         ("Rollout", {"blueGreen": {}}, "100%"),  # unknown controllers: as if they doubled (P1)
         ("Widget", None, "100%"),
+        ("Deployment", {"rollingUpdate": {"maxSurge": "150%"}}, "150%"),
+        # Another kind may use these words for anything.
+        ("Widget", "RollingUpdate", "100%"),
+        ("Widget", ["RollingUpdate"], "100%"),
+        ("Widget", {"rollingUpdate": "fast"}, "100%"),
+        ("Widget", {"rollingUpdate": {"maxSurge": "half"}}, "100%"),
+        ("Widget", {"rollingUpdate": {"maxSurge": 1.5}}, "100%"),
+        ("Widget", {"rollingUpdate": {"maxSurge": -1}}, "100%"),
+        ("Widget", {"canary": {"maxSurge": "\u0665"}}, "100%"),
     ],
 )
-def test_surge(kind: str, strategy: Json | None, surge: str) -> None:
+def test_surge(kind: str, strategy: Any, surge: str) -> None:
     assert max_surge({"strategy": strategy} if strategy else {}, kind) == surge
 
 
@@ -326,14 +335,32 @@ async def test_other_kinds_that_cannot_be_used(
     assert says in workload.message
 
 
-async def test_another_kind_is_read_through_its_scale_and_a_pod_shows_its_environment() -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"spec": {"strategy": "RollingUpdate", "template": "small"}},
+        {"spec": {"template": {"deployment": {}, "spec": "none"}, "strategy": ["a"]}},
+        {"spec": {"template": {"spec": {"containers": {}}}}, "status": {"conditions": {"a": 1}}},
+        {"status": {"conditions": ["Ready", None], "observedGeneration": "7c9"}},
+    ],
+)
+async def test_another_kind_is_read_through_its_scale_and_a_pod_shows_its_environment(
+    parts: Json,
+) -> None:
+    """Whatever it means by the words of a Deployment."""
     scale = {**SCALE, "status": {"selector": "app=w"}}
     pod = {
         "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "env": [{"name": "PG_POOL_MAX", "value": "6"}]}]},
     }
     api = Api(
-        {WIDGETS: SCALABLE, WIDGET: {"metadata": {"uid": "u"}}, f"{WIDGET}/scale": scale}, [pod]
+        {
+            WIDGETS: SCALABLE,
+            WIDGET: {"metadata": {"uid": "u"}, **parts},
+            f"{WIDGET}/scale": scale,
+        },
+        [pod],
     )
     target = Target(api_version="example.com/v1", kind="Widget", name="w")
     workload, per_replica = await reader(api).read("ns", target)

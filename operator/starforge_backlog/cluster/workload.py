@@ -7,6 +7,7 @@ the one of its scale, so no second GET is needed. Other kinds are asked for thei
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -34,6 +35,8 @@ DEFAULT_SURGE = "25%"
 # would break the budget (P1).
 UNKNOWN_SURGE = "100%"
 NO_SURGE = "0"
+# Pods or a percentage, also above 100. Other kinds may have checked nothing.
+_SURGE = re.compile(r"[0-9]{1,9}%?", re.ASCII)
 # Reason of a Deployment's condition `Progressing` once its deadline has passed.
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 # What a controller says of a quota names every resource of it; the first words carry the reason.
@@ -173,8 +176,9 @@ def was_created_so(found: Json) -> bool:
 
 
 def _condition(found: Json, kind: str) -> Json | None:
-    conditions: Sequence[Json] = (found.get("status") or {}).get("conditions") or ()
-    return next((c for c in conditions if c.get("type") == kind), None)
+    conditions = _mapping(found.get("status")).get("conditions")
+    listed = conditions if isinstance(conditions, list) else ()
+    return next((c for c in listed if _mapping(c).get("type") == kind), None)
 
 
 def is_all_updated(found: Json, kind: str, revisions: int) -> bool:
@@ -195,14 +199,19 @@ def max_surge(spec: Mapping[str, Any], kind: str) -> str:
     """How many pods more than `replicas` a rollout may start, as written in the object."""
     if kind in {"StatefulSet", "ReplicaSet"}:
         return NO_SURGE  # a StatefulSet replaces in place, a ReplicaSet rolls nothing out
-    strategy = spec.get("strategy") or {}
+    strategy = _mapping(spec.get("strategy"))
     if strategy.get("type") == "Recreate":
         return NO_SURGE
-    rolling = strategy.get("rollingUpdate") or strategy.get("canary") or {}
-    surge = rolling.get("maxSurge")
-    if surge is None:
-        return DEFAULT_SURGE if kind == "Deployment" else UNKNOWN_SURGE
-    return str(surge)
+    rolling = _mapping(strategy.get("rollingUpdate")) or _mapping(strategy.get("canary"))
+    surge = str(rolling.get("maxSurge", ""))
+    if _SURGE.fullmatch(surge):
+        return surge
+    return DEFAULT_SURGE if kind == "Deployment" else UNKNOWN_SURGE
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    """Of a kind that we do not know anything may be of any shape."""
+    return found if isinstance(found, Mapping) else {}
 
 
 def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
@@ -227,9 +236,10 @@ def is_rolling_out(found: Json, kind: str, revisions: int) -> bool:
 def _containers(found: Json, pods: Sequence[Json]) -> Sequence[Json]:
     """Containers of the pod template that run for as long as the pod does; of a pod where the kind
     keeps its template elsewhere."""
-    spec = found.get("spec") or {}
-    template = spec.get("template") if isinstance(spec.get("template"), Mapping) else None
-    pod = (template if template else next(iter(pods), {})).get("spec") or {}
+    template = _mapping(_mapping(_mapping(found.get("spec")).get("template")).get("spec"))
+    # What another kind calls a template need not be one of pods.
+    of_pods = isinstance(template.get("containers"), list)
+    pod = template if of_pods else next(iter(pods), {}).get("spec") or {}
     # An init container that restarts always is a sidecar; the others have ended by then.
     sidecars = [c for c in pod.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     return [*(pod.get("containers") or ()), *sidecars]
