@@ -107,6 +107,12 @@ async def test_peaks_are_remembered(
         ({"maxConnections": "nope"}, Why.EMPTY_RESULT, "database.prometheus.maxConnections"),
         ({"maxConnections": "vector(0)"}, Why.NOT_A_NUMBER, "below 1"),
         ({"reservedConnections": "vector(-1)"}, Why.NOT_A_NUMBER, "below 0"),
+        # No role has fewer than none, and as 0 they would be room for pods (P1).
+        (
+            {"connectionsByRole": "sum by (usename) (pg_stat_activity_count) - 20"},
+            Why.BAD_SHAPE,
+            "worker has -8 connections",
+        ),
     ],
 )
 async def test_no_connections_without_each_part(
@@ -135,3 +141,13 @@ async def test_no_health_without_its_series(
     reading = await read(prometheus, spec(server, lockWaiters="nope"))
     assert isinstance(reading.health, Unknown)
     connections(reading)
+
+
+@pytest.mark.parametrize("name", ["lockWaiters", "longestTransactionSeconds"])
+async def test_less_than_nothing_is_no_health(
+    prometheus: Prometheus, server: PrometheusServer, name: str
+) -> None:
+    reading = await read(prometheus, spec(server, **{name: "vector(-6)"}))
+    assert isinstance(reading.health, Unknown)
+    assert reading.health.why is Why.NOT_A_NUMBER
+    assert name in reading.health.message

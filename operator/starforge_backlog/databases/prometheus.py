@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from starforge_backlog.api.prometheus import PrometheusDatabase
+from starforge_backlog.api.shown import shortened
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.prometheus.hub import Prometheus
 from starforge_backlog.prometheus.judgement import Series
@@ -34,6 +35,8 @@ AT: Final = "database.prometheus"
 LEAST_APART = timedelta(milliseconds=900)
 # No transaction is open for years; a moment in place of an age would be 56.
 LONGEST = timedelta(days=3650)
+# By which the clocks of a database and of Prometheus may differ.
+CLOCKS_APART = timedelta(seconds=5)
 
 
 class ScrapedDatabases:
@@ -145,7 +148,9 @@ def _by_role(series: tuple[Series, ...]) -> Mapping[str, int] | str:
     found: dict[str, int] = {}
     for one in series:
         role = next(iter(one.labels.values()), "")
-        found[role] = found.get(role, 0) + math.ceil(max(0.0, one.value))
+        if one.value < 0:
+            return f"role {shortened(role) or '(none)'} has {one.value:g} connections; correct it"
+        found[role] = found.get(role, 0) + math.ceil(one.value)
     return found
 
 
@@ -154,12 +159,19 @@ def _health(waiters: Reading[float] | None, longest: Reading[float]) -> Reading[
         return longest
     if isinstance(waiters, Unknown):
         return waiters
+    for name, reading, least in (
+        ("longestTransactionSeconds", longest, -CLOCKS_APART.total_seconds()),
+        ("lockWaiters", waiters, 0.0),
+    ):
+        if reading is not None and reading.value < least:
+            message = f"{AT}.{name}: the expression gives a number below 0; correct it"
+            return Unknown(Why.NOT_A_NUMBER, message, reading.at)
     if longest.value > LONGEST.total_seconds():
         message = f"{AT}.longestTransactionSeconds: the expression gives {longest.value:g} s, as of"
         message += " a moment and not an age; subtract it from time()"
         return Unknown(Why.NOT_A_NUMBER, message, longest.at)
     health = DatabaseHealth(
-        lock_waiters=None if waiters is None else math.ceil(max(0.0, waiters.value)),
+        lock_waiters=None if waiters is None else math.ceil(waiters.value),
         longest_transaction=timedelta(seconds=max(0.0, longest.value)),
     )
     at = longest.at if waiters is None else min(longest.at, waiters.at)
