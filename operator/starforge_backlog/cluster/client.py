@@ -335,7 +335,7 @@ async def _bounded(asked: Asked, response: aiohttp.ClientResponse) -> bytes:
 def _parsed(asked: Asked, data: bytes) -> Json:
     try:
         parsed = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
         return parsed

@@ -211,7 +211,7 @@ def _causes(body: bytes) -> set[str]:
 def _parsed(body: bytes) -> object:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -35,7 +35,7 @@ def stored(text: str | None) -> dict[str, Any]:
     none."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -173,7 +173,7 @@ def parse_marks(text: object) -> Marks:
     if isinstance(text, str):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     if isinstance(found, list):
         return {str(key): None for key in found}

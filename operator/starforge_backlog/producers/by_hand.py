@@ -156,7 +156,7 @@ def _queue(queue: BullmqQueue, entry: PauseStatus) -> str:
 def _before(entry: PauseStatus) -> object:
     try:
         return json.loads(entry.previous or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

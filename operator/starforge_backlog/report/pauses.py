@@ -105,5 +105,5 @@ def _held(previous: str | None) -> int:
 def _value(previous: str | None) -> object:
     try:
         return json.loads(previous or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
