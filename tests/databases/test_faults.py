@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import psycopg
 import pytest
 from tests.databases.conftest import Open, Role
 
+from local.pgbouncer import PgBouncer
 from local.postgres import PostgresServer
 from starforge_backlog.databases.faults import DatabaseFault, connect_fault
 from starforge_backlog.snapshot import Why
@@ -151,3 +154,38 @@ async def test_a_locked_table_is_not_waited_for(open_database: Open, postgres_ur
 def test_words_at_connect(text: str, why: Why) -> None:
     error = psycopg.OperationalError(text)
     assert connect_fault(error, host="db", port="5432", user="app").why is why
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "target_session_attrs=planted",
+        "options=planted",
+        "options=-c%20planted%3D1",
+        "options=-c%20work_mem%3Dplanted",
+        "hostaddr=127.0.0.1,127.0.0.2",
+        "keepalives=planted",
+        "service=planted",
+        "require_auth=none",
+        "port=99999",
+        "port=1,2",
+    ],
+)
+async def test_an_option_that_is_refused_is_no_outage(
+    open_database: Open, postgres_server: PostgresServer, option: str
+) -> None:
+    """Whoever reads "does not answer" looks at firewalls."""
+    fault = await fault_of(open_database, f"{postgres_server.url()}?{option}")
+    assert fault.why is Why.SECRET_MALFORMED
+    assert "Secret" in fault.message
+
+
+@pytest.mark.pgbouncer
+async def test_an_option_that_a_pooler_refuses_is_no_outage(
+    open_database: Open, postgres_server: PostgresServer, start_pgbouncer: Callable[..., PgBouncer]
+) -> None:
+    pool = start_pgbouncer()
+    url = postgres_server.url().replace(f":{postgres_server.port}", f":{pool.port}")
+    fault = await fault_of(open_database, f"{url}?options=-c%20search_path%3Dapp")
+    assert fault.why is Why.SECRET_MALFORMED
+    assert "ignore_startup_parameters" in fault.message

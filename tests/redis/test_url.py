@@ -55,6 +55,8 @@ def test_what_a_url_says(
         "redis://u:hunter2@h:0",
         "redis://u:hunter2@h:70000",
         "redis://u:hunter2@h/jobs",
+        "redis://u:hunter2@h/" + "9" * 5_000,
+        "redis://u:hunter2@h:" + "9" * 5_000,
         "redis://u:hunter2@h/-1",
         "redis://u:12/hunter2@h:6379",  # an unescaped slash: the host would be "u"
         "redis://u:hunter2?x@h",

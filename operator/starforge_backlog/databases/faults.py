@@ -221,6 +221,25 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
         ),
     ),
     (
+        # By libpq, by the server, by a PgBouncer.
+        re.compile(
+            r"invalid (?!sslmode)\S+ value|invalid port number|invalid integer value"
+            r"|could not match \d+|definition of service|invalid value for parameter"
+            r"|unrecognized configuration parameter|invalid command-line argument"
+            r"|permission denied to set parameter|unsupported startup parameter"
+            r"|method requirement .* failed"
+        ),
+        (
+            Why.SECRET_MALFORMED,
+            (
+                "The port or an option of the database URL has a value that is refused by"
+                " PostgreSQL's client library, by the server, or by its pooler (a PgBouncer refuses"
+                " options= that its ignore_startup_parameters does not list); correct the URL in"
+                " the Secret, or put one of the operator's own into another key."
+            ),
+        ),
+    ),
+    (
         re.compile("ssl error|support ssl|ssl negotiation|sslmode|certificate|sslrootcert"),
         (
             Why.TLS_FAILED,

@@ -20,6 +20,7 @@ _SCHEME = re.compile(r"^(?:jdbc:)?postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._:,/%\[\]-]+")  # names, addresses, lists, socket folders
 _PORT = re.compile(r"[0-9]{0,5}(?:,[0-9]{0,5})*")  # in a list of hosts, empty is the default
 _LONGEST = 3600  # seconds; longer than anybody waits
+_DIGITS = 9  # that are read; Python refuses numbers of thousands
 # A URL that asks for no look at the certificate, and certificates of authorities: one is a slip.
 _UNVERIFIED = frozenset({"disable", "allow", "prefer"})
 _DEFAULT_PORT = "5432"
@@ -69,9 +70,8 @@ class ServerUrl:
     def connect_timeout(self) -> timedelta | None:
         """The time for each host, where the URL has one; 0 means none to libpq."""
         text = self.parameters.get("connect_timeout", "")
-        return (
-            timedelta(seconds=min(int(text), _LONGEST)) if text.isdecimal() and int(text) else None
-        )
+        seconds = int(text[:_DIGITS]) if text.isascii() and text.isdecimal() else 0
+        return timedelta(seconds=min(seconds, _LONGEST)) if seconds else None
 
 
 def parse_url(text: str, *, ca: str = "") -> ServerUrl:

@@ -191,6 +191,6 @@ def _translated(name: str, value: str) -> str:
 def _schemas(text: str) -> tuple[str, ...]:
     """`app` or `app,public`; JDBC and Rails allow several, and quotes around each."""
     names = tuple(name.strip().strip('"') for name in text.split(","))
-    if not all(names):
+    if not all(names) or "\0" in text:
         raise RefusedOption("name a schema in its option schema (search_path, currentSchema)")
     return names

@@ -15,6 +15,7 @@ _SENTINEL_PORT = 26379
 _DEFAULT_USER = "default"  # whom Redis itself takes a login without a name for
 
 _HOST = re.compile(r"[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.%]+\]")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _MOST_DATABASES = 16384  # far above any server's; a number beyond is a piece of something else
 
 # What the operator reads of a query; names as in Sentinel's own drivers.
@@ -177,14 +178,15 @@ def _address(text: str, default_port: int) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(default_port)
-    known_port = port.isascii() and port.isdigit() and 0 < int(port) < 2**16
+    known_port = _NUMBER.fullmatch(port) is not None and 0 < int(port) < 2**16
     if not _HOST.fullmatch(host) or not known_port:
         raise _malformed("has a host or port that cannot be one")
     return Address(host.strip("[]").lower(), int(port))
 
 
 def _database(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) >= _MOST_DATABASES:
+    # Python refuses to read numbers of thousands of digits.
+    if not _NUMBER.fullmatch(text) or int(text) >= _MOST_DATABASES:
         raise _malformed("has something else than a number where the database is")
     return int(text)
 
