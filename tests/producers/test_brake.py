@@ -581,10 +581,13 @@ async def test_a_server_that_comes_back(brake: Brake, bull: Bull, tmp_path: Any)
         server.kill()
         assert isinstance(await producer.read(), Unknown)
         server.restart()
-        left: Resumed | Unknown = await brake(url=server.url(0)).resume(
-            token="ns/etl/1", version=held.version, previous=held.previous
-        )
-        assert isinstance(left, Resumed), left
+        left: Resumed | Unknown | None = None
+        async with asyncio.timeout(20):  # the next attempt to connect has to wait for its time
+            while not isinstance(left, Resumed):
+                await asyncio.sleep(0.1)
+                left = await brake(url=server.url(0)).resume(
+                    token="ns/etl/1", version=held.version, previous=held.previous
+                )
         assert left.outcome is ResumeOutcome.RESUMED
     finally:
         server.close()

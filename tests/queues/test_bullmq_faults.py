@@ -270,7 +270,6 @@ async def test_script_flush_and_restart_are_nothing_new(
         admin.script_flush()
     assert value((await eye.read()).waiting) == Count(20)
     await asyncio.to_thread(local.restart)
-    assert why((await eye.read()).waiting) is Why.UNREACHABLE
     reading = await until_read(eye)
     assert value(reading.waiting) == Count(20)
     queue.add_bulk(10, "a")
