@@ -90,7 +90,8 @@ def full_it_is_still_read_and_spared(world: World) -> None:
         world.until(lambda: world.replicas() == 1, "the safe size")
         world.until_passes(3)
         assert world.condition("Ready")["status"] == "True", "the connection that we have works on"
-    assert [write.replicas for write in world.scale_writes()] == [1], "in one write"
+    # In one write; before it one step down, if a pass saw the server nearly full.
+    assert [write.replicas for write in world.scale_writes()] in ([1], [3, 1])
     assert backends(world) == before, "never dropped: it could not have come back"
 
 

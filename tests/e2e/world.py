@@ -33,6 +33,8 @@ WITHIN: Final = 150.0
 # Ten looks a second of six stories kept the API server busier than the operator did.
 LOOK_EVERY: Final = 0.25
 
+CONFLICT: Final = 409
+
 # A policy with every time as short as it may be.
 SPEC: Final[Json] = {
     "interval": "2s",
@@ -286,9 +288,11 @@ class World:
         return [line for line in self.log() if line["policy"] == key and "status" in line]
 
     def scale_writes(self) -> list[Request]:
-        """What the operator did to replicas in this namespace, as the API server saw it."""
+        """What the operator did to replicas in this namespace, as the API server saw it. A write that
+        lost against a pod's becoming Ready (409) did nothing, and is sent again at once."""
         requests = self.place.audit.since(self.audit_begins, namespace=self.namespace)
-        return [request for request in requests if request.resource.endswith("/scale")]
+        scales = [request for request in requests if request.resource.endswith("/scale")]
+        return [request for request in scales if request.code != CONFLICT]
 
     # --- waiting -------------------------------------------------------------------------------
 
