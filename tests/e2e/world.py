@@ -288,8 +288,8 @@ class World:
         return [line for line in self.log() if line["policy"] == key and "status" in line]
 
     def scale_writes(self) -> list[Request]:
-        """What the operator did to replicas in this namespace, as the API server saw it. A write that
-        lost against a pod's becoming Ready (409) did nothing, and is sent again at once."""
+        """What the operator did to replicas in this namespace, as the API server saw it. A write
+        that lost against a pod's becoming Ready (409) did nothing, and is sent again at once."""
         requests = self.place.audit.since(self.audit_begins, namespace=self.namespace)
         scales = [request for request in requests if request.resource.endswith("/scale")]
         return [request for request in scales if request.code != CONFLICT]
