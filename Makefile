@@ -3,9 +3,8 @@
 
 SCENARIO ?= main
 CLUSTER ?= local
-# Files of tests that run side by side, each with servers of its own: two on two cores take half of
-# the time, because most of them wait. With three, what is timed failed for want of a core. `.ci/run`
-# has them one after the other.
+# Workers, each with servers of its own: one takes the stories with a whole operator, the other the
+# rest (tests/conftest.py). With three, what is timed failed for want of a core.
 WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,7 +33,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
-test: tools ## every test, on real servers and workers (about 17 minutes; WORKERS=0, one after the other: 32)
+test: tools ## every test, on real servers and workers (about 25 minutes on two cores; WORKERS=0, one after the other: an hour)
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds

@@ -15,7 +15,7 @@ from local.kubelet.networks import claimed
 from local.paths import REPOSITORY, new_run_dir
 from local.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 ENDS_WITHIN = 30.0
 NODE = """

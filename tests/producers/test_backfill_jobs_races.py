@@ -15,7 +15,7 @@ from tests.producers.test_backfill_jobs import AUDIT, SCHEMA
 
 from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 
 KILLS = 80
 BACKFILLS = 12

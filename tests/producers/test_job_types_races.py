@@ -16,7 +16,7 @@ from tests.queues.schemas import MODEL
 
 from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 
 KILLS = 80
 BATCH = 40  # small, so that a kill meets a pause or a release half way

@@ -18,7 +18,7 @@ from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, 
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.snapshot import Known, Unknown, Why
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 ROUNDS: Final = 40
 KILLS: Final = 80
