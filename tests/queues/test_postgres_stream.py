@@ -24,8 +24,9 @@ pytestmark = pytest.mark.postgres
 
 SECONDS = 7.0  # of streaming; the rates are of the last five
 WINDOW = timedelta(seconds=5)
-# A busy machine slows the stream unevenly, and each observer's window begins a moment later than the
-# count beside it. How exact rates are is proven where the clock is turned (test_postgres_rates_pure).
+# A busy machine slows the stream unevenly, and each observer's window begins a moment later than
+# the count beside it. How exact rates are is proven where the clock is turned
+# (test_postgres_rates_pure).
 TOLERANCE = 0.35
 
 _CLAIM = """
