@@ -243,10 +243,11 @@ class StatusWriter:
                 return StatusWrite(WriteOutcome.CONFLICT, message)
             if known.doubtful is None and wanted in {known.server, known.wanted}:
                 return StatusWrite(WriteOutcome.UNCHANGED)
-            self._sent.setdefault(uid, deque(maxlen=SENT_KEPT)).append(_passed_of(wanted))
+            status = json.loads(wanted)
+            self._sent.setdefault(uid, deque(maxlen=SENT_KEPT)).append(_passed_of(status))
             try:
                 answer = await self._client.patch(
-                    POLICIES, namespace, name, _operations(known.version, wanted), sub="status"
+                    POLICIES, namespace, name, _operations(known.version, status), sub="status"
                 )
             except ClusterFault as fault:
                 if fault.kind is not FaultKind.CONFLICT:
@@ -310,12 +311,12 @@ def _known(found: Json, wanted: bytes | None) -> _Known:
     """What an answer of the API server tells."""
     meta: Json = found["metadata"]
     status = found.get("status") or {}
-    passed = str(status.get(RENEWED) or "") if isinstance(status, Mapping) else ""
+    passed = _passed_of(status) if isinstance(status, Mapping) else ""
     version = str(meta.get("resourceVersion") or "")
     return _Known(version, Edition.of(meta), _canonical(status), wanted, passed)
 
 
-def _operations(version: str, wanted: bytes) -> Operations:
+def _operations(version: str, status: Json) -> Operations:
     """A JSON patch that replaces the whole status, so that removed keys are gone.
 
     Putting `resourceVersion` makes it a precondition (409 when stale); a `test` operation would
@@ -323,7 +324,7 @@ def _operations(version: str, wanted: bytes) -> Operations:
     """
     return [
         {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
-        {"op": "add", "path": "/status", "value": json.loads(wanted)},
+        {"op": "add", "path": "/status", "value": status},
     ]
 
 
@@ -349,8 +350,8 @@ def _is_old(passed: str, now: datetime, uid: str) -> bool:
     return age < -MOST_AHEAD or age >= RENEW_AFTER * (1 - early)
 
 
-def _passed_of(status: bytes) -> str:
-    return str(json.loads(status).get(RENEWED, ""))
+def _passed_of(status: Mapping[str, Any]) -> str:
+    return str(status.get(RENEWED) or "")
 
 
 def _is_later(passed: str, than: str) -> bool:
