@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,8 @@ LIMITS = Limits(
     retry_after=timedelta(milliseconds=500),
     shared_for=timedelta(milliseconds=50),
 )
+# For what is about bytes: on a slow machine a long answer would be late for the limits above.
+PATIENT = replace(LIMITS, answer_within=timedelta(seconds=30), give_up_after=timedelta(seconds=30))
 
 
 def question(
@@ -37,5 +40,13 @@ def question(
 async def hub() -> AsyncIterator[PrometheusHub]:
     """The operator's servers."""
     made = PrometheusHub(limits=LIMITS)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def patient_hub() -> AsyncIterator[PrometheusHub]:
+    """The same, with half a minute for an answer."""
+    made = PrometheusHub(limits=PATIENT)
     yield made
     await made.close()

@@ -357,14 +357,15 @@ async def test_a_store_that_did_not_answer(hub: PrometheusHub) -> None:
     assert "store 2" in reading.message
 
 
-async def test_an_answer_of_thousands_of_series_is_not_read(hub: PrometheusHub) -> None:
+async def test_an_answer_of_thousands_of_series_is_not_read(patient_hub: PrometheusHub) -> None:
     """To read 4 MB of JSON in a thread stopped the whole process for 0.25 s."""
+    body = vector(*[(1.0, "5")] * 40_000).body
 
     async def series(_: web.Request) -> web.Response:
-        return vector(*[(1.0, "5")] * 40_000)
+        return web.Response(body=body, content_type="application/json")
 
     async with serving(series) as url:
-        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
+        reading = await patient_hub.get(Server(url), owner="ns/a").number(question("1"))
     assert isinstance(reading, Unknown)
     assert reading.why is Why.SEVERAL_SERIES
     assert "MiB" in reading.message
