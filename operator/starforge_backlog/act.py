@@ -21,16 +21,16 @@ from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Services
-from starforge_backlog.decide.moved import located, ways_to
-from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
-from starforge_backlog.decide.server_identity import (
+from starforge_backlog.decide.pauses.moved import located, ways_to
+from starforge_backlog.decide.pauses.server_identity import (
     elsewhere,
     made_at,
     same_server,
     surely_same_server,
 )
-from starforge_backlog.decide.standing import OURS
-from starforge_backlog.decide.ways import carries_token
+from starforge_backlog.decide.pauses.standing import OURS
+from starforge_backlog.decide.pauses.ways import carries_token
+from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, Written, ended
 from starforge_backlog.policy import Policy

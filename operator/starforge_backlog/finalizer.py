@@ -11,11 +11,11 @@ from starforge_backlog.api.status import PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Services
-from starforge_backlog.decide.guard import hand_back
-from starforge_backlog.decide.moved import located
+from starforge_backlog.decide.guard.maximum import hand_back
+from starforge_backlog.decide.pauses.moved import located
+from starforge_backlog.decide.pauses.producers import release_all
+from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
-from starforge_backlog.decide.producers import release_all
-from starforge_backlog.decide.standing import OURS
 from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.by_hand import by_hand

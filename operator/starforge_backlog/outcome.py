@@ -16,8 +16,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumResult
+from starforge_backlog.decide.pauses.server_identity import stored
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
-from starforge_backlog.decide.server_identity import stored
 from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Why
 

@@ -24,7 +24,7 @@ class Known(Generic[T_co]):
 
     value: T_co
     at: datetime
-    # How old it may become where that is more than `decide/freshness.py` allows for: whoever reads
+    # How old it may become where that is more than `decide/assess/` allows for: whoever reads
     # samples of others (Prometheus) has held them against the policy's own limit.
     lasts: timedelta = timedelta(0)
 

@@ -15,7 +15,7 @@ from tests.e2e.api import APPS, CORE, POLICIES, Api, Json
 from tests.e2e.audit import Request
 
 from local.postgres import PostgresServer
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
 
 LOOK_SECONDS: Final = 0.25
 # What came later than this before a write (a stranger, a rollout that somebody started) nobody

@@ -396,7 +396,7 @@ def test_whatever_is_paused_a_manifest_is_accepted(
     policies: Policies, stored: Policy, state: str, edits: Edits
 ) -> None:
     """A pipeline is not refused in the middle of an incident; the operator releases the old place
-    (decide/moved.py)."""
+    (decide/pauses/moved.py)."""
     names = [producer["name"] for producer in stored["spec"]["producers"]]
     policies.update(edited(held(policies, stored, dict.fromkeys(names, state)), edits))
 

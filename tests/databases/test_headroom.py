@@ -23,7 +23,7 @@ from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Params, Query
 from starforge_backlog.databases.url import parse_url
-from starforge_backlog.decide.pressure import pressure
+from starforge_backlog.decide.assess.pressure import pressure
 from starforge_backlog.snapshot import (
     Connections,
     DatabaseHealth,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.databases.peaks import Peaks
-from starforge_backlog.decide.budget import PEAK_WINDOW
+from starforge_backlog.decide.budget.formula import PEAK_WINDOW
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -16,8 +16,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.clock import utc_now
+from starforge_backlog.decide.pauses.producers import decide_producers, release_all
 from starforge_backlog.decide.plan import Action, Pause, Resume
-from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.outcome import Failed, Result, ended, merge
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.holder import Holder

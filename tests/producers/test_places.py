@@ -28,9 +28,9 @@ from starforge_backlog.api.status import (
 from starforge_backlog.clock import utc_now
 from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.decide.moved import follow_places
+from starforge_backlog.decide.pauses.moved import follow_places
+from starforge_backlog.decide.pauses.producers import decide_producers, release_all
 from starforge_backlog.decide.plan import Action
-from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.observe import access_of
 from starforge_backlog.outcome import Failed, NotDone, Result, entry_of, locate, merge

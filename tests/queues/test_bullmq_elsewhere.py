@@ -16,8 +16,8 @@ from tests.queues.bullmq_adapter import SETTINGS, Eye, client, queue_of, until, 
 from tests.redis.servers import StartRedis
 
 from local.redis import RedisServer as LocalRedis
-from starforge_backlog.decide.need import load
-from starforge_backlog.decide.sleep import due, quiet
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.steps.sleep import due, quiet
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Confidence, Count, QueueReading, Reading, Unknown, Why
 

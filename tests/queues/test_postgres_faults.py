@@ -13,8 +13,8 @@ from starforge_backlog.api.queue import ColumnNames, ColumnPart, PostgresQueue, 
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.url import parse_url
-from starforge_backlog.decide.need import load
-from starforge_backlog.decide.objectives import readable
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.assess.objectives import readable
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Count, Known, QueueReading, Unknown, Why
 

@@ -16,7 +16,7 @@ from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import utc_now
-from starforge_backlog.decide.objectives import missed
+from starforge_backlog.decide.assess.objectives import missed
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_plan import HoldPlan

@@ -9,8 +9,8 @@ import pytest
 
 from starforge_backlog.api.queue import PostgresQueue, Queue, StatusNames
 from starforge_backlog.databases.faults import DatabaseFault
-from starforge_backlog.decide.need import load
-from starforge_backlog.decide.objectives import missed, readable
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.assess.objectives import missed, readable
 from starforge_backlog.queues.postgres.holds import holds_of
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading, Unknown, Why

@@ -19,9 +19,9 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import Resource
 from starforge_backlog.cluster.secrets import KeyValueStore, SecretReader
 from starforge_backlog.databases.hub import DatabaseHub
-from starforge_backlog.decide.freshness import judged
-from starforge_backlog.decide.need import load
-from starforge_backlog.decide.objectives import readable
+from starforge_backlog.decide.assess.freshness import judged
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.assess.objectives import readable
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.queues.prometheus.signals import count, outcomes, rate

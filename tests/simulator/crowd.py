@@ -21,7 +21,7 @@ from tests.simulator.world import World
 
 from starforge_backlog.api.policy import Priority, QueueBacklogPolicySpec
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.decide.plan import ScaleTo, StepKind
 from starforge_backlog.snapshot import Claim
 

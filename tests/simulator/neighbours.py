@@ -10,7 +10,7 @@ from tests.simulator.spec import policy
 from tests.simulator.world import World
 
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.decide.plan import ScaleTo
 
 

@@ -7,7 +7,7 @@ from tests.simulator.setup import Event, Setup, What, moment
 from tests.simulator.spec import policy
 from tests.simulator.world import World
 
-from starforge_backlog.decide.budget import budget, sustainable
+from starforge_backlog.decide.budget.formula import budget, sustainable
 from starforge_backlog.snapshot import Known
 
 # What people and faults do to the operator does not happen to the oracle.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.simulator.setup import Setup, moment
 
 from starforge_backlog.api import FIELD_MANAGER
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.snapshot import NotReady, ScaleWriter, Workload
 
 

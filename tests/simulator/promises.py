@@ -14,7 +14,7 @@ from tests.simulator.world import World
 
 from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.status import BreakerState, PauseState, StepVerdict
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum, StepKind
 from starforge_backlog.snapshot import Known
 

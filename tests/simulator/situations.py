@@ -22,12 +22,12 @@ from starforge_backlog.api.status import (
     Step,
     StepVerdict,
 )
-from starforge_backlog.decide.budget import budget
-from starforge_backlog.decide.need import load
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.budget.formula import budget
 from starforge_backlog.decide.plan import ScaleTo
-from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Outcome, Situation
-from starforge_backlog.decide.verdict import baseline
+from starforge_backlog.decide.steps.scaling import scale
+from starforge_backlog.decide.steps.verdict import baseline
 from starforge_backlog.snapshot import QueueReading, ScaleWriter, Workload
 
 OBSERVING, PASSED = StepVerdict.OBSERVING, StepVerdict.PASSED

@@ -19,7 +19,7 @@ from starforge_backlog.coordination.connection_ledger import (
     SHOWN_WITHIN_SECONDS,
     ConnectionLedger,
 )
-from starforge_backlog.decide.budget import budget
+from starforge_backlog.decide.budget.formula import budget
 from starforge_backlog.snapshot import (
     Claim,
     DatabaseReading,

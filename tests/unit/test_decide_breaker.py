@@ -11,13 +11,13 @@ from tests.simulator.given import NOW, at_least, later, queue, seconds, spec, th
 
 from starforge_backlog.api.policy import Breaker, Scope
 from starforge_backlog.api.status import BreakerState, BreakerStatus, QueueBacklogPolicyStatus
-from starforge_backlog.decide.breaker import (
+from starforge_backlog.decide.breakers.breaker import (
     CALM,
     LONGEST_OPEN,
     step,
     stop_clocks,
 )
-from starforge_backlog.decide.signals import Level, name, signal
+from starforge_backlog.decide.breakers.signals import Level, name, signal
 from starforge_backlog.snapshot import (
     Known,
     Outcomes,

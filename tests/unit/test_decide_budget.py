@@ -12,8 +12,8 @@ from tests.simulator.given import connections, health, per_replica, seconds, spe
 
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.budget import budget, free_replicas, surge, sustainable
-from starforge_backlog.decide.pressure import pressure, utilization_percent
+from starforge_backlog.decide.assess.pressure import pressure, utilization_percent
+from starforge_backlog.decide.budget.formula import budget, free_replicas, surge, sustainable
 from starforge_backlog.snapshot import Claim
 
 

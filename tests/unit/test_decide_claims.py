@@ -6,9 +6,9 @@ import pytest
 from tests.simulator.given import workload
 from tests.simulator.situations import other_clients
 
+from starforge_backlog.decide.budget.shares import cost
 from starforge_backlog.decide.claims import tell
 from starforge_backlog.decide.reasons import ScalingReason, stored
-from starforge_backlog.decide.shares import cost
 from starforge_backlog.snapshot import Claim, Why
 
 RUNNING, WANTED = 4, 9

@@ -21,7 +21,7 @@ from starforge_backlog.api.status import (
     Step,
     Surplus,
 )
-from starforge_backlog.decide.clocks import SKEW, not_from_the_future
+from starforge_backlog.decide.assess.clocks import SKEW, not_from_the_future
 
 
 def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:

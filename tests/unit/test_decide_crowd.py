@@ -22,8 +22,8 @@ from tests.simulator.storms import storms
 from starforge_backlog.api.policy import Priority
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide import facts
-from starforge_backlog.decide.budget import surge
-from starforge_backlog.decide.shares import MANY, Caps, Share, share_of, shares
+from starforge_backlog.decide.budget.formula import surge
+from starforge_backlog.decide.budget.shares import MANY, Caps, Share, share_of, shares
 from starforge_backlog.snapshot import Claim
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"

@@ -19,9 +19,9 @@ from tests.simulator.given import (
 )
 
 from starforge_backlog.api.status import ScalingStatus, Step, StepFailure, StepVerdict
-from starforge_backlog.decide.diagnosis import diagnose
-from starforge_backlog.decide.freshness import fresh, judged
-from starforge_backlog.decide.need import (
+from starforge_backlog.decide.assess.diagnosis import diagnose
+from starforge_backlog.decide.assess.freshness import fresh, judged
+from starforge_backlog.decide.assess.need import (
     chance,
     demand,
     load,
@@ -29,9 +29,9 @@ from starforge_backlog.decide.need import (
     need,
     steady_need,
 )
-from starforge_backlog.decide.objectives import missed
+from starforge_backlog.decide.assess.objectives import missed
+from starforge_backlog.decide.assess.retries import retry_storm
 from starforge_backlog.decide.plan import Cause
-from starforge_backlog.decide.retries import retry_storm
 from starforge_backlog.snapshot import Consumers, Known, QueueReading, Unknown, Why
 
 JOBS = spec().queues[0]

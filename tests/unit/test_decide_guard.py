@@ -18,11 +18,11 @@ from starforge_backlog.api.status import (
     ScalingStatus,
 )
 from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
-from starforge_backlog.decide.budget import potential
-from starforge_backlog.decide.guard import guard, hand_back
-from starforge_backlog.decide.guard_marks import Whose, whose
+from starforge_backlog.decide.budget.formula import potential
+from starforge_backlog.decide.budget.shares import Share
+from starforge_backlog.decide.guard.marks import Whose, whose
+from starforge_backlog.decide.guard.maximum import guard, hand_back
 from starforge_backlog.decide.plan import SetMaximum
-from starforge_backlog.decide.shares import Share
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.report.status import report

@@ -1,4 +1,4 @@
-"""Where a pause is, after the spec was changed (P4): each row of the table in `decide/moved.py`."""
+"""Where a pause is, after the spec was changed (P4): each row of the table in `pauses/moved.py`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide.moved import database_of, follow_places, formerly, is_former
 from starforge_backlog.decide.order import in_order, one_release_per_window
+from starforge_backlog.decide.pauses.moved import database_of, follow_places, formerly, is_former
+from starforge_backlog.decide.pauses.producers import Producers, decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.producers import Producers, decide_producers
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 TOKEN = f"{OWNER}/ingestion/2026-01-01T00:00:00.000+00:00"

@@ -13,7 +13,7 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     RuleStatus,
 )
-from starforge_backlog.decide.next_trip import next_trip
+from starforge_backlog.decide.breakers.next_trip import next_trip
 
 POLICY = spec(
     producers=[{"name": "ingestion", "featureFlag": {}}],

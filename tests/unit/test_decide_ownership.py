@@ -31,8 +31,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.decide.plan import Resume
-from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Situation
+from starforge_backlog.decide.steps.scaling import scale
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Unknown, Why
 

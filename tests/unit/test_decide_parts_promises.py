@@ -17,10 +17,11 @@ from tests.simulator.parts import Deaf, Line, Marked, Model, Rows
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
-from starforge_backlog.decide import decision, items
-from starforge_backlog.decide.breaker import LONGEST_OPEN
+from starforge_backlog.decide import decision
+from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
+from starforge_backlog.decide.pauses import items
+from starforge_backlog.decide.pauses.producers import release_all
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume
-from starforge_backlog.decide.producers import release_all
 from starforge_backlog.outcome import Failed, Result, locate, merge
 from starforge_backlog.producers.protocol import Paused, Resumed
 from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading, Why

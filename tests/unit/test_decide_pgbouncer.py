@@ -13,11 +13,11 @@ from tests.simulator.given import connections, health, per_replica, seconds, spe
 
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import QueueBacklogPolicyStatus, ScalingStatus, Surplus
-from starforge_backlog.decide.budget import budget, free_replicas, surge
+from starforge_backlog.decide.assess.pressure import pressure
+from starforge_backlog.decide.budget.formula import budget, free_replicas, surge
+from starforge_backlog.decide.budget.pgbouncer import held, places, readable_pooler, waiting_clients
+from starforge_backlog.decide.budget.shared_role import surplus
 from starforge_backlog.decide.facts import free_steps, gather
-from starforge_backlog.decide.pgbouncer import held, places, readable_pooler, waiting_clients
-from starforge_backlog.decide.pressure import pressure
-from starforge_backlog.decide.shared_role import surplus
 from starforge_backlog.snapshot import (
     DatabaseReading,
     Known,

@@ -1,4 +1,4 @@
-"""A smaller pool counts when every pod has it: each row of `decide/pool_resize.py` (P1)."""
+"""A smaller pool counts when every pod has it: each row of `decide/budget/pool_resize.py` (P1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulator.given import NOW, fresh_policy, later, per_replica, workloa
 from tests.simulator.pasts import calm, remembering, storm
 
 from starforge_backlog.api.status import OldPool, ScalingStatus
-from starforge_backlog.decide.pool_resize import remember_pool
+from starforge_backlog.decide.budget.pool_resize import remember_pool
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import PerReplica, PoolFrom, Snapshot, Workload
 

@@ -1,4 +1,4 @@
-"""Pause and release: each row of the table in `decide/producers.py`, and whose pause it is (P4)."""
+"""Pause and release: each row of the table in `pauses/producers.py`, and whose pause it is (P4)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 
 from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
-from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.producers import (
+from starforge_backlog.decide.pauses.producers import (
     Producers,
     decide_producers,
     release_all,
 )
-from starforge_backlog.decide.standing import stopped
+from starforge_backlog.decide.pauses.standing import stopped
+from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING

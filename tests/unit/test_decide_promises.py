@@ -24,8 +24,11 @@ from tests.simulator.world import World
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
-from starforge_backlog.decide import breaker, budget, decision, scaling
-from starforge_backlog.decide.breaker import LONGEST_OPEN
+from starforge_backlog.decide import decision
+from starforge_backlog.decide.breakers import breaker
+from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
+from starforge_backlog.decide.budget import formula
+from starforge_backlog.decide.steps import scaling
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 HOUR = 3600.0
@@ -185,12 +188,12 @@ def test_the_watch_sees_a_budget_that_forgets_other_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert broken_by(STEADY_STORM) == ""
-    monkeypatch.setattr(budget, "others", lambda *_: 0)
+    monkeypatch.setattr(formula, "others", lambda *_: 0)
     assert "P1" in broken_by(replace(STEADY_STORM, pressure_percent=100))
 
 
 def test_the_watch_sees_a_budget_that_forgets_surge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "largest", lambda slots, _: max(0, slots))
+    monkeypatch.setattr(formula, "largest", lambda slots, _: max(0, slots))
     assert "P1" in broken_by(replace(STEADY_STORM, pressure_percent=100, surge="100%"))
 
 

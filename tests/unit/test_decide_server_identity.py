@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.decide.server_identity import (
+from starforge_backlog.decide.pauses.server_identity import (
     elsewhere,
     postgres,
     redis,

@@ -18,7 +18,7 @@ from tests.simulator.given import (
 from tests.simulator.pasts import remembering, storm
 
 from starforge_backlog.api.status import BudgetStatus, Surplus
-from starforge_backlog.decide.shared_role import KEPT_FOR, remember_surplus, surplus
+from starforge_backlog.decide.budget.shared_role import KEPT_FOR, remember_surplus, surplus
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import Claim, Connections
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starforge_backlog.decide.shares import cost, share_of, shares
+from starforge_backlog.decide.budget.shares import cost, share_of, shares
 from starforge_backlog.snapshot import Claim
 
 CRITICAL, NORMAL, BACKGROUND = range(3)

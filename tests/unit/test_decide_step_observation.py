@@ -30,7 +30,7 @@ from starforge_backlog.api.status import (
     ScalingStatus,
 )
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.step_observation import (
+from starforge_backlog.decide.steps.step_observation import (
     LONGEST_HOLD_DOWN,
     hold_down,
     last_write,

@@ -25,8 +25,8 @@ from tests.simulator.situations import (
 )
 
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.scaling import scale
 from starforge_backlog.decide.situation import Situation
+from starforge_backlog.decide.steps.scaling import scale
 from starforge_backlog.snapshot import Consumers, Known, QueueReading, Unknown, Why
 
 

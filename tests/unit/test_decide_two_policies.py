@@ -9,7 +9,7 @@ from tests.simulator.given import Policy, later, queue, seconds, seen, spec
 from tests.simulator.pasts import kinds
 
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
-from starforge_backlog.decide.breaker import LONGEST_OPEN
+from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
 from starforge_backlog.decide.plan import Pause, Plan, Resume
 from starforge_backlog.outcome import Result
 

@@ -1,5 +1,5 @@
 """Rules that cannot be judged: a pause ends all the same, nothing resumes on a guess, and it is
-said (P2, P4, P8). Each row of the table in `decide/unreadable.py`."""
+said (P2, P4, P8). Each row of the table in `decide/breakers/unreadable.py`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.simulator.pasts import held, kinds, remembering
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, QueueBacklogPolicyStatus, RuleStatus
+from starforge_backlog.decide.breakers.signals import signals
+from starforge_backlog.decide.breakers.unreadable import decisive, explain_unreadable
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.decide.signals import signals
-from starforge_backlog.decide.unreadable import decisive, explain_unreadable
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Confidence,

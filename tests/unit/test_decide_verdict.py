@@ -1,4 +1,4 @@
-"""Was a step good? Each rule of `decide/verdict.py`, in both directions (P3)."""
+"""Was a step good? Each rule of `decide/steps/verdict.py`, in both directions (P3)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from starforge_backlog.api.status import (
     Step,
     StepVerdict,
 )
-from starforge_backlog.decide.need import load
-from starforge_backlog.decide.verdict import READY_WITHIN, baseline, judge
+from starforge_backlog.decide.assess.need import load
+from starforge_backlog.decide.steps.verdict import READY_WITHIN, baseline, judge
 from starforge_backlog.snapshot import Confidence, Count, QueueReading, Why, Workload
 
 NEVER = unknown(Why.NOT_IN_TABLE)

@@ -25,12 +25,13 @@ from tests.unit.test_decide_guard import at as guarded
 import starforge_backlog
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, QueueBacklogPolicyStatus
-from starforge_backlog.decide import guard, ownership, scaling, sleep, step_observation
 from starforge_backlog.decide.claims import tell
 from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.guard import maximum
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold
+from starforge_backlog.decide.steps import ownership, scaling, sleep, step_observation
 from starforge_backlog.report.conditions import conditions
 from starforge_backlog.report.status import report
 from starforge_backlog.report.transitions import transitions
@@ -47,7 +48,7 @@ def in_other_words(salt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(at: Situation, reason: ScalingReason, message: str) -> Outcome:
         return garbled(hold(at, reason, message), salt)
 
-    for rules in (scaling, sleep, step_observation, guard, ownership):
+    for rules in (scaling, sleep, step_observation, maximum, ownership):
         monkeypatch.setattr(rules, "hold", other)
 
 
@@ -173,9 +174,9 @@ def test_a_guard_decides_the_same_in_any_words(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     situation = guarded(**changes)
-    ours = wordless(guard.guard(situation))
+    ours = wordless(maximum.guard(situation))
     in_other_words("a", monkeypatch)
-    assert wordless(guard.guard(garbled(situation))) == ours
+    assert wordless(maximum.guard(garbled(situation))) == ours
 
 
 # --- a reason in another word --------------------------------------------------------------------

@@ -16,10 +16,10 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide.moved import located
+from starforge_backlog.decide.pauses.moved import located
+from starforge_backlog.decide.pauses.producers import Producers, decide_producers
+from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume
-from starforge_backlog.decide.producers import Producers, decide_producers
-from starforge_backlog.decide.ways import failed_before
 from starforge_backlog.outcome import (
     Failed,
     NotDone,

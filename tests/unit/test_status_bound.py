@@ -37,10 +37,10 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide import server_identity
-from starforge_backlog.decide.memory import MARK_BYTES, storable
+from starforge_backlog.decide.pauses import server_identity
+from starforge_backlog.decide.pauses.memory import MARK_BYTES, storable
+from starforge_backlog.decide.pauses.producers import Producers
 from starforge_backlog.decide.plan import Pause
-from starforge_backlog.decide.producers import Producers
 from starforge_backlog.outcome import Result
 from starforge_backlog.producers.job_types_plan import HoldPlan
 from starforge_backlog.producers.protocol import Paused, PauseOutcome

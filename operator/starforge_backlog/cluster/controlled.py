@@ -5,7 +5,7 @@ for the target's, they look like a rollout that never ends, and like replicas th
 The chain of controllers tells: pod → ReplicaSet → Deployment (or a Rollout), pod → StatefulSet.
 
 What foreign pods have open counts as other clients' connections; under the workers' own role as the
-surplus of `decide/shared_role.py`.
+surplus of `decide/budget/shared_role.py`.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ from dataclasses import replace
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus, StepVerdict
-from starforge_backlog.decide.budget import surge
+from starforge_backlog.decide.budget.formula import surge
+from starforge_backlog.decide.budget.pgbouncer import held
+from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.decide.claims import claim_of
-from starforge_backlog.decide.pgbouncer import held
-from starforge_backlog.decide.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.snapshot import Claim, Known, Snapshot
 
 # How long others of its server wait for the first pass of a policy. By then it had one, or it never

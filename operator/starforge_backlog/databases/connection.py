@@ -142,7 +142,7 @@ class Database:
         return await self._run(_Transaction(_WRITE, "write_limits.sql", timeout), query, params)
 
     async def where(self) -> ServerPlace:
-        """Which server and database this is, without the login (`decide/server_identity.py`).
+        """Which server and database this is, without the login (`decide/pauses/`).
 
         Raises DatabaseFault.
         """

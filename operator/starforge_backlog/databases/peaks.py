@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from starforge_backlog.decide.budget import PEAK_WINDOW
+from starforge_backlog.decide.budget.formula import PEAK_WINDOW
 
 
 class Peaks:

@@ -10,7 +10,7 @@ from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import Query, load_sql
 from starforge_backlog.databases.url import ServerKey
-from starforge_backlog.decide import server_identity
+from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.snapshot import Why
 
 # Behind a pooler the server may change without a connection that breaks.

@@ -7,7 +7,7 @@ from typing import Final
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.decide.next_trip import next_trip
+from starforge_backlog.decide.breakers.next_trip import next_trip
 from starforge_backlog.decide.plan import Plan
 from starforge_backlog.snapshot import Unknown
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec, Scaling
 from starforge_backlog.api.status import BudgetStatus, ScalingStatus
-from starforge_backlog.decide.budget import common_cap, potential
-from starforge_backlog.decide.desired import desired_replicas
-from starforge_backlog.decide.need import TOLERANCE, Load, chance, demand, need
-from starforge_backlog.decide.pgbouncer import held
+from starforge_backlog.decide.assess.need import TOLERANCE, Load, chance, demand, need
+from starforge_backlog.decide.budget.formula import common_cap, potential
+from starforge_backlog.decide.budget.pgbouncer import held
+from starforge_backlog.decide.budget.shares import cost
 from starforge_backlog.decide.reasons import Asks, ScalingReason
-from starforge_backlog.decide.shares import cost
+from starforge_backlog.decide.steps.desired import desired_replicas
 from starforge_backlog.snapshot import Claim, PerReplica, Workload
 
 

@@ -22,16 +22,22 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
-from starforge_backlog.decide import breaker as breakers
+from starforge_backlog.decide.assess.clocks import not_from_the_future
+from starforge_backlog.decide.assess.diagnosis import diagnose
+from starforge_backlog.decide.assess.freshness import judged
+from starforge_backlog.decide.assess.retries import retry_storm
+from starforge_backlog.decide.breakers import breaker as breakers
+from starforge_backlog.decide.breakers.signals import signals
+from starforge_backlog.decide.breakers.unreadable import decisive, explain_unreadable
+from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.decide.claims import tell
-from starforge_backlog.decide.clocks import not_from_the_future
-from starforge_backlog.decide.diagnosis import diagnose
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured, shared
-from starforge_backlog.decide.freshness import judged
-from starforge_backlog.decide.guard import guard, hand_back, is_another
-from starforge_backlog.decide.memory import storable
-from starforge_backlog.decide.moved import follow_places, is_stuck
+from starforge_backlog.decide.guard.maximum import guard, hand_back, is_another
 from starforge_backlog.decide.order import in_order, one_release_per_window
+from starforge_backlog.decide.pauses.memory import storable
+from starforge_backlog.decide.pauses.moved import follow_places, is_stuck
+from starforge_backlog.decide.pauses.producers import decide_producers, release_all
+from starforge_backlog.decide.pauses.standing import OURS, stopped
 from starforge_backlog.decide.plan import (
     Action,
     Assessment,
@@ -41,18 +47,12 @@ from starforge_backlog.decide.plan import (
     taken,
     words,
 )
-from starforge_backlog.decide.pool_resize import count_old_pool, remember_pool
-from starforge_backlog.decide.producers import decide_producers, release_all
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.decide.retries import retry_storm
-from starforge_backlog.decide.scaling import scale
-from starforge_backlog.decide.signals import signals
 from starforge_backlog.decide.situation import Outcome, Situation
-from starforge_backlog.decide.sleep import due, quiet
-from starforge_backlog.decide.standing import OURS, stopped
-from starforge_backlog.decide.step_observation import last_write, longest_hold_down
-from starforge_backlog.decide.unreadable import decisive, explain_unreadable
-from starforge_backlog.decide.verdict import baseline
+from starforge_backlog.decide.steps.scaling import scale
+from starforge_backlog.decide.steps.sleep import due, quiet
+from starforge_backlog.decide.steps.step_observation import last_write, longest_hold_down
+from starforge_backlog.decide.steps.verdict import baseline
 from starforge_backlog.snapshot import Claim, Known, Rival, Snapshot, Unknown, Why
 
 

@@ -14,16 +14,7 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     Surplus,
 )
-from starforge_backlog.decide.budget import (
-    budget,
-    common_cap,
-    free_replicas,
-    role_caps,
-    worker_roles,
-)
-from starforge_backlog.decide.claims import asking, wants
-from starforge_backlog.decide.holders import shown_share
-from starforge_backlog.decide.need import (
+from starforge_backlog.decide.assess.need import (
     Load,
     chance,
     demand,
@@ -31,12 +22,21 @@ from starforge_backlog.decide.need import (
     measured_per_replica,
     steady_need,
 )
-from starforge_backlog.decide.objectives import Miss, missed
-from starforge_backlog.decide.pgbouncer import readable_pooler
-from starforge_backlog.decide.pressure import pressure, utilization_percent
-from starforge_backlog.decide.shared_role import remember_surplus, surplus, with_surplus
-from starforge_backlog.decide.shares import Share, share_of
-from starforge_backlog.decide.step_observation import settled
+from starforge_backlog.decide.assess.objectives import Miss, missed
+from starforge_backlog.decide.assess.pressure import pressure, utilization_percent
+from starforge_backlog.decide.budget.formula import (
+    budget,
+    common_cap,
+    free_replicas,
+    role_caps,
+    worker_roles,
+)
+from starforge_backlog.decide.budget.holders import shown_share
+from starforge_backlog.decide.budget.pgbouncer import readable_pooler
+from starforge_backlog.decide.budget.shared_role import remember_surplus, surplus, with_surplus
+from starforge_backlog.decide.budget.shares import Share, share_of
+from starforge_backlog.decide.claims import asking, wants
+from starforge_backlog.decide.steps.step_observation import settled
 from starforge_backlog.snapshot import (
     Connections,
     Known,

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.breaker_status import FORMER
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.decide.moved import is_former
+from starforge_backlog.decide.pauses.moved import is_former
+from starforge_backlog.decide.pauses.producers import Producers
+from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
-from starforge_backlog.decide.producers import Producers
-from starforge_backlog.decide.ways import failed_before
 
 
 def one_release_per_window(

@@ -12,7 +12,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide.objectives import Miss
+from starforge_backlog.decide.assess.objectives import Miss
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.snapshot import Claim, Reading, Rival, Snapshot, Unknown
 

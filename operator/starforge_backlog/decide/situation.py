@@ -7,12 +7,12 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import Baseline, BudgetStatus, ScalingStatus, Step
-from starforge_backlog.decide.budget import potential, sustainable
-from starforge_backlog.decide.need import Load
-from starforge_backlog.decide.pgbouncer import held
+from starforge_backlog.decide.assess.need import Load
+from starforge_backlog.decide.budget.formula import potential, sustainable
+from starforge_backlog.decide.budget.pgbouncer import held
+from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.decide.plan import ScaleTo, SetMaximum, StepKind
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.decide.shares import Share
 from starforge_backlog.snapshot import Autoscaler, Reading, Unknown, Workload
 
 

@@ -23,7 +23,7 @@ from starforge_backlog.api.pausing import (
 from starforge_backlog.api.producer import FeatureFlag, Producer
 from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.databases import held_back
-from starforge_backlog.decide.items import stored
+from starforge_backlog.decide.pauses.items import stored
 from starforge_backlog.producers.job_types_plan import parse_plan
 from starforge_backlog.producers.rows import listed, table_name
 

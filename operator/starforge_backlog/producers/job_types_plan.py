@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from starforge_backlog.databases import held_back
-from starforge_backlog.decide.items import stored
+from starforge_backlog.decide.pauses.items import stored
 from starforge_backlog.producers.holder import named_in
 
 # Held jobs that are looked up again when none is held any more: the last in line of the first

@@ -61,7 +61,7 @@ class Pausable(Protocol):
         """Its own state now."""
 
     async def where(self) -> ServerPlace | Unknown | None:
-        """The server that the Secret leads to, without its login (decide/server_identity.py); None
+        """The server that the Secret leads to, without its login (decide/pauses/); None
         where the spec itself says where the producer is."""
 
     async def pause(

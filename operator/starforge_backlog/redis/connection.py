@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.decide import server_identity
+from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.scripts import Script
@@ -57,7 +57,7 @@ class RedisServer:
 
     @property
     def place(self) -> ServerPlace:
-        """Which Redis and database this is, without the login (`decide/server_identity.py`)."""
+        """Which Redis and database this is, without the login (`decide/pauses/`)."""
         key = self.key
         return server_identity.redis(key.master, key.database, map(str, key.servers))
 

@@ -17,8 +17,8 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
-from starforge_backlog.decide.moved import is_stuck
-from starforge_backlog.decide.objectives import readable
+from starforge_backlog.decide.assess.objectives import readable
+from starforge_backlog.decide.pauses.moved import is_stuck
 from starforge_backlog.decide.plan import Assessment, Plan, taken
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.said_once import said_once

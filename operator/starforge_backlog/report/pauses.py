@@ -12,7 +12,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.decide.items import count
+from starforge_backlog.decide.pauses.items import count
 from starforge_backlog.decide.plan import Pause
 from starforge_backlog.producers.protocol import Paused
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from starforge_backlog.api.base import format_duration, parse_duration
+from starforge_backlog.decide.assess.objectives import Miss, Objective
 from starforge_backlog.decide.numbers import about, digits
-from starforge_backlog.decide.objectives import Miss, Objective
 from starforge_backlog.snapshot import Count, Known, Reading
 
 UNKNOWN = "unknown"

@@ -16,8 +16,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
+from starforge_backlog.decide.assess.objectives import Miss, Objective, readable
 from starforge_backlog.decide.numbers import digits
-from starforge_backlog.decide.objectives import Miss, Objective, readable
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.outcome import Failed, NotDone, Result, merge

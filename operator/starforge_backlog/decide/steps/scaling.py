@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.desired import DesiredReplicas, desired_in
-from starforge_backlog.decide.holders import holders_text
-from starforge_backlog.decide.need import TOLERANCE, chance, demand
-from starforge_backlog.decide.ownership import hidden, yield_to_others
+from starforge_backlog.decide.assess.need import TOLERANCE, chance, demand
+from starforge_backlog.decide.budget.holders import holders_text
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import (
@@ -30,8 +28,10 @@ from starforge_backlog.decide.situation import (
     safe_size,
     take_step,
 )
-from starforge_backlog.decide.sleep import asleep, may_sleep, watch
-from starforge_backlog.decide.step_observation import judge_last_step
+from starforge_backlog.decide.steps.desired import DesiredReplicas, desired_in
+from starforge_backlog.decide.steps.ownership import hidden, yield_to_others
+from starforge_backlog.decide.steps.sleep import asleep, may_sleep, watch
+from starforge_backlog.decide.steps.step_observation import judge_last_step
 from starforge_backlog.snapshot import Unknown
 
 

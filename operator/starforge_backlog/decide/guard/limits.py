@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.budget import sustainable
-from starforge_backlog.decide.shares import Share
+from starforge_backlog.decide.budget.formula import sustainable
+from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.decide.situation import Situation
 from starforge_backlog.snapshot import Autoscaler, Unknown, Why
 

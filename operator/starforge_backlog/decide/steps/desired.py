@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import ScalingStatus
-from starforge_backlog.decide.need import TOLERANCE, Load, demand, need
+from starforge_backlog.decide.assess.need import TOLERANCE, Load, demand, need
 from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.situation import Situation
 

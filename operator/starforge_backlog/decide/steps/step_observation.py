@@ -16,7 +16,7 @@ from starforge_backlog.decide.situation import (
     safe_size,
     write,
 )
-from starforge_backlog.decide.verdict import failed, judge
+from starforge_backlog.decide.steps.verdict import failed, judge
 from starforge_backlog.snapshot import Workload
 
 # The wait after a failed step doubles with each further failure ...

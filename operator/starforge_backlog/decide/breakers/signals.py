@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Scope, Trip
-from starforge_backlog.decide.need import NEVER_REPORTED, reported
+from starforge_backlog.decide.assess.need import NEVER_REPORTED, reported
 from starforge_backlog.snapshot import (
     Confidence,
     Known,

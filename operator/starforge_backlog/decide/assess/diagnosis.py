@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from starforge_backlog.api.status import ScalingStatus, StepFailure, StepVerdict
-from starforge_backlog.decide.need import TOLERANCE, Load
+from starforge_backlog.decide.assess.need import TOLERANCE, Load
 from starforge_backlog.decide.numbers import about
 from starforge_backlog.decide.plan import Cause, Finding
 from starforge_backlog.snapshot import Known, Reading, Workload

@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import Enum
 
 from starforge_backlog.api.status import BudgetStatus, GuardStatus
-from starforge_backlog.decide.budget import potential
-from starforge_backlog.decide.pgbouncer import held
+from starforge_backlog.decide.budget.formula import potential
+from starforge_backlog.decide.budget.pgbouncer import held
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation

@@ -8,7 +8,7 @@ from typing import Final
 from starforge_backlog.api.policy import Scaling
 from starforge_backlog.api.scaling_status import MOST_HOLDERS
 from starforge_backlog.api.status import BudgetStatus, Holder
-from starforge_backlog.decide.shares import Share
+from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.snapshot import Claim
 
 # An entitlement of others that moved by less is shown as it was: their needs wobble (P7).

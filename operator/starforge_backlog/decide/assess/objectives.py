@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
-from starforge_backlog.decide.need import reported
+from starforge_backlog.decide.assess.need import reported
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
 
 # Below this many ended jobs a ratio is noise: one failure of three is not 33 % (Trip.minSamples).

@@ -31,9 +31,9 @@ from datetime import timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus, ExternalWriter, GuardStatus
-from starforge_backlog.decide.budget import sustainable
-from starforge_backlog.decide.guard_keda import beyond_reach, followed, with_follower
-from starforge_backlog.decide.guard_limits import (
+from starforge_backlog.decide.budget.formula import sustainable
+from starforge_backlog.decide.guard.keda import beyond_reach, followed, with_follower
+from starforge_backlog.decide.guard.limits import (
     ceiling_of,
     is_full,
     limit_text,
@@ -41,7 +41,7 @@ from starforge_backlog.decide.guard_limits import (
     waited_for,
     within,
 )
-from starforge_backlog.decide.guard_marks import (
+from starforge_backlog.decide.guard.marks import (
     Whose,
     connections,
     name_of,
@@ -50,10 +50,10 @@ from starforge_backlog.decide.guard_marks import (
     whose,
     write,
 )
-from starforge_backlog.decide.ownership import forget_another_target, yield_for
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
+from starforge_backlog.decide.steps.ownership import forget_another_target, yield_for
 from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown
 
 # autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.

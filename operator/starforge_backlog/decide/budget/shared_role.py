@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from starforge_backlog.api.status import Surplus
-from starforge_backlog.decide.budget import PEAK_WINDOW
+from starforge_backlog.decide.budget.formula import PEAK_WINDOW
 from starforge_backlog.snapshot import Claim, Connections, PerReplica, Workload
 
 KEPT_FOR = PEAK_WINDOW

@@ -15,7 +15,7 @@ from datetime import timedelta
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.pgbouncer import free_behind, places
+from starforge_backlog.decide.budget.pgbouncer import free_behind, places
 from starforge_backlog.snapshot import Claim, Connections, PerReplica, Pooler, Workload
 
 # The peak of other clients counts for this long: a cron job that comes every ten minutes must

@@ -19,11 +19,11 @@ from collections.abc import Iterable
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
-from starforge_backlog.decide.need import demand, need
-from starforge_backlog.decide.ownership import hidden
+from starforge_backlog.decide.assess.need import demand, need
 from starforge_backlog.decide.plan import StepKind
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
+from starforge_backlog.decide.steps.ownership import hidden
 from starforge_backlog.snapshot import Confidence, Known, QueueReading, Unknown
 
 

@@ -36,9 +36,9 @@ from starforge_backlog.api.policy import (
 )
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.status import PauseState, PauseStatus
-from starforge_backlog.decide.server_identity import made_at, same_server, surely_same_server
-from starforge_backlog.decide.standing import OURS
-from starforge_backlog.decide.ways import carries_token
+from starforge_backlog.decide.pauses.server_identity import made_at, same_server, surely_same_server
+from starforge_backlog.decide.pauses.standing import OURS
+from starforge_backlog.decide.pauses.ways import carries_token
 from starforge_backlog.snapshot import (
     FlagValue,
     Known,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import Breaker, QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, BreakerStatus, QueueBacklogPolicyStatus
-from starforge_backlog.decide.signals import name
+from starforge_backlog.decide.breakers.signals import name
 
 
 def next_trip(

@@ -10,7 +10,7 @@ In this order:
    an extra). Whole replicas are given, always to whoever has least after it; between equals the
    first name is first, so that the same inputs have the same result.
 
-The measured budget (`decide/budget.py`) stays the bound that keeps P1: it counts what the others
+The measured budget (`formula.py`) stays the bound that keeps P1: it counts what the others
 hold. The share is the fair bound below it, and what others may ask back.
 """
 
@@ -21,8 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from starforge_backlog.api.target import MOST_REPLICAS
-from starforge_backlog.decide.budget import largest, surge
-from starforge_backlog.decide.pgbouncer import held as behind_pooler
+from starforge_backlog.decide.budget.formula import largest, surge
+from starforge_backlog.decide.budget.pgbouncer import held as behind_pooler
 from starforge_backlog.snapshot import Claim
 
 # Replicas behind a pool that is theirs as a whole: the database bounds them no further.

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
-from starforge_backlog.decide.signals import LONG_AGO, Level, Signal, name, signals
-from starforge_backlog.decide.unreadable import Rules, decisive
+from starforge_backlog.decide.breakers.signals import LONG_AGO, Level, Signal, name, signals
+from starforge_backlog.decide.breakers.unreadable import Rules, decisive
 from starforge_backlog.snapshot import (
     QueueReading,
     Reading,

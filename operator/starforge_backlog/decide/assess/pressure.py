@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Database
-from starforge_backlog.decide.pgbouncer import waiting_clients
+from starforge_backlog.decide.budget.pgbouncer import waiting_clients
 from starforge_backlog.snapshot import Connections, DatabaseHealth, Pooler
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from starforge_backlog.api.target import KEDA_PAUSED, KEDA_PAUSED_AT
-from starforge_backlog.decide.guard_limits import lasting, limit_text, serves
-from starforge_backlog.decide.guard_marks import Whose, connections, name_of, status_of
+from starforge_backlog.decide.guard.limits import lasting, limit_text, serves
+from starforge_backlog.decide.guard.marks import Whose, connections, name_of, status_of
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation

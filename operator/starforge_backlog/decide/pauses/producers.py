@@ -62,13 +62,12 @@ from starforge_backlog.api.status import (
     PauseState,
     PauseStatus,
 )
-from starforge_backlog.decide import items
-from starforge_backlog.decide.moved import formerly, is_former
 from starforge_backlog.decide.numbers import digits
-from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.server_identity import stored
-from starforge_backlog.decide.standing import OURS, after_our_write, made_elsewhere, renamed
-from starforge_backlog.decide.ways import (
+from starforge_backlog.decide.pauses import items
+from starforge_backlog.decide.pauses.moved import formerly, is_former
+from starforge_backlog.decide.pauses.server_identity import stored
+from starforge_backlog.decide.pauses.standing import OURS, after_our_write, made_elsewhere, renamed
+from starforge_backlog.decide.pauses.ways import (
     Proof,
     carries_token,
     failed_before,
@@ -77,6 +76,7 @@ from starforge_backlog.decide.ways import (
     never_readable,
     proof,
 )
+from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing,

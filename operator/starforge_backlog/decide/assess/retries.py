@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from starforge_backlog.decide.need import TOLERANCE
+from starforge_backlog.decide.assess.need import TOLERANCE
+from starforge_backlog.decide.assess.objectives import MIN_SAMPLES
 from starforge_backlog.decide.numbers import about
-from starforge_backlog.decide.objectives import MIN_SAMPLES
 from starforge_backlog.decide.plan import Cause, Finding
 from starforge_backlog.snapshot import Known, QueueReading
 

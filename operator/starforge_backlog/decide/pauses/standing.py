@@ -8,8 +8,8 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus
-from starforge_backlog.decide.server_identity import elsewhere, made_at, same_server
-from starforge_backlog.decide.ways import carries_token
+from starforge_backlog.decide.pauses.server_identity import elsewhere, made_at, same_server
+from starforge_backlog.decide.pauses.ways import carries_token
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
 # A pause of ours is in force, or may be.

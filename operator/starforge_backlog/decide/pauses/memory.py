@@ -13,10 +13,10 @@ from typing import Final
 from starforge_backlog.api.bounds import MOST_MEMORY_BYTES, MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import MOST_PAUSES, PauseState, PauseStatus
-from starforge_backlog.decide.items import count
+from starforge_backlog.decide.pauses.items import count
+from starforge_backlog.decide.pauses.producers import Producers
+from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.decide.producers import Producers
-from starforge_backlog.decide.standing import OURS
 
 # What a backfill that may be paused becomes once it is: a version and two fingerprints instead of
 # null, with their quotes escaped.

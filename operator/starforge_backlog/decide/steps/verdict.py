@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import Baseline, Step, StepFailure, StepVerdict
-from starforge_backlog.decide.need import NOISE_SIGMAS, Load, chance
+from starforge_backlog.decide.assess.need import NOISE_SIGMAS, Load, chance
 from starforge_backlog.decide.numbers import digits
 from starforge_backlog.snapshot import Workload
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Sequence
 
 from starforge_backlog.api.policy import Trip
 from starforge_backlog.api.status import BreakerState
-from starforge_backlog.decide.need import NEVER_REPORTED
+from starforge_backlog.decide.assess.need import NEVER_REPORTED
+from starforge_backlog.decide.breakers.signals import Level, Signal, name
 from starforge_backlog.decide.said_once import said_once
-from starforge_backlog.decide.signals import Level, Signal, name
 from starforge_backlog.snapshot import Unknown, Why
 
 Rules = Sequence[tuple[Trip, Signal]]
