@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.crowd import Change, Crowd, Member, Moment, neighbour_of
 from tests.simulator.eye import OWN_CONNECTIONS
@@ -39,10 +39,6 @@ WATCHED = 1800.0
 
 search = settings(
     max_examples=400 if THOROUGH else 12,
-    derandomize=not THOROUGH,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 long_enough = pytest.mark.timeout(3600 if THOROUGH else 180)
 

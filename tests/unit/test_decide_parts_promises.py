@@ -178,9 +178,7 @@ passes = st.builds(
     person=st.none() | st.tuples(st.sampled_from(NAMES), st.booleans(), st.integers(0, 5)),
     more=st.none() | st.tuples(st.sampled_from(NAMES), st.integers(1, 9)),
 )
-search = settings(
-    max_examples=4000 if THOROUGH else 60, derandomize=not THOROUGH, database=None, deadline=None
-)
+search = settings(max_examples=4000 if THOROUGH else 60)
 
 
 def calm(history: History) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.aftermath import LAST_TROUBLE, Aftermath
 from tests.simulator.neighbours import Neighbours
@@ -41,10 +41,6 @@ MOST_OPENINGS_PER_HOUR = 8  # per breaker
 
 search = settings(
     max_examples=1500 if THOROUGH else 7,
-    derandomize=not THOROUGH,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 # Hypothesis shrinks for up to five minutes after a find.
 long_enough = pytest.mark.timeout(3600 if THOROUGH else 120)

@@ -209,7 +209,7 @@ def parties(draw: st.DrawFn) -> tuple[Claim, ...]:
 
 
 ROLES = st.sampled_from(({}, {"etl": 30}, {"etl": 0, "web": 50}))
-property_of_all = settings(max_examples=200, derandomize=True, database=None, deadline=None)
+property_of_all = settings(max_examples=200)
 
 
 def one_by_one(claims: tuple[Claim, ...], cap: int, roles: Mapping[str, int]) -> dict[str, int]:

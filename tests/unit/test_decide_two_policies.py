@@ -109,7 +109,7 @@ def test_a_probe_under_the_others_pause_is_none() -> None:
     assert 60 <= two.clock - began <= 60 + 2 * INTERVAL
 
 
-@settings(max_examples=20, derandomize=True, database=None, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(1, 8)), max_size=12))
 def test_while_one_breaker_is_open_the_flag_is_paused_and_in_the_end_it_is_not(
     storm: list[tuple[bool, bool, int]],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from tests.simulator import operator as simulated
 from tests.simulator.given import NOW, OWNER, fresh_policy, queue, seen, workload
 from tests.simulator.pasts import held, remembering, storm
@@ -99,9 +99,6 @@ class Passes:
     max_examples=4,
     phases=[Phase.generate],
     derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(setups(), storms())
 def test_a_storm_goes_the_same_way_in_any_words(setup: Setup, events: tuple[Event, ...]) -> None:

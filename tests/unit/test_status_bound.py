@@ -143,7 +143,7 @@ def test_it_fits_beside_as_much_memory_as_is_ever_remembered() -> None:
     assert {e.previous for e in cut.paused} == {"x" * each}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.text(alphabet=st.characters(), max_size=300), st.integers(1, 3_000))
 def test_any_text_fits(text: str, times: int) -> None:
     status = filled(QueueBacklogPolicyStatus, (text * times)[:3_000])
