@@ -18,10 +18,10 @@ from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
-from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.cluster.scale import ScaleConflict, Scaled
 from starforge_backlog.context import Services
 from starforge_backlog.decide.pauses.moved import located, ways_to
+from starforge_backlog.decide.pauses.outcome import ended
 from starforge_backlog.decide.pauses.server_identity import (
     elsewhere,
     made_at,
@@ -31,19 +31,25 @@ from starforge_backlog.decide.pauses.server_identity import (
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.pauses.ways import carries_token
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
+from starforge_backlog.decide.results import (
+    Failed,
+    Got,
+    MaximumOutcome,
+    MaximumResult,
+    NotDone,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+    Written,
+)
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import Failed, NotDone, Result, Written, ended
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.protocol import (
-    Pausable,
-    Paused,
-    PauseOutcome,
-    Resumed,
-    ResumeOutcome,
-)
+from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
 
 # All effects of one pass together. A write that takes longer is given up; it may have happened,
@@ -61,9 +67,13 @@ _NOTHING_OF_OURS = frozenset(
 
 
 async def act(
-    services: Services, policy: Policy, actions: tuple[Action, ...]
+    services: Services,
+    policy: Policy,
+    actions: tuple[Action, ...],
+    entries: tuple[PauseStatus, ...],
 ) -> tuple[Result, ...]:
-    """Do what the plan says. Faults are results, not exceptions."""
+    """Do what the plan says. `entries` are the pauses as the stored intent has them. Faults are
+    results, not exceptions."""
     late = Unknown(
         Why.TIMEOUT, "no answer in time; it may have happened all the same", services.clock()
     )
@@ -71,7 +81,9 @@ async def act(
     results: list[Result] = []
     for group in _at_once(actions):
         going = [action for action in group if _may_go_on(action, results)]
-        got = await asyncio.gather(*(_isolated(services, policy, a, access) for a in going))
+        got = await asyncio.gather(
+            *(_isolated(services, policy, a, entries, access) for a in going)
+        )
         results += [Result(action, what) for action, what in zip(going, got, strict=True)]
     return tuple(results)
 
@@ -102,8 +114,12 @@ def _may_go_on(action: Action, done: list[Result]) -> bool:
 
 
 async def _isolated(
-    services: Services, policy: Policy, action: Action, access: PolicyAccess
-) -> Paused | Resumed | Written | MaximumResult | Failed:
+    services: Services,
+    policy: Policy,
+    action: Action,
+    entries: tuple[PauseStatus, ...],
+    access: PolicyAccess,
+) -> Got:
     """A bug in one effect is a failure of that effect; it may have happened all the same."""
     match action:
         case Pause(producer=name):
@@ -117,21 +133,26 @@ async def _isolated(
     return await services.isolation.run(
         policy.key,
         what,
-        _carry_out(services, policy, action, access),
+        _carry_out(services, policy, action, entries, access),
         lambda bug: Failed(bug.why, bug.message),
     )
 
 
 async def _carry_out(
-    services: Services, policy: Policy, action: Action, access: PolicyAccess
-) -> Paused | Resumed | Written | MaximumResult | Failed:
+    services: Services,
+    policy: Policy,
+    action: Action,
+    entries: tuple[PauseStatus, ...],
+    access: PolicyAccess,
+) -> Got:
     match action:
         case ScaleTo():
             return await _scale(services, policy, action, access)
         case SetMaximum():
             return await _set_maximum(services, policy, action, access)
         case Pause():
-            return await _pause(services, policy, action, access)
+            entry = next((e for e in entries if e.producer == action.producer), None)
+            return await _pause(services, policy, action, entry, access)
         case Resume():
             return await _resume(services, policy, action.held, access)
 
@@ -218,10 +239,12 @@ def _maximum_result(done: MaximumResult | Unknown) -> MaximumResult | Failed:
 
 
 async def _pause(
-    services: Services, policy: Policy, action: Pause, access: PolicyAccess
+    services: Services,
+    policy: Policy,
+    action: Pause,
+    entry: PauseStatus | None,
+    access: PolicyAccess,
 ) -> Paused | Failed:
-    entries = services.statuses.current(policy.body).paused
-    entry = next((e for e in entries if e.producer == action.producer), None)
     # Where the spec says: an entry that was refused may name the place that the spec corrects.
     producer = policy.spec.producer(action.producer)
     found = await _find(services, policy, producer, action.producer, entry, access)

@@ -12,14 +12,14 @@ from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Services
 from starforge_backlog.decide.guard.maximum import hand_back
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
 from starforge_backlog.decide.pauses.producers import release_all
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
-from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.decide.results import Failed, Result, Resumed, ResumeOutcome
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.by_hand import by_hand
-from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
 from starforge_backlog.report.announce import announce, count_actions
 from starforge_backlog.report.events import Regarding
 from starforge_backlog.report.faults import not_followed, waiting_for_release
@@ -102,7 +102,7 @@ async def _try(services: Services, policy: Policy, why: str) -> _Tried:
     services = replace(services, secrets=services.secrets.for_release())
     # Each on its own: one that is stuck must not keep the others paused.
     actions = held_by_us(before, why, policy.uid)
-    results = tuple([await _resume(services, policy, action) for action in actions])
+    results = tuple([await _resume(services, policy, a, before.paused) for a in actions])
     status = merge(before, results, services.clock())
     count_actions(services.metrics, PolicyKey(policy.namespace, policy.name), results)
     await announce(services.events, policy, before, status, results)
@@ -155,10 +155,12 @@ def held_by_us(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[
     return (*release_all(status.paused, why).actions, *((back,) if back is not None else ()))
 
 
-async def _resume(services: Services, policy: Policy, action: Action) -> Result:
+async def _resume(
+    services: Services, policy: Policy, action: Action, entries: tuple[PauseStatus, ...]
+) -> Result:
     """One producer, batch after batch; nobody else's window has to be waited for."""
     for _ in range(ROUNDS):
-        (result,) = await act(services, policy, (action,))
+        (result,) = await act(services, policy, (action,), entries)
         if not _partly(result):
             break
         if isinstance(action, Resume):  # what is left is the rest of ours

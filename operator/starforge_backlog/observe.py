@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 from starforge_backlog.api.base import format_duration
+from starforge_backlog.api.breaker_status import PauseStatus
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.context import Services
@@ -21,7 +22,7 @@ from starforge_backlog.databases.pgbouncer import Samples, workers_pools
 from starforge_backlog.databases.pgbouncer_pools import Workers
 from starforge_backlog.databases.prometheus import ScrapedDatabases
 from starforge_backlog.databases.url import ServerKey
-from starforge_backlog.outcome import entry_of
+from starforge_backlog.decide.pauses.outcome import entry_of
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.holder import Holder
@@ -50,8 +51,8 @@ PART_OF_INTERVAL = 0.8
 SHARED_FOR = timedelta(seconds=1)
 
 
-async def observe(services: Services, policy: Policy) -> Snapshot:
-    """Read everything the policy names."""
+async def observe(services: Services, policy: Policy, entries: tuple[PauseStatus, ...]) -> Snapshot:
+    """Read everything the policy names. `entries` are its pauses, as status has them."""
     began = services.clock()
     rival = services.targets.ask(policy.body)
     wait = min(policy.spec.interval * PART_OF_INTERVAL, LONGEST_WAIT)
@@ -82,7 +83,7 @@ async def observe(services: Services, policy: Policy) -> Snapshot:
             *(
                 isolated(
                     Source(SourceKind.PRODUCER, p.name),
-                    _producer(services, policy, p, access),
+                    _producer(services, policy, p, entries, access),
                     _itself,
                 )
                 for p in spec.producers
@@ -266,9 +267,12 @@ async def _queue(
 
 
 async def _producer(
-    services: Services, policy: Policy, producer: Producer, access: PolicyAccess
+    services: Services,
+    policy: Policy,
+    producer: Producer,
+    entries: tuple[PauseStatus, ...],
+    access: PolicyAccess,
 ) -> Reading[ProducerReading]:
-    entries = services.statuses.current(policy.body).paused
     holder = Holder(policy.uid, producer.name, entry_of(policy.spec, producer, entries))
 
     async def read() -> Reading[ProducerReading]:

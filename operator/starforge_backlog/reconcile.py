@@ -15,9 +15,10 @@ from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.status import Edition, StatusWrite, WriteOutcome
 from starforge_backlog.context import Services
 from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.pauses.outcome import locate
 from starforge_backlog.decide.plan import Plan, ScaleTo
+from starforge_backlog.decide.results import Result
 from starforge_backlog.observe import observe
-from starforge_backlog.outcome import Result, locate
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.announce import announce
 from starforge_backlog.report.status import report
@@ -42,7 +43,7 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
 
     # Observe: every reading under one deadline; what the other policies hold on this database.
     began = services.slow_passes.now()
-    seen = await observe(services, policy)
+    seen = await observe(services, policy, before.paused)
     # Those that waited for a source that hangs come back together; others are not to wait for them.
     await services.slow_passes.wait_turn(began, policy.spec.interval)
     seen = services.ledger.count(policy.key, policy.spec, before, seen)
@@ -74,7 +75,7 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
                 reason=written.message,
             )
             return Pass(plan, (), before, before, written)
-        results = await act(services, policy, plan.actions)
+        results = await act(services, policy, plan.actions, plan.status.paused)
 
     # Report: the words, and only what changed.
     status = report(policy.spec, before, plan, results, policy.generation, services.clock())

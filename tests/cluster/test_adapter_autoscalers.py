@@ -25,12 +25,9 @@ from starforge_backlog.cluster.autoscaler_lists import (
 from starforge_backlog.cluster.autoscaler_object import KINDS
 from starforge_backlog.cluster.autoscaler_object import autoscaler as parsed
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
-from starforge_backlog.cluster.autoscalers_write import (
-    MaximumOutcome,
-    MaximumResult,
-    MaximumWriter,
-)
+from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.decide.results import MaximumOutcome, MaximumResult
 from starforge_backlog.snapshot import Autoscaler, Follower, Known, Unknown, Why
 
 pytestmark = pytest.mark.cluster

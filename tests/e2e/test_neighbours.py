@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from tests.e2e.place import Place
 from tests.e2e.together import Outcomes, Story, Told, own_server, side_by_side, title
-from tests.e2e.world import INTERVAL, TRIPS, World
+from tests.e2e.world import TRIPS, World
 
 from local.postgres import PostgresServer
 
@@ -57,7 +57,7 @@ def go_on(world: World) -> None:
         gaps = [after - before for before, after in pairwise(times)]
         # Half a second is their spread; the rest is for a busy machine, not for a neighbour: one
         # that is waited for costs five seconds.
-        assert max(gaps) < timedelta(seconds=INTERVAL + 2), name
+        assert max(gaps) < timedelta(seconds=5), name
     world.store.enqueue(TRIPS)
     world.until(lambda: all(world.replicas(name) > 1 for name in OTHERS), "their steps")
 

@@ -19,6 +19,7 @@ from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.url import parse_url
+from starforge_backlog.decide.results import Resumed, ResumeOutcome
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.producers.backfill_jobs import HeldBackfills
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
@@ -29,7 +30,7 @@ from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
-from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
+from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.producers.workload import WorkloadField
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, Unknown

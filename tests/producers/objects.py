@@ -15,8 +15,8 @@ from local.cluster import LocalCluster
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.marks import ANNOTATION
+from starforge_backlog.decide.results import Paused, Resumed
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
-from starforge_backlog.producers.protocol import Paused, Resumed
 from starforge_backlog.snapshot import Known, ProducerReading
 
 AT: Final = datetime(2026, 1, 1, 3, tzinfo=UTC)

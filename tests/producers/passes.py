@@ -16,13 +16,14 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.clock import utc_now
+from starforge_backlog.decide.outcome import merge
+from starforge_backlog.decide.pauses.outcome import ended
 from starforge_backlog.decide.pauses.producers import decide_producers, release_all
 from starforge_backlog.decide.plan import Action, Pause, Resume
-from starforge_backlog.outcome import Failed, Result, ended, merge
+from starforge_backlog.decide.results import Failed, Result, Resumed
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types_table import JobTypesTable
-from starforge_backlog.producers.protocol import Resumed
 from starforge_backlog.snapshot import Unknown
 
 OWNER = "uid-1"

@@ -18,18 +18,18 @@ from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.url import parse_url
-from starforge_backlog.producers.backfill_jobs import HeldBackfills
-from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
-from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.job_types import HeldTypes
-from starforge_backlog.producers.job_types_table import BATCH, JobTypesTable
-from starforge_backlog.producers.protocol import (
-    Pausable,
+from starforge_backlog.decide.results import (
     Paused,
     PauseOutcome,
     Resumed,
     ResumeOutcome,
 )
+from starforge_backlog.producers.backfill_jobs import HeldBackfills
+from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
+from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.job_types import HeldTypes
+from starforge_backlog.producers.job_types_table import BATCH, JobTypesTable
+from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.snapshot import Known, ProducerReading
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)

@@ -12,8 +12,8 @@ from tests.producers.table import AT, Hands, Operators
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.status import PauseState
+from starforge_backlog.decide.results import Paused, PauseOutcome, ResumeOutcome
 from starforge_backlog.producers.backfill_jobs_table import MOST_HELD
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 
 pytestmark = pytest.mark.postgres

@@ -13,7 +13,7 @@ from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, settled
 from tests.producers.test_backfill_jobs import AUDIT, SCHEMA
 
-from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Resumed, ResumeOutcome
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 

@@ -23,11 +23,11 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.clock import utc_now
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.producers import decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.outcome import Failed, Result, merge
+from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.producers.brake import BrakeProducer
-from starforge_backlog.producers.protocol import Paused, Resumed
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Unknown
 

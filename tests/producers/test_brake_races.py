@@ -17,8 +17,13 @@ from tests.producers.nursery import nursery
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.clock import utc_now
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.brake import BrakeProducer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.redis.session import CLIENT_NAME
 

@@ -17,8 +17,8 @@ from tests.queues.schemas import MODEL
 
 from starforge_backlog.api.producer import Producer
 from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.decide.results import Paused
 from starforge_backlog.producers.by_hand import by_hand
-from starforge_backlog.producers.protocol import Paused
 
 
 def entry(previous: str | None, version: str = "", token: str = "ns/etl/1") -> PauseStatus:

@@ -16,9 +16,14 @@ from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import ConfigMapKey
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.config_map import ConfigMapField
 from starforge_backlog.producers.marked_object import MarkedObjectProducer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 
 pytestmark = pytest.mark.cluster

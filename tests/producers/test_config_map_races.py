@@ -23,8 +23,13 @@ from local.cluster import LocalCluster
 from starforge_backlog.api.pausing import WorkloadKind
 from starforge_backlog.clock import utc_now
 from starforge_backlog.cluster.client import ClusterClient, Operations, Resource
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.marked_object import MarkedObjectProducer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Unknown, Why
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

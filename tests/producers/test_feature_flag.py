@@ -11,8 +11,13 @@ from tests.producers.conftest import RUNBOOK, Human, Operator
 
 from starforge_backlog.api.bounds import MOST_PREVIOUS_BYTES
 from starforge_backlog.api.server_place import ServerPlace
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Unknown, Why
 
 pytestmark = pytest.mark.postgres

@@ -11,7 +11,12 @@ from tests.producers.conftest import RUNBOOK, Human, Operator
 from tests.producers.nursery import nursery
 
 from local.postgres import PostgresServer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.snapshot import Unknown, Why
 
 pytestmark = pytest.mark.postgres

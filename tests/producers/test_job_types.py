@@ -17,8 +17,13 @@ from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases import held_back
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 
 pytestmark = pytest.mark.postgres

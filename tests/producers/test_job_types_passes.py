@@ -12,7 +12,7 @@ from tests.queues.schemas import MODEL
 
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Resumed, ResumeOutcome
 
 pytestmark = pytest.mark.postgres
 

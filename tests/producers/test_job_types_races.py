@@ -14,7 +14,8 @@ from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, settled
 from tests.queues.schemas import MODEL
 
-from starforge_backlog.producers.protocol import Pausable, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Resumed, ResumeOutcome
+from starforge_backlog.producers.protocol import Pausable
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 

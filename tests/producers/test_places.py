@@ -28,17 +28,26 @@ from starforge_backlog.api.status import (
 from starforge_backlog.clock import utc_now
 from starforge_backlog.context import Services
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import follow_places
+from starforge_backlog.decide.pauses.outcome import entry_of, locate
 from starforge_backlog.decide.pauses.producers import decide_producers, release_all
 from starforge_backlog.decide.plan import Action
+from starforge_backlog.decide.results import (
+    Failed,
+    NotDone,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.observe import access_of
-from starforge_backlog.outcome import Failed, NotDone, Result, entry_of, locate, merge
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.outside import OutsideAdapters
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, ProducerReading, Reading, Unknown, Why
 
@@ -187,7 +196,7 @@ class Operator:
 
     async def _act(self, actions: tuple[Action, ...]) -> None:
         self.status = locate(self.status, self.spec, actions)
-        self.last = await act(self.services, self.policy, actions)
+        self.last = await act(self.services, self.policy, actions, self.status.paused)
         self.status = merge(self.status, self.last, utc_now())
 
     def outcome(self) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.shared import SharedProducer
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown
 

@@ -29,8 +29,13 @@ from tests.producers.webhook_api import (
 )
 
 from local.certificates import Authority
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.http.caller import HttpCaller, Trust, retry_after
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.webhook import UNOWNED, WebhookProducer
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Unknown, Why
 

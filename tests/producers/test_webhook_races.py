@@ -13,8 +13,13 @@ from tests.producers.objects import AT, OWNER
 from tests.producers.webhook_api import FakeApi, producer_of, served
 from tests.producers.webhook_page import running
 
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.http.caller import HttpCaller
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.snapshot import Known, Unknown, Why
 

@@ -15,8 +15,8 @@ from tests.producers.objects import OWNER, TOKEN, Person, operators, paused, res
 from local.cluster import LocalCluster
 from starforge_backlog.api.pausing import WorkloadKind
 from starforge_backlog.api.policy import PausedWorkload, Target
+from starforge_backlog.decide.results import PauseOutcome, ResumeOutcome
 from starforge_backlog.producers.marked_object import MarkedObjectProducer
-from starforge_backlog.producers.protocol import PauseOutcome, ResumeOutcome
 from starforge_backlog.producers.workload import WorkloadField
 from starforge_backlog.snapshot import FlagValue, Unknown, Why
 

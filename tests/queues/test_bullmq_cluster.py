@@ -14,8 +14,13 @@ from tests.queues.bullmq_adapter import Eye, spec, until, value
 from local.redis import RedisServer
 from local.redis_cluster import RedisCluster
 from starforge_backlog.clock import utc_now
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.brake import BrakeProducer
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.redis.session import CLIENT_NAME
 from starforge_backlog.snapshot import Count, Known, Unknown, Why

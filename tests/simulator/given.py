@@ -13,8 +13,9 @@ from tests.simulator.setup import EPOCH
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Plan
-from starforge_backlog.outcome import Result, merge
+from starforge_backlog.decide.results import Result
 from starforge_backlog.snapshot import (
     Claim,
     Confidence,

@@ -19,8 +19,14 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
 from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo, SetMaximum
-from starforge_backlog.outcome import Failed, NotDone, Result, Written, merge
+from starforge_backlog.decide.results import (
+    Failed,
+    NotDone,
+    Result,
+    Written,
+)
 from starforge_backlog.snapshot import Why
 
 

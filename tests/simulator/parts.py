@@ -13,7 +13,12 @@ from typing import Any, Protocol
 from tests.simulator.flag import Flag
 
 from starforge_backlog.api.status import PauseState, PauseStatus
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 

@@ -13,16 +13,21 @@ from tests.simulator.given import NOW, spec
 from starforge_backlog import act as acting
 from starforge_backlog.act import act
 from starforge_backlog.api.policy import Producer
-from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.cluster.scale import Scaled
 from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKind
+from starforge_backlog.decide.results import (
+    Failed,
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.isolation import FaultIsolation
-from starforge_backlog.outcome import Failed
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Unknown, Why
 
 NAMES = ("a", "b", "c")
@@ -95,7 +100,6 @@ async def carry_out(producers: Producers, *actions: Action) -> list[str]:
         clock=lambda: NOW,
         producers=producers,
         replicas=Replicas(producers.began),
-        statuses=SimpleNamespace(current=lambda _: QueueBacklogPolicyStatus()),
         secrets=None,
         databases=None,
         redis=None,
@@ -105,7 +109,7 @@ async def carry_out(producers: Producers, *actions: Action) -> list[str]:
     one = SimpleNamespace(
         key="ns/etl", namespace="ns", name="etl", uid="uid-1", spec=policy, body={}
     )
-    results = await act(cast(Services, services), cast(Policy, one), actions)
+    results = await act(cast(Services, services), cast(Policy, one), actions, ())
     return ["failed" if isinstance(result.got, Failed) else "done" for result in results]
 
 

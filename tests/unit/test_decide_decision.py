@@ -33,8 +33,16 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, StepKind
-from starforge_backlog.outcome import Failed, NotDone, Result, Written
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Failed,
+    NotDone,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+    Written,
+)
 from starforge_backlog.snapshot import (
     Claim,
     FlagValue,

@@ -17,14 +17,14 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     ScalingStatus,
 )
-from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.decide.budget.formula import potential
 from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.decide.guard.marks import Whose, whose
 from starforge_backlog.decide.guard.maximum import guard, hand_back
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.results import Failed, MaximumOutcome, MaximumResult, Result
 from starforge_backlog.decide.situation import Outcome, Situation
-from starforge_backlog.outcome import Failed, Result, merge
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Autoscaler,

@@ -19,11 +19,12 @@ from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
 from starforge_backlog.decide import decision
 from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses import items
+from starforge_backlog.decide.pauses.outcome import locate
 from starforge_backlog.decide.pauses.producers import release_all
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume
-from starforge_backlog.outcome import Failed, Result, locate, merge
-from starforge_backlog.producers.protocol import Paused, Resumed
+from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading, Why
 
 THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"

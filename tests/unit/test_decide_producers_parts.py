@@ -16,10 +16,17 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.decide.order import in_order, one_release_per_window
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.producers import Producers, decide_producers, release_all
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.outcome import Failed, Result, merge
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Failed,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING

@@ -22,11 +22,11 @@ from tests.simulator.given import (
 from tests.simulator.situations import FAILED, OBSERVING, US, situation, step, stepped, wrote
 
 from starforge_backlog.decide.plan import Cause, ScaleTo, StepKind
+from starforge_backlog.decide.results import Result, Written
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.decide.steps.scaling import scale
 from starforge_backlog.decide.steps.sleep import due, quiet
 from starforge_backlog.decide.steps.verdict import READY_WITHIN
-from starforge_backlog.outcome import Result, Written
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Count,

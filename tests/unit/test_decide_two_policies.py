@@ -11,7 +11,7 @@ from tests.simulator.pasts import kinds
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
 from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
 from starforge_backlog.decide.plan import Pause, Plan, Resume
-from starforge_backlog.outcome import Result
+from starforge_backlog.decide.results import Result
 
 INTERVAL = 15
 HIGH, LOW = 9000, 10

@@ -19,7 +19,7 @@ import starforge_backlog
 from starforge_backlog.api.status import BreakerState, ConditionStatus, StepVerdict
 from starforge_backlog.decide.plan import Cause, StepKind
 from starforge_backlog.decide.reasons import Reported, ScalingReason
-from starforge_backlog.outcome import NotDone
+from starforge_backlog.decide.results import NotDone
 from starforge_backlog.report.metrics_catalogue import CATALOGUE
 from starforge_backlog.snapshot import Why
 

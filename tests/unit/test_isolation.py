@@ -178,7 +178,6 @@ class World:
             targets=SimpleNamespace(ask=lambda _: None),
             workloads=SimpleNamespace(read=lambda *_: self._read("target", here)),
             autoscalers=SimpleNamespace(read=lambda *_: self._read("autoscaler", Known(None, NOW))),
-            statuses=SimpleNamespace(current=lambda _: SimpleNamespace(paused=())),
             queues=self,
             producers=self,
             secrets=None,
@@ -186,7 +185,7 @@ class World:
             isolation=FaultIsolation(lambda: NOW, self.counted),
         )
         one = SimpleNamespace(key="ns/etl", namespace="ns", uid="u", body={}, spec=policy)
-        return await observe(cast(Services, services), cast(Policy, one))
+        return await observe(cast(Services, services), cast(Policy, one), ())
 
 
 Pick = Callable[[Snapshot], object]

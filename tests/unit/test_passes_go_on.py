@@ -186,7 +186,6 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
         targets=SimpleNamespace(ask=lambda _: None),
         workloads=SimpleNamespace(read=lambda *_: known((nothing, nothing))),
         autoscalers=SimpleNamespace(read=lambda *_: known(Known(None, NOW))),
-        statuses=Statuses(),
         secrets=SecretReader(KeyValueStore(Silent())),
         databases=databases,
         poolers=ConsoleHub(),
@@ -198,7 +197,7 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
             lambda: NOW, lambda source, reason: pytest.fail(f"{reason} in {source}")
         ),
     )
-    seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body)), 5)
+    seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body), ()), 5)
     assert seen.database is not None
     late = {
         "database": seen.database.connections,

@@ -16,20 +16,21 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
+from starforge_backlog.decide.pauses.outcome import ended, entry_of, locate
 from starforge_backlog.decide.pauses.producers import Producers, decide_producers
 from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume
-from starforge_backlog.outcome import (
+from starforge_backlog.decide.results import (
     Failed,
     NotDone,
+    Paused,
+    PauseOutcome,
     Result,
-    ended,
-    entry_of,
-    locate,
-    merge,
+    Resumed,
+    ResumeOutcome,
 )
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 INTENDED, HELD, FOREIGN = PauseState.INTENDED, PauseState.HELD, PauseState.FOREIGN

@@ -13,8 +13,7 @@ from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.client import Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.decide.plan import Pause
-from starforge_backlog.outcome import Result
-from starforge_backlog.producers.protocol import Paused, PauseOutcome
+from starforge_backlog.decide.results import Paused, PauseOutcome, Result
 from starforge_backlog.report.announce import announce
 from starforge_backlog.report.events import EventPoster, EventType, Posting, Regarding, shorten
 from starforge_backlog.report.metrics import Metrics, PassResult, PolicyKey

@@ -30,8 +30,14 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.outcome import Failed, Result
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Failed,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import broken_readings
 from starforge_backlog.report.status import report

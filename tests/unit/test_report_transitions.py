@@ -17,8 +17,7 @@ from starforge_backlog.api.status import (
     Step,
 )
 from starforge_backlog.decide.plan import Resume, ScaleTo, StepKind
-from starforge_backlog.outcome import Failed, Result, Written
-from starforge_backlog.producers.protocol import Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Failed, Result, Resumed, ResumeOutcome, Written
 from starforge_backlog.report.status import report
 from starforge_backlog.report.transitions import Note, transitions
 from starforge_backlog.snapshot import Unknown, Why

@@ -33,9 +33,9 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.decision import decide
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Pause, ScaleTo, StepKind
-from starforge_backlog.outcome import Failed, Result, Written, merge
-from starforge_backlog.producers.protocol import Paused, PauseOutcome
+from starforge_backlog.decide.results import Failed, Paused, PauseOutcome, Result, Written
 from starforge_backlog.report.rounding import age_text, count_text, rate_text
 from starforge_backlog.report.status import report
 from starforge_backlog.report.transitions import transitions

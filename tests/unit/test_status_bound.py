@@ -41,9 +41,8 @@ from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.decide.pauses.memory import MARK_BYTES, storable
 from starforge_backlog.decide.pauses.producers import Producers
 from starforge_backlog.decide.plan import Pause
-from starforge_backlog.outcome import Result
+from starforge_backlog.decide.results import Paused, PauseOutcome, Result
 from starforge_backlog.producers.job_types_plan import HoldPlan
-from starforge_backlog.producers.protocol import Paused, PauseOutcome
 from starforge_backlog.report.status import MORE_TYPES, report
 from starforge_backlog.snapshot import Count, FlagValue, Known, ProducerReading
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.autoscaler_object import (
@@ -26,30 +25,13 @@ from starforge_backlog.cluster.autoscaler_object import (
 )
 from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.decide.results import MaximumOutcome, MaximumResult
 from starforge_backlog.snapshot import Autoscaler, Unknown
 
 # An autoscaler's version moves with its status, every 15 s; but KEDA writes a new ScaledObject five
 # times in its first second. Seconds between tries: milliseconds apart they all lost that race, and
 # it stood unbounded for an interval. All of them fit into the time of a pass' effects.
 PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-
-
-class MaximumOutcome(StrEnum):
-    """What became of a write."""
-
-    WRITTEN = "Written"
-    CHANGED = "Changed"  # it is not what was decided from; the next pass looks again
-    NOT_OURS = "NotOurs"  # somebody else wrote the maximum since, or took our mark away
-    GONE = "Gone"  # the object does not exist any more
-
-
-@dataclass(frozen=True, slots=True)
-class MaximumResult:
-    """A write's outcome. `maximum` is what the object has now, as far as it was seen."""
-
-    outcome: MaximumOutcome
-    maximum: int | None = None
-    message: str = ""
 
 
 def _same_policy(one: str, other: str) -> bool:

@@ -38,9 +38,7 @@ from starforge_backlog.decide.budget.shares import Share, share_of
 from starforge_backlog.decide.claims import asking, wants
 from starforge_backlog.decide.steps.step_observation import settled
 from starforge_backlog.snapshot import (
-    Connections,
     Known,
-    PerReplica,
     Reading,
     Snapshot,
     Unknown,
@@ -57,6 +55,7 @@ class Facts:
     utilization: Reading[float]  # percent of the connection limit
     pressure: tuple[str, ...] | None  # None: cannot be read
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
+    role_caps: Mapping[str, int]  # by worker role; empty without a budget
     missed: Mapping[str, tuple[Miss, ...]]  # per queue, objectives missed now
     sampled_at: datetime | None  # the older of the database's two readings
     share: Share | None = None  # among the policies of the server; None: alone, or no budget
@@ -69,11 +68,13 @@ class Facts:
 
 def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot) -> Facts:
     """The facts of one pass. `before` holds the peak of other clients over a restart."""
+    served = _served(spec, before, seen)
     return Facts(
         load=load(seen.queues.items()),
         utilization=_utilization(spec, seen),
         pressure=_pressure(spec, seen),
-        budget=_budget(spec, before, seen),
+        budget=served.budget if isinstance(served, _Served) else served,
+        role_caps=served.role_caps if isinstance(served, _Served) else {},
         missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
         sampled_at=_sampled_at(seen),
     )
@@ -101,7 +102,7 @@ def shared(
     if seen.claim is None or not seen.claims:
         return facts
     mine = asking(seen.claim, wanted)
-    share = share_of(mine, seen.claims, common_cap(terms), _role_caps(before, seen))
+    share = share_of(mine, seen.claims, common_cap(terms), facts.role_caps)
     # Pods that are about to end are held, and entitle to nothing.
     bound = terms.seed_cap if wanted is not None else workload.living
     share = replace(share, entitled=min(share.entitled, bound), most=min(share.most, bound))
@@ -181,9 +182,17 @@ def _pressure(spec: QueueBacklogPolicySpec, seen: Snapshot) -> tuple[str, ...] |
     return pressure(spec.database, connections.value, health.value, behind)
 
 
-def _budget(
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What the database can serve."""
+
+    budget: BudgetStatus
+    role_caps: Mapping[str, int]
+
+
+def _served(
     spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot
-) -> BudgetStatus | Unknown | None:
+) -> _Served | Unknown | None:
     if spec.database is None or seen.database is None:
         return None
     connections, workload, each = seen.database.connections, seen.workload, seen.per_replica
@@ -223,34 +232,15 @@ def _budget(
             each.at,
         )
     remembered = before.budget.others if before.budget is not None else None
-    planned = _planned(before, seen, connections.value, each.value, workload.value)
-    pooler = readable_pooler(seen.database.pooler, workload.value)
+    role, pods, claims = each.value, workload.value, seen.claims
+    pooler = readable_pooler(seen.database.pooler, pods)
     if isinstance(pooler, Unknown):
         return pooler
-    return budget(
-        spec.database, planned, workload.value, each.value, seen.claims, remembered, pooler
+    planned = with_surplus(connections.value, role, pods, claims, before.scaling.surplus)
+    return _Served(
+        budget(spec.database, planned, pods, role, claims, remembered, pooler),
+        role_caps(planned, worker_roles(role, pods, claims)),
     )
-
-
-def _planned(
-    before: QueueBacklogPolicyStatus,
-    seen: Snapshot,
-    connections: Connections,
-    each: PerReplica,
-    workload: Workload,
-) -> Connections:
-    return with_surplus(connections, each, workload, seen.claims, before.scaling.surplus)
-
-
-def _role_caps(before: QueueBacklogPolicyStatus, seen: Snapshot) -> dict[str, int]:
-    """Only where the budget was computed, so all readings are there."""
-    assert seen.database is not None
-    connections, each, workload = seen.database.connections, seen.per_replica, seen.workload
-    assert isinstance(connections, Known)
-    assert isinstance(each, Known)
-    assert isinstance(workload, Known)
-    planned = _planned(before, seen, connections.value, each.value, workload.value)
-    return role_caps(planned, worker_roles(each.value, workload.value, seen.claims))
 
 
 def _remembered_surplus(

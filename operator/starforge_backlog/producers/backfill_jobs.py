@@ -20,6 +20,12 @@ from typing import Any
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseState
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.backfill_jobs_table import (
     MOST_HELD,
@@ -28,7 +34,6 @@ from starforge_backlog.producers.backfill_jobs_table import (
     parse_marks,
 )
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown
 
 _CONSTANT = "rows"  # as a whole they have no version: each row has its own

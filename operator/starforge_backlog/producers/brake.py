@@ -15,7 +15,12 @@ from typing import Any
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.clock import Clock
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.scripts import Script, load_script

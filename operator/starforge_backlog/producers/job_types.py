@@ -16,11 +16,16 @@ from datetime import datetime
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
 from starforge_backlog.producers.job_types_table import JobTypesTable, Line
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 

@@ -27,7 +27,12 @@ from starforge_backlog.cluster.client import ClusterClient
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.cluster.marked import Place, Seen, put, read_marked
 from starforge_backlog.cluster.marks import Mark
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 # A Deployment moves with every pod that becomes Ready or dies: many times while it is scaled. Each

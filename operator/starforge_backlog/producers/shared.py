@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.producers.protocol import Pausable, Paused, Resumed
+from starforge_backlog.decide.results import Paused, Resumed
+from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
 

@@ -23,7 +23,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Paused,
+    PauseOutcome,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.producers.webhook_calls import NoAnswer, WebhookCalls
 from starforge_backlog.producers.webhook_wire import InForce, body_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.outcome import Failed, NotDone, Result
+from starforge_backlog.decide.results import Failed, NotDone, Result
 from starforge_backlog.report.events import EventPoster, EventType, Regarding
 from starforge_backlog.report.metrics import ActionResult, Metrics, PolicyKey
 from starforge_backlog.report.transitions import transitions

@@ -21,8 +21,8 @@ from starforge_backlog.decide.assess.objectives import readable
 from starforge_backlog.decide.pauses.moved import is_stuck
 from starforge_backlog.decide.plan import Assessment, Plan, taken
 from starforge_backlog.decide.reasons import ScalingReason
+from starforge_backlog.decide.results import NotDone
 from starforge_backlog.decide.said_once import said_once
-from starforge_backlog.outcome import NotDone
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings

@@ -14,7 +14,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.pauses.items import count
 from starforge_backlog.decide.plan import Pause
-from starforge_backlog.producers.protocol import Paused
+from starforge_backlog.decide.results import Paused
 
 
 def what_was_paused(action: Pause, paused: Paused) -> str:

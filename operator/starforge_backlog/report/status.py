@@ -18,9 +18,10 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.assess.objectives import Miss, Objective, readable
 from starforge_backlog.decide.numbers import digits
+from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.outcome import Failed, NotDone, Result, merge
+from starforge_backlog.decide.results import Failed, NotDone, Result
 from starforge_backlog.report.conditions import Trouble, conditions
 from starforge_backlog.report.draft import FALSE
 from starforge_backlog.report.pauses import paused_names

@@ -14,13 +14,20 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
-from starforge_backlog.cluster.autoscalers_write import MaximumOutcome, MaximumResult
 from starforge_backlog.decide.pauses.moved import is_stuck
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.outcome import Failed, Result
-from starforge_backlog.producers.protocol import Paused, PauseOutcome, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import (
+    Failed,
+    MaximumOutcome,
+    MaximumResult,
+    Paused,
+    PauseOutcome,
+    Result,
+    Resumed,
+    ResumeOutcome,
+)
 from starforge_backlog.report.pauses import concerned, how_to_resume, waits_for, what_was_paused
 from starforge_backlog.report.rounding import UNKNOWN
 

@@ -18,8 +18,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import Reported, stored
-from starforge_backlog.outcome import Failed, Result
-from starforge_backlog.producers.protocol import Paused, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Failed, Paused, Result, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
 from starforge_backlog.report.summary import done, went_on
 

@@ -13,6 +13,7 @@ from starforge_backlog.decide.budget.formula import potential
 from starforge_backlog.decide.budget.pgbouncer import held
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
+from starforge_backlog.decide.results import MAYBE, Failed, Got, MaximumResult
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.snapshot import Autoscaler, Follower
 
@@ -111,3 +112,18 @@ def _new_token(at: Situation, found: Autoscaler) -> str:
 def name_of(found: Autoscaler) -> str:
     """For people: "HorizontalPodAutoscaler etl-worker"."""
     return f"{found.kind} {found.name}"
+
+
+def after_write(step: SetMaximum, got: Got) -> GuardStatus | None:
+    """What is remembered of an autoscaler after a write of its maximum."""
+    match got:
+        case MaximumResult(maximum=maximum) if step.restore:
+            # The object says no more of us; where we guard it still, the next pass looks.
+            return step.guard.model_copy(update={"token": "", "previous": None, "maximum": maximum})
+        case _ if step.follows:
+            return step.guard  # KEDA's own autoscaler: the guarded object is as it was
+        case Failed(reason) if reason not in MAYBE and not step.restore:
+            # Refused: what stands there still has to be given back one day, if it is ours.
+            return step.guard.model_copy(update={"maximum": None})
+        case _:
+            return step.guard
