@@ -63,7 +63,7 @@ def spec(name: str, interval: float) -> Json:
                 "name": "ingestion",
                 "pause": ["ingestion"],
                 "trip": [{"waiting": TRIPS_AT, "for": f"{HOLDS_SECONDS:g}s"}],
-                "recover": {"below": 50, "for": "1s", "probeFor": "2s"},
+                "recover": {"belowPercent": 50, "for": "1s", "probeFor": "2s"},
             }
         ],
     }

@@ -194,7 +194,7 @@ spec:
         - {oldestAge: 30m, for: 5m}
         - {failedPercent: 5, for: 5m, minSamples: 50}
         - {databaseUtilizationPercent: 90, for: 2m}
-      recover: {below: 40, for: 1m, probeFor: 3m}
+      recover: {belowPercent: 40, for: 1m, probeFor: 3m}
   owners:
     - {name: etl, contact: "#team-etl", queues: [jobs], types: [process_snapshot]}
 """

@@ -45,7 +45,7 @@ spec:
         - {oldestAge: 30m, for: 5m}
         - {failedPercent: 5, for: 5m, minSamples: 20}
         - {databaseUtilizationPercent: 90, for: 2m}
-      recover: {below: 50, for: 2m, probeFor: 5m}   # percent of the trip value; then half-open
+      recover: {belowPercent: 50, for: 2m, probeFor: 5m}   # percent of the trip value
 """
 
 STATUS = {

@@ -28,7 +28,7 @@ TEAM_SNAPSHOTS: Final = "#team-snapshots"
 EVERYBODY_ELSE: Final = "oncall@example.org"
 
 STILL: Final[Json] = {"name": TARGET, "maxReplicas": 1}
-RECOVER: Final[Json] = {"below": 50, "for": "1s", "probeFor": "4s"}
+RECOVER: Final[Json] = {"belowPercent": 50, "for": "1s", "probeFor": "4s"}
 FAR: Final = """
     SELECT type, count(*) FILTER (WHERE run_after > now() + interval '90 years')
       FROM queue_jobs WHERE status = 'pending' GROUP BY type ORDER BY type"""

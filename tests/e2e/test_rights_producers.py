@@ -37,7 +37,7 @@ GRANTED: Final = {
 BREAKER: Final[Json] = {
     "name": "storm",
     "trip": [{"waiting": 50, "for": "1s"}],
-    "recover": {"below": 50, "for": "1s", "probeFor": "4s"},
+    "recover": {"belowPercent": 50, "for": "1s", "probeFor": "4s"},
 }
 
 

@@ -62,7 +62,7 @@ BREAKERS: Final[list[Json]] = [
         "name": "ingestion",
         "pause": ["ingestion"],
         "trip": [{"waiting": 50, "for": "1s"}],
-        "recover": {"below": 50, "for": "1s", "probeFor": "4s"},
+        "recover": {"belowPercent": 50, "for": "1s", "probeFor": "4s"},
     }
 ]
 TRIPS: Final = 60  # jobs that open it

@@ -72,7 +72,7 @@ def spec(**parts: Any) -> QueueBacklogPolicySpec:
                 "name": "ingestion",
                 "pause": ["ingestion"],
                 "trip": [{"waiting": 5000, "for": "10m"}],
-                "recover": {"below": 50, "for": "2m", "probeFor": "5m"},
+                "recover": {"belowPercent": 50, "for": "2m", "probeFor": "5m"},
             }
         ],
     }

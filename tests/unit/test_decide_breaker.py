@@ -36,7 +36,7 @@ def breaker(*trips: dict[str, Any], **parts: Any) -> Breaker:
         "name": "b",
         "pause": ["ingestion"],
         "trip": list(trips) or [{"waiting": 1000, "for": "1m"}],
-        "recover": {"below": 50, "for": "2m", "probeFor": "5m"},
+        "recover": {"belowPercent": 50, "for": "2m", "probeFor": "5m"},
         **parts,
     }
     return spec(breakers=[whole]).breakers[0]

@@ -50,7 +50,7 @@ def policy_spec(mode: Mode = Mode.ENFORCE) -> QueueBacklogPolicySpec:
             "name": name,
             "pause": pauses,
             "trip": [{"waiting": 5000, "for": "15s"}],
-            "recover": {"below": 50, "for": "15s", "probeFor": "15s"},
+            "recover": {"belowPercent": 50, "for": "15s", "probeFor": "15s"},
         }
         for name, pauses in (("all", NAMES), ("some", ["types", "backfills"]))
     ]

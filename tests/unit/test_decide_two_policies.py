@@ -15,7 +15,7 @@ from starforge_backlog.decide.results import Result
 
 INTERVAL = 15
 HIGH, LOW = 9000, 10
-QUICK = {"below": 50, "for": "30s", "probeFor": "1m"}
+QUICK = {"belowPercent": 50, "for": "30s", "probeFor": "1m"}
 BREAKER = {
     "name": "b",
     "pause": ["ingestion"],

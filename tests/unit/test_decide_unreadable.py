@@ -46,7 +46,7 @@ USED = {"databaseUtilizationPercent": 90, "for": "2m"}
 
 
 def tripping(*trips: dict[str, Any]) -> list[dict[str, Any]]:
-    recover = {"below": 50, "for": "2m", "probeFor": "5m"}
+    recover = {"belowPercent": 50, "for": "2m", "probeFor": "5m"}
     return [{"name": "b", "pause": ["ingestion"], "trip": list(trips), "recover": recover}]
 
 

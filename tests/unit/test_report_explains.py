@@ -184,7 +184,7 @@ BREAKER = {
     "name": "storm",
     "pause": ["ingestion"],
     "trip": [{"waiting": 5_000, "for": "10m"}],
-    "recover": {"below": 50, "for": "2m", "probeFor": "5m"},
+    "recover": {"belowPercent": 50, "for": "2m", "probeFor": "5m"},
 }
 
 

@@ -56,7 +56,7 @@ class Trip(Model):
 class Recover(Model):
     """When an open breaker dares a probe, and how long the probe is."""
 
-    below: Annotated[int, whole(1, 99)] = 50
+    below_percent: Annotated[int, whole(1, 99)] = 50
     """Every signal must be below this percentage of its trip value before producers are resumed
     on probation. Well below 100 keeps the breaker from flapping. databaseUtilizationPercent counts
     as recovered below the database's pressure threshold: pools stay open when the work is done."""

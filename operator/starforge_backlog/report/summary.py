@@ -151,8 +151,8 @@ def _breaker(
     theirs = waits_for(rule, status)
     ours = any(e.producer in rule.pause and e.state in OURS for e in status.paused)
     if breaker.state is BreakerState.OPEN and (ours or not theirs):
-        time = format_duration(rule.recover.for_)
-        return f"resumes on probation after {time} below {rule.recover.below}% of what trips"
+        time, below = format_duration(rule.recover.for_), rule.recover.below_percent
+        return f"resumes on probation after {time} below {below}% of what trips"
     if breaker.state is not BreakerState.CLOSED and theirs:
         state = "half-open" if breaker.state is BreakerState.HALF_OPEN else "open"
         return f"breaker {breaker.name} {state}, waits for {_others(spec, theirs)}"

@@ -1,7 +1,7 @@
 """Circuit breakers: closed → open → half-open → closed (runbook, *Add circuit breakers*).
 
 A rule trips when its signal has been at or above its value for its time. An open breaker dares a
-probe (half-open) when every rule has been at or below `recover.below` percent of its value for
+probe (half-open) when every rule has been at or below `recover.belowPercent` of its value for
 `recover.for` - connections in use already when they are below the database's pressure threshold,
 because pools that the budget allows stay open when the work is done. The probe lets producers run
 and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
@@ -71,7 +71,7 @@ def step(
             trip,
             remembered.get(name(trip)),
             sig,
-            _recovers_at(trip, breaker.recover.below, pressure_percent),
+            _recovers_at(trip, breaker.recover.below_percent, pressure_percent),
             now,
         )
         for trip, sig in found
@@ -205,7 +205,8 @@ def _open(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) 
     open_for = max(breaker.recover.for_, min(longest, LONGEST_OPEN))
     opened = status.since or now
     if now - calm_since >= breaker.recover.for_ and now - opened >= open_for:
-        why = f"below {breaker.recover.below}% for {format_duration(now - calm_since)}; probing"
+        calm = format_duration(now - calm_since)
+        why = f"below {breaker.recover.below_percent}% for {calm}; probing"
         return _to(status, BreakerState.HALF_OPEN, why, now, status.trips)
     return status
 
