@@ -18,7 +18,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.outcome import ended
-from starforge_backlog.decide.pauses.producers import decide_producers, release_all
+from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.results import Failed, Result, Resumed
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
@@ -69,10 +69,7 @@ class Loop:
             (BreakerStatus(name="b", state=breaker, why="900 waiting"),),
             self.status.paused,
             {NAME: reading},
-            OWNER,
-            None,
-            utc_now(),
-            released_at=self.status.released_at,
+            Pausing(OWNER, None, self.status.released_at, utc_now()),
         )
         self.status = self.status.model_copy(update={"paused": decided.entries})
         if killed == "act":

@@ -24,7 +24,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.outcome import merge
-from starforge_backlog.decide.pauses.producers import decide_producers
+from starforge_backlog.decide.pauses.producers import Pausing, decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.producers.brake import BrakeProducer
@@ -68,10 +68,7 @@ class Passes:
             (BreakerStatus(name="b", state=state, why="5200 waiting"),),
             self._status.paused,
             {"bg": reading},
-            "uid-1",
-            None,
-            utc_now(),
-            released_at=self._status.released_at,
+            Pausing("uid-1", None, self._status.released_at, utc_now()),
         )
         self._status = self._status.model_copy(update={"paused": decided.entries})
         for action in decided.actions:

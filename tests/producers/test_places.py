@@ -31,7 +31,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import follow_places
 from starforge_backlog.decide.pauses.outcome import entry_of, locate
-from starforge_backlog.decide.pauses.producers import decide_producers, release_all
+from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
 from starforge_backlog.decide.plan import Action
 from starforge_backlog.decide.results import (
     Failed,
@@ -174,10 +174,7 @@ class Operator:
             (BreakerStatus(name="b", state=state, why="x"),),
             entries,
             readings,
-            "uid-1",
-            None,
-            utc_now(),
-            released_at=self.status.released_at,
+            Pausing("uid-1", None, self.status.released_at, utc_now()),
         )
         self.status = self.status.model_copy(update={"paused": decided.entries})
         await self._act(decided.actions)

@@ -14,10 +14,13 @@ from starforge_backlog.api.status import BreakerState, BreakerStatus, QueueBackl
 from starforge_backlog.decide.breakers.breaker import (
     CALM,
     LONGEST_OPEN,
+    Limits,
+    Producing,
     step,
     stop_clocks,
+    with_owners,
 )
-from starforge_backlog.decide.breakers.signals import Level, name, signal
+from starforge_backlog.decide.breakers.signals import Level, name, signal, signals
 from starforge_backlog.snapshot import (
     Known,
     Outcomes,
@@ -66,14 +69,10 @@ class Story:
         found = step(
             self.breaker,
             self.status,
-            {"jobs": moved(reading, now)},
-            level,
+            signals(self.breaker, {"jobs": moved(reading, now)}, level),
+            Producing(self.held, self.freed, self.released_at),
+            Limits(self.interval, self.pressure_percent),
             now,
-            interval=self.interval,
-            held=self.held,
-            freed=self.freed,
-            released_at=self.released_at,
-            pressure_percent=self.pressure_percent,
         )
         stored = through_json(QueueBacklogPolicyStatus(breakers=(found,))).breakers[0]
         assert stored == found
@@ -303,9 +302,9 @@ def test_owners_are_named_while_it_is_not_closed() -> None:
     named = []
     for at, waiting in ((0, 9000), (60, 9000), (120, 10), (300, 10), (900, 10)):
         reading = {"jobs": queue(waiting, at=later(at))}
-        status = step(
-            rule, status, reading, unknown(), later(at), interval=seconds(300), owners=("#etl",)
-        )
+        found = signals(rule, reading, unknown())
+        after = step(rule, status, found, Producing(), Limits(seconds(300)), later(at))
+        status = with_owners(after, ("#etl",))
         named.append((status.state, status.owners))
     assert named == [
         (CLOSED, ()),
@@ -525,8 +524,9 @@ def test_a_reading_of_before_the_probe_is_not_fresh() -> None:
     story = half_open()
     assert story.status is not None
     old = {"jobs": moved(queue(5000), story.status.since or NOW)}
-    now, interval = later(story.clock + 15), story.interval
-    found = step(story.breaker, story.status, old, Known(0.0, NOW), now, interval=interval)
+    seen = signals(story.breaker, old, Known(0.0, NOW))
+    now, limits = later(story.clock + 15), Limits(story.interval)
+    found = step(story.breaker, story.status, seen, Producing(), limits, now)
     assert found.state is HALF_OPEN
 
 

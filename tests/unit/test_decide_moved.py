@@ -18,7 +18,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.pauses.moved import database_of, follow_places, formerly, is_former
-from starforge_backlog.decide.pauses.producers import Producers, decide_producers
+from starforge_backlog.decide.pauses.producers import Pausing, Producers, decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 
@@ -107,7 +107,7 @@ def test_what_others_did_at_the_old_place_is_forgotten(state: PauseState) -> Non
 def decided(now: QueueBacklogPolicySpec, *entries: PauseStatus) -> Producers:
     open_ = (BreakerStatus(name="storm", state=BreakerState.OPEN, why="9 waiting"),)
     kept, readings = follow_places(now, entries, {}, NOW)
-    return decide_producers(now, open_, kept, readings, OWNER, None, NOW)
+    return decide_producers(now, open_, kept, readings, Pausing(OWNER, None, None, NOW))
 
 
 def test_the_old_place_first_and_then_the_new_one() -> None:

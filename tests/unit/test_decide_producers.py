@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
 from starforge_backlog.decide.pauses.producers import (
+    Pausing,
     Producers,
     decide_producers,
     release_all,
@@ -39,6 +41,9 @@ def entry(state: PauseState, **changes: Any) -> PauseStatus:
     return PauseStatus(**{**whole, **changes})
 
 
+AT = Pausing(OWNER, None, None, NOW)
+
+
 def says(
     value: FlagValue, token: str | None = None, version: str = "5"
 ) -> Reading[ProducerReading]:
@@ -55,6 +60,7 @@ def decided(
     reading: Reading[ProducerReading] | None,
     *,
     wanted: bool,
+    released_at: datetime | None = None,
     **more: Any,
 ) -> Producers:
     parts = more.pop("parts", {})
@@ -64,9 +70,7 @@ def decided(
         (BreakerStatus(name="ingestion", state=state, why="5200 waiting"),),
         () if before is None else (before,),
         {} if reading is None else {"ingestion": reading},
-        OWNER,
-        12.3,
-        NOW,
+        Pausing(OWNER, 12.3, released_at, NOW),
         **more,
     )
 
@@ -207,9 +211,7 @@ def test_one_open_breaker_is_enough_to_keep_a_pause() -> None:
         ),
         (entry(HELD),),
         {"ingestion": says(PAUSED, TOKEN)},
-        OWNER,
-        None,
-        NOW,
+        AT,
     )
     assert (state(found), found.actions) == (HELD, ())
 
@@ -245,11 +247,11 @@ def test_a_producer_that_is_renamed_under_its_pause_stays_paused(
 ) -> None:
     open_ = (BreakerStatus(name="ingestion", state=BreakerState.OPEN),)
     readings = {"intake": reading}
-    found = decide_producers(spec(**RENAMED), open_, (before,), readings, OWNER, None, NOW)
+    found = decide_producers(spec(**RENAMED), open_, (before,), readings, AT)
     assert found.actions == ()
     assert found.entries == (before.model_copy(update={"producer": "intake"}),)
     # ... and is released once, under its new name, with the value of before.
-    let_go = decide_producers(spec(**RENAMED), (), found.entries, readings, OWNER, None, NOW)
+    let_go = decide_producers(spec(**RENAMED), (), found.entries, readings, AT)
     (action,) = let_go.actions
     assert isinstance(action, Resume)
     assert (action.held.producer, action.held.previous) == ("intake", "false")
@@ -260,7 +262,7 @@ def test_two_entries_of_one_pause_release_nothing_while_it_is_wanted() -> None:
     open_ = (BreakerStatus(name="ingestion", state=BreakerState.OPEN),)
     both = (entry(HELD), entry(HELD, producer="intake"))
     readings = {"intake": says(PAUSED, TOKEN)}
-    found = decide_producers(spec(**RENAMED), open_, both, readings, OWNER, None, NOW)
+    found = decide_producers(spec(**RENAMED), open_, both, readings, AT)
     assert (found.actions, found.entries) == ((), both[1:])
 
 

@@ -17,7 +17,12 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.outcome import merge
-from starforge_backlog.decide.pauses.producers import Producers, decide_producers, release_all
+from starforge_backlog.decide.pauses.producers import (
+    Pausing,
+    Producers,
+    decide_producers,
+    release_all,
+)
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.results import (
     Failed,
@@ -82,9 +87,7 @@ def decided(
         (BreakerStatus(name="it", state=state, why="5200 waiting"),),
         () if before is None else (before,),
         {} if reading is None else {"it": reading},
-        OWNER,
-        None,
-        NOW,
+        Pausing(OWNER, None, None, NOW),
         unreadable=unreadable,
     )
 
@@ -325,9 +328,7 @@ def several(*, wanted: bool, entries: tuple[PauseStatus, ...] = ()) -> Producers
         (BreakerStatus(name="it", state=state),),
         entries,
         {},
-        OWNER,
-        None,
-        NOW,
+        Pausing(OWNER, None, None, NOW),
     )
 
 

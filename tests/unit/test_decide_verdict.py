@@ -30,7 +30,7 @@ from starforge_backlog.api.status import (
     StepVerdict,
 )
 from starforge_backlog.decide.assess.need import load
-from starforge_backlog.decide.steps.verdict import READY_WITHIN, baseline, judge
+from starforge_backlog.decide.steps.verdict import READY_WITHIN, Evidence, baseline, judge
 from starforge_backlog.snapshot import Confidence, Count, QueueReading, Why, Workload
 
 NEVER = unknown(Why.NOT_IN_TABLE)
@@ -48,18 +48,8 @@ def verdict(
     found = load([("jobs", reading)])
     pods = pods or workload(one.to)
     after = baseline(found, pods, 50.0)
-    result = judge(
-        one,
-        after,
-        pods,
-        pressure,
-        found.missing,
-        WINDOW,
-        objective,
-        NOW,
-        read_at=read_at,
-        counted=found.waiting_exact,
-    )
+    evidence = Evidence(after, pressure, found.missing, read_at, found.waiting_exact)
+    result = judge(one, pods, evidence, WINDOW, objective, NOW)
     assert result.why
     return result.verdict
 

@@ -19,7 +19,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
 from starforge_backlog.decide.pauses.outcome import ended, entry_of, locate
-from starforge_backlog.decide.pauses.producers import Producers, decide_producers
+from starforge_backlog.decide.pauses.producers import Pausing, Producers, decide_producers
 from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.results import (
@@ -90,9 +90,7 @@ def decided(
         (BreakerStatus(name="it", state=state, why="x"),),
         (before,),
         {"it": reading},
-        OWNER,
-        None,
-        NOW,
+        Pausing(OWNER, None, None, NOW),
     )
 
 
@@ -121,9 +119,7 @@ def test_a_refused_pause_that_is_corrected_names_the_new_place(way: str) -> None
         (BreakerStatus(name="it", state=BreakerState.OPEN, why="x"),),
         status.paused,
         {},
-        OWNER,
-        None,
-        NOW,
+        Pausing(OWNER, None, None, NOW),
     )
     status = locate(status.model_copy(update={"paused": found.entries}), corrected, found.actions)
     (intent,) = status.paused
@@ -208,9 +204,7 @@ def test_the_intent_names_the_server_and_the_result_keeps_it() -> None:
         (BreakerStatus(name="it", state=BreakerState.OPEN, why="x"),),
         (),
         {"it": RUNS},
-        OWNER,
-        None,
-        NOW,
+        Pausing(OWNER, None, None, NOW),
     )
     (intent,) = found.entries
     assert intent.where == HERE

@@ -8,10 +8,10 @@ Recovery runs backwards, one thing per observation window.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
+from starforge_backlog.api.policy import Breaker, Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -27,7 +27,6 @@ from starforge_backlog.decide.assess.diagnosis import diagnose
 from starforge_backlog.decide.assess.freshness import judged
 from starforge_backlog.decide.assess.retries import retry_storm
 from starforge_backlog.decide.breakers import breaker as breakers
-from starforge_backlog.decide.breakers.signals import signals
 from starforge_backlog.decide.breakers.unreadable import decisive, explain_unreadable
 from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.decide.claims import tell
@@ -36,7 +35,7 @@ from starforge_backlog.decide.guard.maximum import guard, hand_back, is_another
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.pauses.memory import storable
 from starforge_backlog.decide.pauses.moved import follow_places, is_stuck
-from starforge_backlog.decide.pauses.producers import decide_producers, release_all
+from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
 from starforge_backlog.decide.pauses.standing import OURS, stopped
 from starforge_backlog.decide.plan import (
     Action,
@@ -54,6 +53,18 @@ from starforge_backlog.decide.steps.sleep import due, quiet
 from starforge_backlog.decide.steps.step_observation import last_write, longest_hold_down
 from starforge_backlog.decide.steps.verdict import baseline
 from starforge_backlog.snapshot import Claim, Known, Rival, Snapshot, Unknown, Why
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one decision is made from."""
+
+    spec: QueueBacklogPolicySpec
+    before: QueueBacklogPolicyStatus
+    seen: Snapshot
+    facts: Facts
+    now: datetime
+    owner: str  # the policy's uid
 
 
 def decide(
@@ -88,6 +99,7 @@ def decide(
     scaling = measured(spec, before.scaling, seen, facts, now)
     moves = stop is None and not observing and seen.rival is None
     facts = shared(facts, spec, before, scaling, seen, moves=moves)
+    this = _Pass(spec, before, seen, facts, now, owner)
     status = before.model_copy(
         update={
             "scaling": scaling,
@@ -96,24 +108,21 @@ def decide(
         }
     )
     if stop is not None:
-        said = _assess(spec, status, seen, facts, *stop)
+        said = _assess(this, status, *stop)
         status = _nobody_looks(status, spec.interval, now)
         return Plan((), (), status, seen, said, _claim(seen, facts, stop[0]))
     if seen.rival is not None:
-        said = _assess(spec, status, seen, facts, ScalingReason.TARGET_TAKEN, taken(seen.rival))
-        return _let_go(status, seen, said, owner)
+        said = _assess(this, status, ScalingReason.TARGET_TAKEN, taken(seen.rival))
+        return _let_go(this, status, said)
 
-    states = _breakers(spec, before, seen, facts, now)
+    states = _breakers(this)
     pauses = decide_producers(
         spec,
         states,
         before.paused,
         seen.producers,
-        owner,
-        facts.load.arrivals,
-        now,
-        unreadable=_unreadable(spec, seen, facts),
-        released_at=before.released_at,
+        Pausing(owner, facts.load.arrivals, before.released_at, now),
+        unreadable=_unreadable(facts),
     )
     pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)
     pauses = storable(spec, pauses, before.paused)
@@ -123,24 +132,21 @@ def decide(
     )
     released_at = now if releasing else before.released_at
     watched = _watched_only(status.scaling, seen, now + spec.scaling.observe_for)
+    # A policy that asks for nothing has no share to say what it would do within.
+    scaled = replace(this, facts=replace(facts, share=None)) if observing else this
     outcome = _scale(
-        spec,
+        scaled,
         watched if observing else status.scaling,
-        seen,
-        # A policy that asks for nothing has no share to say what it would do within.
-        replace(facts, share=None) if observing else facts,
         _pausing(states, pauses.entries),
         released_at + spec.scaling.observe_for if released_at is not None else None,
-        now,
-        owner,
     )
     actions = in_order(pauses, outcome.step)
     status = status.model_copy(
         update={"breakers": states, "paused": pauses.entries, "scaling": outcome.status}
     )
-    said = _assess(spec, status, seen, facts, outcome.reason, outcome.message)
+    said = _assess(this, status, outcome.reason, outcome.message)
     if observing:
-        plan = _observe_only(actions, before, status, watched, seen, said, owner)
+        plan = _observe_only(this, actions, status, watched, said)
         return replace(plan, claim=_claim(seen, facts, outcome.reason))
     claim = _claim(seen, facts, outcome.reason)
     return Plan(actions, (), status, seen, said, claim, outcome.allowed)
@@ -153,51 +159,43 @@ def _claim(seen: Snapshot, facts: Facts, reason: ScalingReason) -> Claim | None:
 
 
 def _assess(
-    spec: QueueBacklogPolicySpec,
-    status: QueueBacklogPolicyStatus,
-    seen: Snapshot,
-    facts: Facts,
-    reason: ScalingReason,
-    message: str,
+    this: _Pass, status: QueueBacklogPolicyStatus, reason: ScalingReason, message: str
 ) -> Assessment:
     """What the report quotes."""
+    facts = this.facts
     states = {breaker.name: breaker.state for breaker in status.breakers}
-    blind = {
-        rule.name: explain_unreadable(
-            rule.name,
-            states.get(rule.name, BreakerState.CLOSED),
-            signals(rule, seen.queues, facts.utilization),
-        )
-        for rule in spec.breakers
+    unreadable = {
+        name: explain_unreadable(name, states.get(name, BreakerState.CLOSED), rules)
+        for name, rules in facts.rules.items()
     }
     return Assessment(
         findings=diagnose(
             facts.load,
-            seen.workload,
+            this.seen.workload,
             status.scaling,
             facts.pressure,
-            retry_storm(seen.queues, facts.missed, spec.scaling.observe_for),
+            retry_storm(this.seen.queues, facts.missed, this.spec.scaling.observe_for),
         ),
         missed=facts.missed,
         pressure=facts.pressure,
         utilization=facts.utilization,
         budget=facts.budget,
-        blind={breaker: why for breaker, why in blind.items() if why},
+        blind={breaker: why for breaker, why in unreadable.items() if why},
         scaling_reason=reason,
         scaling_message=message,
     )
 
 
-def _let_go(status: QueueBacklogPolicyStatus, seen: Snapshot, said: Assessment, owner: str) -> Plan:
+def _let_go(this: _Pass, status: QueueBacklogPolicyStatus, said: Assessment) -> Plan:
     """An older policy acts: what is ours is released (P4), and nothing is remembered of what was
     going on. Taking over, this one begins as if it had just been made."""
     why = "an older policy has the target"
     scaling = status.scaling
-    back = hand_back(scaling.guard, seen.autoscaler, owner, why)
+    back = hand_back(scaling.guard, this.seen.autoscaler, this.owner, why)
     fresh = ScalingStatus(replicas=scaling.replicas, guard=back.guard if back else None)
     status = status.model_copy(update={"breakers": (), "scaling": fresh})
     actions: tuple[Action, ...] = release_all(status.paused, why).actions
-    return Plan((*actions, *((back,) if back else ())), (), status, seen, said)
+    return Plan((*actions, *((back,) if back else ())), (), status, this.seen, said)
 
 
 def _stopped(
@@ -230,41 +228,33 @@ def _nobody_looks(
     )
 
 
-def _breakers(
-    spec: QueueBacklogPolicySpec,
-    before: QueueBacklogPolicyStatus,
-    seen: Snapshot,
-    facts: Facts,
-    now: datetime,
-) -> tuple[BreakerStatus, ...]:
+def _breakers(this: _Pass) -> tuple[BreakerStatus, ...]:
     """Each breaker's next state."""
+    spec, before = this.spec, this.before
     remembered = {state.name: state for state in before.breakers}
-    standing = stopped(before.paused, seen.producers, before.released_at)
-    return tuple(
-        breakers.step(
-            rule,
-            remembered.get(rule.name),
-            seen.queues,
-            facts.utilization,
-            now,
-            interval=spec.interval,
+    standing = stopped(before.paused, this.seen.producers, before.released_at)
+    limits = breakers.Limits(
+        spec.interval,
+        spec.database.pressure.utilization_percent if spec.database else 0,
+    )
+
+    def next_state(rule: Breaker) -> BreakerStatus:
+        producing = breakers.Producing(
             held=not standing.paused.isdisjoint(rule.pause),
             freed=not standing.freed.isdisjoint(rule.pause),
             released_at=before.released_at,
-            pressure_percent=spec.database.pressure.utilization_percent if spec.database else 0,
-            owners=spec.owners_of(rule),
         )
-        for rule in spec.breakers
+        found = this.facts.rules[rule.name]
+        return breakers.step(rule, remembered.get(rule.name), found, producing, limits, this.now)
+
+    return tuple(
+        breakers.with_owners(next_state(rule), spec.owners_of(rule)) for rule in spec.breakers
     )
 
 
-def _unreadable(spec: QueueBacklogPolicySpec, seen: Snapshot, facts: Facts) -> frozenset[str]:
+def _unreadable(facts: Facts) -> frozenset[str]:
     """Breakers of which too little is known now to resume anything."""
-    return frozenset(
-        rule.name
-        for rule in spec.breakers
-        if not decisive(signals(rule, seen.queues, facts.utilization))
-    )
+    return frozenset(name for name, rules in facts.rules.items() if not decisive(rules))
 
 
 def _pausing(states: tuple[BreakerStatus, ...], entries: tuple[PauseStatus, ...]) -> bool:
@@ -293,16 +283,10 @@ def _watched_only(before: ScalingStatus, seen: Snapshot, window_ends: datetime) 
 
 
 def _scale(
-    spec: QueueBacklogPolicySpec,
-    before: ScalingStatus,
-    seen: Snapshot,
-    facts: Facts,
-    pausing: bool,
-    window_opens: datetime | None,
-    now: datetime,
-    owner: str,
+    this: _Pass, before: ScalingStatus, pausing: bool, window_opens: datetime | None
 ) -> Outcome:
     """Gather what a step depends on; without a workload there is none."""
+    spec, seen, facts, now, owner = this.spec, this.seen, this.facts, this.now, this.owner
     back = _former_guard(spec, before, seen, owner)
     if back is not None:
         message = f"{back.object} is not spec.target.guard any more: its maximum is restored first"
@@ -361,18 +345,17 @@ def _former_guard(
 
 
 def _observe_only(
+    this: _Pass,
     actions: tuple[Action, ...],
-    before: QueueBacklogPolicyStatus,
     status: QueueBacklogPolicyStatus,
     watched: ScalingStatus,
-    seen: Snapshot,
     said: Assessment,
-    owner: str,
 ) -> Plan:
     """`Observe`: release what is ours, say the rest (P4)."""
+    before, seen = this.before, this.seen
     why = "the policy was switched to Observe"
     release = release_all(before.paused, why)
-    back = hand_back(before.scaling.guard, seen.autoscaler, owner, why)
+    back = hand_back(before.scaling.guard, seen.autoscaler, this.owner, why)
     would = tuple(
         words(action)
         for action in actions

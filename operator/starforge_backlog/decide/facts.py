@@ -24,6 +24,7 @@ from starforge_backlog.decide.assess.need import (
 )
 from starforge_backlog.decide.assess.objectives import Miss, missed
 from starforge_backlog.decide.assess.pressure import pressure, utilization_percent
+from starforge_backlog.decide.breakers.signals import Rules, signals
 from starforge_backlog.decide.budget.formula import (
     budget,
     common_cap,
@@ -57,6 +58,7 @@ class Facts:
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
     role_caps: Mapping[str, int]  # by worker role; empty without a budget
     missed: Mapping[str, tuple[Miss, ...]]  # per queue, objectives missed now
+    rules: Mapping[str, Rules]  # by breaker
     sampled_at: datetime | None  # the older of the database's two readings
     share: Share | None = None  # among the policies of the server; None: alone, or no budget
     wants: int | None = None  # replicas that it would step to; None: unknown, or not to be stepped
@@ -69,13 +71,15 @@ class Facts:
 def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot) -> Facts:
     """The facts of one pass. `before` holds the peak of other clients over a restart."""
     served = _served(spec, before, seen)
+    utilization = _utilization(spec, seen)
     return Facts(
         load=load(seen.queues.items()),
-        utilization=_utilization(spec, seen),
+        utilization=utilization,
         pressure=_pressure(spec, seen),
         budget=served.budget if isinstance(served, _Served) else served,
         role_caps=served.role_caps if isinstance(served, _Served) else {},
         missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
+        rules={b.name: signals(b, seen.queues, utilization) for b in spec.breakers},
         sampled_at=_sampled_at(seen),
     )
 

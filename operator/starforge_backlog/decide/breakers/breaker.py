@@ -11,19 +11,15 @@ never be told is in `unreadable.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, Trip
 from starforge_backlog.api.status import BreakerState, BreakerStatus, RuleStatus
-from starforge_backlog.decide.breakers.signals import LONG_AGO, Level, Signal, name, signals
-from starforge_backlog.decide.breakers.unreadable import Rules, decisive
-from starforge_backlog.snapshot import (
-    QueueReading,
-    Reading,
-    Unknown,
-)
+from starforge_backlog.decide.breakers.signals import LONG_AGO, Level, Rules, Signal, name
+from starforge_backlog.decide.breakers.unreadable import decisive
+from starforge_backlog.snapshot import Unknown
 
 # No signal recovers closer to its trip value than this, in percent of it, or it would flap.
 NEAR_TRIP = 90
@@ -41,37 +37,43 @@ GAP_INTERVALS = 3
 CALM = timedelta(minutes=30)
 
 
+@dataclass(frozen=True, slots=True)
+class Producing:
+    """Whether the producers of a breaker run: a probe is none before all of them do."""
+
+    held: bool = False  # one is still paused, by us or by somebody else
+    freed: bool = False  # others released one just now
+    released_at: datetime | None = None  # when we released one last
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the policy says beside the breaker."""
+
+    interval: timedelta  # between two passes
+    pressure_percent: int = 0  # utilization from which on the database is under pressure
+
+
 def step(
     breaker: Breaker,
     before: BreakerStatus | None,
-    queues: Mapping[str, QueueReading],
-    utilization: Reading[float],
+    found: Rules,
+    producing: Producing,
+    limits: Limits,
     now: datetime,
-    *,
-    interval: timedelta,
-    held: bool = False,
-    freed: bool = False,
-    released_at: datetime | None = None,
-    pressure_percent: int = 0,
-    owners: tuple[str, ...] = (),
 ) -> BreakerStatus:
     """The breaker's next state. Pure: everything it remembers is in `before`.
 
-    `interval` is the time between two looks.
-    `held` says that one of its producers is still paused, by whomever; `released_at` is when we
-    released one last, and `freed` says that others did just now: a probe is none before all of
-    them run. `pressure_percent` is the utilization from which on the database counts as under
-    pressure. `owners` are whom it concerns, named while it is not closed.
+    `found` is what its rules see now (`signals`).
     """
-    status = _after_a_gap(before or BreakerStatus(name=breaker.name), interval, now)
-    found = signals(breaker, queues, utilization)
+    status = _after_a_gap(before or BreakerStatus(name=breaker.name), limits.interval, now)
     remembered = {rule.signal: rule for rule in status.rules}
     rules = tuple(
         _remember(
             trip,
             remembered.get(name(trip)),
             sig,
-            _recovers_at(trip, breaker.recover.below_percent, pressure_percent),
+            _recovers_at(trip, breaker.recover.below_percent, limits.pressure_percent),
             now,
         )
         for trip, sig in found
@@ -83,14 +85,16 @@ def step(
         case BreakerState.OPEN:
             after = _open(breaker, status, found, now)
         case BreakerState.HALF_OPEN:
-            if freed:
+            if producing.freed:
                 status = status.model_copy(update={"since": now})
-            began = max(m for m in (status.since, released_at, LONG_AGO) if m is not None)
-            after = _half_open(breaker, status, found, now, began=began, held=held)
-    named = owners if after.state is not BreakerState.CLOSED else ()
-    if after.owners != named:
-        after = after.model_copy(update={"owners": named})
+            after = _half_open(breaker, status, found, producing, now)
     return _seen(after, found, now)
+
+
+def with_owners(status: BreakerStatus, owners: tuple[str, ...]) -> BreakerStatus:
+    """Whom the breaker concerns is named while it is not closed."""
+    named = owners if status.state is not BreakerState.CLOSED else ()
+    return status if status.owners == named else status.model_copy(update={"owners": named})
 
 
 def _after_a_gap(status: BreakerStatus, interval: timedelta, now: datetime) -> BreakerStatus:
@@ -212,14 +216,9 @@ def _open(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) 
 
 
 def _half_open(
-    breaker: Breaker,
-    status: BreakerStatus,
-    found: Rules,
-    now: datetime,
-    *,
-    began: datetime,
-    held: bool,
+    breaker: Breaker, status: BreakerStatus, found: Rules, producing: Producing, now: datetime
 ) -> BreakerStatus:
+    began = max(m for m in (status.since, producing.released_at, LONG_AGO) if m is not None)
     known = [sig for _, sig in found if isinstance(sig, Level)]
     levels = [sig for sig in known if sig.at > began]
     # A window that began before the probe still holds the failures that opened the breaker: it
@@ -229,7 +228,7 @@ def _half_open(
         if level.covers_since >= began:
             why = f"the probe failed: {level.text}"
             return _to(status, BreakerState.OPEN, why, now, status.trips + 1)
-    if held or now - began < breaker.recover.probe_for:
+    if producing.held or now - began < breaker.recover.probe_for:
         return status
     if bad or len(levels) < len(known) or not decisive(found):
         return status  # not judged yet: unknown never closes a breaker

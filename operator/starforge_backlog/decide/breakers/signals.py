@@ -7,7 +7,7 @@ may hold jobs of the type, so the signal is unknown (P2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -55,6 +55,8 @@ class Level:
 
 Signal = Level | Unknown
 Part = QueueReading | TypeReading
+Rules = Sequence[tuple[Trip, Signal]]
+"""Each rule of a breaker with what it sees."""
 
 
 def name(trip: Trip) -> str:
@@ -70,7 +72,7 @@ def name(trip: Trip) -> str:
 
 def signals(
     breaker: Breaker, queues: Mapping[str, QueueReading], utilization: Reading[float]
-) -> tuple[tuple[Trip, Signal], ...]:
+) -> Rules:
     """Each rule of a breaker with what it sees."""
     return tuple((trip, signal(trip, breaker, queues, utilization)) for trip in breaker.trip)
 

@@ -16,16 +16,14 @@ that opened because of them must not take that for recovery (P2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from starforge_backlog.api.policy import Trip
 from starforge_backlog.api.status import BreakerState
 from starforge_backlog.decide.assess.need import NEVER_REPORTED
-from starforge_backlog.decide.breakers.signals import Level, Signal, name
+from starforge_backlog.decide.breakers.signals import Level, Rules, Signal, name
 from starforge_backlog.decide.said_once import said_once
 from starforge_backlog.snapshot import Unknown, Why
-
-Rules = Sequence[tuple[Trip, Signal]]
 
 
 def never_reported(trip: Trip, found: Signal) -> bool:

@@ -92,23 +92,30 @@ class Producers:
     entries: tuple[PauseStatus, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """What every pause of a pass is made with."""
+
+    owner: str  # the policy's uid, the first part of each token
+    arrivals: float | None  # jobs per second before the pause
+    released_at: datetime | None  # when we resumed a producer last
+    now: datetime
+
+
 def decide_producers(
     spec: QueueBacklogPolicySpec,
     breakers: tuple[BreakerStatus, ...],
     entries: tuple[PauseStatus, ...],
     readings: Mapping[str, Reading[ProducerReading]],
-    owner: str,
-    arrivals: float | None,
-    now: datetime,
+    pausing: Pausing,
     *,
     unreadable: frozenset[str] = frozenset(),
-    released_at: datetime | None = None,
 ) -> Producers:
     """Walk the table above for each producer of the spec, and release what the spec forgot.
 
-    `unreadable` names the breakers of which a signal cannot be read now, `released_at` is when we
-    resumed a producer last.
+    `unreadable` names the breakers of which a signal cannot be read now.
     """
+    owner, now = pausing.owner, pausing.now
     wanted = _wanted(spec, breakers)
     waiting = {name for b in spec.breakers if b.name in unreadable for name in b.pause}
     names = {producer.name for producer in spec.producers}
@@ -132,7 +139,7 @@ def decide_producers(
     for producer in spec.producers:
         name, breaker = producer.name, wanted.get(producer.name)
         entry = remembered.get(name)
-        reading = after_our_write(readings.get(name), entry, released_at)
+        reading = after_our_write(readings.get(name), entry, pausing.released_at)
         action: Pause | Resume | None = None
         elsewhere = made_elsewhere(entry, producer, reading)
         if elsewhere is None:
@@ -143,7 +150,7 @@ def decide_producers(
             action = Resume(elsewhere, "the breaker let go") if let_go else None
         elif breaker is not None:
             if name not in moving:  # else what is paused here stays, and nothing more is
-                entry, action = _want(entry, producer, reading, breaker, owner, arrivals, now)
+                entry, action = _want(entry, producer, reading, breaker, pausing)
         elif entry is not None and name not in waiting:
             entry, action = _release(entry, producer, reading, "the breaker let go")
         if action is not None:
@@ -306,12 +313,10 @@ def _want(
     producer: Producer,
     reading: Reading[ProducerReading] | None,
     breaker: BreakerStatus,
-    owner: str,
-    arrivals: float | None,
-    now: datetime,
+    pausing: Pausing,
 ) -> tuple[PauseStatus | None, Pause | None]:
     """A breaker is open: pause, unless it is paused, or a person decided otherwise."""
-    name = producer.name
+    name, arrivals, now = producer.name, pausing.arrivals, pausing.now
     seen = reading.value if isinstance(reading, Known) else None
     if entry is None:
         entry = PauseStatus(
@@ -321,7 +326,7 @@ def _want(
             since=now,
             breaker=breaker.name,
             # Unique without randomness: one policy cannot pause one producer twice at one moment.
-            token=f"{owner}/{name}/{now.isoformat(timespec='milliseconds')}",
+            token=f"{pausing.owner}/{name}/{now.isoformat(timespec='milliseconds')}",
             arrivals_before=None if arrivals is None else digits(arrivals, 2),
         )
     carried_on = entry.state is PauseState.HELD

@@ -16,7 +16,7 @@ from starforge_backlog.decide.situation import (
     safe_size,
     write,
 )
-from starforge_backlog.decide.steps.verdict import failed, judge
+from starforge_backlog.decide.steps.verdict import Evidence, failed, judge
 from starforge_backlog.snapshot import Workload
 
 # The wait after a failed step doubles with each further failure ...
@@ -112,15 +112,17 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
     scaling = at.spec.scaling
     judgement = judge(
         step,
-        at.now_reading,
         at.workload,
-        at.pressure,
-        at.load.missing,
+        Evidence(
+            after=at.now_reading,
+            pressure=at.pressure,
+            missing=at.load.missing,
+            read_at=at.read_at,
+            counted=at.load.waiting_exact,
+        ),
         scaling.observe_for,
         max(queue.objectives.failed_percent for queue in at.spec.queues),
         at.now,
-        read_at=at.read_at,
-        counted=at.load.waiting_exact,
     )
     most = safe_size(at)
     if most is not None and most < step.to and isinstance(at.budget, BudgetStatus):

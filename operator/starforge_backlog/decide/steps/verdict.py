@@ -68,26 +68,29 @@ def baseline(load: Load, workload: Workload, utilization: float | None) -> Basel
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an up-step is judged by."""
+
+    after: Baseline
+    pressure: tuple[str, ...] | None  # None: the database could not be read
+    missing: tuple[str, ...]  # readings of the queues that could not be taken
+    # The oldest reading that could: a sample that is used again is of before the window's end,
+    # whatever the time is now.
+    read_at: datetime
+    counted: bool  # the backlog's number is neither a lower bound nor an estimate
+
+
 def judge(
     step: Step,
-    after: Baseline,
     workload: Workload,
-    pressure: tuple[str, ...] | None,
-    missing: tuple[str, ...],
+    evidence: Evidence,
     observe_for: timedelta,
     failed_objective: int,
     now: datetime,
-    *,
-    read_at: datetime,
-    counted: bool,
 ) -> Judgement:
-    """Judge an up-step. `pressure` is None when the database could not be read, `missing` names
-    the queues' readings that could not; `read_at` is the oldest of those that could. A sample that
-    is used again is of before the window's end, whatever the time is now. `counted` says that the
-    backlog's number is neither a lower bound nor an estimate.
-
-    Rules in order; the first that applies decides.
-    """
+    """Judge an up-step. Rules in order; the first that applies decides."""
+    after, pressure = evidence.after, evidence.pressure
     before = step.before
     if pressure:
         return failed(StepFailure.PRESSURE, f"database pressure: {'; '.join(pressure)}")
@@ -108,13 +111,13 @@ def judge(
                 f"{workload.trouble or f'{workload.ready} of {step.to}'}",
             )
         return Judgement(StepVerdict.OBSERVING, f"{workload.ready} of {step.to} pods Ready")
-    if min(now, read_at) - step.ready_at < observe_for:
+    if min(now, evidence.read_at) - step.ready_at < observe_for:
         until = f"observed until {step.ready_at + observe_for:%H:%M:%S} UTC"
         return Judgement(StepVerdict.OBSERVING, until)
     if pressure is None:
         return Judgement(StepVerdict.INCONCLUSIVE, "the database cannot be read")
-    if missing or after.waiting is None:
-        why = "; ".join(missing) or "the backlog cannot be read"
+    if evidence.missing or after.waiting is None:
+        why = "; ".join(evidence.missing) or "the backlog cannot be read"
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if _failures_rose(before, after, failed_objective):
         return failed(
@@ -125,7 +128,7 @@ def judge(
         return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting} waiting)")
     if before.throughput_per_second is None or after.throughput_per_second is None:
         watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
-        return _by_backlog(step, after.waiting if counted else None, watched_until, now)
+        return _by_backlog(step, after.waiting if evidence.counted else None, watched_until, now)
     return _by_throughput(step, before.throughput_per_second, after, observe_for)
 
 
