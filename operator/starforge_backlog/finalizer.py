@@ -14,7 +14,7 @@ from starforge_backlog.context import Services
 from starforge_backlog.decide.guard.maximum import hand_back
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
-from starforge_backlog.decide.pauses.producers import release_all
+from starforge_backlog.decide.pauses.pausing import release_all
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
 from starforge_backlog.decide.results import Failed, Result, Resumed, ResumeOutcome

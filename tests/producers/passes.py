@@ -18,7 +18,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.outcome import ended
-from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
+from starforge_backlog.decide.pauses.pausing import Pausing, decide_producers, release_all
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.results import Failed, Result, Resumed
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable

@@ -24,7 +24,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.outcome import merge
-from starforge_backlog.decide.pauses.producers import Pausing, decide_producers
+from starforge_backlog.decide.pauses.pausing import Pausing, decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.producers.brake import BrakeProducer

@@ -31,7 +31,7 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import follow_places
 from starforge_backlog.decide.pauses.outcome import entry_of, locate
-from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
+from starforge_backlog.decide.pauses.pausing import Pausing, decide_producers, release_all
 from starforge_backlog.decide.plan import Action
 from starforge_backlog.decide.results import (
     Failed,

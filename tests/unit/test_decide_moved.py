@@ -18,7 +18,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.pauses.moved import database_of, follow_places, formerly, is_former
-from starforge_backlog.decide.pauses.producers import Pausing, Producers, decide_producers
+from starforge_backlog.decide.pauses.pausing import Pausing, Producers, decide_producers
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
 

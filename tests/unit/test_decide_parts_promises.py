@@ -22,7 +22,7 @@ from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses import items
 from starforge_backlog.decide.pauses.outcome import locate
-from starforge_backlog.decide.pauses.producers import release_all
+from starforge_backlog.decide.pauses.pausing import release_all
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume
 from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading, Why

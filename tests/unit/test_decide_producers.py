@@ -1,4 +1,4 @@
-"""Pause and release: each row of the table in `pauses/producers.py`, and whose pause it is (P4)."""
+"""Pause and release: each row of the table in `pauses/pausing.py`, and whose pause it is (P4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 
 from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
-from starforge_backlog.decide.pauses.producers import (
+from starforge_backlog.decide.pauses.pausing import (
     Pausing,
     Producers,
     decide_producers,

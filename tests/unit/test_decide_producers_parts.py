@@ -17,7 +17,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.outcome import merge
-from starforge_backlog.decide.pauses.producers import (
+from starforge_backlog.decide.pauses.pausing import (
     Pausing,
     Producers,
     decide_producers,

@@ -93,6 +93,21 @@ def test_every_file_and_folder_that_a_page_names_exists(name: str) -> None:
         assert near or any(OPERATOR.rglob(path.rstrip("/"))), f"{name} names {path}"
 
 
+_FUNCTIONS = re.compile(r"`([\w/]+\.py)`: ((?:`\w+`(?: \([^)]*\))?(?:, )?)+)")
+
+
+def _functions() -> Iterator[tuple[str, str]]:
+    """File and function, as docs/runbook.md names them."""
+    for path, names in _FUNCTIONS.findall((ROOT / "docs/runbook.md").read_text()):
+        for name in re.findall(r"`(\w+)`", names):
+            yield path, name
+
+
+@pytest.mark.parametrize(("path", "name"), sorted(set(_functions())))
+def test_every_function_that_the_runbook_page_names_is_there(path: str, name: str) -> None:
+    assert re.search(rf"def {name}\(", (OPERATOR / path).read_text()), f"no {name} in {path}"
+
+
 @cache
 def _tests() -> str:
     """Their text with words apart, so that a name can be read as a sentence."""

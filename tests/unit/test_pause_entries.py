@@ -19,7 +19,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
 from starforge_backlog.decide.pauses.outcome import ended, entry_of, locate
-from starforge_backlog.decide.pauses.producers import Pausing, Producers, decide_producers
+from starforge_backlog.decide.pauses.pausing import Pausing, Producers, decide_producers
 from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.results import (

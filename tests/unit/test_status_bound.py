@@ -39,7 +39,7 @@ from starforge_backlog.api.status import (
 )
 from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.decide.pauses.memory import MARK_BYTES, storable
-from starforge_backlog.decide.pauses.producers import Producers
+from starforge_backlog.decide.pauses.pausing import Producers
 from starforge_backlog.decide.plan import Pause
 from starforge_backlog.decide.results import Paused, PauseOutcome, Result
 from starforge_backlog.producers.job_types_plan import HoldPlan

@@ -35,7 +35,7 @@ from starforge_backlog.decide.guard.maximum import guard, hand_back, is_another
 from starforge_backlog.decide.order import in_order, one_release_per_window
 from starforge_backlog.decide.pauses.memory import storable
 from starforge_backlog.decide.pauses.moved import follow_places, is_stuck
-from starforge_backlog.decide.pauses.producers import Pausing, decide_producers, release_all
+from starforge_backlog.decide.pauses.pausing import Pausing, decide_producers, release_all
 from starforge_backlog.decide.pauses.standing import OURS, stopped
 from starforge_backlog.decide.plan import (
     Action,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from starforge_backlog.api.breaker_status import FORMER
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.pauses.moved import is_former
-from starforge_backlog.decide.pauses.producers import Producers
+from starforge_backlog.decide.pauses.pausing import Producers
 from starforge_backlog.decide.pauses.ways import failed_before
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 
@@ -38,7 +38,7 @@ def in_order(pauses: Producers, step: ScaleTo | SetMaximum | None) -> tuple[Acti
     1. pauses  2. a step down  3. releases  4. a step up  5. pauses that could not be done before,
     and releases at former places that could not
 
-    Pauses are in the order of mitigation, releases in its reverse (see `producers.py`). After an
+    Pauses are in the order of mitigation, releases in its reverse (see `pauses/ways.py`). After an
     action that failed only what makes things safer goes on (see `act.py`). What failed in the last
     pass is therefore tried at the very end: a flag whose row is missing must not keep the workers
     from being scaled for as long as it is missing.

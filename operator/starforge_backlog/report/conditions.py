@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -17,7 +17,7 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
-from starforge_backlog.decide.assess.objectives import readable
+from starforge_backlog.decide.assess.objectives import lasting, readable
 from starforge_backlog.decide.pauses.moved import is_stuck
 from starforge_backlog.decide.plan import Assessment, Plan, taken
 from starforge_backlog.decide.reasons import ScalingReason
@@ -85,7 +85,7 @@ def _backlog(
     now: datetime,
 ) -> Draft:
     """Every queue within its objectives, or missed for less than their time."""
-    patience = {queue.name: queue.objectives.for_ for queue in spec.queues}
+    objectives = {queue.name: queue.objectives for queue in spec.queues}
     late: list[str] = []
     early: list[str] = []
     for queue in queues:
@@ -94,8 +94,8 @@ def _backlog(
         since = f"since {queue.missed_since:%H:%M:%S} UTC"
         missed = f"objective missed {since}, and it cannot be read now"
         text = f"{queue.name}: {', '.join(queue.missed) or missed}"
-        lasted = now - queue.missed_since
-        (late if lasted >= patience.get(queue.name, timedelta(0)) else early).append(text)
+        lasts = lasting(objectives[queue.name], queue.missed_since, now)
+        (late if lasts else early).append(text)
     if late:
         causes = plan.assessment.findings
         reason = causes[0].cause.value if causes else "ObjectiveMissed"

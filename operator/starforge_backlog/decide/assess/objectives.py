@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Queue
+from starforge_backlog.api.queue import Objectives
 from starforge_backlog.decide.assess.need import reported
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
 
@@ -72,6 +73,11 @@ def missed(queue: Queue, reading: QueueReading) -> tuple[Miss, ...]:
         case _:
             pass
     return tuple(found)
+
+
+def lasting(objectives: Objectives, missed_since: datetime, now: datetime) -> bool:
+    """Whether an objective is missed for as long as the policy bears it (runbook: *for 5 m*)."""
+    return now - missed_since >= objectives.for_
 
 
 def _too_old(objective: Objective, age: timedelta, most: timedelta) -> Miss:

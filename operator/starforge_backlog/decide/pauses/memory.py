@@ -14,7 +14,7 @@ from starforge_backlog.api.bounds import MOST_MEMORY_BYTES, MOST_PREVIOUS_BYTES
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import MOST_PAUSES, PauseState, PauseStatus
 from starforge_backlog.decide.pauses.items import count
-from starforge_backlog.decide.pauses.producers import Producers
+from starforge_backlog.decide.pauses.pausing import Producers
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Pause, Resume
 

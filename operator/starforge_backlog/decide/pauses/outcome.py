@@ -1,4 +1,4 @@
-"""How the result of a pause or a resume changes its entry (`producers.py` decided it). Pure."""
+"""How the result of a pause or a resume changes its entry (`pausing.py` decided it). Pure."""
 
 from __future__ import annotations
 
