@@ -129,11 +129,11 @@ async def test_a_caller_that_gives_up_costs_nobody_the_connection(
     (before,) = await database.fetch("SELECT pg_backend_pid() AS pid")
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    for query in ("SELECT pg_sleep(0.3)", "SELECT 1/0, pg_sleep(0.3)"):
+    for query in ("SELECT pg_sleep(3)", "SELECT 1/0, pg_sleep(3)"):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await database.fetch(query)
-    assert loop.time() - begin < 0.25
+    assert loop.time() - begin < 2.5
     assert await database.fetch("SELECT pg_backend_pid() AS pid") == [before]
 
 

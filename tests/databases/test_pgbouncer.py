@@ -265,7 +265,7 @@ async def test_a_pooler_that_hangs(fleet: Fleet, hub: ConsoleHub) -> None:
         assert len(stuck) == len([one for one in stuck if isinstance(one, Unknown)])
         began = loop.time()
         assert isinstance(await console.sample(), Unknown)
-        assert loop.time() - began < 0.1, "nobody asks again at once"
+        assert loop.time() - began < 0.9, "nobody asks again at once"
     finally:
         fleet.pooler.thaw()
     await asyncio.sleep(0.25)

@@ -305,7 +305,7 @@ async def test_a_frozen_redis_costs_the_others_nothing(
         for _ in range(10):
             before = time.monotonic()
             assert value((await eye.read()).waiting) == Count(1)
-            assert time.monotonic() - before < 0.5
+            assert time.monotonic() - before < 0.75
         assert why((await hanging).waiting) is Why.TIMEOUT
         assert time.monotonic() - started < 3
     finally:

@@ -76,7 +76,7 @@ async def test_an_attempt_to_connect_keeps_nobody_from_the_known_fault(
         for _ in range(35):
             started = time.monotonic()
             told = await fault(server.run(READ, ["k"]))
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 0.75
             assert "SLOWLOG GET" in told.message or "check that it runs" in told.message
             await asyncio.sleep(0.1)
     finally:
@@ -99,7 +99,7 @@ async def test_a_frozen_server_hangs_nobody_else(
         for _ in range(35):
             before = time.monotonic()
             await healthy.run(READ, ["k"])
-            assert time.monotonic() - before < 0.5
+            assert time.monotonic() - before < 0.75
         assert (await fault(stuck)).why is Why.TIMEOUT
         assert time.monotonic() - started < 3, "0.8 s is what an answer is waited for"
         assert (await fault(frozen.run(READ, ["k"]))).why in {Why.TIMEOUT, Why.UNREACHABLE}
