@@ -260,7 +260,7 @@ async def test_a_pooler_that_hangs(fleet: Fleet, hub: ConsoleHub) -> None:
     try:
         began = loop.time()
         stuck = await asyncio.gather(*(console.sample() for _ in range(20)))
-        assert loop.time() - began < 1.5
+        assert loop.time() - began < 5
         assert {one.why for one in stuck if isinstance(one, Unknown)} == {Why.TIMEOUT}
         assert len(stuck) == len([one for one in stuck if isinstance(one, Unknown)])
         began = loop.time()

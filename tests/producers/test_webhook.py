@@ -474,7 +474,7 @@ async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
     began = asyncio.get_running_loop().time()
     got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
     assert isinstance(got, Unknown)
-    assert 4 <= asyncio.get_running_loop().time() - began < 5
+    assert 4 <= asyncio.get_running_loop().time() - began < 8, "and not three times 4 s"
 
 
 @pytest.mark.parametrize(

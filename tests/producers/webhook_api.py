@@ -101,7 +101,7 @@ def producer_of(
     url: str,
     *,
     readable: bool = True,
-    seconds: float = 0.3,
+    seconds: float = 1.5,
     attempts: int = 2,
     trust: Trust | None = None,
     invalidated: list[Unknown] | None = None,
