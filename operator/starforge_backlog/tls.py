@@ -11,6 +11,28 @@ Python, so both are set here. PostgreSQL is reached through libpq, which sets ne
 from __future__ import annotations
 
 import ssl
+from enum import Enum, auto
+
+# OpenSSL's X509_V_ERR_*.
+_NOT_YET_VALID, _EXPIRED, _OTHER_NAMES = 9, 10, (62, 63, 64)
+
+
+class Refused(Enum):
+    """Why a server's certificate was not accepted."""
+
+    UNKNOWN_AUTHORITY = auto()
+    EXPIRED = auto()
+    NOT_YET_VALID = auto()
+    OTHER_NAME = auto()
+
+
+def why_refused(error: ssl.SSLCertVerificationError) -> Refused:
+    """The reason, for the adapters that get the error itself. What aiohttp, `requests` and libpq
+    hand over is a class or a text of their own, and is translated beside the rest of it."""
+    if error.verify_code in _OTHER_NAMES:
+        return Refused.OTHER_NAME
+    known = {_EXPIRED: Refused.EXPIRED, _NOT_YET_VALID: Refused.NOT_YET_VALID}
+    return known.get(error.verify_code, Refused.UNKNOWN_AUTHORITY)
 
 
 def trusting(ca: str | None) -> ssl.SSLContext:

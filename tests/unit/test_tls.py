@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from local.certificates import Authority, KeyPair
-from starforge_backlog.tls import same_on_every_python, trusting
+from starforge_backlog.tls import Refused, same_on_every_python, trusting, why_refused
 
 HOST = "redis.example"
 
@@ -55,3 +57,30 @@ def test_nobody_else_is_trusted(pair: tuple[str, KeyPair]) -> None:
         shake_hands(trusting(None), pair[1])
     with pytest.raises((ssl.SSLError, ValueError)):
         trusting("no certificate")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "lifetime", "why"),
+    [
+        ((HOST,), timedelta(minutes=-1), Refused.EXPIRED),
+        (("elsewhere.example",), timedelta(days=1), Refused.OTHER_NAME),
+        (("127.0.0.1",), timedelta(days=1), Refused.OTHER_NAME),
+        ((HOST,), timedelta(days=1), Refused.UNKNOWN_AUTHORITY),
+    ],
+    ids=["expired", "another name", "an address", "another authority"],
+)
+def test_why_a_certificate_is_refused(
+    tmp_path: Path, hosts: tuple[str, ...], lifetime: timedelta, why: Refused
+) -> None:
+    authority = Authority(tmp_path)
+    known = why is not Refused.UNKNOWN_AUTHORITY
+    trust = trusting(authority.certificate_file.read_text() if known else None)
+    with pytest.raises(ssl.SSLCertVerificationError) as caught:
+        shake_hands(trust, authority.issue("redis", hosts=hosts, lifetime=lifetime))
+    assert why_refused(caught.value) is why
+
+
+def test_one_that_is_not_valid_yet() -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = 9  # X509_V_ERR_CERT_NOT_YET_VALID
+    assert why_refused(error) is Refused.NOT_YET_VALID

@@ -10,14 +10,14 @@ import asyncio
 import json
 import ssl
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 import aiohttp
 
 from starforge_backlog.api import PLURAL
 from starforge_backlog.api.shown import shortened
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.faults import Fault
+from starforge_backlog.snapshot import Why
 
 _NAMED = "where it lists names, add this one"
 
@@ -114,18 +114,12 @@ class Asked:
         return f"{what}{name}{where}"
 
 
-class ClusterFault(Exception):
+class ClusterFault(Fault):
     """The API server did not do what was asked. `message` is a sentence with the mend."""
 
     def __init__(self, kind: FaultKind, why: Why, message: str) -> None:
-        super().__init__(message)
+        super().__init__(why, message)
         self.kind = kind
-        self.why = why
-        self.message = message
-
-    def unknown(self, at: datetime) -> Unknown:
-        """The same as a reading that is missing."""
-        return Unknown(self.why, self.message, at)
 
 
 def fault_from_status(asked: Asked, status: int, body: bytes) -> ClusterFault:

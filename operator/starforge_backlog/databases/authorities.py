@@ -14,23 +14,13 @@ import os
 import ssl
 from collections.abc import Iterator
 from datetime import timedelta
-from enum import StrEnum
 from functools import lru_cache
+
+from starforge_backlog.tls import Refused, why_refused
 
 _SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)  # length, and PostgreSQL's code for TLS
 _KEPT = 64  # texts of which it is remembered; a bundle of a provider takes milliseconds to read
 _WITHIN = timedelta(seconds=2)
-# OpenSSL's X509_V_ERR_*.
-_NOT_YET_VALID, _EXPIRED, _OTHER_NAME = 9, 10, 62
-
-
-class Refused(StrEnum):
-    """Why a server's certificate was not accepted."""
-
-    UNKNOWN_AUTHORITY = "unknown authority"
-    EXPIRED = "expired"
-    OTHER_NAME = "other name"
-    UNKNOWN = "unknown"  # it could not be found out
 
 
 @contextlib.contextmanager
@@ -59,8 +49,9 @@ def readable(pem: str) -> bool:
     return True
 
 
-async def why_refused(host: str, port: int, pem: str) -> Refused:
-    """What Python's TLS says of the certificate there. Takes two seconds at most."""
+async def ask_again(host: str, port: int, pem: str) -> Refused | None:
+    """What Python's TLS says of the certificate there; None where it could not be found out. Takes
+    two seconds at most."""
     context = ssl.create_default_context(cadata=pem or None)
     # Since 3.13 Python asks for key usages that OpenSSL, and so libpq, does without.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -76,11 +67,7 @@ async def why_refused(host: str, port: int, pem: str) -> Refused:
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
-            return Refused.EXPIRED
-        if error.verify_code == _OTHER_NAME:
-            return Refused.OTHER_NAME
-        return Refused.UNKNOWN_AUTHORITY
+        return why_refused(error)
     except (OSError, EOFError, TimeoutError):
-        return Refused.UNKNOWN
-    return Refused.UNKNOWN
+        return None
+    return None

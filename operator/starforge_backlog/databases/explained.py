@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starforge_backlog.databases.authorities import Refused, why_refused
+from starforge_backlog.databases.authorities import ask_again
 from starforge_backlog.databases.faults import (
     DatabaseFault,
     certificate_fault,
@@ -19,7 +19,7 @@ async def explained(error: Exception, url: ServerUrl) -> DatabaseFault:
     key = url.key
     if is_certificate_refused(error):
         for host, port in url.addresses[:_MOST_ASKED]:
-            refused = await why_refused(host, port, url.ca)
-            if refused is not Refused.UNKNOWN:
+            refused = await ask_again(host, port, url.ca)
+            if refused is not None:
                 return certificate_fault(refused, host=host)
     return connect_fault(error, host=key.host, port=key.port, user=key.user)

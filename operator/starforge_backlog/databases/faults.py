@@ -7,15 +7,15 @@ values of the statement in its errors, libpq repeats the URL in its own.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
 import psycopg
 
-from starforge_backlog.databases.authorities import Refused
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.faults import Fault
+from starforge_backlog.snapshot import Why
+from starforge_backlog.tls import Refused
 
 
-class DatabaseFault(Exception):
+class DatabaseFault(Fault):
     """The database did not answer as it should.
 
     `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
@@ -23,14 +23,8 @@ class DatabaseFault(Exception):
     """
 
     def __init__(self, why: Why, message: str, *, sqlstate: str = "") -> None:
-        super().__init__(message)
-        self.why = why
-        self.message = message
+        super().__init__(why, message)
         self.sqlstate = sqlstate
-
-    def unknown(self, at: datetime) -> Unknown:
-        """This fault as the reason why a reading is missing."""
-        return Unknown(self.why, self.message, at)
 
 
 class NoTurn(DatabaseFault):
@@ -77,16 +71,18 @@ _OTHER_NAME = (
     "The certificate of {host} is for another name; write the name that it is for into the URL as"
     " the host (verify-ca looks at the authority alone)."
 )
+_EXPIRED = (
+    "The certificate of {host} has expired, or one of the authorities above it; renew it on the"
+    " server, or the bundle in the Secret of spec.database.tls.ca."
+)
 _CERTIFICATES = {
     Refused.UNKNOWN_AUTHORITY: (
         "The certificate of {host} is signed by an authority that is not trusted here; put the"
         " authority's certificate (of RDS or Cloud SQL: the provider's bundle) into a Secret and"
         " name it in spec.database.tls.ca."
     ),
-    Refused.EXPIRED: (
-        "The certificate of {host} has expired, or one of the authorities above it; renew it on the"
-        " server, or the bundle in the Secret of spec.database.tls.ca."
-    ),
+    Refused.EXPIRED: _EXPIRED,
+    Refused.NOT_YET_VALID: _EXPIRED,
     Refused.OTHER_NAME: _OTHER_NAME,
 }
 # libpq's words for each of them.
@@ -337,7 +333,7 @@ def is_certificate_refused(error: Exception) -> bool:
 
 
 def certificate_fault(refused: Refused, *, host: str) -> DatabaseFault:
-    """The server's certificate was not accepted, for a reason that is not UNKNOWN."""
+    """The server's certificate was not accepted."""
     return DatabaseFault(Why.TLS_FAILED, _CERTIFICATES[refused].format(host=host))
 
 

@@ -7,20 +7,19 @@ import ssl
 import aiohttp
 
 from starforge_backlog.api.shown import shortened
+from starforge_backlog.faults import Fault
 from starforge_backlog.snapshot import Why
 
 # Foreign words are quoted up to here.
 QUOTED_CHARACTERS = 120
 
 
-class HttpFault(Exception):
+class HttpFault(Fault):
     """There is no answer. `message` is a sentence with the mend; it holds no secret."""
 
     def __init__(self, why: Why, message: str, *, sent: bool = False) -> None:
         """`sent`: the other side may have acted."""
-        super().__init__(message)
-        self.why = why
-        self.message = message
+        super().__init__(why, message)
         self.sent = sent
 
 

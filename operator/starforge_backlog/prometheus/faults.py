@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starforge_backlog.api.shown import shortened
+from starforge_backlog.faults import Fault
 from starforge_backlog.snapshot import Why
 
 # Prometheus' sentence about an expression; a status must not grow with a server's eloquence.
@@ -24,16 +25,14 @@ MOST_ANSWER = 300
 MOST_BYTES = 1024 * 1024
 
 
-class PrometheusFault(Exception):
+class PrometheusFault(Fault):
     """The server did not answer as it should. `message` is a sentence with the mend.
 
     `server_down` says that the next question would end the same way: nobody is asked for a while.
     """
 
     def __init__(self, why: Why, message: str, *, server_down: bool = False) -> None:
-        super().__init__(message)
-        self.why = why
-        self.message = message
+        super().__init__(why, message)
         self.server_down = server_down
 
 

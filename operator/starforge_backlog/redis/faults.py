@@ -11,14 +11,15 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from datetime import datetime
 
 from redis import exceptions as wire
 
-from starforge_backlog.snapshot import Unknown, Why
+from starforge_backlog.faults import Fault
+from starforge_backlog.snapshot import Why
+from starforge_backlog.tls import Refused, why_refused
 
 
-class RedisFault(Exception):
+class RedisFault(Fault):
     """Redis did not answer as it should.
 
     `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
@@ -28,15 +29,9 @@ class RedisFault(Exception):
     """
 
     def __init__(self, why: Why, message: str, *, code: str = "", instead: str = "") -> None:
-        super().__init__(message)
-        self.why = why
-        self.message = message
+        super().__init__(why, message)
         self.code = code
         self.instead = instead
-
-    def unknown(self, at: datetime) -> Unknown:
-        """This fault as the reason why a reading is missing."""
-        return Unknown(self.why, self.message, at)
 
 
 class NoTurn(RedisFault):
@@ -305,25 +300,22 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# OpenSSL's X509_V_ERR_… numbers.
-_EXPIRED, _NOT_YET_VALID, _NAME = 10, 9, (62, 63, 64)
+_CERTIFICATES = {
+    Refused.EXPIRED: "has expired; renew it.",
+    Refused.NOT_YET_VALID: "is not valid yet; look at the clocks.",
+    Refused.OTHER_NAME: (
+        "is for another name; set tls.serverName to the name in it, or correct the host in the"
+        " Secret."
+    ),
+    Refused.UNKNOWN_AUTHORITY: (
+        "is signed by nobody we trust; set tls.ca to the authority that signed it."
+    ),
+}
 
 
 def _tls(error: ssl.SSLError, where: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code == _EXPIRED:
-            return f"The certificate of Redis at {where} has expired; renew it."
-        if error.verify_code == _NOT_YET_VALID:
-            return f"The certificate of Redis at {where} is not valid yet; look at the clocks."
-        if error.verify_code in _NAME:
-            return (
-                f"The certificate of Redis at {where} is for another name; set tls.serverName to"
-                " the name in it, or correct the host in the Secret."
-            )
-        return (
-            f"The certificate of Redis at {where} is signed by nobody we trust; set tls.ca to the"
-            " authority that signed it."
-        )
+        return f"The certificate of Redis at {where} {_CERTIFICATES[why_refused(error)]}"
     return (
         f"TLS with Redis at {where} failed; check that the server speaks TLS on this port (redis://"
         " is without) and whether it asks for a client certificate."
