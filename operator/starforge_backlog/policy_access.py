@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from copy import copy
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from starforge_backlog.api.database_tls import DatabaseTls
@@ -16,13 +18,14 @@ from starforge_backlog.api.prometheus import Tls
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.target import Target
 from starforge_backlog.cluster.secrets import SecretReader
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.faults import Fault
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.hub import RedisHub
-from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
@@ -75,7 +78,8 @@ class PolicyAccess:
         tls: DatabaseTls | None = None,
     ) -> None:
         """`types`: job types that the policy looks at one by one, besides those of its queues.
-        `tls`: whom the database's connection trusts."""
+        `tls`: whom the database's connection trusts. So many, and all by name, because each kind of
+        source needs a few others of them."""
         self.types = types
         self.policy = policy
         self.namespace = namespace
@@ -86,24 +90,16 @@ class PolicyAccess:
         self._tls = tls  # of the database
         self._secrets = secrets
         self._databases = databases
-        self._opening: asyncio.Task[tuple[str, Database] | Unknown] | None = None
+        self._opened = SharedAnswer(self._open, timedelta.max)  # as long as a pass lasts
 
     def at(self, database: SecretValue | None, tls: DatabaseTls | None) -> PolicyAccess:
         """The same for the database behind another reference, until the same moment."""
         if database is None or (database, tls) == (self._reference, self._tls):
             return self
-        return PolicyAccess(
-            policy=self.policy,
-            namespace=self.namespace,
-            database=database,
-            secrets=self._secrets,
-            databases=self._databases,
-            deadline=self.deadline,
-            late=self.late,
-            target=self.target,
-            types=self.types,
-            tls=tls,
-        )
+        other = copy(self)
+        other._reference, other._tls = database, tls
+        other._opened = SharedAnswer(other._open, timedelta.max)
+        return other
 
     async def secret(self, value: SecretValue) -> Reading[str]:
         """The value behind a reference in the policy's namespace."""
@@ -134,11 +130,7 @@ class PolicyAccess:
                 server_name=name,
             )
         except RedisFault as fault:
-            reference = url.secret_key_ref
-            where = f"key {reference.key} of Secret {reference.name}"
-            wrong = Unknown(fault.why, f"{where}: {fault.message}", text.at, names_secret=True)
-            self.invalidate(url, wrong)
-            return wrong
+            return self._of_secret(url, fault, text.at)
 
     async def authorities(self, tls: DatabaseTls | None) -> Reading[str]:
         """The certificates behind `tls.ca`; empty where none are given."""
@@ -146,11 +138,7 @@ class PolicyAccess:
 
     async def database(self) -> tuple[str, Database] | Unknown:
         """URL and shared connection of `spec.database.url`; nothing is opened yet."""
-        if self._opening is None or self._opening.cancelled():
-            self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(retrieve_exception)
-        # Several readings of the pass ask, each under its own deadline.
-        return await await_shared(self._opening)
+        return await self._opened.get()
 
     def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
         """After a fault that the Secret may be to blame for: read it anew next time."""
@@ -170,8 +158,11 @@ class PolicyAccess:
         try:
             return url.value, self._databases.get(url.value, owner=self.policy, ca=ca.value)
         except DatabaseFault as fault:
-            reference = self._reference.secret_key_ref
-            where = f"key {reference.key} of Secret {reference.name}"
-            wrong = Unknown(fault.why, f"{where}: {fault.message}", url.at, names_secret=True)
-            self.invalidate(self._reference, wrong)
-            return wrong
+            return self._of_secret(self._reference, fault, url.at)
+
+    def _of_secret(self, value: SecretValue, fault: Fault, at: datetime) -> Unknown:
+        reference = value.secret_key_ref
+        where = f"key {reference.key} of Secret {reference.name}"
+        wrong = Unknown(fault.why, f"{where}: {fault.message}", at, names_secret=True)
+        self.invalidate(value, wrong)
+        return wrong

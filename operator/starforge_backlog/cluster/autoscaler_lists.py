@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from starforge_backlog.cluster.autoscaler_object import AutoscalerKind
-from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
 from starforge_backlog.cluster.client import ClusterClient, Json
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.connections.ttl_cache import MonotonicClock, TtlCache
 from starforge_backlog.snapshot import Why
 
 T = TypeVar("T")

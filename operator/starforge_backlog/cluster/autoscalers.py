@@ -23,9 +23,9 @@ from starforge_backlog.cluster.autoscaler_object import (
     belongs_to,
     own_autoscaler,
 )
-from starforge_backlog.cluster.cache import MonotonicClock
 from starforge_backlog.cluster.client import ClusterClient, Json
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.connections.ttl_cache import MonotonicClock
 from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown, Why
 
 

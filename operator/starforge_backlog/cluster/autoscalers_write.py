@@ -64,7 +64,8 @@ class MaximumWriter:
         """Set the maximum, with the mark that says what it was before and whose this is.
 
         Not where the maximum is not `seen` any more, or under another's token. `implicit` says
-        that nobody wrote `previous`: it is the kind's default.
+        that nobody wrote `previous`: it is the kind's default. So many parameters, all by name,
+        because a conditional write has what it expects, what it writes and the mark.
         """
         of = KINDS[kind]
         marks: Mapping[str, str | None] = {

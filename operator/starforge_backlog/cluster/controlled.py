@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from starforge_backlog.cluster.cache import MonotonicClock
 from starforge_backlog.cluster.client import ClusterClient, Json
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.cluster.kinds import BUILT_IN
+from starforge_backlog.connections.ttl_cache import MonotonicClock
 
 REPLICA_SETS: Final = BUILT_IN["apps/v1", "ReplicaSet"]
 POD_TEMPLATE_HASH: Final = "pod-template-hash"

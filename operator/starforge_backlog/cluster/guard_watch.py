@@ -25,7 +25,7 @@ from starforge_backlog.cluster.autoscaler_object import (
 )
 from starforge_backlog.cluster.client import MOST_WATCHES, Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
-from starforge_backlog.connections import retry_delay
+from starforge_backlog.connections.backoff import ReconnectPacing, retry_delay
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -36,14 +36,13 @@ APART_SECONDS = 1.0
 LASTED_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class WatchPacing:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPacing(ReconnectPacing):
     """How soon a watch that failed is opened again."""
 
     retry_first: timedelta = timedelta(seconds=0.5)
     # A right that is missing, an API server that is away: the passes read meanwhile.
     retry_most: timedelta = timedelta(seconds=30)
-    retry_jitter: float = 0.3
 
 
 class Watching(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
 from starforge_backlog.cluster.client import ClusterClient, Resource
 from starforge_backlog.cluster.errors import Asked, ClusterFault, FaultKind
+from starforge_backlog.connections.ttl_cache import MonotonicClock, TtlCache
 from starforge_backlog.snapshot import Why
 
 # Kinds whose objects hold replicas, selector and pod template in known places: one GET tells all.

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from starforge_backlog.api.policy import ConnectionsPerReplica
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
 from starforge_backlog.cluster.client import Json
 from starforge_backlog.cluster.environment import Environment, EnvValue, Origin
 from starforge_backlog.cluster.secrets import KeyValueStore
+from starforge_backlog.connections.ttl_cache import MonotonicClock, TtlCache
 from starforge_backlog.snapshot import Known, PerReplica, PoolFrom, Reading, Unknown, Why
 
 # A ConfigMap can change under the same pod template, and the next pod starts with the new number:

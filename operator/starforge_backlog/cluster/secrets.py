@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import Protocol
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.cluster.cache import MonotonicClock, TtlCache
 from starforge_backlog.cluster.client import SECRETS, Json, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
+from starforge_backlog.connections.ttl_cache import MonotonicClock, TtlCache
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 # How long a Secret or ConfigMap counts as read. Rotation is noticed sooner, by the database's

@@ -17,7 +17,6 @@ from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.api.policy import Target
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.cluster.cache import MonotonicClock
 from starforge_backlog.cluster.client import PODS, ClusterClient, Json
 from starforge_backlog.cluster.controlled import ControlledPods, Owner
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
@@ -27,6 +26,7 @@ from starforge_backlog.cluster.per_replica import PerReplicaReader
 from starforge_backlog.cluster.pods import PodSummary, summarize
 from starforge_backlog.cluster.scale import ScaleView, read_scale
 from starforge_backlog.cluster.secrets import KeyValueStore
+from starforge_backlog.connections.ttl_cache import MonotonicClock
 from starforge_backlog.snapshot import Known, PerReplica, Reading, Unknown, Why, Workload
 
 # What Kubernetes writes into a Deployment that says nothing.

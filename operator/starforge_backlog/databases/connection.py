@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.connections import retry_delay
+from starforge_backlog.connections.backoff import retry_delay
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
@@ -230,7 +230,7 @@ class Database:
     async def _connected(self) -> Session:
         """The open session, or a new one if it is time for an attempt. Raises DatabaseFault."""
         session = self._session
-        if session is not None and (session.closed or session.ended()):
+        if session is not None and (session.closed or await session.ended()):
             await self._drop()
             session = None
         if session is not None and self._session_url == self._url:

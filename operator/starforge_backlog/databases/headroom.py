@@ -13,11 +13,11 @@ from typing import Any
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.clock import Clock
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.databases.sql import load_sql
-from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import (
     Connections,
     DatabaseHealth,
@@ -50,11 +50,8 @@ class HeadroomReader:
         self._server = ""
         self._server_pid = 0  # backend that named the server
         self._named_at = 0.0  # loop time, seconds; of `identity` alone
-        self._last: DatabaseReading | None = None
-        self._last_end = 0.0  # loop time, seconds
-        self._rest_until = 0.0  # loop time, seconds
         self._work = 0.0  # seconds that the sample cost the server, by its own clock
-        self._running: asyncio.Task[DatabaseReading] | None = None
+        self._shared = SharedAnswer(self._sample, LEAST_MAX_AGE, from_end=True)
 
     async def read(self, max_age: timedelta = LEAST_MAX_AGE) -> DatabaseReading:
         """The newest sample, read now if the last one is older than `max_age` (1 s at least).
@@ -63,29 +60,14 @@ class HeadroomReader:
         rest, so the sample may be older than asked: its own time says so. Faults come back as
         `Unknown`, never as exceptions.
         """
-        now = asyncio.get_running_loop().time()
-        age = now - self._last_end
-        if self._last is not None and (
-            age < max(max_age, LEAST_MAX_AGE).total_seconds() or now < self._rest_until
-        ):
-            return self._last
-        if self._running is None:
-            self._running = asyncio.create_task(self._sample())
-            self._running.add_done_callback(self._finished)
-        # One pass that runs out of time must not cancel what the others wait for.
-        return await await_shared(self._running)
-
-    def _finished(self, task: asyncio.Task[DatabaseReading]) -> None:
-        self._running = None
+        return await self._shared.get(max(max_age, LEAST_MAX_AGE))
 
     async def _sample(self) -> DatabaseReading:
         # Not by our clock: the network and a busy event loop are no work for the database.
         self._work = 0.0
-        self._last = await self._statements()
-        self._last_end = asyncio.get_running_loop().time()
-        rest = min(REST_PER_WORK * self._work, MOST_REST.total_seconds())
-        self._rest_until = self._last_end + rest
-        return self._last
+        found = await self._statements()
+        self._shared.rest(min(REST_PER_WORK * self._work, MOST_REST.total_seconds()))
+        return found
 
     async def _statements(self) -> DatabaseReading:
         at = self._clock()

@@ -15,7 +15,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.connections import SharedConnections
+from starforge_backlog.connections.pool import Hub
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
     DatabaseFault,
@@ -26,7 +27,6 @@ from starforge_backlog.databases.pgbouncer_pools import Row, Shown, Workers, poo
 from starforge_backlog.databases.session import Session, open_session
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.databases.url import ServerUrl, parse_url
-from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Known, Pooler, Reading, Unknown, Why
 
 AT = "database.pgbouncer"
@@ -109,27 +109,25 @@ class Console:
         self._clock = clock
         self._limits = limits
         self._session: Session | None = None
-        self._running: asyncio.Task[Reading[Shown]] | None = None
+        self._shared = SharedAnswer(self._ask, limits.shared_for, from_end=True)
         self._last: Reading[Shown] | None = None
-        self._last_end = 0.0  # loop time, seconds
         self._before: Known[Shown] | None = None  # the look before the last
-        self._retry_at = 0.0  # loop time, seconds
 
     def update_url(self, url: ServerUrl) -> None:
         """Use another password from the next connection on; it may be tried at once."""
         self._url = url
         if isinstance(self._last, Unknown):
-            self._last, self._retry_at = None, 0.0
+            self._last = None
+            self._shared.expire()
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._running is not None:
-            await asyncio.wait([self._running])
+        await self._shared.settle()
         await self._drop()
 
     async def sample(self) -> Reading[Samples]:
         """What it shows now, and what it showed before. Expected faults are `Unknown`."""
-        last = await self._sample()
+        last = await self._shared.get()
         if isinstance(last, Unknown):
             return last
         before = self._before
@@ -137,32 +135,17 @@ class Console:
             before = None
         return Known(Samples(last.value, before.value if before else None), last.at)
 
-    async def _sample(self) -> Reading[Shown]:
-        now = asyncio.get_running_loop().time()
-        if self._last is not None and (
-            now - self._last_end < self._limits.shared_for.total_seconds() or now < self._retry_at
-        ):
-            return self._last
-        if self._running is None:
-            self._running = asyncio.create_task(self._ask())
-            self._running.add_done_callback(self._finished)
-        # One pass that runs out of time must not cost everybody the connection.
-        return await await_shared(self._running)
-
-    def _finished(self, task: asyncio.Task[Reading[Shown]]) -> None:
-        self._running = None
-
     async def _ask(self) -> Reading[Shown]:
-        loop, at = asyncio.get_running_loop(), self._clock()
+        at = self._clock()
         found: Reading[Shown]
         try:
             found = Known(await self._shown(), at)
         except DatabaseFault as fault:
             found = Unknown(fault.why, f"{AT}: {fault.message}", at)
-            self._retry_at = loop.time() + self._limits.retry_after.total_seconds()
+            self._shared.rest(self._limits.retry_after.total_seconds())
         if isinstance(self._last, Known):
             self._before = self._last
-        self._last, self._last_end = found, loop.time()
+        self._last = found
         return found
 
     async def _shown(self) -> Shown:
@@ -190,7 +173,11 @@ class Console:
 
     async def _connected(self) -> Session:
         """Raises DatabaseFault."""
-        if self._session is not None and not self._session.closed and not self._session.ended():
+        if (
+            self._session is not None
+            and not self._session.closed
+            and not await self._session.ended()
+        ):
             return self._session
         await self._drop()
         url = self._url
@@ -211,26 +198,16 @@ class Console:
             await session.close()
 
 
-class ConsoleHub:
+class ConsoleHub(Hub[ServerUrl, Console]):
     """One `Console` per host, port and user, however many policies ask for it (P7)."""
 
     def __init__(self, clock: Clock = utc_now, *, limits: ConsoleLimits | None = None) -> None:
-        def make(url: ServerUrl) -> Console:
-            return Console(url, clock, limits or ConsoleLimits())
-
-        self._shared: SharedConnections[ServerUrl, Console] = SharedConnections(make)
+        limits = limits or ConsoleLimits()
+        super().__init__(lambda url: Console(url, clock, limits))
 
     def get(self, url: str, *, owner: str, ca: str = "") -> Console:
         """The console of a URL; nothing is opened yet. Raises DatabaseFault(SECRET_MALFORMED)."""
-        return self._shared.get(parse_url(url, ca=ca), owner=owner)
-
-    def release(self, owner: str) -> None:
-        """`owner` is gone (its policy was deleted): close what only it used."""
-        self._shared.release(owner)
-
-    async def close(self) -> None:
-        """Close everything."""
-        await self._shared.close()
+        return self.shared(parse_url(url, ca=ca), owner=owner)
 
 
 async def _show(session: Session, what: str) -> tuple[Row, ...]:

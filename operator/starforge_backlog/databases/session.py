@@ -70,7 +70,7 @@ class Session(psycopg.AsyncConnection[DictRow]):
             self.pgconn.finish()
             raise
 
-    def ended(self) -> bool:
+    async def ended(self) -> bool:
         """Whether the server, or something in between, has ended it while nothing was asked
         (idle_session_timeout, client_idle_timeout of a PgBouncer, a load balancer): the next
         statement would be lost, with every pass where passes are further apart than that. Ask only

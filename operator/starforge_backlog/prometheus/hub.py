@@ -7,17 +7,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from starforge_backlog.clock import Clock, utc_now
-from starforge_backlog.connections import SharedConnections
+from starforge_backlog.connections.pool import Hub
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.prometheus.connection import Connection, Limits, Threads
 from starforge_backlog.prometheus.faults import PrometheusFault
 from starforge_backlog.prometheus.judgement import Series, judge, one_number, series_of
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.series import Selector, age_question, selectors
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
@@ -31,20 +32,14 @@ class QueryResult(Generic[T]):
     without_target: tuple[str, ...] = ()  # series of which nothing tells that a part is dead
 
 
-@dataclass(slots=True)
-class _Answer:
-    task: asyncio.Task[tuple[Any, datetime]]
-    asked_at: float  # loop time, seconds
-
-
 class Prometheus:
     """One server under one login, shared by all policies that name it."""
 
     def __init__(self, server: Server, threads: Threads, clock: Clock, limits: Limits) -> None:
         self._connection = Connection(server, threads, limits)
         self._clock = clock
-        self._shared_for = limits.shared_for.total_seconds()
-        self._answers: dict[str, _Answer] = {}
+        self._shared_for = limits.shared_for
+        self._answers: dict[str, SharedAnswer[tuple[Any, datetime]]] = {}
         self._forgot_at = 0.0  # loop time, seconds
 
     def __repr__(self) -> str:
@@ -106,59 +101,38 @@ class Prometheus:
 
         Raises PrometheusFault.
         """
-        now = asyncio.get_running_loop().time()
-        self._forget_old_answers(now)
-        known = self._answers.get(promql)
-        if (
-            known is None
-            or known.task.cancelled()
-            or (known.task.done() and now - known.asked_at > self._shared_for)
-        ):
-            self._answers[promql] = _Answer(asyncio.create_task(self._send(promql)), now)
-            self._answers[promql].task.add_done_callback(retrieve_exception)
-        # One pass that runs out of time must not cancel what the others wait for.
-        return await await_shared(self._answers[promql].task)
+        self._forget_old_answers(asyncio.get_running_loop().time())
+        answer = self._answers.get(promql)
+        if answer is None:
+            answer = self._answers[promql] = SharedAnswer(
+                partial(self._send, promql), self._shared_for, faults=(PrometheusFault,)
+            )
+        return await answer.get()
 
     def _forget_old_answers(self, now: float) -> None:
         """Looked at once per `shared_for`: hundreds of policies ask within it."""
-        oldest = now - self._shared_for
+        oldest = now - self._shared_for.total_seconds()
         if self._forgot_at > oldest:
             return
         self._forgot_at = now
-        kept = {q: a for q, a in self._answers.items() if not a.task.done() or a.asked_at > oldest}
+        kept = {q: a for q, a in self._answers.items() if a.under_way or a.asked_at > oldest}
         self._answers = kept
 
     async def _send(self, promql: str) -> tuple[Any, datetime]:
         return await self._connection.ask(promql), self._clock()
 
 
-class PrometheusHub:
+class PrometheusHub(Hub[Server, Prometheus]):
     """One `Prometheus` per server and login, however many policies ask for it (P7)."""
 
     def __init__(self, clock: Clock = utc_now, *, limits: Limits | None = None) -> None:
-        self._clock = clock
-        self._limits = limits or Limits()
-        self._shared: SharedConnections[Server, Prometheus] = SharedConnections(self._make)
-        self._threads = Threads(self._limits.servers)
+        limits = limits or Limits()
+        threads = Threads(limits.servers)
+        super().__init__(lambda server: Prometheus(server, threads, clock, limits))
 
     def get(self, server: Server, *, owner: str) -> Prometheus:
         """The shared server; `owner` is the policy that asks. Nothing is opened yet."""
-        return self._shared.get(server, owner=owner)
-
-    def attached(self, prometheus: Prometheus, kind: type[T], make: Callable[[], T]) -> T:
-        """What somebody keeps beside a server (readers with their memory): gone with it."""
-        return self._shared.attached(prometheus, kind, make)
-
-    def release(self, owner: str) -> None:
-        """`owner` is gone (its policy was deleted): close what only it used."""
-        self._shared.release(owner)
-
-    async def close(self) -> None:
-        """Close everything. The hub can be used again and then connects anew."""
-        await self._shared.close()
-
-    def _make(self, server: Server) -> Prometheus:
-        return Prometheus(server, self._threads, self._clock, self._limits)
+        return self.shared(server, owner=owner)
 
 
 def _ours(fault: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from starforge_backlog.connections import retry_delay
+from starforge_backlog.connections.backoff import retry_delay
 from starforge_backlog.redis.faults import NoTurn, RedisFault, lost_fault
 from starforge_backlog.redis.session import (
     Answer,

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from redis.crc import key_slot
 
-from starforge_backlog.connections import retry_delay
+from starforge_backlog.connections.backoff import retry_delay
 from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, hash_tag_fault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session

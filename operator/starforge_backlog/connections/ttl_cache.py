@@ -1,4 +1,8 @@
-"""Answers kept for a short time and shared: many policies name the same Secret or ConfigMap."""
+"""Answers kept for a short time and shared: many policies name the same Secret or ConfigMap.
+
+Beside `shared_answer.py`, because these questions are an asker's own: one that hangs, or failed, is
+not handed on, and the next asker asks for itself.
+"""
 
 from __future__ import annotations
 

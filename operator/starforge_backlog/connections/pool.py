@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,33 +10,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 # A policy asks at least once per interval, and no sensible interval is longer than this.
 IDLE_AFTER = timedelta(minutes=10)
-
-
-# Doublings of a delay that are counted: an outage of days must not grow a number without end.
-MOST_DOUBLINGS = 10
-
-
-class ReconnectPacing(Protocol):
-    """How often we try again to connect to a server that is away."""
-
-    @property
-    def retry_first(self) -> timedelta:
-        """Between the first attempt and the next; doubled with each that fails."""
-
-    @property
-    def retry_most(self) -> timedelta:
-        """Never longer than this."""
-
-    @property
-    def retry_jitter(self) -> float:
-        """Share of the delay that is random, upwards."""
-
-
-def retry_delay(failures: int, pacing: ReconnectPacing) -> float:
-    """Seconds until the next attempt to connect, after so many that failed in a row."""
-    seconds = pacing.retry_first.total_seconds() * float(2 ** min(failures, MOST_DOUBLINGS))
-    spread = random.uniform(0, pacing.retry_jitter)  # noqa: S311 - spreads load, no secret
-    return min(seconds, pacing.retry_most.total_seconds()) * (1 + spread)
 
 
 class Keyed(Protocol):
@@ -78,8 +50,8 @@ class Entry(Generic[U, C]):
     asked: dict[str, float] = field(default_factory=dict)
 
 
-class SharedConnections(Generic[U, C]):
-    """One connection per key, however many policies ask for it (P7).
+class Hub(Generic[U, C]):
+    """One connection per key, however many policies ask for it (P7). Each adapter adds a `get`.
 
     It is shared only by owners that present the same credentials: whoever knows just the address
     must not read, or pause a producer, with the password in another one's Secret. A rotated
@@ -93,7 +65,7 @@ class SharedConnections(Generic[U, C]):
         self._entries: list[Entry[U, C]] = []
         self._closing: set[asyncio.Task[None]] = set()
 
-    def get(self, url: U, *, owner: str) -> C:
+    def shared(self, url: U, *, owner: str) -> C:
         """The connection for `url`; `owner` is the policy that asks. Nothing is opened yet."""
         now = asyncio.get_running_loop().time()
         same_server = [entry for entry in self._entries if entry.url.key == url.key]

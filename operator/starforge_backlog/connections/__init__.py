@@ -1,0 +1,1 @@
+"""What adapters have in common: `docs/architecture.md` lists the modules."""
