@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.connections.kept import Kept
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.queues.bullmq.missing import Unnamed
 from starforge_backlog.queues.bullmq.queue import OfServer, QueueObserver, Timer
@@ -14,9 +15,6 @@ from starforge_backlog.queues.bullmq.reading import queue_reading
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.snapshot import QueueReading, Unknown, unread
-
-# A queue that no policy asked for this long is forgotten: its policy is gone or was changed.
-FORGET_AFTER = timedelta(minutes=30)
 
 
 class BullmqQueues:
@@ -35,7 +33,7 @@ class BullmqQueues:
         self._clock = clock
         self._timer = timer
         self._settings = settings or ObserverSettings()
-        self._queues: dict[Keys, QueueObserver] = {}
+        self._queues = Kept(timer)
         self._shared = OfServer(server, timer, self._settings)
 
     async def read(
@@ -62,17 +60,14 @@ class BullmqQueues:
         return queue_reading(seen, queue.history, window, settings, types)
 
     def _queue(self, keys: Keys) -> QueueObserver:
-        now = self._timer()
-        for other, queue in list(self._queues.items()):
-            if now - queue.asked > FORGET_AFTER.total_seconds():
-                del self._queues[other]
-        if keys not in self._queues:
-            self._queues[keys] = QueueObserver(
+        return self._queues.get(
+            keys,
+            lambda: QueueObserver(
                 self._server,
                 keys,
                 self._shared,
                 clock=self._clock,
                 timer=self._timer,
                 settings=self._settings,
-            )
-        return self._queues[keys]
+            ),
+        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.clock import Clock
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.queues.bullmq import missing
 from starforge_backlog.queues.bullmq.events import EventMark, Slice, parse_slice
 from starforge_backlog.queues.bullmq.history import History, Sample
@@ -32,7 +32,6 @@ from starforge_backlog.queues.bullmq.workers import ClientList, Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.scripts import load_script
-from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Unknown, Why
 
 Timer = Callable[[], float]
@@ -89,9 +88,7 @@ class QueueObserver:
         self._timer = timer
         self._settings = settings
         self._chance = random.Random()  # noqa: S311 - which jobs are looked at is no secret
-        self._under_way: asyncio.Task[Seen | Unknown | Unnamed] | None = None
-        self._last: Seen | Unknown | Unnamed | None = None
-        self._taken = 0.0  # timer's seconds of the last reading
+        self._reading = SharedAnswer(self._read_or_fault, timedelta(0), timer=timer)
         self._fleet = Fleet()
         self._had_meta = False
         self._mark = EventMark()
@@ -100,7 +97,6 @@ class QueueObserver:
         self._mixed: _Mixed | None = None
         self._first_seen = FirstSeen()
         self._named_at = float("-inf")  # timer's seconds: when somebody named types last
-        self.asked = timer()  # when somebody wanted to know, to forget queues that nobody wants
         longest = max(settings.outcome_window, 2 * settings.longest_window)
         self.history = History(longest=longest.total_seconds())
 
@@ -111,23 +107,15 @@ class QueueObserver:
         Who comes while a reading is under way gets that reading. It goes on when the one who
         caused it gives up: others wait for it.
         """
-        now = self._timer()
-        self.asked = now
         if types:
-            self._named_at = now
-        if self._under_way is None or self._under_way.done():
-            if self._last is not None and now - self._taken <= max_age.total_seconds():
-                return self._last
-            self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await await_shared(self._under_way)
+            self._named_at = self._timer()
+        return await self._reading.get(max_age)
 
-    async def _read_and_keep(self, now: float) -> Seen | Unknown | Unnamed:
+    async def _read_or_fault(self) -> Seen | Unknown | Unnamed:
         try:
-            self._last = await self._read()
+            return await self._read()
         except RedisFault as fault:
-            self._last = missing.refused(fault, self._clock())
-        self._taken = now
-        return self._last
+            return missing.refused(fault, self._clock())
 
     async def _read(self) -> Seen | Unknown | Unnamed:
         """Raises RedisFault when not even the counts could be read."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from starforge_backlog.connections.ttl_cache import TtlCache
 from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.redis.connection import RedisServer
@@ -98,19 +99,12 @@ class AskServer:
         self, server: RedisServer, *, timer: Callable[[], float], every: timedelta
     ) -> None:
         self._server = server
-        self._timer = timer
         self._every = every.total_seconds()
-        self._turn = asyncio.Lock()
-        self._last: ServerFacts | None = None
-        self._not_before = 0.0
+        self._kept: TtlCache[None, ServerFacts] = TtlCache(timer)
 
     async def read(self, keys: Keys) -> ServerFacts:
         """Raises RedisFault when the server does not answer."""
-        async with self._turn:
-            if self._last is None or self._timer() >= self._not_before:
-                self._last = await self._ask(keys)
-                self._not_before = self._timer() + self._every
-            return self._last
+        return await self._kept.get(None, partial(self._ask, keys), lambda _: self._every)
 
     async def _ask(self, keys: Keys) -> ServerFacts:
         commands = [("INFO", section) for section in _SECTIONS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import re
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from starforge_backlog.connections.ttl_cache import TtlCache
 from starforge_backlog.queues.bullmq.keys import Keys
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
@@ -82,22 +82,26 @@ class ClientList:
         self._duty = duty
         self._longest = longest_pause.total_seconds()
         self._most = most
-        self._turn = asyncio.Lock()
-        self._last: Clients | None = None
-        self._not_before = 0.0
+        self._kept: TtlCache[None, Clients] = TtlCache(timer)
 
     async def read(self, keys: Keys, connections: int | None) -> Clients:
         """`connections`: as many as the server says it has; None: it does not say. Raises
         RedisFault when the server does not answer."""
         if connections is not None and connections > self._most:
             return Clients(too_many=connections)
-        async with self._turn:
-            if self._last is None or self._timer() >= self._not_before:
-                started = self._timer()
-                self._last = await self._ask(keys)
-                pause = min((self._timer() - started) * self._duty, self._longest)
-                self._not_before = started + max(self._every, pause)
-            return self._last
+        took = 0.0
+
+        async def ask() -> Clients:
+            nonlocal took
+            started = self._timer()
+            found = await self._ask(keys)
+            took = self._timer() - started
+            return found
+
+        def lasts(_: Clients) -> float:
+            return max(self._every, min(took * self._duty, self._longest)) - took
+
+        return await self._kept.get(None, ask, lasts)
 
     async def _ask(self, keys: Keys) -> Clients:
         (answer,) = await self._server.pipeline(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock, utc_now
+from starforge_backlog.connections.kept import Kept
 from starforge_backlog.queues.postgres.fetches import Fetches
 from starforge_backlog.queues.postgres.reading import queue_reading, type_reading
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.table import TableObserver, Timer
 from starforge_backlog.snapshot import QueueReading
 
-# A table that no policy asked for this long is forgotten: its policy is gone or was changed.
-FORGET_AFTER = timedelta(minutes=30)
 # Types of one queue that are told one by one: as many as it can name, or its policy's breakers.
 MOST_REPORTED = 32
 
@@ -40,7 +38,7 @@ class PostgresQueues:
         self._clock = clock
         self._timer = timer
         self._settings = settings or ObserverSettings()
-        self._tables: dict[Hashable, TableObserver] = {}
+        self._tables = Kept(timer)
 
     def queue(
         self, name: str, spec: PostgresQueue, types: frozenset[str] = frozenset()
@@ -75,21 +73,16 @@ class PostgresQueues:
 
     def _table(self, spec: PostgresQueue) -> TableObserver:
         shared = spec.model_copy(update={"types": ()})
-        now = self._timer()
-        for key, table in list(self._tables.items()):
-            if now - table.asked > FORGET_AFTER.total_seconds():
-                del self._tables[key]
-        found = self._tables.get(shared)
-        if found is None:
-            found = TableObserver(
+        return self._tables.get(
+            shared,
+            lambda: TableObserver(
                 self._database,
                 shared,
                 clock=self._clock,
                 timer=self._timer,
                 settings=self._settings,
-            )
-            self._tables[shared] = found
-        return found
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import Clock
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.faults import DatabaseFault, NoAnswer, NoTurn
 from starforge_backlog.queues.postgres import statements
 from starforge_backlog.queues.postgres import strange as strange_words
@@ -24,7 +24,6 @@ from starforge_backlog.queues.postgres.problem import Problem
 from starforge_backlog.queues.postgres.rates import learn_updates_per_job
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.words import recognised, unknown_words
-from starforge_backlog.shared_tasks import await_shared
 from starforge_backlog.snapshot import Why
 
 Timer = Callable[[], float]
@@ -66,14 +65,10 @@ class TableObserver:
         self._timer = timer
         self._settings = settings
         self._breaker = TimeoutBreaker(settings)
-        self._under_way: asyncio.Task[TableReading] | None = None
+        self._shared = SharedAnswer(self._read, timedelta(0), timer=timer)
         self._known: Inspection | None = None
         self._caps = Caps(settings)
         self._observed: set[str] = set()  # recognised words that rows were seen to hold
-        self._last: TableReading | None = None
-        self._taken = 0.0  # timer's seconds of the last reading
-        self._not_before = 0.0  # the next one, by duty
-        self.asked = timer()  # when somebody wanted to know, to forget tables that nobody wants
         self.updates_per_job = 2.0
         self.history = History(
             longest=max(settings.outcome_window, 2 * settings.longest_window).total_seconds()
@@ -86,20 +81,7 @@ class TableObserver:
         goes on when the one who caused it gives up: others wait for it, and to break off a
         statement would cost the connection.
         """
-        now = self._timer()
-        self.asked = now
-        if self._under_way is None or self._under_way.done():
-            if self._last is not None:
-                young = now - self._taken <= max_age.total_seconds()
-                if young or now < self._not_before:
-                    return self._last
-            self._under_way = asyncio.create_task(self._read_and_keep(now))
-        return await await_shared(self._under_way)
-
-    async def _read_and_keep(self, now: float) -> TableReading:
-        reading = await self._read()
-        self._last, self._taken = reading, now
-        return reading
+        return await self._shared.get(max_age)
 
     async def _read(self) -> TableReading:
         at = self._clock()
@@ -171,7 +153,8 @@ class TableObserver:
                 return  # a server that is away is not burdened by us; `Database` paces that
             self._breaker.timed_out(self._timer())
         pause = seconds * self._settings.duty
-        self._not_before = started + min(pause, self._settings.longest_pause.total_seconds())
+        longest = self._settings.longest_pause.total_seconds()
+        self._shared.rest(min(pause, longest), since=started)
 
     async def _inspect(self) -> Inspection | Problem:
         """Catalog and plans, every five minutes or when the table is another one. Raises
