@@ -17,8 +17,8 @@ from typing import Any
 from aiohttp import web
 
 from starforge_backlog.clock import utc_now
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.http.caller import HttpCaller, Trust
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.producers.webhook_calls import Endpoint, WebhookCalls
 from starforge_backlog.snapshot import Unknown
@@ -117,7 +117,7 @@ def producer_of(
         bearer=BEARER,
     )
     calls = WebhookCalls(caller, endpoint, utc_now)
-    shared = SharedReading(calls.read, max_age=_NEVER)
+    shared = SharedAnswer(calls.read, max_age=_NEVER)
     invalidate = invalidated.append if invalidated is not None else _nobody
     return WebhookProducer(
         calls, shared, policy="ns/etl", producer="partner", invalidate=invalidate

@@ -14,13 +14,13 @@ import pytest
 
 import starforge_backlog
 from starforge_backlog.api.policy import PostgresQueue
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.headroom import HeadroomReader
 from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.databases.pgbouncer import Console, ConsoleLimits
 from starforge_backlog.databases.url import parse_url
 from starforge_backlog.policy_access import Deadline, PolicyAccess
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.prometheus.connection import Limits, Threads
 from starforge_backlog.prometheus.hub import Prometheus
 from starforge_backlog.prometheus.server import Server
@@ -200,7 +200,7 @@ def of_producer() -> Ask:
     async def never() -> None:
         raise AssertionError("replaced by the test")
 
-    return SharedReading(never, timedelta(0)).read
+    return SharedAnswer(never, timedelta(0)).get
 
 
 def of_console() -> Ask:
@@ -283,9 +283,9 @@ async def test_work_that_is_cancelled_ends_nobody_else(
 
 async def test_a_producers_reading_too() -> None:
     work = Work()
-    shared: SharedReading[str] = SharedReading(work, timedelta(0))
-    await given_up(shared.read())
-    waiting = asyncio.create_task(shared.read())
+    shared: SharedAnswer[str] = SharedAnswer(work, timedelta(0))
+    await given_up(shared.get())
+    waiting = asyncio.create_task(shared.get())
     await begun(work)
     work.over.set()
     assert await waiting == "done"

@@ -16,7 +16,7 @@ from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import JobTypesTable
-from starforge_backlog.producers.kept import SHARED_FOR, Kept
+from starforge_backlog.producers.kept import SHARED_FOR, KeptProducers
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.redis.hub import RedisHub
@@ -55,13 +55,13 @@ class ProducerAdapters:
         server = await access.redis(self._redis, queue.url, queue.tls)
         if isinstance(server, Unknown):
             return server
-        kept = self._redis.attached(server, Kept, Kept)
+        kept = self._redis.attached(server, KeptProducers, KeptProducers)
         return kept.shared(queue, lambda: BrakeProducer(server, queue, self._clock))
 
     def _in_database(
         self, producer: Producer, database: Database, holder: Holder
     ) -> Pausable | Unknown:
-        kept = self._databases.attached(database, Kept, Kept)
+        kept = self._databases.attached(database, KeptProducers, KeptProducers)
         match producer.way[1]:
             case FeatureFlag() as flag:
                 return kept.shared(flag, lambda: FeatureFlagProducer(database, flag, self._clock))

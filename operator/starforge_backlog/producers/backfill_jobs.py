@@ -55,7 +55,7 @@ class HeldBackfills:
         """What runs is the plan. What others paused is theirs, row by row, and makes no pause of
         the whole; under an entry of ours the whole is paused, and leaking while anything runs
         that was not paused under it."""
-        reading = await self._table.seen.read()
+        reading = await self._table.seen.get()
         if isinstance(reading, Unknown):
             return reading
         seen, entry = reading.value, self._holder.entry

@@ -15,11 +15,11 @@ from psycopg import sql
 
 from starforge_backlog.api.pausing import BackfillJobs
 from starforge_backlog.clock import Clock
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.snapshot import Known, Reading, Unknown
 
 # Backfills under one pause. Each takes about 80 bytes of the policy's status; a system has a few.
@@ -52,11 +52,7 @@ class BackfillJobsTable:
         self.spec = spec
         self.clock = clock
         self.place = f"table {spec.table}"
-        self.seen = SharedReading(self._sample, shared_for)
-
-    def idle_since(self) -> float:
-        """Loop time of the last question."""
-        return self.seen.idle_since()
+        self.seen = SharedAnswer(self._sample, shared_for)
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
         """A fault with its mend."""

@@ -52,7 +52,7 @@ class HeldTypes:
         Running under a pause of ours means that a job that was held is due again and none is held
         any more: somebody lifted the hold. Jobs that vanished prove nothing of that kind.
         """
-        seen = await self._table.line.read()
+        seen = await self._table.line.get()
         if isinstance(seen, Unknown):
             return seen
         try:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from starforge_backlog.api.pausing import JobTypes
 from starforge_backlog.clock import Clock
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases import held_back
 from starforge_backlog.databases.connection import READ_LIMIT, Database
 from starforge_backlog.databases.faults import DatabaseFault
@@ -21,7 +22,6 @@ from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 # Rows of one statement: 30 to 60 ms with the table's indexes, which no worker notices.
@@ -77,11 +77,7 @@ class JobTypesTable:
         self.clock = clock
         self.batch = batch
         self.place = f"table {spec.table}"
-        self.line = SharedReading(self._sample, shared_for)
-
-    def idle_since(self) -> float:
-        """Loop time of the last question."""
-        return self.line.idle_since()
+        self.line = SharedAnswer(self._sample, shared_for)
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
         """A fault with its mend."""

@@ -11,14 +11,14 @@ from starforge_backlog.api.policy import Producer
 from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.clock import Clock
 from starforge_backlog.cluster.client import ClusterClient
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.http.caller import HttpCaller, Trust
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.config_map import ConfigMapField
 from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.kept import SHARED_FOR, Kept
+from starforge_backlog.producers.kept import SHARED_FOR, KeptProducers
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
 from starforge_backlog.producers.protocol import Pausable
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.producers.webhook_calls import Endpoint, WebhookCalls
 from starforge_backlog.producers.webhook_wire import InForce
@@ -33,7 +33,7 @@ class OutsideAdapters:
         self._client = client
         self._http = http
         self._clock = clock
-        self._kept = Kept()
+        self._kept = KeptProducers()
 
     async def find(
         self, producer: Producer, access: PolicyAccess, holder: Holder
@@ -82,11 +82,7 @@ class _Api:
 
     def __init__(self, http: HttpCaller, endpoint: Endpoint, clock: Clock) -> None:
         self.calls = WebhookCalls(http, endpoint, clock)
-        self.reading: SharedReading[Reading[InForce]] = SharedReading(self.calls.read, SHARED_FOR)
-
-    def idle_since(self) -> float:
-        """Loop time of the last question."""
-        return self.reading.idle_since()
+        self.reading: SharedAnswer[Reading[InForce]] = SharedAnswer(self.calls.read, SHARED_FOR)
 
 
 async def _endpoint(webhook: Webhook, access: PolicyAccess) -> Endpoint | Unknown:

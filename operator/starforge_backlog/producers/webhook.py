@@ -23,13 +23,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from starforge_backlog.api.server_place import ServerPlace
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.decide.results import (
     Paused,
     PauseOutcome,
     Resumed,
     ResumeOutcome,
 )
-from starforge_backlog.producers.shared import SharedReading
 from starforge_backlog.producers.webhook_calls import NoAnswer, WebhookCalls
 from starforge_backlog.producers.webhook_wire import InForce, body_of
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown
@@ -48,7 +48,7 @@ class WebhookProducer:
     def __init__(
         self,
         calls: WebhookCalls,
-        shared: SharedReading[Reading[InForce]],
+        shared: SharedAnswer[Reading[InForce]],
         *,
         policy: str,
         producer: str,
@@ -62,7 +62,7 @@ class WebhookProducer:
 
     async def read(self) -> Reading[ProducerReading]:
         """What the API says now. NOT_CONFIGURED where the policy says that it cannot be read."""
-        found = await self._shared.read()
+        found = await self._shared.get()
         if isinstance(found, Unknown):
             self._invalidate(found)
             return found
