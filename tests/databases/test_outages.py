@@ -167,9 +167,9 @@ async def test_production_reconnects_no_faster_than_every_five_seconds() -> None
     delays = []
     for failures in range(6):
         database = Database(parse_url("postgresql://app:p@127.0.0.1:1/db"), pacing=pacing)
-        database._failures = failures
+        database._connection.backoff.failures = failures
         await fault_of(database)
-        delays.append(database._retry_at - asyncio.get_running_loop().time())
+        delays.append(database._connection.backoff.retry_at - asyncio.get_running_loop().time())
     assert min(delays) > 4.9
     assert max(delays) <= pacing.retry_most.total_seconds() * (1 + pacing.retry_jitter)
 

@@ -14,6 +14,7 @@ import pytest
 
 import starforge_backlog
 from starforge_backlog.api.policy import PostgresQueue
+from starforge_backlog.connections.reconnecting import Reconnecting
 from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.headroom import HeadroomReader
@@ -150,7 +151,7 @@ class Place:
     askers: int = 2
 
     def __str__(self) -> str:
-        return self.made_by.__name__
+        return self.ask.__name__.removeprefix("of_")
 
 
 def of_access() -> Ask:
@@ -231,8 +232,8 @@ PLACES = (
     Place(Prometheus, "_send", of_prometheus),
     Place(Console, "_shown", of_console),
     Place(Sentinels, "_ask_all", of_sentinels),
-    Place(Database, "_connected", of_database, askers=1),
-    Place(Node, "_connected", of_redis, askers=1),
+    Place(Reconnecting, "_connected", of_database, askers=1),
+    Place(Reconnecting, "_connected", of_redis, askers=1),
 )
 
 

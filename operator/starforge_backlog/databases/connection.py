@@ -14,10 +14,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.connections.backoff import retry_delay
+from starforge_backlog.connections import reconnecting
+from starforge_backlog.connections.reconnecting import Reconnecting
 from starforge_backlog.databases.explained import explained
 from starforge_backlog.databases.faults import (
-    DatabaseFault,
     NoAnswer,
     NoTurn,
     lost_fault,
@@ -27,7 +27,6 @@ from starforge_backlog.databases.server_identity import BELIEVED_FOR, read_serve
 from starforge_backlog.databases.session import Rows, Session, open_session
 from starforge_backlog.databases.sql import Params, Query, load_sql
 from starforge_backlog.databases.url import ServerKey, ServerUrl
-from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 READ_LIMIT = timedelta(milliseconds=800)  # server's statement_timeout of a read
@@ -52,20 +51,15 @@ class _Transaction:
     limit: timedelta  # statement_timeout
 
 
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """How long we wait for a server that misbehaves, and how often we reconnect."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing(reconnecting.Pacing):
+    """See the base."""
 
     connect_within: timedelta = timedelta(seconds=3)
     # Beyond the server's own limit: what a slow network needs to bring the answer.
     answer_grace: timedelta = timedelta(seconds=1)
     turn_within: timedelta = timedelta(seconds=5)  # for the statements of others before ours
-    # Attempts to connect are at least this far apart (every client of a
-    # restarted server reconnects at once; we must not be one more in that stampede) …
     retry_first: timedelta = timedelta(seconds=5)
-    # … and never further than one default interval, so that recovery is seen with the next pass.
-    retry_most: timedelta = timedelta(seconds=15)
-    retry_jitter: float = 0.3  # share of the delay that is random, upwards
 
 
 class Database:
@@ -77,16 +71,17 @@ class Database:
     """
 
     def __init__(self, url: ServerUrl, *, pacing: Pacing | None = None) -> None:
-        self._url = url
         self._pacing = pacing or Pacing()
-        self._turn = asyncio.Lock()
-        self._running: asyncio.Task[Rows] | None = None  # asyncio keeps weak references
-        self._session: Session | None = None
-        self._session_url: ServerUrl | None = None  # what the session was opened with
-        self._fault: DatabaseFault | None = None  # why there is no session
-        self._failures = 0  # attempts that failed, since the last that did not
-        self._retry_at = 0.0  # loop time of the next attempt, seconds
-        self._where: ServerPlace | None = None  # see `where`; asked anew for each session
+        self._connection: Reconnecting[ServerUrl, Session] = Reconnecting(
+            url,
+            self._connect,
+            self._pacing,
+            no_turn=NoTurn,
+            lost=lost_fault,
+            survived=_NO_SLOT,
+        )
+        self._where: ServerPlace | None = None  # see `where`
+        self._where_by: Session | None = None  # asked anew for each session
         self._where_until = 0.0  # loop time
 
     def __repr__(self) -> str:
@@ -95,7 +90,7 @@ class Database:
     @property
     def key(self) -> ServerKey:
         """Which connection this is."""
-        return self._url.key
+        return self._connection.wanted.key
 
     def update_url(self, url: ServerUrl) -> None:
         """Use `url` from the next statement on, e.g. after the password was rotated.
@@ -105,10 +100,7 @@ class Database:
         """
         if url.key != self.key:
             raise ValueError("another server, database or user needs a Database of its own")
-        if url == self._url:
-            return
-        self._url = url
-        self._fault, self._failures, self._retry_at = None, 0, 0.0
+        self._connection.want(url)
 
     async def fetch(
         self,
@@ -146,46 +138,22 @@ class Database:
 
         Raises DatabaseFault.
         """
-        clock = asyncio.get_running_loop().time
-        if self._where is None or clock() >= self._where_until:
-            found = await read_server_place(self)
-            self._where, self._where_until = found, clock() + BELIEVED_FOR.total_seconds()
+        clock, by = asyncio.get_running_loop().time, self._connection.session
+        if self._where is None or self._where_by is not by or clock() >= self._where_until:
+            found = self._where = await read_server_place(self)
+            self._where_by = self._connection.session
+            self._where_until = clock() + BELIEVED_FOR.total_seconds()
             return found
         return self._where
 
     async def close(self) -> None:
         """Close the connection. The object can be used again and then connects anew."""
-        async with self._turn:
-            await self._drop()
+        await self._connection.close()
 
     async def _run(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
-        await self._take_turn()
-        # A task of its own: a pass that runs out of time must not cost everybody the connection,
-        # which a full database would not give back. The statement ends at its own limit.
-        running = asyncio.create_task(self._in_turn(transaction, query, params))
-        self._running = running
-        running.add_done_callback(retrieve_exception)
-        return await await_shared(running)
-
-    async def _in_turn(self, transaction: _Transaction, query: Query, params: Params) -> Rows:
-        try:
-            session = await self._connected()
-            return await self._transact(session, transaction, query, params)
-        except DatabaseFault as fault:
-            if self._session is None:
-                self._fault = fault  # for everybody, until the next attempt to connect
-            raise
-        finally:
-            self._turn.release()
-
-    async def _take_turn(self) -> None:
-        if self._fault is not None and self._session is None and self._turn.locked():
-            raise self._fault  # somebody else is trying to connect right now
-        try:
-            async with asyncio.timeout(self._pacing.turn_within.total_seconds()):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise NoTurn from None
+        return await self._connection.run(
+            lambda session: self._transact(session, transaction, query, params)
+        )
 
     async def _transact(
         self, session: Session, transaction: _Transaction, query: Query, params: Params
@@ -225,47 +193,14 @@ class Database:
             except (psycopg.Error, TimeoutError):
                 status = TransactionStatus.UNKNOWN  # dropped below; the statement's fault is told
         if status is not TransactionStatus.IDLE:
-            await self._drop()
+            await self._connection.drop()
 
-    async def _connected(self) -> Session:
-        """The open session, or a new one if it is time for an attempt. Raises DatabaseFault."""
-        session = self._session
-        if session is not None and (session.closed or await session.ended()):
-            await self._drop()
-            session = None
-        if session is not None and self._session_url == self._url:
-            return session
-        clock = asyncio.get_running_loop().time
-        if clock() < self._retry_at:
-            if session is not None:
-                return session  # a full database refused the rotated URL; the old session works
-            raise self._fault or lost_fault()
-        url = self._url
-        self._retry_at = clock() + retry_delay(self._failures, self._pacing)
+    async def _connect(self, url: ServerUrl) -> Session:
         try:
-            fresh = await open_session(url, self._pacing.connect_within)
+            return await open_session(url, self._pacing.connect_within)
         except (psycopg.Error, OSError, UnicodeError) as error:
-            fault = await explained(error, url)
-            self._retry_at = clock() + retry_delay(
-                self._failures, self._pacing
-            )  # anew: the attempt took its time
-            self._fault = fault
-            self._failures += 1
-            if session is not None and fault.why in _NO_SLOT:
-                return session
-            await self._drop()
             # From None: libpq's message repeats parts of the URL.
-            raise fault from None
-        await self._drop()
-        self._session, self._session_url = fresh, url
-        self._fault, self._failures = None, 0
-        return fresh
-
-    async def _drop(self) -> None:
-        session, self._session, self._session_url = self._session, None, None
-        self._where = None
-        if session is not None:
-            await session.close()
+            raise await explained(error, url) from None
 
 
 def _quoted(schema: str) -> str:
