@@ -17,6 +17,7 @@ from datetime import timedelta
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from starforge_backlog.connections.backoff import Backoff
 from starforge_backlog.prometheus.faults import (
     PrometheusFault,
     no_answer,
@@ -89,8 +90,11 @@ class Connection:
         self._turn = asyncio.Lock()
         self._client: Client | None = None
         self._making = Lock()
-        self._fault: PrometheusFault | None = None  # why nobody is asked for now
-        self._retry_at = 0.0  # loop time, seconds
+        # Why nobody is asked for now. The next attempt is one question, so there is no need to wait
+        # longer each time.
+        self._backoff: Backoff[PrometheusFault] = Backoff(
+            lambda _: limits.retry_after.total_seconds()
+        )
         self._trying = False
 
     async def ask(self, promql: str) -> Any:
@@ -98,7 +102,7 @@ class Connection:
         self._refuse_while_down()
         async with self._turn:
             self._refuse_while_down()  # what the one before has found
-            tries = self._trying = self._fault is not None
+            tries = self._trying = self._backoff.fault is not None
             server = self.server
             try:
                 result = await self._in_thread(promql)
@@ -114,7 +118,7 @@ class Connection:
     def update_url(self, server: Server) -> None:
         """Use another password or token from the next question on; it may be tried at once."""
         self.server = server
-        self._fault = None
+        self._backoff.reset()
         self._drop()
 
     def close(self) -> None:
@@ -137,18 +141,17 @@ class Connection:
             raise _released()
         if self._stuck is not None and self._busy is not None and not self._busy.done():
             raise self._stuck
-        if self._fault is None:
-            return
-        if self._trying or asyncio.get_running_loop().time() < self._retry_at:
-            raise self._fault
+        fault = self._backoff.fault
+        if fault is not None and (self._trying or not self._backoff.due):
+            raise fault
 
     def _note(self, fault: PrometheusFault | None, server: Server) -> None:
         if server is not self.server:
             return  # another login has taken its place meanwhile
-        self._fault = fault
         if fault is not None:
-            now = asyncio.get_running_loop().time()
-            self._retry_at = now + self._limits.retry_after.total_seconds()
+            self._backoff.failed(fault)
+        else:
+            self._backoff.succeeded()
 
     async def _in_thread(self, promql: str) -> Any:
         limit, given_up = self._limits.give_up_after.total_seconds(), Event()

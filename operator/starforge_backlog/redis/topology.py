@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from redis.crc import key_slot
 
-from starforge_backlog.connections.backoff import retry_delay
+from starforge_backlog.connections.backoff import Backoff, patiently, retry_delay
+from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.redis.faults import NoTurn, RedisFault, connect_fault, hash_tag_fault
 from starforge_backlog.redis.node import Node, Pacing
 from starforge_backlog.redis.session import Answer, Target, open_session
 from starforge_backlog.redis.url import Address, RedisUrl
-from starforge_backlog.shared_tasks import await_shared, retrieve_exception
 from starforge_backlog.snapshot import Why
 
 # Sentinel and CLUSTER SLOTS answer from memory.
@@ -76,12 +77,9 @@ class Sentinels:
         self._pacing = pacing
         self._master: Node | None = None
         self._ask_again_at = 0.0  # loop time, seconds
-        self._question: asyncio.Task[Address] | None = None
-        self._answer: Address | None = None  # of the last question, and ...
-        self._answered_at = 0.0  # ... its loop time, seconds
-        self._fault: RedisFault | None = None  # of the last question
-        self._failures = 0
-        self._not_before = 0.0  # loop time of the next question, seconds
+        # A master that is dead is not asked for with every call.
+        self._question = SharedAnswer(self._ask_all, pacing.retry_first, from_end=True)
+        self._backoff: Backoff[RedisFault] = Backoff(partial(retry_delay, pacing=pacing))
         self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, keys: Sequence[str]) -> Node:
@@ -114,36 +112,18 @@ class Sentinels:
 
     async def _refresh(self, master: Node) -> None:
         try:
-            address = await await_shared(self._asked())
+            address = await self._question.get()
         except RedisFault:
             return  # the master that was named last still answers: nothing better is known
         if address != master.target.address and self._master is master:
             self._name(address)
 
     async def _named(self) -> Address:
-        """The master's address, of a question under way or a new one. Raises RedisFault."""
-        recent = _now() < self._answered_at + self._pacing.retry_first.total_seconds()
-        if self._answer is not None and recent:
-            return self._answer  # a master that is dead is not asked for with every call
-        under_way = self._question is not None and not self._question.done()
-        if self._fault is not None and not under_way and _now() < self._not_before:
-            raise self._fault
-        known = self._fault
-        question = self._asked()
-        if known is None:
-            return await await_shared(question)
-        try:
-            async with asyncio.timeout(self._pacing.patience.total_seconds()):
-                return await await_shared(question)
-        except TimeoutError:
-            raise known from None
-
-    def _asked(self) -> asyncio.Task[Address]:
-        if self._question is None or self._question.done():
-            # A task of its own: a caller that runs out of time must not end it for the others.
-            self._question = asyncio.create_task(self._ask_all())
-            self._question.add_done_callback(retrieve_exception)
-        return self._question
+        """The master's, of a question under way or a new one. Raises RedisFault."""
+        known = self._backoff.fault
+        if known is not None and not self._question.under_way and not self._backoff.due:
+            raise known
+        return await patiently(self._question.get(), known, self._pacing.patience)
 
     async def _ask_all(self) -> Address:
         """All at once; the first that knows is believed. Raises RedisFault."""
@@ -156,19 +136,16 @@ class Sentinels:
                 except RedisFault as fault:
                     faults.append(fault)
                 else:
-                    self._answer, self._answered_at = found, _now()
-                    self._fault, self._failures = None, 0
+                    self._backoff.succeeded()
                     return found
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         # One that answers and does not know the master tells more than one that is away.
-        self._answer = None
-        self._fault = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
-        self._not_before = _now() + retry_delay(self._failures, self._pacing)
-        self._failures += 1
-        raise self._fault
+        told = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
+        self._backoff.failed(told)
+        raise told
 
     async def _ask_within(self, address: Address) -> Address:
         try:
