@@ -102,7 +102,11 @@ def workers_pools(
 
 
 class Console:
-    """One console under one login."""
+    """One console under one login.
+
+    Its session is no `Reconnecting`: all questions are one, so nobody waits for a turn, and after
+    any fault the answer stands until the next attempt. A new password is for the next session.
+    """
 
     def __init__(self, url: ServerUrl, clock: Clock, limits: ConsoleLimits) -> None:
         self._url = url

@@ -83,7 +83,8 @@ def too_many_servers(most: int) -> PrometheusFault:
     )
 
 
-# What libraries say when no answer came at all, the first row that matches.
+# What libraries say when no answer came at all, the first row that matches. By their text and not
+# by `tls.why_refused`: urllib3 and `requests` wrap the cause, and keep of it the text alone.
 _TRANSPORT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
     (
         re.compile("certificate has expired|certificate is not yet valid", re.IGNORECASE),
