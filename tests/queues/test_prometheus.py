@@ -24,7 +24,8 @@ from starforge_backlog.decide.assess.need import load
 from starforge_backlog.decide.assess.objectives import readable
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.prometheus.signals import count, outcomes, rate
+from starforge_backlog.prometheus.numbers import rate
+from starforge_backlog.queues.prometheus.signals import count, outcomes
 from starforge_backlog.queues.prometheus.source import InSeries
 from starforge_backlog.queues.signals import WithSignals
 from starforge_backlog.snapshot import (

@@ -15,9 +15,11 @@ from typing import Final
 
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.api.shown import shortened
+from starforge_backlog.connections.kept import Kept
 from starforge_backlog.databases.peaks import Peaks
 from starforge_backlog.prometheus.hub import Prometheus
 from starforge_backlog.prometheus.judgement import Series
+from starforge_backlog.prometheus.numbers import age, rate
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.snapshot import (
     Connections,
@@ -33,10 +35,6 @@ AT: Final = "database.prometheus"
 """Where the expressions are in a spec."""
 # Nobody scrapes more often; what is nearer in time is the same sample, read twice.
 LEAST_APART = timedelta(milliseconds=900)
-# No transaction is open for years; a moment in place of an age would be 56.
-LONGEST = timedelta(days=3650)
-# By which the clocks of a database and of Prometheus may differ.
-CLOCKS_APART = timedelta(seconds=5)
 
 
 class ScrapedDatabases:
@@ -44,14 +42,12 @@ class ScrapedDatabases:
 
     def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
-        self._readers: dict[tuple[str, str], ScrapedDatabase] = {}
+        self._kept = Kept()
 
     def reader(self, spec: PrometheusDatabase) -> ScrapedDatabase:
         """The reader of a database; policies that ask differently remember different peaks."""
         key = spec.server, spec.connections_by_role
-        if key not in self._readers:
-            self._readers[key] = ScrapedDatabase(self._prometheus)
-        return self._readers[key]
+        return self._kept.get(key, lambda: ScrapedDatabase(self._prometheus))
 
 
 class ScrapedDatabase:
@@ -155,24 +151,13 @@ def _by_role(series: tuple[Series, ...]) -> Mapping[str, int] | str:
 
 
 def _health(waiters: Reading[float] | None, longest: Reading[float]) -> Reading[DatabaseHealth]:
-    if isinstance(longest, Unknown):
-        return longest
-    if isinstance(waiters, Unknown):
-        return waiters
-    for name, reading, least in (
-        ("longestTransactionSeconds", longest, -CLOCKS_APART.total_seconds()),
-        ("lockWaiters", waiters, 0.0),
-    ):
-        if reading is not None and reading.value < least:
-            message = f"{AT}.{name}: the expression gives a number below 0; correct it"
-            return Unknown(Why.NOT_A_NUMBER, message, reading.at)
-    if longest.value > LONGEST.total_seconds():
-        message = f"{AT}.longestTransactionSeconds: the expression gives {longest.value:g} s, as of"
-        message += " a moment and not an age; subtract it from time()"
-        return Unknown(Why.NOT_A_NUMBER, message, longest.at)
-    health = DatabaseHealth(
-        lock_waiters=None if waiters is None else math.ceil(waiters.value),
-        longest_transaction=timedelta(seconds=max(0.0, longest.value)),
-    )
-    at = longest.at if waiters is None else min(longest.at, waiters.at)
-    return Known(health, at, longest.lasts)
+    open_for = age(longest, f"{AT}.longestTransactionSeconds")
+    if isinstance(open_for, Unknown):
+        return open_for
+    if waiters is None:
+        return Known(DatabaseHealth(None, open_for.value), open_for.at, open_for.lasts)
+    wait = rate(waiters, f"{AT}.lockWaiters")
+    if isinstance(wait, Unknown):
+        return wait
+    health = DatabaseHealth(math.ceil(wait.value), open_for.value)
+    return Known(health, min(open_for.at, wait.at), open_for.lasts)

@@ -23,14 +23,13 @@ from typing import Any
 from starforge_backlog.api.prometheus import PrometheusSignals
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
+from starforge_backlog.prometheus.numbers import age, rate
 from starforge_backlog.queues.prometheus.signals import (
     SECONDS_BEFORE_DEADLINE,
     Asked,
-    age,
     ask,
     count,
     outcomes,
-    rate,
 )
 from starforge_backlog.queues.protocol import QueueSource
 from starforge_backlog.snapshot import QueueReading, unread

@@ -11,19 +11,15 @@ from datetime import timedelta
 from starforge_backlog.api.prometheus import PrometheusServer
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub, QueryResult
+from starforge_backlog.prometheus.numbers import rate
 from starforge_backlog.prometheus.question import Question
 from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.snapshot import Count, Known, Outcomes, Reading, Unknown, Why
 
 # Of the pass' deadline: what is late is said of one expression, before it would be said of all.
 SECONDS_BEFORE_DEADLINE = 0.1
-# Clocks of exporters and of Prometheus: a job cannot be due in the future by more than this.
-CLOCKS_APART = timedelta(seconds=5)
 # A note names as many series; the rest is in the spec.
 SERIES_NAMED = 3
-
-# Jobs do not wait for years. A moment in place of an age ("min(created_seconds)") would be 56.
-OLDEST = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +82,6 @@ def count(reading: Reading[float], where: str) -> Reading[Count]:
     if isinstance(checked, Unknown):
         return checked
     return Known(Count(math.ceil(checked.value)), checked.at, checked.lasts)
-
-
-def rate(reading: Reading[float], where: str, *, forgiven: float = 0.0) -> Reading[float]:
-    """A number that cannot be below 0, such as jobs per second; a little below it is `forgiven`."""
-    if isinstance(reading, Unknown) or reading.value >= -forgiven:
-        return reading
-    message = f"{where}: the expression gives a number below 0; correct it"
-    return Unknown(Why.NOT_A_NUMBER, message, reading.at)
-
-
-def age(reading: Reading[float], where: str) -> Reading[timedelta]:
-    """An age in seconds."""
-    checked = rate(reading, where, forgiven=CLOCKS_APART.total_seconds())
-    if isinstance(checked, Unknown):
-        return checked
-    if checked.value > OLDEST.total_seconds():
-        message = f"{where}: the expression gives {checked.value:g} s, as of a moment and not an"
-        message += " age; subtract it from time()"
-        return Unknown(Why.NOT_A_NUMBER, message, checked.at)
-    return Known(timedelta(seconds=max(0.0, checked.value)), checked.at, checked.lasts)
 
 
 def outcomes(

@@ -10,7 +10,8 @@ from starforge_backlog.api.prometheus import PrometheusQueue
 from starforge_backlog.clock import Clock
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.prometheus.hub import PrometheusHub
-from starforge_backlog.queues.prometheus.signals import age, ask, count, outcomes, rate
+from starforge_backlog.prometheus.numbers import age, rate
+from starforge_backlog.queues.prometheus.signals import ask, count, outcomes
 from starforge_backlog.snapshot import QueueReading, Unknown, Why
 
 AGE: Final = "oldestAgeSeconds"
