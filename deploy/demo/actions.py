@@ -105,7 +105,7 @@ def steps(samples: Sequence[Sample]) -> list[Act]:
 def _failed(samples: Sequence[Sample], t: float) -> str | None:
     """Why the step before that moment was judged as failed; None: it was not."""
     near = [s.operator for s in samples if t - 3 <= s.t <= t + 4 and s.operator is not None]
-    return next((o.verdict_why for o in near if o.verdict == "Failed"), None)
+    return next((o.verdict_message for o in near if o.verdict == "Failed"), None)
 
 
 def _step_why(samples: Sequence[Sample], t: float, step: str) -> str:

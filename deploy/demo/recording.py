@@ -94,7 +94,7 @@ class Operator(_Part):
     step: str = ""  # "2 → 4"
     step_why: str = ""
     verdict: str = ""
-    verdict_why: str = ""
+    verdict_message: str = ""
     held: tuple[str, ...] = ()  # producers that the operator holds paused
 
 

@@ -139,12 +139,12 @@ def operator(status: Mapping[str, Any]) -> Operator | None:
         budget=budget.get("replicas"),
         formula=budget.get("formula") or "",
         breaker=breakers[0].get("state") or "",
-        breaker_why=breakers[0].get("why") or "",
+        breaker_why=breakers[0].get("message") or "",
         step=f"{step['from']} → {step['to']}" if {"from", "to"} <= step.keys() else "",
-        step_why=step.get("why") or "",
+        step_why=step.get("message") or "",
         verdict=step.get("verdict") or "",
-        verdict_why=step.get("verdictWhy") or "",
-        held=tuple(p["producer"] for p in status.get("paused") or () if p.get("by") == "us"),
+        verdict_message=step.get("verdictMessage") or "",
+        held=tuple(p["producer"] for p in status.get("paused") or () if p.get("by") == "Us"),
     )
 
 

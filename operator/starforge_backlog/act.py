@@ -287,7 +287,7 @@ async def _resume(
     kept = located(held)
     if kept is None or "deletionTimestamp" in policy.body.get("metadata", {}):
         return got  # of a deletion `finalizer.py` says it
-    at = f" at {held.where}" if held.where else ""
+    at = f" at {held.server}" if held.server else ""
     mend = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
     forget = f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"
     return Failed(got.reason, f"{got.message.rstrip('.')}; {mend}{forget}")
@@ -325,7 +325,7 @@ async def _reach(
         led = access.at(way.database, way.tls)
         found = await _find(services, policy, way.producer, held.producer, held, led)
         here = None
-        if held.where and not isinstance(found, Unknown):
+        if held.server and not isinstance(found, Unknown):
             here = await access.deadline.keep(found.where(), access.late)
         there = None if isinstance(found, Unknown) or isinstance(here, Unknown) else here
         if not way.only_if_same or surely_same_server(made_at(held), there):

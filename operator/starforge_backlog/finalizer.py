@@ -194,7 +194,7 @@ def _undo(policy: Policy, held: PauseStatus) -> str:
     producer = located(held) or policy.spec.producer(held.producer)
     if producer is None:
         return f"resume {held.producer} in its own place"
-    where = f" ({held.where})" if held.where else ""
+    where = f" ({held.server})" if held.server else ""
     return f"{by_hand(policy.namespace, producer, held)}{where}"
 
 

@@ -18,6 +18,7 @@ from starforge_backlog.api.fitting import fitted, size
 from starforge_backlog.api.status import (
     MOST_PAUSES,
     Baseline,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -67,7 +68,7 @@ def everything() -> QueueBacklogPolicyStatus:
     step = Step(
         from_=2,
         to=4,
-        why="backlog 5,200 ≥ 500",
+        message="backlog 5,200 ≥ 500",
         at=NOW,
         before=Baseline(waiting=5200, throughput_per_second=2.0, failed_percent=0.1234567890123),
     )
@@ -80,7 +81,7 @@ def everything() -> QueueBacklogPolicyStatus:
         paused=(
             PauseStatus(
                 producer="ingestion",
-                by="us",
+                by=PausedBy.US,
                 state=PauseState.HELD,
                 since=NOW,
                 token="t",
@@ -118,7 +119,8 @@ def largest() -> QueueBacklogPolicyStatus:
                 for number, condition in enumerate(status.conditions)
             ),
             "paused": tuple(
-                entry.model_copy(update={"by": "us", "previous": each}) for entry in status.paused
+                entry.model_copy(update={"by": PausedBy.US, "previous": each})
+                for entry in status.paused
             ),
         }
     )

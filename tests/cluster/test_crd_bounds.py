@@ -217,7 +217,7 @@ def test_the_largest_policy_is_accepted(policies: Policies) -> None:
     largest = largest_policy()
     created = policies.create(largest, keep=True)
     paused = [
-        {"producer": f"n{n}".ljust(63, "x"), "by": "us", "state": "Held", "since": MOMENT}
+        {"producer": f"n{n}".ljust(63, "x"), "by": "Us", "state": "Held", "since": MOMENT}
         for n in range(64)
     ]
     stored = policies.set_status("largest", {"paused": paused}, keep=True)
@@ -273,7 +273,7 @@ STATUS_EXAMPLE: dict[str, Any] = {
         "lastStep": {
             "from": 1,
             "to": 2,
-            "why": "",
+            "message": "",
             "at": MOMENT,
             "verdict": "Passed",
             "before": {"waiting": 1},
@@ -283,7 +283,7 @@ STATUS_EXAMPLE: dict[str, Any] = {
     },
     "breakers": [{"name": "b", "state": "Open", "rules": [{"signal": "waiting>=1"}]}],
     "paused": [
-        {"producer": "p", "by": "us", "state": "Held", "since": MOMENT, "locator": {"a": "b"}}
+        {"producer": "p", "by": "Us", "state": "Held", "since": MOMENT, "locator": {"a": "b"}}
     ],
 }
 

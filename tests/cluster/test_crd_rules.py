@@ -432,7 +432,7 @@ def held(policies: Policies, stored: Policy, pauses: Mapping[str, str]) -> Polic
     """The stored policy with pauses in its status, as the operator would write them."""
     name = stored["metadata"]["name"]
     paused = [
-        {"producer": producer, "by": "us", "state": state, "since": "2026-01-01T00:00:00Z"}
+        {"producer": producer, "by": "Us", "state": state, "since": "2026-01-01T00:00:00Z"}
         for producer, state in pauses.items()
     ]
     return policies.set_status(name, {"paused": paused}, keep=True)

@@ -33,7 +33,7 @@ STATUS: Final = {
         "paused": [
             {
                 "producer": "ingestion",
-                "by": "us",
+                "by": "Us",
                 "state": "Held",
                 "since": "2026-01-01T00:00:00Z",
                 "token": "t",

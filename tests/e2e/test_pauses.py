@@ -68,7 +68,7 @@ def a_person_paused_before_us(world: World) -> None:
     trip(world)
     found = world.until_condition("ProducersRunning", "PausedByOthers")
     assert found["status"] == "False"
-    assert world.pause()["by"] == "other"
+    assert world.pause()["by"] == "Other"
     calm(world)
     world.until_passes(2)
     assert world.store.flag() == theirs

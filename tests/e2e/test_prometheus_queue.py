@@ -131,7 +131,7 @@ def a_queue_of_series_is_told_and_stepped_for(world: World) -> None:
         assert found["oldest"] == "1m"
         world.until(lambda: queue(world)["arrivalsPerSecond"] != "unknown", "rates")
         assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
-        assert f"Prometheus at {url}" in found["how"]
+        assert f"Prometheus at {url}" in found["source"]
         world.until(lambda: len(world.scale_writes()) >= 2, "two steps")
         world.until_told("StepPassed")
         replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]

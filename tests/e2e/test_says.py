@@ -81,7 +81,7 @@ def test_probes_and_metrics(place: Place, world: World) -> None:
     assert read("breaker_state", breaker="ingestion", state="Open", **here) == 1
     assert read("breaker_state", breaker="ingestion", state="Closed", **here) == 0
     world.until(lambda: read("producer_paused", producer="ingestion", **here) == 1, "next reading")
-    assert read("pause", by="us", state="Held", **here) == 1
+    assert read("pause", by="Us", state="Held", **here) == 1
     assert read("replicas", **here) >= 1
     assert read("database_max_connections", **here) == MAX_CONNECTIONS
     assert read("condition", type="Ready", status="True", **here) == 1

@@ -66,7 +66,7 @@ class Loop:
         breaker = BreakerState.OPEN if wanted else BreakerState.CLOSED
         decided = decide_producers(
             self.spec(),
-            (BreakerStatus(name="b", state=breaker, why="900 waiting"),),
+            (BreakerStatus(name="b", state=breaker, message="900 waiting"),),
             self.status.paused,
             {NAME: reading},
             Pausing(OWNER, None, self.status.released_at, utc_now()),

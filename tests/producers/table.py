@@ -14,7 +14,7 @@ import psycopg
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.pausing import BackfillJobs, JobTypes
-from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.url import parse_url
@@ -133,7 +133,7 @@ class Policy:
         self.lives += 1
         self.entry = PauseStatus(
             producer=self.name,
-            by="us",
+            by=PausedBy.US,
             state=PauseState.INTENDED,
             since=AT,
             token=f"{self.uid}/{self.name}/2026-{self.lives}",

@@ -65,7 +65,7 @@ class Passes:
         state = BreakerState.OPEN if storm else BreakerState.CLOSED
         decided = decide_producers(
             SPEC,
-            (BreakerStatus(name="b", state=state, why="5200 waiting"),),
+            (BreakerStatus(name="b", state=state, message="5200 waiting"),),
             self._status.paused,
             {"bg": reading},
             Pausing("uid-1", None, self._status.released_at, utc_now()),

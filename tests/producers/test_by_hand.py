@@ -16,7 +16,7 @@ from tests.producers.test_job_types import ALL, JOBS
 from tests.queues.schemas import MODEL
 
 from starforge_backlog.api.producer import Producer
-from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus
 from starforge_backlog.decide.results import Paused
 from starforge_backlog.producers.by_hand import by_hand
 
@@ -25,7 +25,7 @@ def entry(previous: str | None, version: str = "", token: str = "ns/etl/1") -> P
     since = datetime(2026, 1, 1, tzinfo=UTC)
     return PauseStatus(
         producer="p",
-        by="us",
+        by=PausedBy.US,
         state=PauseState.HELD,
         since=since,
         token=token,

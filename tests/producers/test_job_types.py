@@ -14,7 +14,7 @@ from tests.queues.schemas import ENUM, FIRST_MIGRATION, MODEL, SCHEMA_SQL
 
 from local.postgres import PostgresServer
 from starforge_backlog.api.pausing import JobTypes
-from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases import held_back
 from starforge_backlog.decide.results import (
@@ -320,7 +320,7 @@ async def test_a_hold_of_before_slots_were_chosen_is_released(
     )
     policy.entry = PauseStatus(
         producer="etl",
-        by="us",
+        by=PausedBy.US,
         state=PauseState.HELD,
         since=AT,
         token="ns/etl/1",

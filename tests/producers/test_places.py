@@ -171,7 +171,7 @@ class Operator:
         entries, readings = follow_places(self.spec, self.status.paused, seen, utc_now())
         decided = decide_producers(
             self.spec,
-            (BreakerStatus(name="b", state=state, why="x"),),
+            (BreakerStatus(name="b", state=state, message="x"),),
             entries,
             readings,
             Pausing("uid-1", None, self.status.released_at, utc_now()),
@@ -333,8 +333,8 @@ async def test_another_redis_is_no_proof_of_a_release(
 ) -> None:
     operator = make(redis_url, "queue", name="etl-backfill")
     await operator.run(wanted=True)
-    assert operator.held.where.startswith("Redis db ")
-    number = operator.held.where.split()[2]
+    assert operator.held.server.startswith("Redis db ")
+    number = operator.held.server.split()[2]
     server, _, database = redis_url.rpartition("/")
     operator.url = f"{server}/{(int(database) + 1) % 16}"
     with redis.Redis.from_url(operator.url) as there:
@@ -351,7 +351,7 @@ async def test_another_redis_is_no_proof_of_a_release(
                 await (operator.delete() if deleted else operator.run(wanted=False))
                 assert operator.outcome() == NotDone.ELSEWHERE
                 assert (operator.state, braked(hands)) == (PauseState.HELD, True)
-            assert f"db {number} at" in operator.held.where
+            assert f"db {number} at" in operator.held.server
             assert "point the Secret back" in operator.held.message
         finally:
             there.delete("bull:etl-backfill:meta", "bull:etl-backfill:wait")
@@ -413,7 +413,7 @@ async def test_a_pause_of_before_servers_were_kept_is_released_as_then(
 ) -> None:
     operator = make(redis_url, "queue", name="etl-backfill")
     await operator.run(wanted=True)
-    old = operator.held.model_copy(update={"where": ""})
+    old = operator.held.model_copy(update={"server": ""})
     operator.status = operator.status.model_copy(update={"paused": (old,)})
     await operator.delete()
     assert (operator.entry, operator.outcome()) == (None, ResumeOutcome.RESUMED)
@@ -432,7 +432,7 @@ async def test_a_pause_that_was_not_read_before_knows_its_server_afterwards(
         slow.setattr(Operator, "look", late)
         await operator.run(wanted=True)
     assert operator.outcome() == PauseOutcome.PAUSED
-    assert operator.held.where.startswith("Redis db ")
+    assert operator.held.server.startswith("Redis db ")
 
 
 # --- the spec names another place (GitOps, in the middle of an incident) -------------------------

@@ -44,7 +44,7 @@ def reason(plan: Plan) -> str:
 def held(**changes: Any) -> PauseStatus:
     whole: dict[str, Any] = {
         "producer": "ingestion",
-        "by": "us",
+        "by": "Us",
         "state": PauseState.HELD,
         "since": later(-600),
         "token": TOKEN,

@@ -44,7 +44,7 @@ def step(from_: int = 4, to: int = 6, **changes: Any) -> Step:
     whole: dict[str, Any] = {
         "from_": from_,
         "to": to,
-        "why": "more is needed",
+        "message": "more is needed",
         "at": later(-120),
         "ready_at": later(-100),
         "before": Baseline(waiting=5000, throughput_per_second=4.0, failed_percent=0.0),

@@ -13,7 +13,7 @@ from tests.simulator.given import NOW, spec
 from starforge_backlog import act as acting
 from starforge_backlog.act import act
 from starforge_backlog.api.policy import Producer
-from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus
 from starforge_backlog.cluster.scale import Scaled
 from starforge_backlog.context import Services
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, StepKind
@@ -118,7 +118,7 @@ def pause(name: str) -> Pause:
 
 
 def resume(name: str) -> Resume:
-    held = PauseStatus(producer=name, by="us", state=PauseState.HELD, since=NOW, token=name)
+    held = PauseStatus(producer=name, by=PausedBy.US, state=PauseState.HELD, since=NOW, token=name)
     return Resume(held, "recovered")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ REQUIRED_IN_STATUS = {
         "formula headroom maxConnections otherPolicies others perReplica pressureCap replicas"
         " reserved seedCap slots surge terminating usable workerCap"
     ),
-    "Step": "at from to why",
+    "Step": "at from message to",
     "ExternalWriter": "manager replicas since",
     "OldPool": "pool since",
     "Surplus": "connections",
@@ -111,6 +112,28 @@ def test_every_field_has_an_example() -> None:
     """So that test_crd_bounds.py tries each field's bounds where the field is."""
     tried = {tuple(0 if isinstance(p, int) else p for p in leaf.path) for leaf in EXAMPLES}
     assert tried == {leaf.path for leaf in leaves(SCHEMA["properties"]["spec"], ("spec",))}
+
+
+# A field is named by a noun: what a question asks for (message, reason, source, server) and not the
+# question.
+QUESTIONS = {"why", "where", "how", "who", "whom", "whose", "what", "which", "when", "theirs"}
+
+
+def words(name: str) -> set[str]:
+    """The words of a camelCase name, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+def test_no_field_is_named_by_a_question() -> None:
+    names = [name for _, schema in SPEC + STATUS for name in schema.get("properties", {})]
+    assert [name for name in names if words(name) & QUESTIONS] == []
+
+
+def test_values_of_enums_are_camel_case() -> None:
+    """But names of fields, which are written as the fields are."""
+    fields = {"spec.queues[].postgres.columns.absent[]"}
+    values = [v for path, s in SPEC + STATUS if path not in fields for v in s.get("enum", ())]
+    assert [value for value in values if not re.fullmatch("([A-Z][a-z]+)+", value)] == []
 
 
 def test_a_spec_has_no_floats() -> None:

@@ -143,7 +143,7 @@ def test_names_on_the_wire(name: str, wire: str) -> None:
 
 def test_a_status_keeps_its_words_on_the_wire() -> None:
     moment = "2026-01-01T00:00:00Z"
-    step = Step.model_validate({"from": 1, "to": 3, "why": "need 5", "at": moment})
+    step = Step.model_validate({"from": 1, "to": 3, "message": "need 5", "at": moment})
     assert (step.from_, step.to) == (1, 3)
     assert step.model_dump(by_alias=True, mode="json")["from"] == 1
 

@@ -12,6 +12,7 @@ import pytest
 
 from starforge_backlog.api.status import (
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -337,7 +338,7 @@ async def test_garbage_is_reported_once_and_healed(
 def pause(**more: Any) -> Json:
     return {
         "producer": "ingestion",
-        "by": "us",
+        "by": PausedBy.US,
         "state": "Held",
         "since": "2026-01-01T00:00:00Z",
         "token": "t",
@@ -375,7 +376,9 @@ def test_what_parses_is_kept(raw: object, dropped: tuple[str, ...]) -> None:
 def test_a_pause_survives_garbage_around_it() -> None:
     found, _ = parse_status({"paused": ["x", pause()], "budget": {"usable": "?"}, "cause": 3})
     assert found.paused == (
-        PauseStatus(producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="t"),
+        PauseStatus(
+            producer="ingestion", by=PausedBy.US, state=PauseState.HELD, since=NOW, token="t"
+        ),
     )
     assert found.budget is None
 

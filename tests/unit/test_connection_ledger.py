@@ -333,7 +333,7 @@ def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_w
 
 def test_a_step_that_may_have_been_written_is_counted_after_a_kill() -> None:
     terms = budget(DATABASE, connections(), workload(4, max_surge="0"), EACH, ())
-    intent = Step(from_=4, to=6, why="more is needed", at=NOW)
+    intent = Step(from_=4, to=6, message="more is needed", at=NOW)
     known = QueueBacklogPolicyStatus(
         budget=terms, scaling=ScalingStatus(replicas=4, last_step=intent)
     )

@@ -268,7 +268,7 @@ def test_one_failing_type_trips_its_own_breaker_only() -> None:
         story.see(bad, after=60)
     assert (mine.states[-1], others.states[-1]) == (OPEN, CLOSED)
     assert mine.status is not None
-    assert "backfill_range" in mine.status.why
+    assert "backfill_range" in mine.status.message
 
 
 OWNERS: list[dict[str, Any]] = [
@@ -324,7 +324,7 @@ def test_a_rule_trips_when_it_held_for_its_time() -> None:
         story.see(queue(1000), after=15)
     assert story.states == [CLOSED, CLOSED, CLOSED, CLOSED, OPEN]
     assert story.status is not None
-    assert story.status.why == "1000 waiting (trips at 1000) for 1m"
+    assert story.status.message == "1000 waiting (trips at 1000) for 1m"
     assert story.status.trips == 1
 
 
@@ -358,7 +358,7 @@ def test_unknown_readings_alone_never_trip() -> None:
 def test_any_rule_is_enough_and_each_has_its_own_time() -> None:
     story = Story(breaker({"waiting": 1000, "for": "10m"}, {"oldestAge": "5m", "for": "30s"}))
     story.see(queue(2000, oldest=400))
-    assert story.see(queue(2000, oldest=400), after=30).why.startswith("oldest job 6m40s")
+    assert story.see(queue(2000, oldest=400), after=30).message.startswith("oldest job 6m40s")
 
 
 def test_a_steady_closed_breaker_writes_nothing() -> None:
@@ -474,7 +474,7 @@ def test_a_trip_within_the_probe_opens_it_again() -> None:
     story = half_open()
     again = story.see(queue(1000), after=15)
     assert (again.state, again.trips) == (OPEN, 2)
-    assert "the probe failed" in again.why
+    assert "the probe failed" in again.message
 
 
 def test_unknown_never_closes_a_breaker() -> None:

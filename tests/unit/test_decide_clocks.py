@@ -27,7 +27,7 @@ from starforge_backlog.decide.assess.clocks import SKEW, not_from_the_future
 def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
     """A status that another node wrote whose clock ran ahead."""
     then = NOW + ahead
-    step = Step(from_=2, to=4, why="", at=then, ready_at=then, verdict_at=then)
+    step = Step(from_=2, to=4, message="", at=then, ready_at=then, verdict_at=then)
     return QueueBacklogPolicyStatus(
         scaling=ScalingStatus(
             target_uid=UID,

@@ -76,7 +76,7 @@ def test_producers_are_paused_before_replicas_change() -> None:
 
 
 def test_a_step_down_comes_before_a_release_that_may_fail() -> None:
-    failed = Step(from_=2, to=4, why="", at=later(-600), verdict=StepVerdict.FAILED)
+    failed = Step(from_=2, to=4, message="", at=later(-600), verdict=StepVerdict.FAILED)
     policy = remembering(
         fresh_policy(), breaker=BreakerState.CLOSED, paused=(held(),), last_step=failed
     )
@@ -134,7 +134,7 @@ def test_a_release_is_all_that_happens_in_its_window() -> None:
 
 @pytest.mark.parametrize(("step_age", "released"), [(89, False), (90, True)])
 def test_nothing_is_released_in_the_window_of_a_step(step_age: float, released: bool) -> None:
-    young = Step(from_=5, to=4, why="", at=later(-step_age))
+    young = Step(from_=5, to=4, message="", at=later(-step_age))
     policy = remembering(
         fresh_policy(),
         breaker=BreakerState.OPEN,
@@ -265,7 +265,7 @@ def test_a_switch_to_observe_releases_ours_whatever_is_unknown() -> None:
 
 def step_of(age: float, **changes: Any) -> Step:
     """A step up of that many seconds ago."""
-    return Step(**{"from_": 2, "to": 4, "why": "", "at": later(-age), **changes})
+    return Step(**{"from_": 2, "to": 4, "message": "", "at": later(-age), **changes})
 
 
 FAILED_ONCE = {"hold_down_until": later(120), "failed_steps": 2}

@@ -71,10 +71,10 @@ FAILED_STEP = ScalingStatus(
     last_step=Step(
         from_=4,
         to=6,
-        why="",
+        message="",
         at=NOW,
         verdict=StepVerdict.FAILED,
-        verdict_why="throughput 4 -> 4 jobs/s: the step added nothing",
+        verdict_message="throughput 4 -> 4 jobs/s: the step added nothing",
         failed_by=StepFailure.THROUGHPUT,
     )
 )

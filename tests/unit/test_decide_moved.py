@@ -12,6 +12,7 @@ from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -42,12 +43,12 @@ OLD = with_flag(ingestion={})
 def held(state: PauseState = PauseState.HELD, **changes: Any) -> PauseStatus:
     entry = PauseStatus(
         producer="ingestion",
-        by="us",
+        by=PausedBy.US,
         state=state,
         since=later(-60),
         token=TOKEN,
         version="5",
-        where=HERE,
+        server=HERE,
         locator=OLD.locator(OLD.producers[0]),
     )
     return entry.model_copy(update=changes)
@@ -93,7 +94,7 @@ def test_the_table(
 
 
 def test_an_intent_without_a_reading_is_settled_where_it_was_made() -> None:
-    intended = held(PauseState.INTENDED, where="", version="")
+    intended = held(PauseState.INTENDED, server="", version="")
     (entry,), _ = follow_places(ANOTHER_SECRET, (intended,), {"ingestion": unknown()}, NOW)
     assert is_former(entry)
 
@@ -105,7 +106,7 @@ def test_what_others_did_at_the_old_place_is_forgotten(state: PauseState) -> Non
 
 
 def decided(now: QueueBacklogPolicySpec, *entries: PauseStatus) -> Producers:
-    open_ = (BreakerStatus(name="storm", state=BreakerState.OPEN, why="9 waiting"),)
+    open_ = (BreakerStatus(name="storm", state=BreakerState.OPEN, message="9 waiting"),)
     kept, readings = follow_places(now, entries, {}, NOW)
     return decide_producers(now, open_, kept, readings, Pausing(OWNER, None, None, NOW))
 

@@ -26,6 +26,7 @@ from tests.simulator.situations import (
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -262,7 +263,11 @@ def test_what_people_are_told_of_it(
 def test_a_younger_policy_is_told_whom_it_waits_for_and_releases_what_it_paused() -> None:
     policy = fresh_policy()
     entry = PauseStatus(
-        producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="uid-1/ingestion/x"
+        producer="ingestion",
+        by=PausedBy.US,
+        state=PauseState.HELD,
+        since=NOW,
+        token="uid-1/ingestion/x",
     )
     policy.status = QueueBacklogPolicyStatus(
         paused=(entry,), breakers=(BreakerStatus(name="ingestion", state=BreakerState.OPEN),)

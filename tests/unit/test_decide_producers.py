@@ -9,7 +9,13 @@ import pytest
 from tests.simulator.given import NOW, OWNER, flag, later, spec, unknown
 
 from starforge_backlog.api.policy import FeatureFlag
-from starforge_backlog.api.status import BreakerState, BreakerStatus, PauseState, PauseStatus
+from starforge_backlog.api.status import (
+    BreakerState,
+    BreakerStatus,
+    PausedBy,
+    PauseState,
+    PauseStatus,
+)
 from starforge_backlog.decide.pauses.pausing import (
     Pausing,
     Producers,
@@ -31,7 +37,7 @@ def entry(state: PauseState, **changes: Any) -> PauseStatus:
     """An entry of a minute ago; a pause of ours has version 5."""
     whole: dict[str, Any] = {
         "producer": "ingestion",
-        "by": "other" if state in {FOREIGN, OVERRIDDEN} else "us",
+        "by": PausedBy.OTHER if state in {FOREIGN, OVERRIDDEN} else PausedBy.US,
         "state": state,
         "since": later(-60),
         "token": TOKEN,
@@ -67,7 +73,7 @@ def decided(
     state = BreakerState.OPEN if wanted else BreakerState.HALF_OPEN
     return decide_producers(
         spec(**parts),
-        (BreakerStatus(name="ingestion", state=state, why="5200 waiting"),),
+        (BreakerStatus(name="ingestion", state=state, message="5200 waiting"),),
         () if before is None else (before,),
         {} if reading is None else {"ingestion": reading},
         Pausing(OWNER, 12.3, released_at, NOW),
@@ -284,7 +290,7 @@ ALICE = "alice, see ticket 7"
 def test_who_let_go_of_somebody_elses_pause(
     stood_there: str, reading: Reading[ProducerReading], expected: PauseState
 ) -> None:
-    theirs = entry(FOREIGN, theirs=stood_there, token="")
+    theirs = entry(FOREIGN, foreign_token=stood_there, token="")
     found = decided(theirs, reading, wanted=True)
     assert state(found) is expected
     if expected is INTENDED:
@@ -295,16 +301,17 @@ def test_who_let_go_of_somebody_elses_pause(
 
 
 @pytest.mark.parametrize(
-    "before", [None, entry(HELD), entry(OVERRIDDEN), entry(FOREIGN), entry(FOREIGN, theirs=ALICE)]
+    "before",
+    [None, entry(HELD), entry(OVERRIDDEN), entry(FOREIGN), entry(FOREIGN, foreign_token=ALICE)],
 )
 def test_whose_pause_it_is_is_remembered(before: PauseStatus | None) -> None:
     found = decided(before, says(PAUSED, THEIRS), wanted=True)
-    assert (state(found), found.entries[0].theirs) == (FOREIGN, THEIRS)
+    assert (state(found), found.entries[0].foreign_token) == (FOREIGN, THEIRS)
     again = decided(found.entries[0], says(PAUSED, THEIRS), wanted=True)
     assert again.entries == found.entries  # nothing to write twice
     older = found.entries[0].model_copy(update={"since": later(-60)})
     by_hand = decided(older, says(PAUSED, None, "6"), wanted=True)
-    assert by_hand.entries[0].theirs == ""
+    assert by_hand.entries[0].foreign_token == ""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tests.simulator.given import NOW, OWNER, later, spec, unknown
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -52,7 +53,7 @@ MAP: dict[str, Any] = {"configMap": {"name": "api"}}
 def entry(state: PauseState = HELD, **changes: Any) -> PauseStatus:
     whole: dict[str, Any] = {
         "producer": "it",
-        "by": "us",
+        "by": PausedBy.US,
         "state": state,
         "since": later(-600),
         "token": TOKEN,
@@ -84,7 +85,7 @@ def decided(
     state = BreakerState.OPEN if wanted else BreakerState.HALF_OPEN
     return decide_producers(
         policy,
-        (BreakerStatus(name="it", state=state, why="5200 waiting"),),
+        (BreakerStatus(name="it", state=state, message="5200 waiting"),),
         () if before is None else (before,),
         {} if reading is None else {"it": reading},
         Pausing(OWNER, None, None, NOW),
@@ -188,7 +189,7 @@ def test_what_others_paused_of_the_rest_does_not_make_ours_theirs() -> None:
     found = decided(entry(complete=False), says(PAUSED), wanted=True, way=TYPES)
     left = after(found, Paused(PauseOutcome.ALREADY_PAUSED))
     assert left is not None
-    assert (left.state, left.by, left.token, left.complete) == (HELD, "us", TOKEN, True)
+    assert (left.state, left.by, left.token, left.complete) == (HELD, PausedBy.US, TOKEN, True)
 
 
 # --- plans -----------------------------------------------------------------------------------

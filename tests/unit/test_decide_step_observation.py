@@ -114,7 +114,7 @@ def test_hold_downs_double_and_end() -> None:
 
 
 def test_a_revert_that_was_not_carried_out_is_tried_again() -> None:
-    done = step(verdict=FAILED, verdict_why="it fell", reverted=True)
+    done = step(verdict=FAILED, verdict_message="it fell", reverted=True)
     outcome = judged(done, memory={"hold_down_until": later(180), "failed_steps": 1})
     assert (wrote(outcome), outcome.status.failed_steps) == (4, 1)
 

@@ -221,7 +221,14 @@ READS_TEXT = (
 NOT_THESE = ("queues/bullmq/observer.py", "queues/postgres/reading.py")
 ASKS = {"split", "rsplit", "partition", "rpartition", "replace", "startswith", "endswith", "find"}
 ASKS |= {"removeprefix", "removesuffix", "index", "count"}
-SENTENCES = {"message", "summary", "evidence", "scaling_message", "verdict_why", "not_ready_why"}
+SENTENCES = {
+    "message",
+    "summary",
+    "evidence",
+    "scaling_message",
+    "verdict_message",
+    "not_ready_why",
+}
 
 
 def read_sentences(code: str) -> Iterator[str]:

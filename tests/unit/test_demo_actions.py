@@ -45,7 +45,7 @@ def test_a_pause_that_never_ends_lasts_to_the_end() -> None:
 
 
 def test_down_after_a_failed_step_is_a_revert() -> None:
-    failed = Operator(verdict="Failed", verdict_why="connections 88% >= 80%")
+    failed = Operator(verdict="Failed", verdict_message="connections 88% >= 80%")
     samples = []
     for sample in MADE.samples[:40]:
         assert sample.workload is not None

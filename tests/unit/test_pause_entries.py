@@ -12,6 +12,7 @@ from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -59,7 +60,7 @@ def whole(way: str, place: dict[str, Any]) -> Any:
 def entry(state: PauseState = HELD, **changes: Any) -> PauseStatus:
     given: dict[str, Any] = {
         "producer": "it",
-        "by": "us",
+        "by": PausedBy.US,
         "state": state,
         "since": later(-600),
         "token": TOKEN,
@@ -87,7 +88,7 @@ def decided(
     state = BreakerState.OPEN if wanted else BreakerState.CLOSED
     return decide_producers(
         whole(way, WAYS[way]),
-        (BreakerStatus(name="it", state=state, why="x"),),
+        (BreakerStatus(name="it", state=state, message="x"),),
         (before,),
         {"it": reading},
         Pausing(OWNER, None, None, NOW),
@@ -116,7 +117,7 @@ def test_a_refused_pause_that_is_corrected_names_the_new_place(way: str) -> None
     assert status.paused[0].state is REFUSED
     found = decide_producers(
         corrected,
-        (BreakerStatus(name="it", state=BreakerState.OPEN, why="x"),),
+        (BreakerStatus(name="it", state=BreakerState.OPEN, message="x"),),
         status.paused,
         {},
         Pausing(OWNER, None, None, NOW),
@@ -143,11 +144,11 @@ def test_what_stays_refused_is_written_once() -> None:
     missing = Unknown(Why.ROW_MISSING, "no such row", NOW)
     for way, reading in (("featureFlag", missing), ("jobTypes", RUNS), ("backfillJobs", RUNS)):
         place = whole(way, WAYS[way])
-        refused = QueueBacklogPolicyStatus(paused=(entry(REFUSED, where=HERE, message="no"),))
+        refused = QueueBacklogPolicyStatus(paused=(entry(REFUSED, server=HERE, message="no"),))
         refused = locate(refused, place, (PAUSE,))
         where = HERE if reading is RUNS else ""
         refused = refused.model_copy(
-            update={"paused": (refused.paused[0].model_copy(update={"where": where}),)}
+            update={"paused": (refused.paused[0].model_copy(update={"server": where}),)}
         )
         found = decided(refused.paused[0], reading, wanted=True, way=way)
         assert len(found.actions) == 1
@@ -178,46 +179,46 @@ def test_what_is_held_is_not_forgotten_because_the_rest_is_refused(outcome: Paus
 def test_another_server_says_nothing_about_a_pause(
     state: PauseState, way: str, value: FlagValue
 ) -> None:
-    before = entry(state, where=HERE, complete=False)
+    before = entry(state, server=HERE, complete=False)
     there = says(value, token=None, where=THERE)
     found = decided(before, there, wanted=True, way=way)
     assert found.actions == ()
-    assert (found.entries[0].state, found.entries[0].where) == (state, HERE)
+    assert (found.entries[0].state, found.entries[0].server) == (state, HERE)
     assert "point the Secret back" in found.entries[0].message
     again = decided(found.entries[0], there, wanted=True, way=way)
     assert again.entries == found.entries, "nothing to write twice"
     (action,) = decided(before, there, wanted=False, way=way).actions
     assert isinstance(action, Resume)
-    assert action.held.where == HERE
+    assert action.held.server == HERE
 
 
 def test_our_token_proves_the_pause_at_any_server_where_it_can_be_read() -> None:
     moved = says(FlagValue.PAUSED, where=THERE)
     for way, found in (("featureFlag", True), ("queue", True), ("jobTypes", False)):
-        got = decided(entry(where=HERE), moved, wanted=True, way=way)
+        got = decided(entry(server=HERE), moved, wanted=True, way=way)
         assert ("point" not in got.entries[0].message) is found
 
 
 def test_the_intent_names_the_server_and_the_result_keeps_it() -> None:
     found = decide_producers(
         whole("featureFlag", {}),
-        (BreakerStatus(name="it", state=BreakerState.OPEN, why="x"),),
+        (BreakerStatus(name="it", state=BreakerState.OPEN, message="x"),),
         (),
         {"it": RUNS},
         Pausing(OWNER, None, None, NOW),
     )
     (intent,) = found.entries
-    assert intent.where == HERE
+    assert intent.server == HERE
     got = after(intent, PAUSE, Paused(PauseOutcome.PAUSED, "7"))
     assert got is not None
-    assert got.where == HERE
+    assert got.server == HERE
 
 
 def test_an_older_entry_learns_its_server_from_our_token_alone() -> None:
-    assert decided(entry(), STANDS, wanted=True).entries[0].where == HERE
+    assert decided(entry(), STANDS, wanted=True).entries[0].server == HERE
     unmarked = says(FlagValue.PAUSED, token=None)
-    assert decided(entry(), unmarked, wanted=True).entries[0].where == ""
-    assert decided(entry(), STANDS, wanted=True, way="jobTypes").entries[0].where == ""
+    assert decided(entry(), unmarked, wanted=True).entries[0].server == ""
+    assert decided(entry(), STANDS, wanted=True, way="jobTypes").entries[0].server == ""
 
 
 # --- what failed, and what is over -------------------------------------------------------------

@@ -23,6 +23,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     Condition,
+    PausedBy,
     PauseState,
     PauseStatus,
     PolicyState,
@@ -193,12 +194,12 @@ def test_a_breaker_that_waits_for_a_person_says_for_whom_and_how(state: BreakerS
     course = Course(breakers=[BREAKER])
     theirs = PauseStatus(
         producer="ingestion",
-        by="other",
+        by=PausedBy.OTHER,
         state=PauseState.FOREIGN,
         since=NOW,
         message="paused by psql; it stays paused until they resume it",
     )
-    breaker = BreakerStatus(name="storm", state=state, since=NOW, why="w")
+    breaker = BreakerStatus(name="storm", state=state, since=NOW, message="w")
     course.status = QueueBacklogPolicyStatus(breakers=(breaker,), paused=(theirs,))
     status = course.at(3_600, backlog(3_600), producers=unknown())
     assert "waits for ingestion (paused by psql" in status.summary
@@ -214,9 +215,13 @@ def test_a_breaker_that_waits_for_a_person_says_for_whom_and_how(state: BreakerS
 def test_a_breaker_that_waits_for_nobody_says_what_ends_it() -> None:
     course = Course(breakers=[BREAKER])
     ours = PauseStatus(
-        producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="uid-1/ingestion/1"
+        producer="ingestion",
+        by=PausedBy.US,
+        state=PauseState.HELD,
+        since=NOW,
+        token="uid-1/ingestion/1",
     )
-    breaker = BreakerStatus(name="storm", state=BreakerState.OPEN, since=NOW, why="w")
+    breaker = BreakerStatus(name="storm", state=BreakerState.OPEN, since=NOW, message="w")
     course.status = QueueBacklogPolicyStatus(breakers=(breaker,), paused=(ours,))
     status = course.at(60, backlog(60), producers=unknown())
     assert "resumes on probation after 2m" in status.summary

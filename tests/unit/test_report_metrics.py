@@ -14,6 +14,7 @@ from starforge_backlog.api.status import (
     BreakerStatus,
     BudgetStatus,
     Condition,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -118,7 +119,9 @@ def status() -> QueueBacklogPolicyStatus:
         budget=BudgetStatus.model_validate({"formula": "the sum", **terms}),
         scaling=ScalingStatus(need=9, budget=6),
         breakers=(BreakerStatus(name="ingestion", state=BreakerState.OPEN),),
-        paused=(PauseStatus(producer="ingestion", by="us", state=PauseState.HELD, since=NOW),),
+        paused=(
+            PauseStatus(producer="ingestion", by=PausedBy.US, state=PauseState.HELD, since=NOW),
+        ),
         conditions=(
             Condition(type="Ready", status="True", reason="AllReachable", last_transition_time=NOW),
         ),
@@ -172,7 +175,7 @@ def test_a_pass_is_shown_in_full(metrics: Metrics) -> None:
         f'breaker_state{{breaker="ingestion",{LABELS},state="Open"}}': 1,
         f'breaker_state{{breaker="ingestion",{LABELS},state="Closed"}}': 0,
         f'producer_paused{{{LABELS},producer="ingestion"}}': 1,
-        f'pause{{by="us",{LABELS},producer="ingestion",state="Held"}}': 1,
+        f'pause{{by="Us",{LABELS},producer="ingestion",state="Held"}}': 1,
         f'cause{{cause="ProducerStorm",{LABELS}}}': 1,
         f"last_pass_timestamp_seconds{{{LABELS}}}": NOW.timestamp(),
         "policies": 1,

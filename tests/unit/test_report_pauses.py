@@ -24,6 +24,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     Condition,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -63,7 +64,13 @@ TOKEN = f"{OWNER}/ingestion/2026"
 
 
 def entry(name: str = "ingestion", state: PauseState = PauseState.HELD, **more: Any) -> PauseStatus:
-    whole = {"by": "us", "since": later(-600), "breaker": "b", "token": TOKEN, "version": "1"}
+    whole = {
+        "by": PausedBy.US,
+        "since": later(-600),
+        "breaker": "b",
+        "token": TOKEN,
+        "version": "1",
+    }
     return PauseStatus(producer=name, state=state, **{**whole, **more})
 
 
@@ -121,7 +128,7 @@ def test_events(result: Result, reasons: list[str]) -> None:
 
 def test_an_opening_names_the_owners_and_a_closing_does_not() -> None:
     def status(state: BreakerState) -> QueueBacklogPolicyStatus:
-        one = BreakerStatus(name="b", state=state, why="75% failed", owners=("#etl", "#ops"))
+        one = BreakerStatus(name="b", state=state, message="75% failed", owners=("#etl", "#ops"))
         return QueueBacklogPolicyStatus(breakers=(one,))
 
     (opened,) = transitions(NEW, status(BreakerState.OPEN), ())
@@ -177,7 +184,7 @@ def test_the_condition_tells_every_pause_and_whom_it_concerns() -> None:
 
 
 def test_what_people_resumed_is_running_unless_something_else_is_paused() -> None:
-    lifted = entry("types", PauseState.OVERRIDDEN, by="other", message="somebody resumed it")
+    lifted = entry("types", PauseState.OVERRIDDEN, by=PausedBy.OTHER, message="somebody resumed it")
     assert producers_running(reported(lifted)).status == "True"
     assert producers_running(reported(lifted, entry())).status == "False"
 

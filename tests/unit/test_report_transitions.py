@@ -10,6 +10,7 @@ from tests.simulator.given import NOW, fresh_policy, later, seen, unknown, workl
 from starforge_backlog.api.status import (
     Condition,
     ExternalWriter,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -118,7 +119,7 @@ def test_a_policy_whose_replicas_somebody_writes_says_who_and_until_when() -> No
 def held(**changes: Any) -> PauseStatus:
     found: dict[str, Any] = {
         "producer": "ingestion",
-        "by": "us",
+        "by": PausedBy.US,
         "state": PauseState.HELD,
         "since": NOW,
         "token": "t",
@@ -142,7 +143,7 @@ def test_a_resume_without_an_answer_that_was_done_is_told() -> None:
 
 @pytest.mark.parametrize("reverted", [False, True])
 def test_a_step_without_an_answer_that_was_done_is_told(reverted: bool) -> None:
-    step = Step(from_=4, to=6, why="w", at=NOW, reverted=reverted)
+    step = Step(from_=4, to=6, message="w", at=NOW, reverted=reverted)
     start, end = (6, 4) if reverted else (4, 6)
     kind = StepKind.REVERT if reverted else StepKind.UP
     action = ScaleTo(kind, start, end, "7", 1, 24, "w")

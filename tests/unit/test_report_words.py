@@ -25,6 +25,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     Condition,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -127,7 +128,7 @@ def test_a_scale_that_is_refused_again_is_one_event() -> None:
 def test_a_scale_that_is_refused_waits_for_its_window_and_one_that_may_have_happened_is_kept() -> (
     None
 ):
-    step = Step(from_=4, to=6, why="w", at=NOW)
+    step = Step(from_=4, to=6, message="w", at=NOW)
     intent = QueueBacklogPolicyStatus(
         scaling=ScalingStatus(last_step=step, next_step_not_before=later(90))
     )
@@ -140,15 +141,17 @@ def test_a_scale_that_is_refused_waits_for_its_window_and_one_that_may_have_happ
 
 
 def test_a_verdict_is_an_event_once_even_when_the_next_step_followed() -> None:
-    judged = Step(from_=2, to=4, why="w", at=NOW, verdict=StepVerdict.PASSED, verdict_why="good")
-    following = Step(from_=4, to=6, why="w", at=later(90))
+    judged = Step(
+        from_=2, to=4, message="w", at=NOW, verdict=StepVerdict.PASSED, verdict_message="good"
+    )
+    following = Step(from_=4, to=6, message="w", at=later(90))
     after = QueueBacklogPolicyStatus(scaling=ScalingStatus(last_step=following, last_judged=judged))
     assert [note.reason for note in transitions(NEW, after, ())] == ["StepPassed"]
     assert transitions(after, after, ()) == ()
 
 
 def test_a_breaker_and_its_pause_are_told_with_their_numbers() -> None:
-    opened = BreakerStatus(name="b", state=BreakerState.OPEN, since=NOW, why="6000 waiting")
+    opened = BreakerStatus(name="b", state=BreakerState.OPEN, since=NOW, message="6000 waiting")
     paused = Result(Pause("ingestion", "b", "t", "6000 waiting"), Paused(PauseOutcome.PAUSED, "9"))
     notes = transitions(NEW, QueueBacklogPolicyStatus(breakers=(opened,)), (paused,))
     assert [(note.reason, "6000 waiting" in note.text) for note in notes] == [
@@ -161,7 +164,12 @@ def sentence(state: BreakerState, after: float) -> str:
     """The summary that long after the breaker's last transition."""
     policy = spec()
     entry = PauseStatus(
-        producer="ingestion", by="us", state=PauseState.HELD, since=NOW, token="t", version="1"
+        producer="ingestion",
+        by=PausedBy.US,
+        state=PauseState.HELD,
+        since=NOW,
+        token="t",
+        version="1",
     )
     before = QueueBacklogPolicyStatus(
         breakers=(BreakerStatus(name="ingestion", state=state, since=NOW, trips=1),),

@@ -33,6 +33,7 @@ from starforge_backlog.api.status import (
     MOST_TYPES_SHOWN,
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -161,7 +162,7 @@ def test_an_ordinary_status_is_left_as_it_is() -> None:
 
 def test_a_full_list_keeps_what_has_to_be_released() -> None:
     def entry(number: int, state: PauseState) -> PauseStatus:
-        return PauseStatus(producer=f"p{number}", by="us", state=state, since=NOW)
+        return PauseStatus(producer=f"p{number}", by=PausedBy.US, state=state, since=NOW)
 
     others = [entry(number, PauseState.FOREIGN) for number in range(MOST_PAUSES)]
     ours = [entry(1_000, PauseState.HELD), entry(1_001, PauseState.OVERRIDDEN)]
@@ -195,7 +196,7 @@ MAP = {"name": "api", "configMap": {"name": "api"}}
 def entry(name: str, **changes: Any) -> PauseStatus:
     found: dict[str, Any] = {
         "producer": name,
-        "by": "us",
+        "by": PausedBy.US,
         "state": PauseState.INTENDED,
         "since": NOW,
         "breaker": "b",
@@ -298,7 +299,7 @@ def test_a_decision_refuses_it_and_says_so() -> None:
         breakers=[{"name": "b", "pause": ["backfills"], "trip": [{"waiting": 10, "for": "1s"}]}],
     )
     policy.status = QueueBacklogPolicyStatus(
-        breakers=(BreakerStatus(name="b", state=BreakerState.OPEN, since=NOW, why="storm"),)
+        breakers=(BreakerStatus(name="b", state=BreakerState.OPEN, since=NOW, message="storm"),)
     )
     running = ProducerReading(FlagValue.RUNNING, None, "rows", plan=ids(200, 5_000))
     plan = policy.decide(seen(queues=queue(9_000), producers={"backfills": Known(running, NOW)}))

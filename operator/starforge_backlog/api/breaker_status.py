@@ -13,7 +13,7 @@ from starforge_backlog.api.breaker import MOST_NAMES
 from starforge_backlog.api.terms import CONTACT_LENGTH, LABEL_LENGTH, Schema
 
 # A token of a policy has some 130; a person may have written anything.
-THEIRS_CHARACTERS = 500
+FOREIGN_TOKEN_CHARACTERS = 500
 
 
 class RuleStatus(StatusModel):
@@ -52,7 +52,7 @@ class BreakerStatus(StatusModel):
     since: AwareDatetime | None = None
     """Since when it is in this state."""
 
-    why: Annotated[str, Shown(SENTENCE)] = ""
+    message: Annotated[str, Shown(SENTENCE)] = ""
     """What led to this state, with the numbers."""
 
     owners: Annotated[tuple[str, ...], Shown(CONTACT_LENGTH, items=MOST_NAMES)] = ()
@@ -67,6 +67,13 @@ class BreakerStatus(StatusModel):
 
     rules: tuple[RuleStatus, ...] = ()
     """Memory of each trip rule, in the order of the spec."""
+
+
+class PausedBy(StrEnum):
+    """Whose pause it is."""
+
+    US = "Us"
+    OTHER = "Other"
 
 
 class PauseState(StrEnum):
@@ -92,8 +99,8 @@ class PauseStatus(StatusModel):
     """The producer's name in spec.producers. With an @ and a time behind it: a pause of that time
     at a place that the spec does not name any more, which is being released."""
 
-    by: Annotated[str, KEPT, Schema({"enum": ["us", "other"]})]
-    """us or other. What others paused is never resumed by the operator."""
+    by: PausedBy
+    """Us or Other. What others paused is never resumed by the operator."""
 
     state: PauseState
     """Intended: about to be written. Held: paused by us. Foreign: paused by somebody else.
@@ -110,7 +117,7 @@ class PauseStatus(StatusModel):
     token: Annotated[str, KEPT] = ""
     """Proves that the pause is ours; stored here before it is written there."""
 
-    theirs: Annotated[str, Shown(THEIRS_CHARACTERS)] = ""
+    foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS)] = ""
     """Foreign: the ownership token that stands there. Where it is another policy's and it goes, a
     pause that is still wanted becomes ours to set."""
 
@@ -134,7 +141,7 @@ class PauseStatus(StatusModel):
     locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 
-    where: Annotated[str, KEPT] = ""
+    server: Annotated[str, KEPT] = ""
     """The server behind the Secret at which the pause was made, without its login. Another one that
     knows nothing of the pause is no proof that it was released."""
 

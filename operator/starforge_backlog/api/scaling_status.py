@@ -182,7 +182,7 @@ class Step(StatusModel):
     to: int
     """Replicas asked for."""
 
-    why: Annotated[str, Shown(SENTENCE)]
+    message: Annotated[str, Shown(SENTENCE)]
     """What led to it."""
 
     at: AwareDatetime
@@ -200,11 +200,11 @@ class Step(StatusModel):
     verdict: StepVerdict = StepVerdict.OBSERVING
     """What became of it."""
 
-    verdict_why: Annotated[str, Shown(SENTENCE)] = ""
+    verdict_message: Annotated[str, Shown(SENTENCE)] = ""
     """What led to the verdict."""
 
     failed_by: StepFailure | None = None
-    """What made the step fail; rules read this, people `verdictWhy`."""
+    """What made the step fail; rules read this, people `verdictMessage`."""
 
     verdict_at: AwareDatetime | None = None
     """When the verdict was taken."""

@@ -21,6 +21,7 @@ from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, WORD, Shown
 from starforge_backlog.api.breaker_status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
     RuleStatus,
@@ -52,6 +53,7 @@ __all__ = [
     "OldPool",
     "PauseState",
     "PauseStatus",
+    "PausedBy",
     "PolicyState",
     "QueueBacklogPolicyStatus",
     "QueueStatus",
@@ -131,7 +133,7 @@ class QueueStatus(StatusModel):
     )
     """Waiting jobs by type."""
 
-    how: Annotated[str, Shown(SENTENCE)] = ""
+    source: Annotated[str, Shown(SENTENCE)] = ""
     """How the readings were obtained, for example from which index."""
 
     failed_attempts_per_second: Annotated[str, Shown(WORD)] = ""

@@ -81,7 +81,7 @@ def remember(at: Situation, **changes: object) -> Situation:
 def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
     """A step that will be observed: it is in status before it is written (P6)."""
     replicas, observe_for = at.workload.replicas, at.spec.scaling.observe_for
-    step = Step(from_=replicas, to=to, why=why, at=at.now, before=at.now_reading)
+    step = Step(from_=replicas, to=to, message=why, at=at.now, before=at.now_reading)
     changes: dict[str, object] = {"last_step": step, "next_step_not_before": at.now + observe_for}
     if to < replicas:
         changes["step_size"] = None  # the next storm starts with small steps again

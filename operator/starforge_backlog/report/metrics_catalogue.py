@@ -119,7 +119,7 @@ PRODUCER_PAUSED = _gauge(
     "producer_paused", (*POLICY, "producer"), "1 where a producer says it is paused, 0 if running."
 )
 PAUSE = _gauge(
-    "pause", (*POLICY, "producer", "by", "state"), "1 for each pause, and whose it is: us or other."
+    "pause", (*POLICY, "producer", "by", "state"), "1 for each pause, and whose it is: Us or Other."
 )
 
 # What the policy says of itself

@@ -203,7 +203,7 @@ def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
         for state in BreakerState:
             yield catalogue.BREAKER_STATE, (breaker.name, state.value), breaker.state is state
     for pause in status.paused:
-        yield catalogue.PAUSE, (pause.producer, pause.by, pause.state.value), 1
+        yield catalogue.PAUSE, (pause.producer, pause.by.value, pause.state.value), 1
     for condition in status.conditions:
         labels = (condition.type, condition.status, condition.reason)
         yield catalogue.CONDITION, labels, 1

@@ -8,6 +8,7 @@ from starforge_backlog.api.pausing import WorkloadKind
 from starforge_backlog.api.policy import Breaker, Producer
 from starforge_backlog.api.status import (
     BreakerState,
+    PausedBy,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -86,7 +87,7 @@ def paused_names(status: QueueBacklogPolicyStatus) -> str:
     """`ingestion`, with `(other)` for somebody else's pause; the PAUSED column."""
     paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
     return ",".join(
-        entry.producer + ("" if entry.by == "us" else "(other)")
+        entry.producer + ("" if entry.by is PausedBy.US else "(other)")
         for entry in status.paused
         if entry.state in paused
     )

@@ -123,7 +123,7 @@ def _queue(
         arrivals_per_second=rate_text(reading.arrivals_per_second, old.arrivals_per_second),
         throughput_per_second=rate_text(reading.throughput_per_second, old.throughput_per_second),
         types=_types(reading, old, now),
-        how=reading.how,
+        source=reading.how,
         failed_attempts_per_second=_if_reported(
             reading.failed_attempts_per_second,
             lambda rate: rate_text(rate, old.failed_attempts_per_second),

@@ -12,6 +12,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     Condition,
+    PausedBy,
     PauseState,
     QueueBacklogPolicyStatus,
     StepVerdict,
@@ -63,7 +64,7 @@ def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus)
             warning=b.state is BreakerState.OPEN,
             reason=f"Breaker{b.state}",
             action="Decide",
-            text=f"breaker {b.name}: {b.why}" + _owners(b),
+            text=f"breaker {b.name}: {b.message}" + _owners(b),
         )
         for b in after.breakers
         if b.state is not old.get(b.name, BreakerState.CLOSED)
@@ -140,7 +141,7 @@ def _found_done(
     tried = {result.action.held.producer for result in results if isinstance(result.action, Resume)}
     left = {entry.producer for entry in after.paused}
     for entry in before.paused:
-        ours = entry.state in {PauseState.HELD, PauseState.INTENDED} and entry.by == "us"
+        ours = entry.state in {PauseState.HELD, PauseState.INTENDED} and entry.by is PausedBy.US
         if ours and entry.failed and entry.producer not in left | tried:
             text = f"{entry.producer} is not paused any more: the resume without an answer was done"
             notes.append(Note(False, "Resumed", "Observe", text))
@@ -213,7 +214,7 @@ def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) 
             warning=step.verdict is StepVerdict.FAILED,
             reason=f"Step{step.verdict}",
             action="Judge",
-            text=f"step {step.from_} -> {step.to}: {step.verdict_why}",
+            text=f"step {step.from_} -> {step.to}: {step.verdict_message}",
         )
     ]
 

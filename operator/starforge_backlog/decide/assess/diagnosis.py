@@ -120,4 +120,4 @@ def _slow_processing(load: Load, scaling: ScalingStatus) -> Finding | None:
         return None
     if step.failed_by is not StepFailure.THROUGHPUT or not load.waiting:
         return None
-    return Finding(Cause.SLOW_PROCESSING, step.verdict_why)
+    return Finding(Cause.SLOW_PROCESSING, step.verdict_message)

@@ -244,7 +244,7 @@ def _to(
         name=status.name,
         state=state,
         since=now,
-        why=why,
+        message=why,
         trips=trips,
         rules=tuple(RuleStatus(signal=rule.signal) for rule in status.rules),
     )

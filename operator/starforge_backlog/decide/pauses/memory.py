@@ -73,7 +73,7 @@ def _is_ours(entry: PauseStatus | None) -> bool:
 
 def _bytes_of(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> int:
     """What the memory of a pause takes in a status."""
-    texts = [entry.token, entry.version, entry.where, entry.previous or ""]
+    texts = [entry.token, entry.version, entry.server, entry.previous or ""]
     producer = spec.producer(entry.producer)
     if entry.locator:
         texts += entry.locator.values()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
-from starforge_backlog.api.status import PauseState, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.decide.pauses.server_identity import stored
 from starforge_backlog.decide.plan import Action, Pause
 from starforge_backlog.decide.results import (
@@ -97,14 +97,14 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
         case PauseOutcome.PAUSED | PauseOutcome.ALREADY_OURS:
             update = {
                 "state": PauseState.HELD,
-                "by": "us",
+                "by": PausedBy.US,
                 "version": paused.version,
                 # Without one it is as the intent stored it: nothing of a plan is ever lost.
                 "previous": entry.previous if paused.previous is None else paused.previous,
                 "message": paused.message,
                 "complete": paused.complete,
                 "resuming": False,
-                "where": stored(paused.where) or entry.where,
+                "server": stored(paused.where) or entry.server,
             }
         case PauseOutcome.ALREADY_PAUSED if entry.state is PauseState.HELD:
             # Carried on, and the rest was paused by others meanwhile. What is ours stays ours.
@@ -112,7 +112,7 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
         case PauseOutcome.ALREADY_PAUSED:
             update = {
                 "state": PauseState.FOREIGN,
-                "by": "other",
+                "by": PausedBy.OTHER,
                 "message": paused.message or "somebody else paused it before; it stays theirs",
             }
         case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE if entry.state is PauseState.HELD:
@@ -131,7 +131,7 @@ def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
         case ResumeOutcome.PARTLY:
             update = {"resuming": True, "message": resumed.message}
         case ResumeOutcome.NOT_OURS:
-            update = {"state": PauseState.FOREIGN, "by": "other", "message": resumed.message}
+            update = {"state": PauseState.FOREIGN, "by": PausedBy.OTHER, "message": resumed.message}
         case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:
             update = {"state": PauseState.CHANGED, "message": resumed.message}
     return entry.model_copy(update={"failed": False, **update})

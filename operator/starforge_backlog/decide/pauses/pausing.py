@@ -53,12 +53,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from starforge_backlog.api.breaker_status import THEIRS_CHARACTERS
+from starforge_backlog.api.breaker_status import FOREIGN_TOKEN_CHARACTERS
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PausedBy,
     PauseState,
     PauseStatus,
 )
@@ -222,10 +223,10 @@ def _observe(
     if entry.state is PauseState.OVERRIDDEN:
         if seen.token is not None and seen.token == entry.token:
             # Paused under our token after all: forgetting it would leave it paused for ever.
-            return _still_ours(_turned(entry, PauseState.HELD, by="us"), producer, seen)
+            return _still_ours(_turned(entry, PauseState.HELD, by=PausedBy.US), producer, seen)
         return _foreign(entry, seen, "paused by somebody else after our pause was lifted")
-    if entry.state is PauseState.FOREIGN and entry.theirs != _theirs(seen):
-        return entry.model_copy(update={"theirs": _theirs(seen)})
+    if entry.state is PauseState.FOREIGN and entry.foreign_token != _theirs(seen):
+        return entry.model_copy(update={"foreign_token": _theirs(seen)})
     return entry
 
 
@@ -234,20 +235,20 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
         # The status was lost (restored from a backup, edited): the token still proves the pause.
         return PauseStatus(
             producer=producer,
-            by="us",
+            by=PausedBy.US,
             state=PauseState.HELD,
             since=now,
             token=seen.token,
             version=seen.version,
-            where=stored(seen.where),
+            server=stored(seen.where),
             message="found under our own token",
         )
     return PauseStatus(
         producer=producer,
-        by="other",
+        by=PausedBy.OTHER,
         state=PauseState.FOREIGN,
         since=now,
-        theirs=_theirs(seen),
+        foreign_token=_theirs(seen),
         message=f"paused by {seen.writer or 'somebody else'}; it stays paused until they resume it",
     )
 
@@ -260,8 +261,8 @@ def _found_running(
     # A policy takes its token along; one that stays behind is left by a person's own UPDATE.
     if (
         entry.state is PauseState.FOREIGN
-        and _POLICYS_TOKEN.fullmatch(entry.theirs)
-        and _theirs(seen) != entry.theirs
+        and _POLICYS_TOKEN.fullmatch(entry.foreign_token)
+        and _theirs(seen) != entry.foreign_token
     ):
         return None  # nobody holds it any more: paused anew, under a token of ours
     if entry.state is PauseState.OVERRIDDEN:
@@ -274,7 +275,7 @@ def _found_running(
         f"{seen.writer or 'somebody'} resumed it while the breaker is open; respected until it"
         " closes"
     )
-    return _turned(entry, PauseState.OVERRIDDEN, message, by="other", since=now)
+    return _turned(entry, PauseState.OVERRIDDEN, message, by=PausedBy.OTHER, since=now)
 
 
 def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -> PauseStatus:
@@ -285,19 +286,21 @@ def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -
             f"{seen.writer or 'somebody'} wrote over our pause; resume it by hand when it is safe"
         )
         return _turned(entry, PauseState.CHANGED, message)
-    if not entry.where and seen.where and seen.token and carries_token(producer):
+    if not entry.server and seen.where and seen.token and carries_token(producer):
         # An entry of an older version.
-        return entry.model_copy(update={"where": stored(seen.where)})
+        return entry.model_copy(update={"server": stored(seen.where)})
     return entry
 
 
 def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseStatus:
-    return _turned(entry, PauseState.FOREIGN, message, by="other", theirs=_theirs(seen))
+    return _turned(
+        entry, PauseState.FOREIGN, message, by=PausedBy.OTHER, foreign_token=_theirs(seen)
+    )
 
 
 def _theirs(seen: ProducerReading) -> str:
     """Their token, as status can hold it: anybody may have written any text there."""
-    return shortened(seen.token or "", THEIRS_CHARACTERS)
+    return shortened(seen.token or "", FOREIGN_TOKEN_CHARACTERS)
 
 
 def _turned(
@@ -321,7 +324,7 @@ def _want(
     if entry is None:
         entry = PauseStatus(
             producer=name,
-            by="us",
+            by=PausedBy.US,
             state=PauseState.INTENDED,
             since=now,
             breaker=breaker.name,
@@ -341,7 +344,7 @@ def _want(
         producer=name,
         breaker=breaker.name,
         token=entry.token,
-        why=breaker.why,
+        why=breaker.message,
         plan=entry.previous if producer.planned else None,
         way=producer.way[0],
         # What was resumed in part and is paused again is news.
@@ -355,11 +358,11 @@ def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | No
     here = stored(seen.where) if seen is not None else ""
     if entry.state is PauseState.REFUSED:
         # Nothing of it was done, wherever that was. What may be done now is remembered as such.
-        update["where"] = here
+        update["server"] = here
         if _fixed(entry, producer, seen):
             update["state"] = PauseState.INTENDED
-    elif not entry.where:
-        update["where"] = here
+    elif not entry.server:
+        update["server"] = here
     if seen is not None and seen.plan is not None:
         whole = seen.plan if producer.job_types is not None else items.extended(entry, seen.plan)
         update["previous"] = whole

@@ -35,7 +35,7 @@ def redis(master: str, database: int, addresses: Iterable[str]) -> ServerPlace:
 
 def made_at(entry: PauseStatus) -> ServerPlace | None:
     """Where the pause was made; None: not known, or its locator says it."""
-    return ServerPlace.parse(entry.where)
+    return ServerPlace.parse(entry.server)
 
 
 def stored(place: ServerPlace | None) -> str:

@@ -200,7 +200,7 @@ def _held(at: Situation) -> Outcome | None:
         )
     until = at.before.hold_down_until
     if until is not None and at.now < until:
-        failed = at.before.last_step.verdict_why if at.before.last_step else "a step failed"
+        failed = at.before.last_step.verdict_message if at.before.last_step else "a step failed"
         return hold(at, ScalingReason.HOLD_DOWN, f"until {until:%H:%M:%S} UTC, because {failed}")
     return _window(at)
 

@@ -136,8 +136,8 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
         case StepVerdict.INCONCLUSIVE if judgement.final:
             return remember(_closed(at, step, verdict, why), step_size=SMALLEST_STEP), None
         case StepVerdict.INCONCLUSIVE:
-            if step.verdict is not verdict or step.verdict_why != why:
-                step = step.model_copy(update={"verdict": verdict, "verdict_why": why})
+            if step.verdict is not verdict or step.verdict_message != why:
+                step = step.model_copy(update={"verdict": verdict, "verdict_message": why})
                 at = remember(at, last_step=step)
             return at, hold(at, ScalingReason.UNKNOWN, f"{where}: no verdict: {why}")
         case StepVerdict.PASSED:
@@ -170,7 +170,7 @@ def _closed(
     step = step.model_copy(
         update={
             "verdict": verdict,
-            "verdict_why": why,
+            "verdict_message": why,
             "failed_by": failed_by,
             "verdict_at": at.now,
             "after": at.now_reading,
@@ -191,7 +191,7 @@ def _revert(at: Situation, step: Step) -> Outcome | None:
     to = min(to, start) if step.from_ else start
     if to >= at.workload.replicas:
         return None
-    why = f"step {step.from_} -> {step.to} failed: {step.verdict_why}"
+    why = f"step {step.from_} -> {step.to} failed: {step.verdict_message}"
     reverted = step.model_copy(update={"reverted": True})
     status = at.before.model_copy(
         update={
