@@ -202,7 +202,7 @@ async def _set_maximum(
             guard.name,
             seen=action.from_,
             to=action.to,
-            previous=action.to if guard.previous is None else guard.previous,
+            previous=action.to if guard.previous_maximum is None else guard.previous_maximum,
             implicit=action.implicit,
             token=guard.token,
             version=action.version,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from starforge_backlog.act import act
-from starforge_backlog.api.status import PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PauseProgress, PauseStatus, QueueBacklogPolicyStatus
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Services
@@ -164,7 +164,9 @@ async def _resume(
         if not _partly(result):
             break
         if isinstance(action, Resume):  # what is left is the rest of ours
-            action = replace(action, held=action.held.model_copy(update={"resuming": True}))
+            action = replace(
+                action, held=action.held.model_copy(update={"progress": PauseProgress.RESUMING})
+            )
     return result
 
 

@@ -70,7 +70,7 @@ def everything() -> QueueBacklogPolicyStatus:
         to=4,
         message="backlog 5,200 ≥ 500",
         at=NOW,
-        before=Baseline(waiting=5200, throughput_per_second=2.0, failed_percent=0.1234567890123),
+        before=Baseline(waiting_jobs=5200, completion_rate=2.0, failure_percent=0.1234567890123),
     )
     return QueueBacklogPolicyStatus(
         summary="waiting: 5,200",

@@ -50,13 +50,13 @@ spec:
 
 STATUS = {
     "state": "Enforce",
-    "replicas": "8 (8 ready)",
+    "replicaCounts": "8 (8 ready)",
     "waiting": "12k",
     "oldest": "41m",
     "cause": "ProducerStorm",
     "pausedNames": "ingestion",
     "summary": "paused ingestion, 12k waiting, draining",
-    "scaling": {"budget": 16},
+    "scaling": {"budgetReplicas": 16},
     "conditions": [
         {
             "type": "BacklogHealthy",

@@ -99,8 +99,8 @@ def trip(world: World) -> None:
 def until_all_are_held(world: World, within: float = 90) -> None:
     def held() -> bool:
         found = world.status().get("paused", ())
-        states = [(entry["state"], entry["complete"]) for entry in found]
-        return states == [("Held", True)] * len(PRODUCERS)
+        states = [(entry["state"], entry["progress"]) for entry in found]
+        return states == [("Held", "Complete")] * len(PRODUCERS)
 
     world.until(held, "all are paused", within)
     assert all(stopped(world).values())

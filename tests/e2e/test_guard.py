@@ -57,7 +57,7 @@ def lowered_at_once_and_the_controller_follows(world: World) -> None:
     world.until_passes(3)
     assert world.scale_writes() == [], "replicas are not ours"
     guard = world.status()["scaling"]["guard"]
-    assert (guard["previous"], guard["name"]) == (OWNERS, HPA)
+    assert (guard["previousMaximum"], guard["name"]) == (OWNERS, HPA)
     kept = marks(hpa(world))
     assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
     assert kept["backlog.starforge.dev/guard-token"] == guard["token"]
@@ -87,7 +87,7 @@ def raised_by_steps_and_restored_exactly(world: World) -> None:
     assert hpa(world)["spec"] == before["spec"]
     assert marks(hpa(world)) == {}
     world.until_told("MaximumRaised", "MaximumRestored")
-    assert "previous" not in world.status()["scaling"]["guard"]
+    assert "previousMaximum" not in world.status()["scaling"]["guard"]
 
 
 def what_others_may_count_on(world: World) -> None:
@@ -123,7 +123,9 @@ def a_new_maximum_of_its_owner(world: World) -> None:
     world.until(lambda: world.status()["observedGeneration"] == generation, "the pass of the edit")
     write_hpa(world, maxReplicas=15)
     world.until(lambda: maximum(world) == found, "lowered once more, long before the interval ends")
-    world.until(lambda: world.status()["scaling"]["guard"].get("previous") == 15, "theirs is kept")
+    world.until(
+        lambda: world.status()["scaling"]["guard"].get("previousMaximum") == 15, "theirs is kept"
+    )
     world.apply(interval="2s")
     write_hpa(world, maxReplicas=15)
     said = world.until_condition("Scaling", "ReplicaConflict")

@@ -117,7 +117,7 @@ def a_pipeline_that_writes_it_back(world: World) -> None:
     watcher = Watcher(world)
 
     def lowered() -> bool:
-        mine = world.status()["scaling"]["guard"].get("previous") == OWNERS
+        mine = world.status()["scaling"]["guard"].get("previousMaximum") == OWNERS
         return mine and so_maximum(world) == hpa_maximum(world) == allowed
 
     with watcher.looking(allowed):

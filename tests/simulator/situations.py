@@ -47,7 +47,7 @@ def step(from_: int = 4, to: int = 6, **changes: Any) -> Step:
         "message": "more is needed",
         "at": later(-120),
         "ready_at": later(-100),
-        "before": Baseline(waiting=5000, throughput_per_second=4.0, failed_percent=0.0),
+        "before": Baseline(waiting_jobs=5000, completion_rate=4.0, failure_percent=0.0),
     }
     return Step(**{**whole, **changes})
 

@@ -136,6 +136,16 @@ def test_values_of_enums_are_camel_case() -> None:
     assert [value for value in values if not re.fullmatch("([A-Z][a-z]+)+", value)] == []
 
 
+def test_a_field_of_a_status_has_one_type_wherever_it_is() -> None:
+    """Who reads `waiting` as text in one place must not find a number in another one."""
+    types: dict[str, set[str]] = {}
+    for _, schema in STATUS:
+        for name, field in schema.get("properties", {}).items():
+            types.setdefault(name, set()).add(field["type"])
+    found = {name: kinds for name, kinds in types.items() if len(kinds) > 1}
+    assert found == {}
+
+
 def test_a_spec_has_no_floats() -> None:
     assert all(schema["type"] != "number" for _, schema in SPEC)
 

@@ -230,7 +230,7 @@ def test_the_last_known_budget_stays_for_its_peak() -> None:
     before = policy.status.budget
     policy.decide(storm(15, open_now=unknown()))
     assert policy.status.budget == before
-    assert policy.status.scaling.budget is None
+    assert policy.status.scaling.budget_replicas is None
 
 
 def test_other_policies_on_the_database_are_counted() -> None:

@@ -90,7 +90,7 @@ def test_above_the_budget_it_is_lowered_at_once_and_the_intent_comes_first() -> 
     found = step(outcome)
     assert found is not None
     assert (found.from_, found.to, found.version, found.restore) == (20, 11, "41", False)
-    assert found.guard.previous == 20
+    assert found.guard.previous_maximum == 20
     assert found.guard.token.startswith(f"{OWNER}/")
     assert outcome.status.guard == found.guard, "in status before it is written (P6)"
     assert found.connections == 110
@@ -169,7 +169,7 @@ def test_a_default_that_nobody_wrote_is_remembered_as_one() -> None:
     further = step(guard(at(lowered(11, owners=100, kept_implicit=True), **FEW)))
     assert further is not None
     assert further.implicit
-    assert further.guard.previous == 100
+    assert further.guard.previous_maximum == 100
 
 
 def test_replicas_are_never_written_whatever_the_autoscaler_does() -> None:
@@ -184,7 +184,10 @@ def test_without_a_database_there_is_nothing_to_guard() -> None:
 
 
 def test_another_target_under_the_name_does_not_lose_what_was_lowered() -> None:
-    memory = {"target_uid": "workload-0", "guard": GuardStatus(kind=HPA, name="hpa", previous=20)}
+    memory = {
+        "target_uid": "workload-0",
+        "guard": GuardStatus(kind=HPA, name="hpa", previous_maximum=20),
+    }
     assert to(guard(at(lowered(4), memory=memory))) == 6
 
 
@@ -200,7 +203,7 @@ def changed(maximum: int, manager: str = "argocd") -> Autoscaler:
 def test_a_new_maximum_is_the_owners_and_is_lowered_again() -> None:
     found = step(guard(at(changed(30))))
     assert found is not None
-    assert (found.from_, found.to, found.guard.previous) == (30, 11, 30)
+    assert (found.from_, found.to, found.guard.previous_maximum) == (30, 11, 30)
     assert found.guard.token != TOKEN
 
 
@@ -422,7 +425,7 @@ def test_what_others_have_a_right_to(changes: dict[str, Any], wanted: int | None
 
 # --- letting go --------------------------------------------------------------------------------
 
-OURS = GuardStatus(kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous=20, maximum=4)
+OURS = GuardStatus(kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous_maximum=20, maximum=4)
 
 
 def test_what_was_lowered_is_handed_back() -> None:
@@ -513,7 +516,7 @@ def test_what_is_remembered_of_a_write(got: Any, previous: int, maximum: int | N
     before = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=action.guard))
     kept = merge(before, (Result(action, got),), NOW).scaling.guard
     assert kept is not None
-    assert (kept.previous, kept.maximum) == (previous, maximum)
+    assert (kept.previous_maximum, kept.maximum) == (previous, maximum)
 
 
 def test_a_maximum_that_could_not_be_written_is_no_step() -> None:
@@ -549,7 +552,7 @@ class Cluster:
             self.found = replace(
                 self.found,
                 maximum=action.to,
-                kept_maximum=action.guard.previous,
+                kept_maximum=action.guard.previous_maximum,
                 token=action.guard.token,
                 written=action.to,
                 changed_since=False,

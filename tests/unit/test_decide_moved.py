@@ -13,6 +13,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -133,7 +134,7 @@ def test_a_release_at_the_old_place_that_goes_on_resumes_nothing_at_the_new_one(
     """It failed first, so the new place was paused; then the old one came back, and is released
     in batches while the breaker is open."""
     (old,), _ = follow_places(ANOTHER_ROW, (held(),), {}, NOW)
-    old = old.model_copy(update={"resuming": True})
+    old = old.model_copy(update={"progress": PauseProgress.RESUMING})
     here = ANOTHER_ROW.locator(ANOTHER_ROW.producers[0])
     new = held(since=NOW, token=f"{TOKEN}1", locator=here)
     plan = decided(ANOTHER_ROW, old, new)

@@ -12,6 +12,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -120,15 +121,15 @@ def the_entry(found: Producers) -> PauseStatus:
     [
         (entry(), says(PAUSED), (), (Resume,)),
         (entry(), says(PAUSED, leaking=True), (Pause,), (Resume,)),
-        (entry(complete=False), says(PAUSED), (Pause,), (Resume,)),
-        (entry(complete=False), unknown(), (Pause,), (Resume,)),
-        (entry(resuming=True), says(PAUSED), (Pause,), (Resume,)),
-        (entry(resuming=True), unknown(), (Pause,), (Resume,)),
+        (entry(progress=PauseProgress.PARTIAL), says(PAUSED), (Pause,), (Resume,)),
+        (entry(progress=PauseProgress.PARTIAL), unknown(), (Pause,), (Resume,)),
+        (entry(progress=PauseProgress.RESUMING), says(PAUSED), (Pause,), (Resume,)),
+        (entry(progress=PauseProgress.RESUMING), unknown(), (Pause,), (Resume,)),
         # Whose it is comes before how much of it there is.
-        (entry(complete=False), says(PAUSED, token="uid-2/it/2026"), (), ()),
+        (entry(progress=PauseProgress.PARTIAL), says(PAUSED, token="uid-2/it/2026"), (), ()),
         (entry(), says(PAUSED, leaking=True, token="uid-2/it/2026"), (), ()),
         # A person resumed all of it in the middle of a batch.
-        (entry(complete=False), says(RUNNING), (), ()),
+        (entry(progress=PauseProgress.PARTIAL), says(RUNNING), (), ()),
     ],
 )
 def test_a_pause_goes_on_under_the_same_token(
@@ -141,7 +142,7 @@ def test_a_pause_goes_on_under_the_same_token(
     assert tuple(map(type, found.actions)) == when_wanted
     if when_wanted:
         assert the_pause(found).token == TOKEN
-        assert the_pause(found).again is not before.resuming
+        assert the_pause(found).again is not (before.progress is PauseProgress.RESUMING)
         assert the_entry(found) == before  # nothing to write
     unwanted = decided(before, reading, wanted=False, way=TYPES)
     assert tuple(map(type, unwanted.actions)) == when_not
@@ -158,16 +159,24 @@ def test_a_batch_is_held_and_the_next_one_completes_it() -> None:
     part = Paused(PauseOutcome.PAUSED, "5", '{"held": 9}', "9 jobs so far", complete=False)
     held = after(first, part)
     assert held is not None
-    assert (held.state, held.complete, held.message) == (HELD, False, "9 jobs so far")
+    assert (held.state, held.progress, held.message) == (
+        HELD,
+        PauseProgress.PARTIAL,
+        "9 jobs so far",
+    )
     again = decided(held, says(PAUSED, token=held.token), wanted=True, way=TYPES)
     assert the_pause(again).again
     done = after(again, Paused(PauseOutcome.PAUSED, "5", '{"held": 12}'))
     assert done is not None
-    assert (done.complete, done.message, done.previous) == (True, "", '{"held": 12}')
+    assert (done.progress, done.message, done.previous) == (
+        PauseProgress.COMPLETE,
+        "",
+        '{"held": 12}',
+    )
 
 
 def test_a_batch_is_released_when_the_breaker_lets_go_in_between() -> None:
-    found = decided(entry(complete=False), says(PAUSED), wanted=False, way=TYPES)
+    found = decided(entry(progress=PauseProgress.PARTIAL), says(PAUSED), wanted=False, way=TYPES)
     assert [type(action) for action in found.actions] == [Resume]
     assert after(found, Resumed(ResumeOutcome.RESUMED)) is None
 
@@ -176,20 +185,29 @@ def test_a_release_in_part_is_held_until_the_last_of_it() -> None:
     found = decided(entry(), says(PAUSED), wanted=False, way=TYPES)
     part = after(found, Resumed(ResumeOutcome.PARTLY, "50000 jobs were released"))
     assert part is not None
-    assert (part.state, part.resuming, part.message) == (HELD, True, "50000 jobs were released")
+    assert (part.state, part.progress, part.message) == (
+        HELD,
+        PauseProgress.RESUMING,
+        "50000 jobs were released",
+    )
     stopped = decided(part, says(PAUSED), wanted=False, unreadable=frozenset({"it"}), way=TYPES)
     assert (stopped.entries, stopped.actions) == ((part,), ()), "P2: nothing more while unknown"
     paused_anew = decided(part, says(PAUSED), wanted=True, way=TYPES)
     whole = after(paused_anew, Paused(PauseOutcome.PAUSED, "5", '{"held": 1}'))
     assert whole is not None
-    assert (whole.resuming, whole.complete) == (False, True)
+    assert whole.progress is PauseProgress.COMPLETE
 
 
 def test_what_others_paused_of_the_rest_does_not_make_ours_theirs() -> None:
-    found = decided(entry(complete=False), says(PAUSED), wanted=True, way=TYPES)
+    found = decided(entry(progress=PauseProgress.PARTIAL), says(PAUSED), wanted=True, way=TYPES)
     left = after(found, Paused(PauseOutcome.ALREADY_PAUSED))
     assert left is not None
-    assert (left.state, left.by, left.token, left.complete) == (HELD, PausedBy.US, TOKEN, True)
+    assert (left.state, left.by, left.token, left.progress) == (
+        HELD,
+        PausedBy.US,
+        TOKEN,
+        PauseProgress.COMPLETE,
+    )
 
 
 # --- plans -----------------------------------------------------------------------------------
@@ -228,7 +246,7 @@ def test_what_a_person_resumed_keeps_its_proof_and_is_not_paused_again() -> None
 
 def test_what_we_resumed_ourselves_is_paused_anew() -> None:
     mark = ["1", "a", "b"]
-    before = entry(previous=json.dumps({"7": mark, "8": mark}), resuming=True)
+    before = entry(previous=json.dumps({"7": mark, "8": mark}), progress=PauseProgress.RESUMING)
     found = decided(before, says(PAUSED, plan={"7": None}), wanted=True, way=BACKFILLS)
     assert json.loads(the_pause(found).plan or "") == {"7": None, "8": mark}
 
@@ -375,7 +393,7 @@ def test_recovery_runs_backwards_one_thing_per_window() -> None:
 
 
 def test_a_release_under_way_goes_on_without_a_window_of_its_own() -> None:
-    entries = (held("api"), held("types", resuming=True, message="half of it"))
+    entries = (held("api"), held("types", progress=PauseProgress.RESUMING, message="half of it"))
     assert released(entries, released_at=-15) == ["types"]
     assert released(entries, released_at=-90) == ["api", "types"]
 

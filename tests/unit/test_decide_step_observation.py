@@ -57,7 +57,7 @@ def test_a_passed_step_is_followed_by_the_next_and_remembered() -> None:
     ],
 )
 def test_growth(growth: str, last: tuple[int, int], size: int) -> None:
-    one = step(*last, before=Baseline(throughput_per_second=float(last[0])))
+    one = step(*last, before=Baseline(completion_rate=float(last[0])))
     reading = queue(5000, oldest=300, arrivals=40.0, throughput=float(last[1]))
     outcome = judged(one, reading, spec={"scaling": {"growth": growth}})
     assert outcome.status.step_size == size

@@ -69,13 +69,13 @@ def stuck(**changes: Any) -> Workload:
         (step(), queue(5000, throughput=3.0), {}, FAILED),  # it fell
         (step(), queue(5000, throughput=0.0), {}, FAILED),
         (
-            step(10, 20, before=Baseline(throughput_per_second=40.0)),
+            step(10, 20, before=Baseline(completion_rate=40.0)),
             queue(5000, throughput=41.0),
             {},
             FAILED,
         ),  # it added nothing
         (
-            step(10, 20, before=Baseline(throughput_per_second=40.0)),
+            step(10, 20, before=Baseline(completion_rate=40.0)),
             queue(5000, throughput=60.0),
             {},
             PASSED,
@@ -85,7 +85,7 @@ def stuck(**changes: Any) -> Workload:
         (step(), queue(7, throughput=0.5), {}, FAILED),
         # Nothing ended, before or after: jobs may be longer than the window.
         (
-            step(before=Baseline(throughput_per_second=0.0)),
+            step(before=Baseline(completion_rate=0.0)),
             queue(5000, throughput=0.0),
             {},
             INCONCLUSIVE,
@@ -108,13 +108,13 @@ def stuck(**changes: Any) -> Workload:
         (step(), queue(5000, throughput=0.0), {"pods": workload(6, rolling_out=True)}, OBSERVING),
         # A rollout that is stuck: its pods were broken before the step.
         (
-            step(before=Baseline(throughput_per_second=4.0, ready=3)),
+            step(before=Baseline(completion_rate=4.0, ready=3)),
             queue(5000, throughput=6.0),
             {"pods": stuck(ready=5, crash_looping=2)},
             PASSED,
         ),
         (
-            step(before=Baseline(throughput_per_second=4.0, ready=3)),
+            step(before=Baseline(completion_rate=4.0, ready=3)),
             queue(5000, throughput=6.0),
             {"pods": stuck(ready=2)},
             FAILED,
@@ -135,13 +135,13 @@ def stuck(**changes: Any) -> Workload:
         (step(), queue(5000, throughput=6.0, failed=3, finished=97), {}, FAILED),
         (step(), queue(5000, throughput=6.0, failed=1, finished=99), {}, PASSED),
         (
-            step(before=Baseline(throughput_per_second=4.0, failed_percent=2.0)),
+            step(before=Baseline(completion_rate=4.0, failure_percent=2.0)),
             queue(5000, throughput=6.0, failed=4, finished=96),
             {},
             PASSED,
         ),
         (
-            step(before=Baseline(throughput_per_second=4.0, failed_percent=2.0)),
+            step(before=Baseline(completion_rate=4.0, failure_percent=2.0)),
             queue(5000, throughput=6.0, failed=5, finished=95),
             {},
             FAILED,
@@ -162,5 +162,5 @@ def test_where_jobs_are_few_a_step_must_not_have_brought_less(
 ) -> None:
     """36 jobs in a window before, 43 expected after two more replicas: chance is as large as what
     the step brings, and such steps would climb past the point where workers help, one by one."""
-    few = step(10, 12, before=Baseline(throughput_per_second=0.4))
+    few = step(10, 12, before=Baseline(completion_rate=0.4))
     assert verdict(few, queue(5000, throughput=ended / 90)) is expected

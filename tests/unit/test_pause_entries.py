@@ -13,6 +13,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -179,7 +180,7 @@ def test_what_is_held_is_not_forgotten_because_the_rest_is_refused(outcome: Paus
 def test_another_server_says_nothing_about_a_pause(
     state: PauseState, way: str, value: FlagValue
 ) -> None:
-    before = entry(state, server=HERE, complete=False)
+    before = entry(state, server=HERE, progress=PauseProgress.PARTIAL)
     there = says(value, token=None, where=THERE)
     found = decided(before, there, wanted=True, way=way)
     assert found.actions == ()
@@ -263,7 +264,7 @@ def test_a_release_that_failed_and_is_not_wanted_any_more_is_over() -> None:
 
 def test_nothing_left_of_a_release_in_parts_was_ours() -> None:
     gone = Resumed(ResumeOutcome.NOT_PAUSED, "somebody released them")
-    assert ended(entry(resuming=True), gone) == Resumed(ResumeOutcome.RESUMED)
+    assert ended(entry(progress=PauseProgress.RESUMING), gone) == Resumed(ResumeOutcome.RESUMED)
     assert ended(entry(), gone) == gone
     theirs = Resumed(ResumeOutcome.NOT_OURS)
-    assert ended(entry(resuming=True), theirs) == theirs
+    assert ended(entry(progress=PauseProgress.RESUMING), theirs) == theirs

@@ -117,7 +117,7 @@ def status() -> QueueBacklogPolicyStatus:
     return QueueBacklogPolicyStatus(
         cause="ProducerStorm",
         budget=BudgetStatus.model_validate({"formula": "the sum", **terms}),
-        scaling=ScalingStatus(need=9, budget=6),
+        scaling=ScalingStatus(need=9, budget_replicas=6),
         breakers=(BreakerStatus(name="ingestion", state=BreakerState.OPEN),),
         paused=(
             PauseStatus(producer="ingestion", by=PausedBy.US, state=PauseState.HELD, since=NOW),

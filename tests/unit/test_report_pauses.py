@@ -25,6 +25,7 @@ from starforge_backlog.api.status import (
     BreakerStatus,
     Condition,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -118,8 +119,19 @@ PAUSED = Paused(PauseOutcome.PAUSED, "1")
         (Result(pause("a", "jobTypes", again=True), PAUSED), []),
         (Result(pause("a", "jobTypes", again=True), Failed(Why.TIMEOUT, "late")), ["PauseFailed"]),
         (Result(Resume(entry(), ""), Resumed(ResumeOutcome.PARTLY, "9 of 20")), ["Resuming"]),
-        (Result(Resume(entry(resuming=True), ""), Resumed(ResumeOutcome.PARTLY, "18")), []),
-        (Result(Resume(entry(resuming=True), ""), Resumed(ResumeOutcome.RESUMED)), ["Resumed"]),
+        (
+            Result(
+                Resume(entry(progress=PauseProgress.RESUMING), ""),
+                Resumed(ResumeOutcome.PARTLY, "18"),
+            ),
+            [],
+        ),
+        (
+            Result(
+                Resume(entry(progress=PauseProgress.RESUMING), ""), Resumed(ResumeOutcome.RESUMED)
+            ),
+            ["Resumed"],
+        ),
     ],
 )
 def test_events(result: Result, reasons: list[str]) -> None:
@@ -167,7 +179,9 @@ def test_the_condition_tells_every_pause_and_whom_it_concerns() -> None:
     found = producers_running(
         reported(
             entry(),
-            entry("types", complete=False, message="50000 jobs are held back so far"),
+            entry(
+                "types", progress=PauseProgress.PARTIAL, message="50000 jobs are held back so far"
+            ),
             entry("backfills", PauseState.REFUSED, message="there is no such table"),
             owners=("#etl",),
         )
@@ -190,7 +204,7 @@ def test_what_people_resumed_is_running_unless_something_else_is_paused() -> Non
 
 
 def test_the_sentence_names_owners_and_what_is_under_way() -> None:
-    resuming = entry("types", resuming=True, message="9 of 20 jobs")
+    resuming = entry("types", progress=PauseProgress.RESUMING, message="9 of 20 jobs")
     summary = reported(entry(), resuming, owners=("#etl", "#ops")).summary
     assert "ingestion paused by us, types resumed in part" in summary
     assert "breaker ingestion concerns #etl, #ops" in summary

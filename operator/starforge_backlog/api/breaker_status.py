@@ -87,6 +87,21 @@ class PauseState(StrEnum):
     REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
 
 
+class PauseProgress(StrEnum):
+    """How much of a pause is done. Only what is paused in parts is ever partial or resuming, and
+    only what can be lost as a whole is renewed."""
+
+    COMPLETE = "Complete"
+    PARTIAL = "Partial"
+    RESUMING = "Resuming"
+    RENEWED = "Renewed"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no part of it runs by our doing."""
+        return self in {PauseProgress.COMPLETE, PauseProgress.RENEWED}
+
+
 # Behind the name of a producer: when the pause was made that is at its former place.
 FORMER: Final = "@"
 FORMER_LENGTH: Final = len("@2026-01-01T00:00:00Z")
@@ -128,15 +143,11 @@ class PauseStatus(StatusModel):
     """JSON text of what a resume puts back: the value before; for a backfill the rows that are
     paused, for job types what was moved. Absent: there was no value."""
 
-    complete: bool = True
-    """False: it was paused in a bounded batch and more of it runs; the next pass goes on."""
-
-    resuming: bool = False
-    """Whether a part of it was resumed already; the next pass goes on with the rest."""
-
-    renewed: bool = False
-    """Whether it was lost, for example in a failover of Redis, and set again. Lost once more, it
-    counts as resumed by somebody."""
+    progress: PauseProgress = PauseProgress.COMPLETE
+    """Complete: the whole of it is paused. Partial: it was paused in a bounded batch and more of it
+    runs; the next pass goes on. Resuming: a part of it was resumed already; the next pass goes on
+    with the rest. Renewed: complete, but it was lost, for example in a failover of Redis, and set
+    again; lost once more, it counts as resumed by somebody."""
 
     locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""

@@ -34,9 +34,12 @@ COLUMNS: Final = (
     Column("State", ".status.state", "Enforce, Observe, Held, Suspended or NotReady"),
     # Only with -o wide: most policies are named after it, and a terminal has 160 columns.
     Column("Target", ".spec.target.name", "The workload that is scaled", priority=1),
-    Column("Replicas", ".status.replicas", "Replicas of the target, and how many are ready"),
+    Column("Replicas", ".status.replicaCounts", "Replicas of the target, and how many are ready"),
     Column(
-        "Budget", ".status.scaling.budget", "Replicas that the database can serve", type="integer"
+        "Budget",
+        ".status.scaling.budgetReplicas",
+        "Replicas that the database can serve",
+        type="integer",
     ),
     Column("Waiting", ".status.waiting", "Jobs that wait, all queues"),
     Column("Oldest", ".status.oldest", "How long the oldest due job has waited"),

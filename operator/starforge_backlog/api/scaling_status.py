@@ -121,7 +121,7 @@ class GuardStatus(StatusModel):
     token: Annotated[str, KEPT] = ""
     """Proves that the lowered maximum is ours; stored here before it is written there."""
 
-    previous: int | None = None
+    previous_maximum: int | None = None
     """The maximum before we lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
@@ -151,16 +151,16 @@ class StepFailure(StrEnum):
 class Baseline(StatusModel):
     """Readings at a moment, stored with a step so that its verdict can be checked later."""
 
-    waiting: int | None = None
+    waiting_jobs: int | None = None
     """Jobs waiting."""
 
-    throughput_per_second: float | None = None
+    completion_rate: float | None = None
     """Jobs finished per second."""
 
-    arrivals_per_second: float | None = None
+    arrival_rate: float | None = None
     """Jobs enqueued per second."""
 
-    failed_percent: float | None = None
+    failure_percent: float | None = None
     """Failed jobs in percent of those that ended."""
 
     database_utilization_percent: float | None = None
@@ -257,7 +257,7 @@ class ScalingStatus(StatusModel):
     replicas: int | None = None
     """What the workload asks for now."""
 
-    budget: int | None = None
+    budget_replicas: int | None = None
     """Replicas that the database can serve."""
 
     need: int | None = None

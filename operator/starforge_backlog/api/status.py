@@ -22,6 +22,7 @@ from starforge_backlog.api.breaker_status import (
     BreakerState,
     BreakerStatus,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     RuleStatus,
@@ -51,6 +52,7 @@ __all__ = [
     "GuardStatus",
     "Holder",
     "OldPool",
+    "PauseProgress",
     "PauseState",
     "PauseStatus",
     "PausedBy",
@@ -194,8 +196,8 @@ class QueueBacklogPolicyStatus(StatusModel):
     paused_names: Annotated[str, Shown(SENTENCE)] = ""
     """Paused producers, comma separated."""
 
-    replicas: Annotated[str, Shown(WORD)] = ""
-    """Replicas of the target, and how many are ready."""
+    replica_counts: Annotated[str, Shown(WORD)] = ""
+    """Replicas of the target that are ready, of those asked for, for example 3/5."""
 
     queues: tuple[QueueStatus, ...] = ()
     """Each queue as seen."""

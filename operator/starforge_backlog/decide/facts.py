@@ -147,7 +147,9 @@ def measured(
     return before.model_copy(
         update={
             "replicas": workload.replicas,
-            "budget": (facts.budget.replicas if isinstance(facts.budget, BudgetStatus) else None),
+            "budget_replicas": (
+                facts.budget.replicas if isinstance(facts.budget, BudgetStatus) else None
+            ),
             "need": steady_need(wanted, per_replica, before.need, wobble),
             "throughput_per_replica": per_replica,
             "surplus": _remembered_surplus(before, seen, workload, window=window, now=now),

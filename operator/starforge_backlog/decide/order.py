@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from starforge_backlog.api.breaker_status import FORMER
-from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.api.status import PauseProgress, QueueBacklogPolicyStatus
 from starforge_backlog.decide.pauses.moved import is_former
 from starforge_backlog.decide.pauses.pausing import Producers
 from starforge_backlog.decide.pauses.ways import failed_before
@@ -23,7 +23,9 @@ def one_release_per_window(
     kept: list[Pause | Resume] = [a for a in pauses.actions if isinstance(a, Pause)]
     releases = [a for a in pauses.actions if isinstance(a, Resume)]
     # A pause at a former place is no recovery either: its producer moved.
-    under_way = [r for r in releases if r.held.resuming or is_former(r.held)]
+    under_way = [
+        r for r in releases if r.held.progress is PauseProgress.RESUMING or is_former(r.held)
+    ]
     if all(now - moment >= window for moment in done):
         # One that could not be carried out must not keep the others waiting.
         others = [release for release in releases if release not in under_way]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from starforge_backlog.api.server_place import ServerPlace
-from starforge_backlog.api.status import PauseState, PauseStatus
+from starforge_backlog.api.status import PauseProgress, PauseState, PauseStatus
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.decide.results import (
     Paused,
@@ -78,7 +78,7 @@ class HeldTypes:
         if entry.state is not PauseState.HELD:
             return running
         # What is due again while we release it is due by us.
-        doubtful = plan.held > 0 and line.running and not entry.resuming
+        doubtful = plan.held > 0 and line.running and entry.progress is not PauseProgress.RESUMING
         lifted = doubtful and await table.lifted(plan.ids)
         return running if lifted else paused
 

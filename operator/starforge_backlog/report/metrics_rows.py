@@ -195,8 +195,8 @@ def _said(status: QueueBacklogPolicyStatus) -> Iterator[Row]:
     scaling = status.scaling
     if scaling.need is not None:
         yield catalogue.REPLICAS_NEEDED, (), scaling.need
-    if scaling.budget is not None:
-        yield catalogue.REPLICAS_ALLOWED, (), scaling.budget
+    if scaling.budget_replicas is not None:
+        yield catalogue.REPLICAS_ALLOWED, (), scaling.budget_replicas
     if status.budget is not None:
         yield from _budget(status.budget)
     for breaker in status.breakers:

@@ -9,6 +9,7 @@ from starforge_backlog.api.policy import Breaker, Producer
 from starforge_backlog.api.status import (
     BreakerState,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -67,9 +68,9 @@ def waits_for(breaker: Breaker, status: QueueBacklogPolicyStatus) -> tuple[Pause
 
 def progress(entry: PauseStatus) -> str:
     """`; in part so far: 50000 jobs are held back`; empty for what is done."""
-    if entry.resuming:
+    if entry.progress is PauseProgress.RESUMING:
         return f"; being resumed in parts: {entry.message}" if entry.message else "; being resumed"
-    if not entry.complete:
+    if entry.progress is PauseProgress.PARTIAL:
         return f"; in part so far: {entry.message}" if entry.message else "; in part so far"
     return f"; {entry.message}" if entry.message else ""
 

@@ -84,7 +84,7 @@ def report(
             "waiting": count_text(_total(plan), before.waiting, idle=_is_idle(plan)),
             "oldest": age_text(_oldest(plan), before.oldest),
             "paused_names": paused_names(status),
-            "replicas": _replicas(plan),
+            "replica_counts": _replicas(plan),
             "scaling": status.scaling.model_copy(
                 update={"need": _steady_need(plan, before, status)}
             ),

@@ -9,6 +9,7 @@ from starforge_backlog.api.policy import Breaker, QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
+    PauseProgress,
     PauseState,
     PauseStatus,
     QueueBacklogPolicyStatus,
@@ -119,18 +120,19 @@ def done(result: Result) -> str:
             return ""  # the pairs that `act` never makes
 
 
+def _in_part(entry: PauseStatus) -> str:
+    resuming = entry.progress is PauseProgress.RESUMING
+    return f"{entry.producer} {'resumed' if resuming else 'paused'} in part"
+
+
 def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus, now: datetime) -> str:
     """What earlier passes did that is still in force, and what ends it."""
     parts = []
     held = [e for e in status.paused if e.state is PauseState.HELD]
-    whole = [entry.producer for entry in held if entry.complete and not entry.resuming]
+    whole = [entry.producer for entry in held if entry.progress.is_whole]
     if whole:
         parts.append(f"{', '.join(whole)} paused by us")
-    parts += [
-        f"{entry.producer} {'resumed' if entry.resuming else 'paused'} in part"
-        for entry in held
-        if entry.resuming or not entry.complete
-    ]
+    parts += [_in_part(entry) for entry in held if not entry.progress.is_whole]
     rules = {breaker.name: breaker for breaker in spec.breakers}
     parts += [
         _breaker(spec, rules[breaker.name], breaker, status, now)

@@ -13,6 +13,7 @@ from starforge_backlog.api.status import (
     BreakerStatus,
     Condition,
     PausedBy,
+    PauseProgress,
     PauseState,
     QueueBacklogPolicyStatus,
     StepVerdict,
@@ -81,7 +82,7 @@ def _told(result: Result) -> bool:
     """What goes on was told when it began: the next batch, or what leaked meanwhile."""
     match result:
         case Result(Resume(held), Resumed(ResumeOutcome.PARTLY)):
-            return held.resuming
+            return held.progress is PauseProgress.RESUMING
         case _:
             return went_on(result)
 

@@ -92,7 +92,7 @@ def status_of(
         name=found.name,
         uid=found.uid,
         token=(found.token or "") if token is None else token,
-        previous=previous,
+        previous_maximum=previous,
         maximum=maximum,
     )
 
@@ -119,7 +119,9 @@ def after_write(step: SetMaximum, got: Got) -> GuardStatus | None:
     match got:
         case MaximumResult(maximum=maximum) if step.restore:
             # The object says no more of us; where we guard it still, the next pass looks.
-            return step.guard.model_copy(update={"token": "", "previous": None, "maximum": maximum})
+            return step.guard.model_copy(
+                update={"token": "", "previous_maximum": None, "maximum": maximum}
+            )
         case _ if step.follows:
             return step.guard  # KEDA's own autoscaler: the guarded object is as it was
         case Failed(reason) if reason not in MAYBE and not step.restore:

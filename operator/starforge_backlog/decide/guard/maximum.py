@@ -68,7 +68,7 @@ def hand_back(
     Does not wait for a reading: the restore looks for itself. The reading tells of a mark that the
     status has forgotten.
     """
-    if memory is None or memory.previous is None:
+    if memory is None or memory.previous_maximum is None:
         if not isinstance(seen, Known) or seen.value is None:
             return None
         found = seen.value
@@ -77,10 +77,16 @@ def hand_back(
         memory = status_of(
             found, previous=found.kept_maximum or found.maximum, maximum=found.maximum
         )
-    assert memory.previous is not None
-    now = memory.maximum if memory.maximum is not None else memory.previous
+    assert memory.previous_maximum is not None
+    now = memory.maximum if memory.maximum is not None else memory.previous_maximum
     return SetMaximum(
-        memory, from_=now, to=memory.previous, version="", connections=0, why=why, restore=True
+        memory,
+        from_=now,
+        to=memory.previous_maximum,
+        version="",
+        connections=0,
+        why=why,
+        restore=True,
     )
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from starforge_backlog.api.status import PauseStatus
+from starforge_backlog.api.status import PauseProgress, PauseStatus
 
 
 def extended(entry: PauseStatus, plan: str | None) -> str | None:
     """What may be paused under the entry's token: what was in it before, and what runs now."""
     runs = dict.fromkeys(stored(plan))
     before = stored(entry.previous)
-    if entry.resuming:
+    if entry.progress is PauseProgress.RESUMING:
         # We resumed some of it ourselves: of what runs the proof is void, it may be paused anew.
         return _text({**before, **runs})
     return _text({**runs, **before})

@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
-from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import (
+    PausedBy,
+    PauseProgress,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
 from starforge_backlog.decide.pauses.server_identity import stored
 from starforge_backlog.decide.plan import Action, Pause
 from starforge_backlog.decide.results import (
@@ -49,7 +55,7 @@ def locate(
 
 def ended(held: PauseStatus, resumed: Resumed) -> Resumed:
     """A release in parts of which nothing is left was ours, in the passes before: nobody else's."""
-    if held.resuming and resumed.outcome is ResumeOutcome.NOT_PAUSED:
+    if held.progress is PauseProgress.RESUMING and resumed.outcome is ResumeOutcome.NOT_PAUSED:
         return Resumed(ResumeOutcome.RESUMED)
     return resumed
 
@@ -102,13 +108,12 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
                 # Without one it is as the intent stored it: nothing of a plan is ever lost.
                 "previous": entry.previous if paused.previous is None else paused.previous,
                 "message": paused.message,
-                "complete": paused.complete,
-                "resuming": False,
+                "progress": _whole(entry) if paused.complete else PauseProgress.PARTIAL,
                 "server": stored(paused.where) or entry.server,
             }
         case PauseOutcome.ALREADY_PAUSED if entry.state is PauseState.HELD:
             # Carried on, and the rest was paused by others meanwhile. What is ours stays ours.
-            update = {"complete": True, "resuming": False, "message": paused.message}
+            update = {"progress": _whole(entry), "message": paused.message}
         case PauseOutcome.ALREADY_PAUSED:
             update = {
                 "state": PauseState.FOREIGN,
@@ -123,13 +128,19 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
     return entry.model_copy(update={"failed": False, **update})
 
 
+def _whole(entry: PauseStatus) -> PauseProgress:
+    """All of it is paused. That it was set again before stays known."""
+    renewed = entry.progress is PauseProgress.RENEWED
+    return PauseProgress.RENEWED if renewed else PauseProgress.COMPLETE
+
+
 def _after_resume(entry: PauseStatus, resumed: Resumed) -> PauseStatus | None:
     update: dict[str, object]
     match resumed.outcome:
         case ResumeOutcome.RESUMED | ResumeOutcome.NOT_PAUSED | ResumeOutcome.ROW_MISSING:
             return None
         case ResumeOutcome.PARTLY:
-            update = {"resuming": True, "message": resumed.message}
+            update = {"progress": PauseProgress.RESUMING, "message": resumed.message}
         case ResumeOutcome.NOT_OURS:
             update = {"state": PauseState.FOREIGN, "by": PausedBy.OTHER, "message": resumed.message}
         case ResumeOutcome.CHANGED_SINCE | ResumeOutcome.BAD_SHAPE:

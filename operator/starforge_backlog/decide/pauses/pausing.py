@@ -60,6 +60,7 @@ from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
     PausedBy,
+    PauseProgress,
     PauseState,
     PauseStatus,
 )
@@ -268,9 +269,9 @@ def _found_running(
     if entry.state is PauseState.OVERRIDDEN:
         return entry
     lost = seen.leaves_token and seen.token != entry.token
-    if entry.state is PauseState.HELD and lost and not entry.renewed:
+    if entry.state is PauseState.HELD and lost and entry.progress is not PauseProgress.RENEWED:
         message = "our pause was lost (a failover, or a Redis that came back without it); set again"
-        return _turned(entry, PauseState.INTENDED, message, renewed=True)
+        return _turned(entry, PauseState.INTENDED, message, progress=PauseProgress.RENEWED)
     message = (
         f"{seen.writer or 'somebody'} resumed it while the breaker is open; respected until it"
         " closes"
@@ -348,7 +349,7 @@ def _want(
         plan=entry.previous if producer.planned else None,
         way=producer.way[0],
         # What was resumed in part and is paused again is news.
-        again=carried_on and not entry.resuming,
+        again=carried_on and entry.progress is not PauseProgress.RESUMING,
     )
 
 
@@ -379,7 +380,7 @@ def _fixed(entry: PauseStatus, producer: Producer, seen: ProducerReading | None)
 
 def _goes_on(entry: PauseStatus, seen: ProducerReading | None) -> bool:
     """Whether there is more to pause under the same token."""
-    return not entry.complete or entry.resuming or (seen is not None and seen.leaking)
+    return not entry.progress.is_whole or (seen is not None and seen.leaking)
 
 
 def _release(

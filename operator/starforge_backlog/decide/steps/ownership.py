@@ -66,7 +66,7 @@ def forget_another_target(at: Situation) -> Situation:
         at,
         before=ScalingStatus(
             replicas=before.replicas,
-            budget=before.budget,
+            budget_replicas=before.budget_replicas,
             need=before.need,
             target_uid=workload.uid,
             applied_replicas=workload.replicas,

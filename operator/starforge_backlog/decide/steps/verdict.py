@@ -58,10 +58,10 @@ def failed(by: StepFailure, why: str) -> Judgement:
 def baseline(load: Load, workload: Workload, utilization: float | None) -> Baseline:
     """The readings that a later verdict is taken against."""
     return Baseline(
-        waiting=load.waiting,
-        throughput_per_second=_rounded(load.throughput),
-        arrivals_per_second=_rounded(load.arrivals),
-        failed_percent=_rounded(load.failed_percent),
+        waiting_jobs=load.waiting,
+        completion_rate=_rounded(load.throughput),
+        arrival_rate=_rounded(load.arrivals),
+        failure_percent=_rounded(load.failed_percent),
         database_utilization_percent=_rounded(utilization),
         restarts=workload.restarts,
         ready=workload.ready,
@@ -116,33 +116,34 @@ def judge(
         return Judgement(StepVerdict.OBSERVING, until)
     if pressure is None:
         return Judgement(StepVerdict.INCONCLUSIVE, "the database cannot be read")
-    if evidence.missing or after.waiting is None:
+    if evidence.missing or after.waiting_jobs is None:
         why = "; ".join(evidence.missing) or "the backlog cannot be read"
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if _failures_rose(before, after, failed_objective):
         return failed(
             StepFailure.FAILURES,
-            f"failures rose from {before.failed_percent or 0:g}% to {after.failed_percent:g}%",
+            f"failures rose from {before.failure_percent or 0:g}% to {after.failure_percent:g}%",
         )
-    if after.waiting <= step.to:
-        return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting} waiting)")
-    if before.throughput_per_second is None or after.throughput_per_second is None:
+    if after.waiting_jobs <= step.to:
+        return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting_jobs} waiting)")
+    if before.completion_rate is None or after.completion_rate is None:
         watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
-        return _by_backlog(step, after.waiting if evidence.counted else None, watched_until, now)
-    return _by_throughput(step, before.throughput_per_second, after, observe_for)
+        waiting = after.waiting_jobs if evidence.counted else None
+        return _by_backlog(step, waiting, watched_until, now)
+    return _by_throughput(step, before.completion_rate, after, observe_for)
 
 
 def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:
-    if after.failed_percent is None:
+    if after.failure_percent is None:
         return False
-    return after.failed_percent > max(objective, 2 * (before.failed_percent or 0))
+    return after.failure_percent > max(objective, 2 * (before.failure_percent or 0))
 
 
 def _by_backlog(
     step: Step, waiting: int | None, watched_until: datetime, now: datetime
 ) -> Judgement:
     """Throughput cannot be told from this table. `waiting` is None when it is not exact."""
-    before = step.before.waiting
+    before = step.before.waiting_jobs
     if before is not None and waiting is not None:
         noise = max(step.to, NOISE_SIGMAS * math.sqrt(before))
         if waiting <= before + noise:
@@ -157,7 +158,7 @@ def _by_backlog(
 
 
 def _by_throughput(step: Step, before: float, after: Baseline, observe_for: timedelta) -> Judgement:
-    now = after.throughput_per_second or 0.0
+    now = after.completion_rate or 0.0
     expected = before * (step.to - step.from_) / max(1, step.from_)
     noise = chance(before, observe_for)
     change = f"throughput {before:g} -> {now:g} jobs/s with {step.from_} -> {step.to} replicas"
