@@ -19,12 +19,13 @@ from starforge_backlog.api.terms import LIST_TYPE
 from starforge_backlog.cluster.annotations import HOLD, RELEASE, RELEASE_ABANDON
 
 ROOT = Path(__file__).parents[2]
+MAP_KEYS = "x-kubernetes-list-map-keys"
 
 # What a structural schema may hold, of what we use (apiextensions/v1 JSONSchemaProps).
 KEYWORDS = {
     "additionalProperties", "default", "description", "enum", "format", "items", "maxItems",
     "maxLength", "maximum", "minItems", "minLength", "minimum", "properties", "required", "type",
-    "x-kubernetes-list-map-keys", LIST_TYPE, MAP_TYPE, RULES,
+    MAP_KEYS, LIST_TYPE, MAP_TYPE, RULES,
 }  # fmt: skip
 
 # Required fields of a status: an operator that is older than the CRD must be able to write, so a
@@ -46,6 +47,19 @@ REQUIRED_IN_STATUS = {
     "PauseStatus": "by producer since state",
     "GuardStatus": "kind name",
     "Holder": "connections policy share",
+}
+
+# By which field the items of a list of a status are told apart; None: it is written as a whole.
+LISTS_OF_A_STATUS = {
+    "status.queues": ["name"],
+    "status.queues[].notes": None,
+    "status.queues[].missed": None,
+    "status.budget.heldBy": None,
+    "status.breakers": ["name"],
+    "status.breakers[].owners": None,
+    "status.breakers[].rules": None,
+    "status.paused": ["producer"],
+    "status.conditions": ["type"],
 }
 
 
@@ -144,6 +158,25 @@ def test_a_field_of_a_status_has_one_type_wherever_it_is() -> None:
             types.setdefault(name, set()).add(field["type"])
     found = {name: kinds for name, kinds in types.items() if len(kinds) > 1}
     assert found == {}
+
+
+def test_every_list_says_who_owns_its_items_and_how_many_there_are() -> None:
+    """Server-side apply treats a list without a type as a whole; a list without a bound has no end
+    (the status: tests/unit/test_status_bound.py holds that no write of ours is longer)."""
+    lists = [(path, schema) for path, schema in SPEC + STATUS if schema["type"] == "array"]
+    assert len(lists) > len(LISTS_OF_A_STATUS)
+    assert [path for path, schema in lists if "maxItems" not in schema] == []
+    assert [path for path, schema in lists if LIST_TYPE not in schema] == []
+    keys = {path: s.get(MAP_KEYS) for path, s in lists if s[LIST_TYPE] == "map"}
+    assert {path: keys.get(path) for path in LISTS_OF_A_STATUS} == LISTS_OF_A_STATUS
+    assert {path for path, _ in lists if path.startswith("status")} == set(LISTS_OF_A_STATUS)
+
+
+def test_what_is_one_statement_of_a_status_is_replaced_as_a_whole() -> None:
+    """A budget of which half is of another pass would not add up."""
+    found = {path for path, schema in STATUS if schema.get(MAP_TYPE) == "atomic"}
+    scaling = {f"status.scaling.{name}" for name in ("lastStep", "lastJudged", "guard")}
+    assert found == {"status.budget", *scaling}
 
 
 def test_a_spec_has_no_floats() -> None:

@@ -38,6 +38,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
+from starforge_backlog.api.structural import structural
 from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.decide.pauses.memory import MARK_BYTES, storable
 from starforge_backlog.decide.pauses.pausing import Producers
@@ -141,6 +142,32 @@ def test_it_fits_beside_as_much_memory_as_is_ever_remembered() -> None:
     cut = fitted(status.model_copy(update={"paused": entries}))
     assert size(cut) <= MOST_STATUS_BYTES
     assert {e.previous for e in cut.paused} == {"x" * each}
+
+
+def test_no_list_is_longer_than_the_schema_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server would refuse the status, and with it all that is remembered."""
+    for name, length in LONGEST.items():
+        monkeypatch.setitem(LONGEST, name, 3 * length)
+    status = filled(QueueBacklogPolicyStatus, "x")
+    assert isinstance(status, QueueBacklogPolicyStatus)
+    found = fitted(status).model_dump(mode="json", by_alias=True, exclude_none=True)
+    lengths = lists_in(structural(QueueBacklogPolicyStatus), found)
+    assert len({path for path, _, _ in lengths}) == 9, "each list was filled"
+    assert [(path, long, most) for path, long, most in lengths if long > most] == []
+
+
+def lists_in(schema: Any, value: Any, path: str = "status") -> list[tuple[str, int, int]]:
+    """Each list with its length and its bound."""
+    if schema["type"] == "array":
+        inside = [found for item in value for found in lists_in(schema["items"], item, f"{path}[]")]
+        return [(path, len(value), schema["maxItems"]), *inside]
+    fields = schema.get("properties", {})
+    return [
+        found
+        for name, field in fields.items()
+        if name in value
+        for found in lists_in(field, value[name], f"{path}.{name}")
+    ]
 
 
 @settings(max_examples=20)

@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, Shown
-from starforge_backlog.api.breaker import MOST_NAMES
-from starforge_backlog.api.terms import CONTACT_LENGTH, LABEL_LENGTH, Schema
+from starforge_backlog.api.breaker import MOST_NAMES, MOST_RULES
+from starforge_backlog.api.terms import CONTACT_LENGTH, LABEL_LENGTH, Schema, replaced
 
 # A token of a policy has some 130; a person may have written anything.
 FOREIGN_TOKEN_CHARACTERS = 500
@@ -55,7 +55,9 @@ class BreakerStatus(StatusModel):
     message: Annotated[str, Shown(SENTENCE)] = ""
     """What led to this state, with the numbers."""
 
-    owners: Annotated[tuple[str, ...], Shown(CONTACT_LENGTH, items=MOST_NAMES)] = ()
+    owners: Annotated[
+        tuple[str, ...], Shown(CONTACT_LENGTH, items=MOST_NAMES), replaced(MOST_NAMES)
+    ] = ()
     """Whom it concerns, from spec.owners; named while it is not closed."""
 
     trips: int = 0
@@ -65,7 +67,7 @@ class BreakerStatus(StatusModel):
     """While a time runs that opens it or lets it probe: when its rules were looked at last, to
     half a minute. Time in which nobody looked counts as nothing."""
 
-    rules: tuple[RuleStatus, ...] = ()
+    rules: Annotated[tuple[RuleStatus, ...], Shown(items=MOST_RULES), replaced(MOST_RULES)] = ()
     """Memory of each trip rule, in the order of the spec."""
 
 

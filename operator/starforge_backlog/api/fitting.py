@@ -61,8 +61,9 @@ def size(status: QueueBacklogPolicyStatus) -> int:
 
 
 def _first_pauses(entries: tuple[PauseStatus, ...]) -> tuple[PauseStatus, ...]:
-    by_need = sorted(entries, key=lambda entry: _KEEP_FIRST.index(entry.state))[:MOST_PAUSES]
-    return tuple(entry for entry in entries if entry in by_need)
+    places = range(len(entries))
+    by_need = sorted(places, key=lambda place: _KEEP_FIRST.index(entries[place].state))
+    return tuple(entries[place] for place in sorted(by_need[:MOST_PAUSES]))
 
 
 def _cut(model: S, part: int) -> S:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ConfigDict
 
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import KEPT, SENTENCE, Shown
+from starforge_backlog.api.rules import WHOLE
+from starforge_backlog.api.terms import replaced
 
 # namespace/name.
 OBJECT_KEY_LENGTH = 63 + 1 + 253
@@ -31,6 +33,8 @@ class Holder(StatusModel):
 
 class BudgetStatus(StatusModel):
     """Every term of the budget, so that an admin can check the sum by hand."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     server: Annotated[str, KEPT] = ""
     """The server that the connections belong to; policies that show the same one share it."""
@@ -102,12 +106,14 @@ class BudgetStatus(StatusModel):
     """Replicas that this policy is entitled to among all policies of the server: minimums first,
     then by priority, then by need. Absent where it is alone."""
 
-    held_by: Annotated[tuple[Holder, ...], Shown(items=MOST_HOLDERS)] = ()
+    held_by: Annotated[tuple[Holder, ...], Shown(items=MOST_HOLDERS), replaced(MOST_HOLDERS)] = ()
     """Who holds the rest, while this policy wants more than it can have; those who hold most."""
 
 
 class GuardStatus(StatusModel):
     """Guardrail mode: the autoscaler whose maximum we lower."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     kind: Annotated[str, KEPT]
     """HorizontalPodAutoscaler or ScaledObject."""
@@ -175,6 +181,8 @@ class Baseline(StatusModel):
 
 class Step(StatusModel):
     """The last change of replicas by us."""
+
+    model_config = ConfigDict(json_schema_extra=WHOLE)
 
     from_: int
     """Replicas before."""

@@ -4,9 +4,9 @@ Whatever a decision needs from earlier passes is here and nowhere else, so a res
 Numbers people read are rounded to two significant digits (a steady queue writes nothing);
 numbers that decisions compare are kept as they were at the transition that stored them.
 
-The schema holds no bounds that could refuse a write of ours, but those that rules of
-`api/resource.py` need; how much text each field may hold is in `api/bounds.py`. A field that is
-added later needs a default (see `StatusModel`).
+The schema holds no bounds that could refuse a write of ours: a list is never longer than it allows,
+because `api/fitting.py` cuts each to the same bound before it is written. How much text each field
+may hold is in `api/bounds.py`. A field that is added later needs a default (see `StatusModel`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, WORD, Shown
+from starforge_backlog.api.breaker import MOST_NAMES
 from starforge_backlog.api.breaker_status import (
     BreakerState,
     BreakerStatus,
@@ -40,7 +41,7 @@ from starforge_backlog.api.scaling_status import (
     StepVerdict,
     Surplus,
 )
-from starforge_backlog.api.terms import Schema, keyed
+from starforge_backlog.api.terms import Schema, keyed, named, replaced
 
 __all__ = [
     "Baseline",
@@ -144,10 +145,10 @@ class QueueStatus(StatusModel):
     workers: Annotated[str, Shown(WORD)] = ""
     """Workers connected to the queue; empty where the queue does not tell."""
 
-    notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES)] = ()
+    notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES), replaced(MOST_NOTES)] = ()
     """What a person should know of this queue, for example that somebody paused it."""
 
-    missed: Annotated[tuple[str, ...], Shown(items=MOST_NOTES)] = ()
+    missed: Annotated[tuple[str, ...], Shown(items=MOST_NOTES), replaced(MOST_NOTES)] = ()
     """Objectives that are missed now, for example waiting 5200 > 500."""
 
     missed_since: AwareDatetime | None = None
@@ -199,7 +200,7 @@ class QueueBacklogPolicyStatus(StatusModel):
     replica_counts: Annotated[str, Shown(WORD)] = ""
     """Replicas of the target that are ready, of those asked for, for example 3/5."""
 
-    queues: tuple[QueueStatus, ...] = ()
+    queues: Annotated[tuple[QueueStatus, ...], Shown(items=MOST_NAMES), named(MOST_NAMES)] = ()
     """Each queue as seen."""
 
     budget: BudgetStatus | None = None
@@ -208,16 +209,18 @@ class QueueBacklogPolicyStatus(StatusModel):
     scaling: ScalingStatus = ScalingStatus()
     """Replicas, the last step and what holds the next one."""
 
-    breakers: tuple[BreakerStatus, ...] = ()
+    breakers: Annotated[tuple[BreakerStatus, ...], Shown(items=MOST_NAMES), named(MOST_NAMES)] = ()
     """Each breaker's state."""
 
-    paused: Annotated[tuple[PauseStatus, ...], Schema({"maxItems": MOST_PAUSES})] = ()
+    paused: Annotated[tuple[PauseStatus, ...], keyed("producer", MOST_PAUSES)] = ()
     """Producers that are paused: what, since when, by whom."""
 
     released_at: AwareDatetime | None = None
     """Last resume by this operator: one thing per observation window."""
 
-    conditions: Annotated[tuple[Condition, ...], keyed("type", MOST_CONDITIONS)] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Shown(items=MOST_CONDITIONS), keyed("type", MOST_CONDITIONS)
+    ] = ()
     """Ready, BacklogHealthy, DatabaseHeadroom, ConsumersHealthy, ProducersRunning, Scaling."""
 
     def condition(self, kind: str) -> Condition | None:

@@ -63,6 +63,11 @@ def ordered(least: int, most: int) -> Schema:
     return Schema({"minItems": least, "maxItems": most, LIST_TYPE: "atomic"})
 
 
+def replaced(most: int) -> Schema:
+    """A list of a status: it is written as a whole, and nobody adds to it."""
+    return Schema({"maxItems": most, LIST_TYPE: "atomic"})
+
+
 def named(most: int, *, least: int = 0) -> Schema:
     """A list of objects that are told apart by `name`; the same name twice is refused."""
     return keyed("name", most, least=least)
