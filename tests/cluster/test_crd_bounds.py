@@ -262,7 +262,9 @@ STATUS_EXAMPLE: dict[str, Any] = {
     "conditions": [
         {"type": "Ready", "status": "True", "reason": "Fine", "lastTransitionTime": MOMENT}
     ],
-    "queues": [{"name": "jobs", "missed": ["waiting 5 > 3"], "types": {"a": "1"}}],
+    "queues": [
+        {"name": "jobs", "missed": ["waiting 5 > 3"], "notes": ["paused"], "types": {"a": "1"}}
+    ],
     "budget": {
         **dict.fromkeys(BUDGET_TERMS, 1),
         "formula": "1",
@@ -281,7 +283,9 @@ STATUS_EXAMPLE: dict[str, Any] = {
         },
         "external": {"manager": "hpa", "replicas": 3, "since": MOMENT},
     },
-    "breakers": [{"name": "b", "state": "Open", "rules": [{"signal": "waiting>=1"}]}],
+    "breakers": [
+        {"name": "b", "state": "Open", "owners": ["#etl"], "rules": [{"signal": "waiting>=1"}]}
+    ],
     "paused": [
         {"producer": "p", "by": "Us", "state": "Held", "since": MOMENT, "locator": {"a": "b"}}
     ],

@@ -268,7 +268,7 @@ def course(world: World, sources: Sources) -> Seen:
         world.until(lambda: len(world.scale_writes()) >= steps + 2, "two steps of the healthy one")
         told = {fault.name: world.condition("Ready", fault.name) for fault in FAULTS}
         scaling = {
-            fault.name: str(world.condition("Scaling", fault.name)["reason"]) for fault in FAULTS
+            fault.name: str(world.condition("Scaling", fault.name)["status"]) for fault in FAULTS
         }
         scaled = {write.name for write in world.scale_writes()}
         published = "".join(str(world.status(fault.name)) for fault in FAULTS)

@@ -243,7 +243,7 @@ def nothing_moves(world: World, reasons: set[str], mends: tuple[str, ...]) -> No
         return True
 
     world.until(told, "both are told")
-    world.until_condition("Scaling", "Unknown", name="steps")
+    world.until_not_known("Scaling", name="steps")
     steps = len(world.scale_writes())
     passes = len(world.passes())
     while len(world.passes()) < passes + 4:

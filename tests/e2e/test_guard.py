@@ -105,7 +105,7 @@ def what_others_may_count_on(world: World) -> None:
 def an_unknown_budget_moves_nothing(world: World) -> None:
     found = lowered(world, headroom=60)
     world.store.server.freeze()
-    world.until_condition("Scaling", "Unknown")
+    world.until_not_known("Scaling")
     world.apply(database=database(2))
     world.until_passes(3)
     assert maximum(world) == found

@@ -142,7 +142,7 @@ def frozen_while_work_waits(world: World) -> None:
     world.until_ready()
     world.store.server.freeze()
     try:
-        world.until_condition("Scaling", "Unknown")
+        world.until_not_known("Scaling")
         scaled = len(world.scale_writes())
         world.until_passes(4)
         assert len(world.scale_writes()) == scaled
@@ -193,7 +193,7 @@ def demoted_to_a_standby_and_back(world: World) -> None:
     assert "primary" in found["message"]
     scaled = len(world.scale_writes())
     world.until_passes(3)
-    assert world.condition("Scaling")["reason"] == "Unknown"
+    assert world.condition("Scaling")["status"] == "Unknown"
     assert len(world.scale_writes()) == scaled
     server.stop("fast")
     standby.unlink()

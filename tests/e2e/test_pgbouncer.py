@@ -271,7 +271,7 @@ def a_wrong_password_holds_one_policy_and_not_the_other(world: World) -> None:
         found = world.until_condition("Ready", "WrongPassword", name="other")
         for words in ("database.pgbouncer", STATS_USER, "put the current one into the Secret"):
             assert words in found["message"]
-        world.until_condition("Scaling", "Unknown", name="other")
+        world.until_not_known("Scaling", name="other")
         world.until_ready(TARGET)
         world.until(lambda: steps(world), "a step of the one that can read it")
         world.until_passes(3, "other")

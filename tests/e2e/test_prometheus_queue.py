@@ -107,11 +107,11 @@ def holds(world: World, reason: str, *words: str) -> None:
     found = world.until_condition("Ready", reason)
     for text in words:
         assert text in found["message"]
-    world.until_condition("Scaling", "Unknown")
+    world.until_not_known("Scaling")
     steps = len(world.scale_writes())
     world.until_passes(4)
     assert world.condition("Ready")["reason"] == reason
-    assert world.condition("Scaling")["reason"] == "Unknown"
+    assert world.condition("Scaling")["status"] == "Unknown"
     assert len(world.scale_writes()) == steps
 
 
@@ -182,7 +182,7 @@ def single_signals_replace_the_tables_own(world: World) -> None:
         world.until(world.scale_writes, "a step")
         # The table is still there; half of what a step needs is not.
         application.stop()
-        world.until_condition("Scaling", "Unknown")
+        world.until_not_known("Scaling")
         steps = len(world.scale_writes())
         world.until_passes(4)
         assert len(world.scale_writes()) == steps

@@ -307,6 +307,15 @@ class World:
 
         return self.until(look, f"{kind} of {name} is {reason}", within)
 
+    def until_not_known(self, kind: str, *, name: str = "etl") -> Json:
+        """Wait until a condition is Unknown, whichever reading is the first that is missing."""
+
+        def look() -> Json | None:
+            found = self.condition(kind, name)
+            return found if found["status"] == "Unknown" else None
+
+        return self.until(look, f"{kind} of {name} is not known")
+
     def until_ready(self, name: str = "etl") -> None:
         """Everything the policy names can be read, also by the last pass."""
         self.until_condition("Ready", "AllReadable", name=name, within=STARTS_WITHIN)

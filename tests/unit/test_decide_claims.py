@@ -17,7 +17,7 @@ PODS = workload(RUNNING)
 CLAIM = Claim("ns/etl", "etl", 40, per_replica=10, asked=BEFORE)
 SOON = [
     "RolloutInProgress",
-    "Unknown",
+    "BudgetNotKnown",
     "NotYetObserved",
     "Stale",
     "Timeout",

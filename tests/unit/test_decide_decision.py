@@ -193,13 +193,13 @@ def test_a_release_needs_readings_of_now(reading: QueueReading, released: bool) 
 BLIND: list[tuple[dict[str, Any], str]] = [
     ({"target": unknown(Why.TIMEOUT)}, "Timeout"),
     ({"each": unknown(Why.ENV_NOT_FOUND)}, "EnvNotFound"),
-    ({"each": per_replica(role=None)}, "Unknown"),
-    ({"open_now": unknown()}, "Unknown"),
-    ({"open_now": connections(read_only=True)}, "Unknown"),
-    ({"state": unknown()}, "Unknown"),
-    ({"awaited": ("ns/other",)}, "Unknown"),
-    ({"queues": {}}, "Unknown"),
-    ({"queues": queue(unknown())}, "Unknown"),
+    ({"each": per_replica(role=None)}, "BudgetNotKnown"),
+    ({"open_now": unknown()}, "BudgetNotKnown"),
+    ({"open_now": connections(read_only=True)}, "BudgetNotKnown"),
+    ({"state": unknown()}, "DatabaseHealthNotKnown"),
+    ({"awaited": ("ns/other",)}, "BudgetNotKnown"),
+    ({"queues": {}}, "LoadNotKnown"),
+    ({"queues": queue(unknown())}, "LoadNotKnown"),
 ]
 
 
@@ -215,7 +215,7 @@ def test_a_step_up_needs_every_reading(hidden: dict[str, Any], why: str) -> None
 def test_a_snapshot_without_the_database_is_not_a_policy_without_one() -> None:
     policy = remembering(fresh_policy(breakers=[]))
     plan = policy.decide(replace(storm(), database=None))
-    assert (kinds(plan), reason(plan)) == ([], "Unknown")
+    assert (kinds(plan), reason(plan)) == ([], "BudgetNotKnown")
 
 
 def test_one_of_two_queues_is_not_the_sum() -> None:

@@ -106,9 +106,9 @@ HELD = [
     ({"found": lowered(11, limited=True)}, "Guarded"),  # four run: it can still go there
     ({"found": lowered(4, limited=True), **FEW}, "BudgetExhausted"),
     # P2: an unknown budget moves nothing, up or down.
-    ({"found": hpa(20), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
-    ({"found": lowered(4), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
-    ({"found": lowered(4), "pressure": None}, "Unknown"),
+    ({"found": hpa(20), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "BudgetNotKnown"),
+    ({"found": lowered(4), "budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "BudgetNotKnown"),
+    ({"found": lowered(4), "pressure": None}, "DatabaseHealthNotKnown"),
     ({"found": lowered(4), "pressure": ("5 wait",)}, "Pressure"),
     ({"found": lowered(4), "sample_is_old": True}, "Observing"),
     ({"found": lowered(4), "memory": {"next_step_not_before": later(1)}}, "Observing"),

@@ -230,7 +230,7 @@ def test_without_the_right_to_look_others_are_noticed_by_what_they_write() -> No
 def test_one_that_cannot_be_seen_for_the_moment_holds_up_and_down() -> None:
     late = Unknown(Why.TIMEOUT, "no answer within 2s", NOW)
     up = scale(situation(autoscaler=late))
-    assert (wrote(up), up.reason) == (None, "Unknown")
+    assert (wrote(up), up.reason) == (None, "AutoscalerNotKnown")
     idle = {"idle_since": later(-3600)}
     down = scale(situation(autoscaler=late, reading=queue(0), missed=False, memory=idle))
     assert wrote(down) is None

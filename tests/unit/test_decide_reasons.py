@@ -9,6 +9,13 @@ from starforge_backlog.decide.reasons import Asks, Reported, ScalingReason, stor
 from starforge_backlog.snapshot import Why
 
 # The words that people and machines have seen so far, and those of each `Why`.
+NOT_KNOWN = {
+    "AutoscalerNotKnown",
+    "BudgetNotKnown",
+    "DatabaseHealthNotKnown",
+    "LoadNotKnown",
+    "StepNotJudged",
+}
 WORDS = {
     "Asleep",
     "AtMaximum",
@@ -37,11 +44,11 @@ WORDS = {
     "Stepping",
     "Suspended",
     "TargetTaken",
-    "Unknown",
+    *NOT_KNOWN,
 } | {why.value for why in Why}
 
 ABLE = {"Steady", "Stepping", "Draining", "AtMaximum", "Asleep", "Guarded"}
-UNKNOWN = {"Unknown", "NotFollowed"}
+UNKNOWN = NOT_KNOWN | {"NotFollowed"}
 # While a person stops everything, or an older policy acts, nothing is wanted in the first place.
 NOT_OURS = {
     "GuardNotFollowed",
@@ -55,7 +62,7 @@ NOT_OURS = {
     "ScaledToZero",
     "Suspended",
     "TargetTaken",
-    "Unknown",
+    *NOT_KNOWN,
 } | {why.value for why in Why}
 NO_MORE = {"Draining", "HoldDown", "PodsCrashing", "PodsNotReady", "PodsPending", "Pressure"}
 PASSING = {
@@ -64,7 +71,7 @@ PASSING = {
     "RolloutInProgress",
     "Stale",
     "Timeout",
-    "Unknown",
+    *NOT_KNOWN,
     "Unreachable",
 }
 ROUTINE = {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady"}

@@ -101,9 +101,9 @@ def test_the_first_due_job_wakes_it(changes: dict[str, Any], to: int) -> None:
     [
         ({"reading": queue(0)}, "Asleep"),
         ({"reading": queue(unknown())}, "Asleep"),
-        ({"budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
-        ({"pressure": None}, "Unknown"),
-        ({"autoscaler": Unknown(Why.TIMEOUT, "late", NOW)}, "Unknown"),
+        ({"budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "BudgetNotKnown"),
+        ({"pressure": None}, "DatabaseHealthNotKnown"),
+        ({"autoscaler": Unknown(Why.TIMEOUT, "late", NOW)}, "AutoscalerNotKnown"),
         ({"pressure": ("5 wait",)}, "Pressure"),
         ({"sample_is_old": True}, "Observing"),
         ({"free_steps": 0}, "BudgetExhausted"),

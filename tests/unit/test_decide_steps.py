@@ -52,12 +52,12 @@ LIMITED = replace(
 
 UP_HELD_BY = [
     ({"reading": LIMITED}, "QueueLimit"),
-    ({"budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "Unknown"),
-    ({"pressure": None}, "Unknown"),
-    ({"reading": replace(STORM, waiting=unknown())}, "Unknown"),
-    ({"reading": replace(STORM, oldest_due_age=unknown())}, "Unknown"),
-    ({"reading": replace(STORM, arrivals_per_second=unknown())}, "Unknown"),
-    ({"reading": replace(STORM, throughput_per_second=unknown())}, "Unknown"),
+    ({"budget": Unknown(Why.UNREACHABLE, "refused", NOW)}, "BudgetNotKnown"),
+    ({"pressure": None}, "DatabaseHealthNotKnown"),
+    ({"reading": replace(STORM, waiting=unknown())}, "LoadNotKnown"),
+    ({"reading": replace(STORM, oldest_due_age=unknown())}, "LoadNotKnown"),
+    ({"reading": replace(STORM, arrivals_per_second=unknown())}, "LoadNotKnown"),
+    ({"reading": replace(STORM, throughput_per_second=unknown())}, "LoadNotKnown"),
     ({"pressure": ("5 wait",)}, "Pressure"),
     ({"pods": workload(4, max_surge="0", paused=True)}, "RolloutPaused"),
     ({"pods": workload(4, max_surge="0", rolling_out=True)}, "RolloutInProgress"),
@@ -85,7 +85,7 @@ UP_HELD_BY = [
     ({"memory": {"next_step_not_before": later(1)}}, "Observing"),
     ({"window_opens": later(1)}, "Observing"),
     ({"memory": {"last_step": step(2, 4, ready_at=later(-60))}}, "Observing"),
-    ({"memory": {"last_step": step(2, 4)}, "pressure": None}, "Unknown"),
+    ({"memory": {"last_step": step(2, 4)}, "pressure": None}, "StepNotJudged"),
 ]
 
 

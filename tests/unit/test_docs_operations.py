@@ -21,6 +21,7 @@ from starforge_backlog.decide.plan import Cause, StepKind
 from starforge_backlog.decide.reasons import Reported, ScalingReason
 from starforge_backlog.decide.results import NotDone
 from starforge_backlog.report.metrics_catalogue import CATALOGUE
+from starforge_backlog.report.transitions import FLIPPED
 from starforge_backlog.snapshot import Why
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -43,7 +44,9 @@ VALUES: Final[Mapping[tuple[str, str], Iterable[str]]] = {
     ("_ready", "broken[0][1].why"): Why,
     ("_ready", "trouble[0]"): FAILED,
     ("_backlog", "causes[0].cause.value"): Cause,
+    ("_unread", "reason"): Why,
     ("_headroom", "why"): Why,
+    ("_headroom", "reason"): Why,
     ("_consumers", "unknown.why"): Why,
     ("_producers", "reading.why"): Why,
     ("_scaling", "stuck[0]"): Why,
@@ -231,8 +234,7 @@ def made_events() -> set[str]:
     _, statuses = made_conditions()
     for kind, possible in statuses.items():
         if kind != SCALING:
-            names = {"True": kind, "False": f"Not{kind}", "Unknown": f"{kind}Unknown"}
-            found |= {names[status] for status in possible}
+            found |= {FLIPPED[kind][status] for status in possible}
     for module in MODULES:
         for function, call in module.calls("Note"):
             if function.name != "_conditions":  # counted above
@@ -278,7 +280,7 @@ def test_the_code_is_read() -> None:
         *("ProducersRunning", SCALING),
     }
     assert {"BreakerOpen", "ScaledSafe", "MaximumLowered", "HeldEnded"} <= EVENT_REASONS
-    assert {"NotReady", "ScalingUnknown"} & EVENT_REASONS == {"NotReady"}
+    assert {"NotReady", "ReadyNotKnown"} & EVENT_REASONS == {"NotReady"}
     assert {"AnotherOperator", "StatusRefused", "ResumedByOthers", "Resuming"} <= EVENT_REASONS
     assert {"PausedWithoutEffect", "ReleaseFailed", "Probing"} <= REASONS["ProducersRunning"]
 
@@ -288,6 +290,13 @@ def test_what_cannot_be_followed_is_no_silence() -> None:
     assert isinstance(function, ast.FunctionDef)
     with pytest.raises(Unclear, match=r"what can x\.word be"):
         values(ast.parse("x.word", mode="eval").body, function)
+
+
+def test_reasons_and_events_name_what_happened() -> None:
+    """The status of a condition says that something is unknown or not so; its reason says what."""
+    assert [kind for kind, reasons in REASONS.items() if "Unknown" in reasons] == []
+    events = EVENT_REASONS - {str(reason) for reason in ScalingReason}
+    assert {word for word in events if re.match("Not[A-Z]|.*Unknown", word)} == {"NotReady"}
 
 
 def test_each_type_of_a_condition_has_a_row() -> None:

@@ -59,7 +59,7 @@ def test_a_second_fault_beside_the_first_is_told_as_well() -> None:
     two = having(
         ("Ready", "False", "Unreachable"), ("ConsumersHealthy", "Unknown", "TargetNotFound")
     )
-    assert reasons(transitions(one, two, ())) == ["ConsumersHealthyUnknown"]
+    assert reasons(transitions(one, two, ())) == ["ConsumersNotKnown"]
     same = having(("Ready", "False", "Unreachable"), ("ConsumersHealthy", "Unknown", "Unreachable"))
     assert transitions(one, same, ()) == ()
 

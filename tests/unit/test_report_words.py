@@ -251,7 +251,7 @@ def told(open_now: Connections) -> Condition:
 @pytest.mark.parametrize(
     ("count", "status", "reason"),
     [
-        (Count(40, Confidence.AT_LEAST), "Unknown", "Unknown"),
+        (Count(40, Confidence.AT_LEAST), "Unknown", "Capped"),
         (Count(40), "True", "WithinObjectives"),
         (Count(600, Confidence.AT_LEAST), "True", "MissedForNow"),
     ],

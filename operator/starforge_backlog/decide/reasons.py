@@ -47,6 +47,7 @@ _NO_MORE: Final = Meaning(asks=Asks.NO_MORE)
 _NOT_OURS: Final = Meaning(asks=Asks.NOTHING)
 _NOT_OURS_YET: Final = Meaning(asks=Asks.NOTHING, passing=True)
 _A_PERSONS: Final = Meaning(asks=Asks.NOTHING, reported=Reported.FIRST_AND_LAST)
+_NOT_KNOWN: Final = Meaning(status=ConditionStatus.UNKNOWN, asks=Asks.NOTHING, passing=True)
 
 
 class ScalingReason(StrEnum):
@@ -95,10 +96,11 @@ class ScalingReason(StrEnum):
     TARGET_TAKEN = "TargetTaken", _NOT_OURS  # an older policy has it
     NOT_FOLLOWED = "NotFollowed", Meaning(status=ConditionStatus.UNKNOWN, asks=Asks.NOTHING)
     # What a step depends on is not known ...
-    UNKNOWN = (
-        "Unknown",
-        Meaning(status=ConditionStatus.UNKNOWN, asks=Asks.NOTHING, passing=True),
-    )
+    BUDGET_NOT_KNOWN = "BudgetNotKnown", _NOT_KNOWN
+    HEALTH_NOT_KNOWN = "DatabaseHealthNotKnown", _NOT_KNOWN
+    LOAD_NOT_KNOWN = "LoadNotKnown", _NOT_KNOWN  # what waits in a queue, or its rates
+    AUTOSCALER_NOT_KNOWN = "AutoscalerNotKnown", _NOT_KNOWN
+    STEP_NOT_JUDGED = "StepNotJudged", _NOT_KNOWN
     # ... or not even the target, its pods' pool or its autoscaler, or a write of it is refused.
     # Named as in `Why`, and all of them: which of them a source can have is its own affair.
     NOT_YET = Why.NOT_YET, _NOT_OURS_YET

@@ -57,7 +57,7 @@ def conditions(
     found = (
         _ready(spec, plan, trouble),
         _backlog(spec, plan, status.queues, now),
-        _with_caveats(_headroom(spec, plan.assessment), status.scaling, plan.seen.database),
+        _with_caveats(_headroom(spec, plan), status.scaling, plan.seen.database),
         with_commands(_consumers(spec, plan, status.scaling), plan.seen.workload),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
         unless_nothing_works(_scaling(spec, plan, stuck), plan, status.scaling),
@@ -103,23 +103,27 @@ def _backlog(
         return Draft("BacklogHealthy", FALSE, reason, "; ".join(late) + evidence)
     unread = [q.name for q in spec.queues if not readable(q, plan.seen.queues[q.name])]
     if unread:
-        return Draft("BacklogHealthy", UNKNOWN, "Unknown", _unread(plan, unread))
+        reason, message = _unread(plan, unread)
+        return Draft("BacklogHealthy", UNKNOWN, reason, message)
     if early:
         return Draft("BacklogHealthy", TRUE, "MissedForNow", "; ".join(early))
     return Draft("BacklogHealthy", TRUE, "WithinObjectives", "all queues within objectives")
 
 
-def _unread(plan: Plan, names: list[str]) -> str:
+def _unread(plan: Plan, names: list[str]) -> tuple[Why, str]:
     """The queues that cannot be judged, and why the first of them cannot."""
     seen = [plan.seen.queues[name] for name in names]
     parts = (part for queue in seen for part in (queue.waiting, queue.oldest_due_age))
-    why = next((part.message for part in parts if isinstance(part, Unknown)), "")
-    return f"cannot read {', '.join(names)}: {why or 'not all jobs are counted (status.queues)'}"
+    missing = next((part for part in parts if isinstance(part, Unknown)), None)
+    reason = Why.CAPPED if missing is None else missing.why
+    message = missing.message if missing is not None else ""
+    message = message or "not all jobs are counted (status.queues)"
+    return reason, f"cannot read {', '.join(names)}: {message}"
 
 
-def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:
+def _headroom(spec: QueueBacklogPolicySpec, plan: Plan) -> Draft:
     """Connections are left for others, and the database is not in trouble."""
-    kind = "DatabaseHeadroom"
+    kind, facts = "DatabaseHeadroom", plan.assessment
     match facts.budget:
         case None:
             text = "the policy names no database, so replicas are not limited by a budget"
@@ -139,11 +143,20 @@ def _headroom(spec: QueueBacklogPolicySpec, facts: Assessment) -> Draft:
         text += budget.passing or "lower it, PG_POOL_MAX or the headroom"
         return Draft(kind, FALSE, "MinimumAboveBudget", text)
     if facts.pressure is None:
-        return Draft(kind, UNKNOWN, "Unknown", "the database's health cannot be read")
+        reason = _unread_health(plan.seen.database)
+        return Draft(kind, UNKNOWN, reason, "the database's health cannot be read")
     text = f"budget {budget.replicas} replicas: {budget.formula}"
     if budget.passing:
         text += f"; {budget.passing}"
     return Draft(kind, TRUE, "Available", text)
+
+
+def _unread_health(database: DatabaseReading | None) -> Why:
+    """Why it is not known whether the database is under pressure."""
+    if database is None:
+        return Why.NOT_YET
+    parts = (database.health, database.connections, database.pooler)
+    return next((part.why for part in parts if isinstance(part, Unknown)), Why.NOT_YET)
 
 
 def _with_caveats(draft: Draft, scaling: ScalingStatus, database: DatabaseReading | None) -> Draft:

@@ -28,6 +28,34 @@ READY: Final = "Ready"
 SCALING: Final = "Scaling"
 
 
+# What happened when a condition became True, False or Unknown.
+FLIPPED: Final[Mapping[str, Mapping[str, str]]] = {
+    READY: {"True": "Ready", "False": "NotReady", "Unknown": "ReadyNotKnown"},
+    "BacklogHealthy": {
+        "True": "ObjectivesMet",
+        "False": "ObjectivesMissed",
+        "Unknown": "ObjectivesNotKnown",
+    },
+    "DatabaseHeadroom": {
+        "True": "DatabaseHeadroomRegained",
+        "False": "DatabaseHeadroomLost",
+        "Unknown": "DatabaseHeadroomNotKnown",
+    },
+    "ConsumersHealthy": {
+        "True": "ConsumersReady",
+        "False": "ConsumersFailing",
+        "Unknown": "ConsumersNotKnown",
+    },
+    "ProducersRunning": {
+        "True": "ProducersRunning",
+        "False": "ProducersPaused",
+        "Unknown": "ProducersNotKnown",
+    },
+}
+# Reasons for which the word above would be wrong: nothing is paused.
+ITS_OWN_WORD: Final = frozenset({"PauseFailed"})
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """An Event before it is posted."""
@@ -263,9 +291,9 @@ def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatu
             continue
         if condition.type != READY and good and was_broken and old and old.status == "Unknown":
             continue  # Ready, which is True again, says it
-        name = condition.type if good else f"Not{condition.type}"
-        if condition.status == "Unknown":
-            name = f"{condition.type}Unknown"
+        name = FLIPPED[condition.type][condition.status]
+        if not good and condition.reason in ITS_OWN_WORD:
+            name = condition.reason
         text = f"{condition.reason}: {condition.message}"
         notes.append(Note(not good, name, "Observe", text, condition.type))
     return notes

@@ -108,7 +108,7 @@ def guard(at: Situation) -> Outcome:
         case _:
             outcome = hold(
                 at,
-                ScalingReason.UNKNOWN,
+                ScalingReason.AUTOSCALER_NOT_KNOWN,
                 "the guarded autoscaler was not read; the next pass reads it",
             )
     return replace(outcome, allowed=connections(at, _allowed(at, outcome)))
@@ -140,7 +140,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
     at = _remembered(at, found, mark)
     if isinstance(at.budget, Unknown):
         full = _full(at, found, mark)
-        return full or hold(at, ScalingReason.UNKNOWN, f"no budget: {at.budget.message}")
+        return full or hold(at, ScalingReason.BUDGET_NOT_KNOWN, f"no budget: {at.budget.message}")
     outcome = (
         _lower(at, found, mark)
         or _unmark(at, found, mark)
@@ -335,7 +335,7 @@ def _held(at: Situation) -> Outcome | None:
             at, ScalingReason.OBSERVING, "the database was not sampled since the last change"
         )
     if at.budget is not None and at.pressure is None:
-        return hold(at, ScalingReason.UNKNOWN, "the database's health cannot be read")
+        return hold(at, ScalingReason.HEALTH_NOT_KNOWN, "the database's health cannot be read")
     if at.pressure:
         return hold(at, ScalingReason.PRESSURE, "; ".join(at.pressure))
     moments = (at.before.next_step_not_before, at.window_opens)

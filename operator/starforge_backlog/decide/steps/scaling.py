@@ -105,14 +105,18 @@ def _blocked(at: Situation) -> Outcome | None:
     if at.sample_is_old:
         return hold(at, ScalingReason.OBSERVING, "the database was not sampled since the last step")
     if isinstance(at.budget, Unknown):
-        return hold(_busy(at), ScalingReason.UNKNOWN, f"no budget: {at.budget.message}")
+        return hold(_busy(at), ScalingReason.BUDGET_NOT_KNOWN, f"no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:
-        return hold(_busy(at), ScalingReason.UNKNOWN, "the database's health cannot be read")
+        return hold(
+            _busy(at), ScalingReason.HEALTH_NOT_KNOWN, "the database's health cannot be read"
+        )
     if at.load.missing:
-        return hold(_busy(at), ScalingReason.UNKNOWN, "; ".join(at.load.missing))
+        return hold(_busy(at), ScalingReason.LOAD_NOT_KNOWN, "; ".join(at.load.missing))
     if hidden(at.autoscaler) and isinstance(at.autoscaler, Unknown):
         return hold(
-            _busy(at), ScalingReason.UNKNOWN, f"who else scales it: {at.autoscaler.message}"
+            _busy(at),
+            ScalingReason.AUTOSCALER_NOT_KNOWN,
+            f"who else scales it: {at.autoscaler.message}",
         )
     if at.pressure:
         return hold(_busy(at), ScalingReason.PRESSURE, "; ".join(at.pressure))

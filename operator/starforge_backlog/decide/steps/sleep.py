@@ -87,11 +87,17 @@ def _held(at: Situation, jobs: str) -> Outcome | None:
             f"{jobs}, but the database was not sampled since the last step",
         )
     if hidden(at.autoscaler):
-        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but who else scales it is not known")
+        return hold(
+            at, ScalingReason.AUTOSCALER_NOT_KNOWN, f"{jobs}, but who else scales it is not known"
+        )
     if isinstance(at.budget, Unknown):
-        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but no budget: {at.budget.message}")
+        return hold(
+            at, ScalingReason.BUDGET_NOT_KNOWN, f"{jobs}, but no budget: {at.budget.message}"
+        )
     if at.budget is not None and at.pressure is None:
-        return hold(at, ScalingReason.UNKNOWN, f"{jobs}, but the database's health cannot be read")
+        return hold(
+            at, ScalingReason.HEALTH_NOT_KNOWN, f"{jobs}, but the database's health cannot be read"
+        )
     if at.pressure:
         return hold(at, ScalingReason.PRESSURE, f"{jobs}, but {'; '.join(at.pressure)}")
     until = at.before.hold_down_until

@@ -139,7 +139,7 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
             if step.verdict is not verdict or step.verdict_message != why:
                 step = step.model_copy(update={"verdict": verdict, "verdict_message": why})
                 at = remember(at, last_step=step)
-            return at, hold(at, ScalingReason.UNKNOWN, f"{where}: no verdict: {why}")
+            return at, hold(at, ScalingReason.STEP_NOT_JUDGED, f"{where}: no verdict: {why}")
         case StepVerdict.PASSED:
             at = _closed(at, step, verdict, why)
             # Doubled from what was really added: a step that the budget cut short proves no more.
