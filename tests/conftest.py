@@ -6,15 +6,17 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.e2e.api import Api
 from tests.node.bull import Bull, BullError
 from tests.node.shared import BullProcesses
+from tests.thorough import THOROUGH
 from xdist.scheduler import LoadScopeScheduling
 
 from local.cluster import LocalCluster
@@ -33,7 +35,7 @@ STORIES = "tests/e2e/"
 settings.register_profile(
     "project",
     deadline=None,
-    derandomize=os.environ.get("STARFORGE_TESTS") != "thorough",
+    derandomize=not THOROUGH,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -98,11 +100,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The stories are the longest part, so they begin first; those that run side by side before
-    those that end the operator."""
+    those that end the operator. Lanes are asked last: they are told meanwhile."""
 
-    def place(item: pytest.Item) -> tuple[bool, bool]:
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
         together = "outcomes" in getattr(item, "fixturenames", ())
-        return not item.nodeid.startswith(STORIES), not together
+        in_lane = hasattr(getattr(item, "module", None), "LANE")
+        return not item.nodeid.startswith(STORIES), in_lane, not together
 
     items.sort(key=place)
 
@@ -205,10 +208,18 @@ def cluster() -> Iterator[LocalCluster]:
     local.stop()
 
 
+@pytest.fixture(scope="session")
+def api(cluster: LocalCluster) -> Iterator[Api]:
+    """The API server of `cluster`, without a process of kubectl for each request."""
+    assert cluster.control_plane is not None
+    with closing(Api.admin(cluster.control_plane)) as api:
+        yield api
+
+
 @pytest.fixture
-def namespace(cluster: LocalCluster) -> Iterator[str]:
-    """Deleted without waiting: the next test has another one."""
+def namespace(api: Api) -> Iterator[str]:
+    """That this test has for itself."""
     name = f"test-{secrets.token_hex(4)}"
-    cluster.kubectl("create", "namespace", name)
+    api.create_namespace(name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    api.leave_namespace(name)

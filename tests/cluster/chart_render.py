@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -84,9 +86,14 @@ EVERYTHING: Final[Values] = {
 
 def text(cluster: LocalCluster, values: Values, release: str = "sf") -> str:
     """What `helm template` prints."""
+    return _rendered(cluster, release, yaml.safe_dump(dict(values)))
+
+
+@functools.cache
+def _rendered(cluster: LocalCluster, release: str, values: str) -> str:
+    """Once for the same values."""
     return cluster.helm(
-        *("template", release, CHART, "--namespace", "operators", "-f", "-"),
-        stdin=yaml.safe_dump(dict(values)),
+        *("template", release, CHART, "--namespace", "operators", "-f", "-"), stdin=values
     )
 
 
@@ -101,6 +108,12 @@ def hooks(rendered: str) -> list[Object]:
 
 
 def _all(rendered: str) -> list[Object]:
+    return copy.deepcopy(_parsed(rendered))
+
+
+@functools.cache
+def _parsed(rendered: str) -> list[Object]:
+    """Once for the same text: the CRD is in it, and takes a second to read."""
     return [found for found in yaml.safe_load_all(rendered) if found]
 
 

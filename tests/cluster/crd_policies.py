@@ -7,8 +7,6 @@ nothing, and hundreds of examples take seconds where as many kubectl processes w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
 import yaml
 from kubernetes import client, config
@@ -17,8 +15,6 @@ from tests.cluster.crd_examples import Policy
 from local.cluster import LocalCluster
 from starforge_backlog.api import GROUP, PLURAL, VERSION
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-
-CRDS: Final = Path(__file__).parents[2] / "crds"
 
 
 class Refused(Exception):
@@ -35,13 +31,11 @@ class Policies:
 
     @classmethod
     def opened(cls, cluster: LocalCluster, namespace: str) -> Iterator[Policies]:
-        """For fixtures: the committed CRD and a new namespace, until the tests are over."""
-        cluster.apply_crds(CRDS)
+        """For fixtures, beside `crd`: a new namespace, until the tests are over."""
         cluster.kubectl("create", "namespace", namespace)
         policies = cls(cluster, namespace)
         yield policies
         policies.close()
-        cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
     def close(self) -> None:
         """Close the connection."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.support import CRDS, TARGET, apply, connected, policy, workload
+from tests.cluster.support import TARGET, apply, connected, policy, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import SecretKeyRef, Target
@@ -69,10 +69,10 @@ def grant(cluster: LocalCluster, namespace: str, *rules: dict[str, list[str]]) -
     cluster.kubectl("create", "rolebinding", "poor", *names)
 
 
+@pytest.mark.usefixtures("crd")
 async def test_without_rights_each_fault_names_the_right_and_the_mend(
     cluster: LocalCluster, namespace: str, account: Path
 ) -> None:
-    cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
     apply(cluster, namespace, policy(), workload(), secret("postgres://h/d"))
     async with connected(account) as (client, _):
         reader = WorkloadReader(client, KeyValueStore(client))
@@ -176,13 +176,13 @@ async def test_a_secret_that_is_missing_then_there_then_rotated(
     assert PLANTED not in no_key.message
 
 
+@pytest.mark.usefixtures("crd")
 async def test_all_policies_in_pages(
     cluster: LocalCluster,
     namespace: str,
     client: ClusterClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
     names = [f"etl-{n}" for n in range(5)]
     apply(cluster, namespace, *({**policy(), "metadata": {"name": name}} for name in names))
     monkeypatch.setattr("starforge_backlog.cluster.client.OBJECTS_PER_PAGE", 2)
@@ -201,10 +201,10 @@ async def test_the_role_shows_through_the_secret_that_the_pods_use(
     assert per_replica.value.role == "etl"
 
 
+@pytest.mark.usefixtures("crd")
 async def test_events_show_where_one_looks(
     cluster: LocalCluster, namespace: str, client: ClusterClient
 ) -> None:
-    cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
     apply(cluster, namespace, policy())
     uid = (await client.get(POLICIES, namespace, "etl"))["metadata"]["uid"]
     outcomes: list[Posting] = []

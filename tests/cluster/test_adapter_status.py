@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.cluster.support import CRDS, Requests, apply, connected, policy
+from tests.cluster.support import Requests, apply, connected, policy
 from tests.unit.test_status_bound import filled
 
 from local.cluster import LocalCluster
@@ -56,8 +56,7 @@ class Adapter:
 
 
 @pytest.fixture
-async def adapter(cluster: LocalCluster, namespace: str) -> AsyncIterator[Adapter]:
-    cluster.apply_crds(*sorted(CRDS.glob("*.yaml")))
+async def adapter(cluster: LocalCluster, namespace: str, crd: None) -> AsyncIterator[Adapter]:
     apply(cluster, namespace, policy())
     async with connected(cluster.kubeconfig) as (client, requests):
         yield Adapter(client, requests, StatusWriter(client), namespace)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tests.cluster.chart_render import CHART, NARROWED, ROOT, Values
 from tests.cluster.crd_examples import MINIMAL
+from tests.e2e.api import Api
 
 from local.cluster import LocalCluster
 from local.commands import CommandError
@@ -37,10 +38,11 @@ def installed(
     cluster.helm("uninstall", release, "-n", namespace)
 
 
-@pytest.fixture
-def cluster_wide(cluster: LocalCluster, namespace: str) -> Iterator[str]:
-    """Installed with the default values."""
-    yield from installed(cluster, "wide", namespace, {}, *TAKE)
+@pytest.fixture(scope="module")
+def cluster_wide(cluster: LocalCluster, api: Api) -> Iterator[str]:
+    """Installed with the default values, once for all tests that look at it."""
+    api.create_namespace("installed")
+    yield from installed(cluster, "wide", "installed", {}, *TAKE)
 
 
 @pytest.fixture

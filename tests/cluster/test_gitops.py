@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 import yaml
 from tests.cluster.crd_examples import GONE, Policy, edited, everything, minimal, other_halves
-from tests.cluster.crd_policies import CRDS
 from tests.cluster.shown import shown
 
 from local.cluster import LocalCluster
@@ -101,8 +100,7 @@ SERVER_SIDE: Final = "--server-side"
 
 
 @pytest.fixture
-def applied(cluster: LocalCluster, namespace: str) -> Applied:
-    cluster.apply_crds(CRDS)
+def applied(cluster: LocalCluster, namespace: str, crd: None) -> Applied:
     return Applied(cluster, namespace, SHOWN)
 
 
@@ -186,12 +184,12 @@ EDITS: Final[Mapping[str, tuple[Mapping[str, object], Mapping[str, object]]]] = 
 }
 
 
+@pytest.mark.usefixtures("crd")
 def test_an_edited_manifest_means_the_same_as_a_new_one(
     cluster: LocalCluster, namespace: str
 ) -> None:
     """What defaults put into the object before belongs to nobody, and must not stand beside what
     is applied later, or keep it from being accepted."""
-    cluster.apply_crds(CRDS)
 
     def all_of(edits: Iterator[tuple[str, Mapping[str, object]]]) -> Applied:
         policies = [edited(minimal(), {**e, "metadata.name": name}) for name, e in edits]

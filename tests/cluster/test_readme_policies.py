@@ -18,7 +18,7 @@ SHOWN: Final = shown()
 
 
 @pytest.fixture(scope="module")
-def policies(cluster: LocalCluster) -> Iterator[Policies]:
+def policies(cluster: LocalCluster, crd: None) -> Iterator[Policies]:
     """A namespace of a real API server with the CRD as it is committed."""
     yield from Policies.opened(cluster, NAMESPACE)
 

@@ -26,6 +26,14 @@ APPS: Final = "/apis/apps/v1"
 POLICIES: Final = "/apis/backlog.starforge.dev/v1alpha1"
 EVENTS: Final = "/apis/events.k8s.io/v1"
 
+# What keeps processes or controllers busy for as long as it exists.
+BUSY: Final = (
+    *(f"{APPS}/namespaces/%s/{plural}" for plural in ("deployments", "statefulsets")),
+    *(f"/apis/batch/v1/namespaces/%s/{plural}" for plural in ("cronjobs", "jobs")),
+    "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
+    f"{CORE}/namespaces/%s/pods",
+)
+
 
 class Refused(LocalError):
     """The API server said no; `eventually` counts it as "not yet"."""
@@ -91,3 +99,12 @@ class Api:
 
     def delete(self, path: str) -> None:
         self.send("DELETE", path)
+
+    def create_namespace(self, name: str) -> None:
+        self.create(f"{CORE}/namespaces", {"metadata": {"name": name}})
+
+    def leave_namespace(self, name: str) -> None:
+        """End what runs there. The namespace ends with the cluster: to delete one, its controller
+        asks for each kind of object there is, which takes half a second of CPU."""
+        for path in BUSY:
+            self.send("DELETE", path % name, {"propagationPolicy": "Background"})

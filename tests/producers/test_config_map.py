@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.e2e.api import CORE, Api, Json
@@ -31,13 +30,6 @@ pytestmark = pytest.mark.cluster
 NAME = "ingest-api"
 KEY = ConfigMapKey(name=NAME)
 BEFORE = {"ingest_paused": "false", "other": "kept\n"}
-
-
-@pytest.fixture(scope="module")
-def api(cluster: LocalCluster) -> Iterator[Api]:
-    assert cluster.control_plane is not None
-    with closing(Api.admin(cluster.control_plane)) as api:
-        yield api
 
 
 @pytest.fixture

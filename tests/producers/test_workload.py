@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -27,13 +26,6 @@ NAME = "etl-worker"  # of every kind here
 OTHER = Target(name="other")
 SCALED = [WorkloadKind.DEPLOYMENT, WorkloadKind.STATEFUL_SET]
 ALL = [*SCALED, WorkloadKind.CRON_JOB]
-
-
-@pytest.fixture(scope="module")
-def api(cluster: LocalCluster) -> Iterator[Api]:
-    assert cluster.control_plane is not None
-    with closing(Api.admin(cluster.control_plane)) as api:
-        yield api
 
 
 @pytest.fixture(params=ALL, ids=str)
