@@ -65,6 +65,9 @@ LONGEST = {
     "held_by": 60,
 }
 
+# Lists whose items differ in a field.
+KEYS = {"queues": "name", "breakers": "name", "paused": "producer", "conditions": "type"}
+
 
 def models(root: type[StatusModel] = QueueBacklogPolicyStatus) -> Iterator[type[StatusModel]]:
     """The status and all models in it."""
@@ -113,8 +116,11 @@ def value_of(annotation: Any, name: str, text: str) -> object:
         case types.UnionType | typing.Union:
             return value_of(typing.get_args(annotation)[0], name, text)
         case origin if origin is tuple:
-            item = value_of(typing.get_args(annotation)[0], name, text)
-            return (item,) * LONGEST[name]
+            item: Any = value_of(typing.get_args(annotation)[0], name, text)
+            if name not in KEYS:
+                return (item,) * LONGEST[name]
+            numbers = range(LONGEST[name])
+            return tuple(item.model_copy(update={KEYS[name]: f"n{number}"}) for number in numbers)
         case origin if origin is dict:
             return {f"{number}{text}": text for number in range(LONGEST[name])}
     samples: dict[Any, object] = {str: text, int: 10**9, float: 1 / 3, bool: True}
@@ -196,6 +202,13 @@ def test_a_full_list_keeps_what_has_to_be_released() -> None:
     cut = fitted(QueueBacklogPolicyStatus(paused=tuple(others + ours)))
     assert len(cut.paused) == MOST_PAUSES
     assert cut.paused[-2:] == tuple(ours)
+
+
+def test_of_two_items_with_the_same_key_the_last_one_counts() -> None:
+    """The API server refuses a status with both, and with it all that is remembered."""
+    first, last = (entry("p", token=token, state=PauseState.HELD) for token in ("1", "2"))
+    cut = fitted(QueueBacklogPolicyStatus(paused=(first, entry("q"), last)))
+    assert cut.paused == (last, entry("q"))
 
 
 def test_types_that_are_not_shown_are_counted() -> None:

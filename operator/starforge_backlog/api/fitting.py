@@ -25,6 +25,8 @@ S = TypeVar("S", bound=StatusModel)
 LEAST_PART: Final = 64
 LEAST_CHARACTERS: Final = 20
 LEAST_ITEMS: Final = 2
+# Lists whose items are told apart by a field.
+_KEYS: Final = {"queues": "name", "breakers": "name", "paused": "producer", "conditions": "type"}
 # The API server writes these in six bytes, for the sake of browsers.
 _ESCAPED: Final = b"<>&"
 _ESCAPE_BYTES: Final = len("\\u003c")
@@ -45,6 +47,7 @@ def fitted(
 ) -> QueueBacklogPolicyStatus:
     """The status in at most `most` bytes, unless what it remembers alone takes more; itself where
     nothing has to be cut."""
+    status = _without_repetitions(status)
     if len(status.paused) > MOST_PAUSES:
         status = status.model_copy(update={"paused": _first_pauses(status.paused)})
     part, cut = 1, _cut(status, 1)
@@ -58,6 +61,18 @@ def size(status: QueueBacklogPolicyStatus) -> int:
     """Bytes that the API server stores, at most: it writes other characters than ASCII shorter."""
     text = json.dumps(status.model_dump(mode="json", by_alias=True, exclude_none=True)).encode()
     return len(text) + (_ESCAPE_BYTES - 1) * sum(text.count(sign) for sign in _ESCAPED)
+
+
+def _without_repetitions(status: QueueBacklogPolicyStatus) -> QueueBacklogPolicyStatus:
+    """The API server refuses a list in which two items have the same key. The last one counts, as
+    it does for whoever reads a list by its keys."""
+    changed = {}
+    for name, key in _KEYS.items():
+        items = getattr(status, name)
+        by_key = {getattr(item, key): item for item in items}
+        if len(by_key) < len(items):
+            changed[name] = tuple(by_key.values())
+    return status.model_copy(update=changed) if changed else status
 
 
 def _first_pauses(entries: tuple[PauseStatus, ...]) -> tuple[PauseStatus, ...]:
