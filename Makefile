@@ -73,11 +73,13 @@ lint: $(INSTALLED) ## ruff, its formatting, and the layers
 types: $(INSTALLED) ## mypy --strict
 	@$(VENV)/bin/mypy operator deploy tests
 
-crd: $(INSTALLED) ## write crds/ from the models
+crd: $(INSTALLED) ## write crds/ and docs/reference/ from the models and the catalogue of reasons
 	@$(PY) -m starforge_backlog.api.crd
+	@$(PY) -m starforge_backlog.report.status_reference
 
-crd-check: $(INSTALLED) ## fail if crds/ is not what the models say
+crd-check: $(INSTALLED) ## fail if these are out of date, or a reason or Event has no entry
 	@$(PY) -m starforge_backlog.api.crd --check
+	@$(PY) -m starforge_backlog.report.status_reference --check
 
 bench: tools ## the numbers of docs/benchmarks.md (about 60 minutes)
 	@$(PY) -m tests.bench

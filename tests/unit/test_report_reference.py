@@ -1,4 +1,4 @@
-"""docs/operations.md has a row for each condition, reason and Event that the code can make.
+"""The catalogue has an entry for each condition, reason and Event that the code can make.
 
 What the code can make is read from its syntax: each `Draft` is a condition, each `Note` and each
 `post` an Event. An expression that this file cannot follow fails, so that nothing is left out.
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -20,18 +21,18 @@ from starforge_backlog.api.status import BreakerState, ConditionStatus, StepVerd
 from starforge_backlog.decide.plan import Cause, StepKind
 from starforge_backlog.decide.reasons import Reported, ScalingReason
 from starforge_backlog.decide.results import NotDone
-from starforge_backlog.report.metrics_catalogue import CATALOGUE
+from starforge_backlog.report import status_reference
+from starforge_backlog.report.catalogue import conditions, events, readings, scaling
+from starforge_backlog.report.catalogue.events import EVENTS
+from starforge_backlog.report.catalogue.readings import MISSING
+from starforge_backlog.report.catalogue.scaling import SCALING as SCALINGS
 from starforge_backlog.report.transitions import FLIPPED
 from starforge_backlog.snapshot import Why
 
-PAGE: Final = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 REPORT: Final = Path(starforge_backlog.__file__).parent / "report"
 SCALING: Final = "Scaling"
-MISSING: Final = "Missing readings"  # the section of `Why`
-EVENTS: Final = "Events"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Table = Mapping[str, tuple[str, ...]]  # reasons of a section, with the other cells of their row
 
 # A conflict is no reason of a condition: the next pass looks again.
 FAILED: Final = frozenset({*Why, NotDone.ELSEWHERE})
@@ -254,23 +255,7 @@ TYPES: Final = tuple(sorted(REASONS))
 EVENT_REASONS: Final = frozenset(made_events())
 
 
-# --- what the page says ------------------------------------------------------------------------
-
-
-def section(title: str) -> Table:
-    """The rows of the tables under a heading, by each word in code font in their first cell."""
-    found = re.search(
-        rf"^(#+) {re.escape(title)}\n(.*?)(?=^#+ |\Z)", PAGE, re.MULTILINE | re.DOTALL
-    )
-    assert found is not None, f"docs/operations.md has no heading {title}"
-    rows: dict[str, tuple[str, ...]] = {}
-    for line in found[2].splitlines():
-        if line.startswith("|"):
-            first, *others = (cell.strip() for cell in line.strip("|").split("|"))
-            for word in re.findall(r"`(\w+)`", first):
-                assert word not in rows, f"{title}: {word} has two rows"
-                rows[word] = tuple(others)
-    return rows
+# --- what the catalogue says -------------------------------------------------------------------
 
 
 def test_the_code_is_read() -> None:
@@ -299,54 +284,68 @@ def test_reasons_and_events_name_what_happened() -> None:
     assert {word for word in events if re.match("Not[A-Z]|.*Unknown", word)} == {"NotReady"}
 
 
-def test_each_type_of_a_condition_has_a_row() -> None:
-    assert set(section("Conditions")) == set(TYPES)
+def test_each_type_of_a_condition_has_an_entry() -> None:
+    assert set(conditions.TYPES) == set(TYPES)
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_each_reason_of_a_condition_has_a_row(kind: str) -> None:
-    """Those of missing readings stand once, for all conditions."""
-    own = REASONS[kind] - {str(why) for why in Why}
-    assert set(section(kind)) == own
+def test_each_reason_of_a_condition_has_an_entry(kind: str) -> None:
+    """Those of missing readings have theirs once, for all conditions."""
+    found = SCALINGS if kind == SCALING else conditions.REASONS[kind]
+    assert set(found) == REASONS[kind] - {str(why) for why in Why}
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_each_row_names_the_status(kind: str) -> None:
-    named = {row[0] for row in section(kind).values()}
+@pytest.mark.parametrize("kind", sorted(conditions.REASONS))
+def test_each_reason_names_the_status(kind: str) -> None:
+    named = {entry.kind for entry in conditions.REASONS[kind].values()}
     assert named <= {status.value for status in ConditionStatus} | {"True or False"}
 
 
-@pytest.mark.parametrize("reason", sorted(ScalingReason))
-def test_each_reason_of_scaling_has_a_row(reason: ScalingReason) -> None:
-    if reason in {str(why) for why in Why}:
-        assert reason in section(MISSING)
-        return
-    status, event, *_ = section(SCALING)[reason]
-    assert status == reason.means.status
-    told = {
-        Reported.NEVER: "no",
-        Reported.FIRST: "yes",
-        Reported.FIRST_AND_LAST: f"yes, and `{reason}Ended`",
-    }
-    assert event == told[reason.means.reported]
+def test_each_reason_of_a_missing_reading_has_an_entry() -> None:
+    assert set(MISSING) == set(Why)
 
 
-def test_each_reason_of_a_missing_reading_has_a_row() -> None:
-    assert set(section(MISSING)) == {why.value for why in Why}
-
-
-def test_each_event_has_a_row() -> None:
-    """A reason of Scaling is an Event of that name; it has its row there."""
+def test_each_event_has_an_entry() -> None:
+    """A reason of Scaling is an Event of that name; it has its entry there."""
     scaling = {str(reason) for reason in ScalingReason}
-    assert set(section(EVENTS)) == EVENT_REASONS - scaling
+    assert set(EVENTS) == EVENT_REASONS - scaling
+    assert {entry.kind.partition(",")[0] for entry in EVENTS.values()} == {"Normal", "Warning"}
 
 
-def test_each_row_says_what_to_do() -> None:
-    for title in (*TYPES, MISSING, EVENTS):
-        for word, cells in section(title).items():
-            assert all(cells), f"{title}: {word} has an empty cell; write – for nothing"
+def test_no_entry_is_empty() -> None:
+    entries = [*SCALINGS.values(), *MISSING.values(), *EVENTS.values()]
+    entries += [entry for reasons in conditions.REASONS.values() for entry in reasons.values()]
+    assert all(entry.meaning and entry.action for entry in entries)
 
 
-def test_each_metric_exists() -> None:
-    named = set(re.findall(r"starforge_backlog_\w+", re.sub(r"starforge_backlog/\S+", "", PAGE)))
-    assert named <= {metric.full_name for metric in CATALOGUE}
+def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_reference.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "table", "word"),
+    [
+        (readings, "MISSING", Why.STALE),
+        (scaling, "SCALING", ScalingReason.HELD),
+        (events, "EVENTS", "StepFailed"),
+        (events, "EVENTS", "ObjectivesNotKnown"),
+        (conditions, "TYPES", "Ready"),
+    ],
+)
+def test_a_word_without_an_entry_fails_the_check(
+    module: ModuleType,
+    table: str,
+    word: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = {key: entry for key, entry in getattr(module, table).items() if key != word}
+    monkeypatch.setattr(status_reference, table, left)
+    assert status_reference.main(["--check"]) == 1
+    assert str(word) in capsys.readouterr().err
+
+
+def test_the_page_says_when_a_reason_of_scaling_is_an_event() -> None:
+    page = status_reference.render()
+    assert "| `Held` | False | yes, and `HeldEnded` |" in page
+    assert "| `Steady` | True | no |" in page
