@@ -124,6 +124,9 @@ class Policy:
         return held_by(self.table, Holder(self.uid, self.name, self.entry))
 
     async def seen(self) -> ProducerReading:
+        # A read that took long on a slow machine would stand for a while.
+        shared = self.table.line if isinstance(self.table, JobTypesTable) else self.table.seen
+        shared.expire()
         got = await self.pausable.read()
         assert isinstance(got, Known), got
         return got.value

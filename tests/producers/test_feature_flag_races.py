@@ -79,13 +79,18 @@ async def test_a_write_between_our_snapshot_and_our_lock(
     human.run(
         f"CREATE ROLE {role} LOGIN PASSWORD 'planted'; GRANT ALL ON feature_flags TO {role};"
         "CREATE FUNCTION doze() RETURNS bool LANGUAGE sql VOLATILE AS"
-        " 'SELECT pg_sleep(0.2) IS NOT NULL';"
+        " 'SELECT pg_sleep(0.3) IS NOT NULL';"
         "ALTER TABLE feature_flags ENABLE ROW LEVEL SECURITY;"
         "CREATE POLICY doze ON feature_flags USING (doze())"
     )
     producer = operator(url=postgres_server.url(role, name, "planted"))
     pausing = asyncio.create_task(producer.pause(owner="ns/etl", token="t1", at=AT))
-    await asyncio.sleep(0.1)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND wait_event = 'PgSleep'"
+    async with asyncio.timeout(10):
+        while True:
+            if human.session.execute(asleep, (role,)).fetchone() == (1,):
+                break
+            await asyncio.sleep(0.01)
     human.run(write)
     got = await pausing
     assert isinstance(got, Paused)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import combinations
 
 import psycopg
 import pytest
@@ -95,6 +96,22 @@ class Stream:
             self.finished += 1
 
 
+Mark = tuple[float, int, int, int]  # seconds; arrived, finished, failed
+
+
+def rates_between(marks: list[Mark], count: Callable[[Mark], int]) -> list[float]:
+    """What really happened per second between any two marks: on a busy machine it is uneven."""
+    return [
+        (count(later) - count(earlier)) / (later[0] - earlier[0])
+        for earlier, later in combinations(marks, 2)
+    ]
+
+
+def is_one_of(found: float, real: list[float]) -> bool:
+    """Whether a reading lies among what really happened."""
+    return min(real) * (1 - TOLERANCE) <= found <= max(real) * (1 + TOLERANCE)
+
+
 def rate(reading: Reading[float]) -> float:
     assert isinstance(reading, Known), reading
     return reading.value
@@ -105,6 +122,8 @@ async def test_rates_of_a_real_stream(admin: Admin, postgres_url: str, recorder:
     fill(admin, rows=20_000, live=0.0, seed=0.5)
     admin.execute("INSERT INTO queue_jobs (type) SELECT 'old' FROM generate_series(1, 2000)")
     admin.execute("ANALYZE queue_jobs")
+    # Else these 22,000 rows are counted some seconds later, as if they had arrived meanwhile.
+    admin.execute("SELECT pg_stat_force_next_flush()")
     usual = ObserverSettings(duty=1)
     by_index = replace(usual, small_pages=0)
     observers = {
@@ -117,7 +136,7 @@ async def test_rates_of_a_real_stream(admin: Admin, postgres_url: str, recorder:
     }
     seen: dict[str, QueueReading] = {}
     stream = Stream(postgres_url)
-    marks: list[tuple[float, int, int, int]] = []
+    marks: list[Mark] = []
 
     async def watch(*, types: tuple[str, ...] = ()) -> None:
         marks.append((time.monotonic(), stream.arrived, stream.finished, stream.failed))
@@ -132,16 +151,11 @@ async def test_rates_of_a_real_stream(admin: Admin, postgres_url: str, recorder:
         await watch()
         await asyncio.sleep(1.0)
     await watch()
-    since, until = marks[1], marks[-1]
-    seconds = until[0] - since[0]
-    arrived, finished, failed = (b - a for a, b in zip(since[1:], until[1:], strict=True))
+    arrivals = rates_between(marks[1:], lambda m: m[1])
+    throughput = rates_between(marks[1:], lambda m: m[2] + m[3])
     for name, reading in seen.items():
-        assert rate(reading.arrivals_per_second) == pytest.approx(
-            arrived / seconds, rel=TOLERANCE
-        ), name
-        assert rate(reading.throughput_per_second) == pytest.approx(
-            (finished + failed) / seconds, rel=TOLERANCE
-        ), name
+        assert is_one_of(rate(reading.arrivals_per_second), arrivals), (name, arrivals)
+        assert is_one_of(rate(reading.throughput_per_second), throughput), (name, throughput)
         assert isinstance(reading.outcomes, Known), name
         assert reading.outcomes.value.failed_percent == pytest.approx(100 / 8, abs=2), name
     sources = {name: reading.how.partition("; ")[2] for name, reading in seen.items()}
