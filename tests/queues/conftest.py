@@ -34,6 +34,9 @@ QUICK = Pacing(
 )
 
 
+PATIENT = timedelta(seconds=20)
+
+
 class Recorder:
     """Passes statements on and keeps their text; can be told to fail."""
 
@@ -56,7 +59,8 @@ class Recorder:
         planned = bool(self.fails_on) and text.startswith("EXPLAIN")
         if self.fault is not None and self.fails_on in text and not planned:
             raise self.fault
-        return await self.database.fetch(query, params, by_index=by_index)
+        # The limit of a read is for servers in trouble; here it would end what a busy machine slows.
+        return await self.database.fetch(query, params, by_index=by_index, timeout=PATIENT)
 
     def reads(self) -> list[str]:
         """Statements that count jobs: neither catalog nor plans nor counters."""
