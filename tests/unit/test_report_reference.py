@@ -26,7 +26,7 @@ from starforge_backlog.report.catalogue import conditions, events, readings, sca
 from starforge_backlog.report.catalogue.events import EVENTS
 from starforge_backlog.report.catalogue.readings import MISSING
 from starforge_backlog.report.catalogue.scaling import SCALING as SCALINGS
-from starforge_backlog.report.transitions import FLIPPED
+from starforge_backlog.report.transitions import FLIPPED, FLIPPED_FOR
 from starforge_backlog.snapshot import Why
 
 REPORT: Final = Path(starforge_backlog.__file__).parent / "report"
@@ -231,7 +231,7 @@ def _words_of_pauses() -> frozenset[str]:
 
 def made_events() -> set[str]:
     """Every reason of an Event."""
-    found: set[str] = set()
+    found = set(FLIPPED_FOR.values())
     _, statuses = made_conditions()
     for kind, possible in statuses.items():
         if kind != SCALING:

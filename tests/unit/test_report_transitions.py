@@ -65,6 +65,15 @@ def test_a_second_fault_beside_the_first_is_told_as_well() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "told"),
+    [("PausedByBreaker", "ProducersPaused"), ("PauseFailed", "ProducerNotPaused")],
+)
+def test_a_pause_that_failed_is_not_called_one(reason: str, told: str) -> None:
+    before = having(("ProducersRunning", "True", "Running"))
+    assert reasons(transitions(before, having(("ProducersRunning", "False", reason)), ())) == [told]
+
+
+@pytest.mark.parametrize(
     ("was", "now", "status", "told"),
     [
         ("Steady", "BudgetExhausted", "False", ["BudgetExhausted"]),

@@ -20,7 +20,7 @@ from starforge_backlog.report.catalogue.entry import Entry
 from starforge_backlog.report.catalogue.events import EVENTS
 from starforge_backlog.report.catalogue.readings import MISSING
 from starforge_backlog.report.catalogue.scaling import SCALING
-from starforge_backlog.report.transitions import FLIPPED, READY
+from starforge_backlog.report.transitions import FLIPPED, FLIPPED_FOR, READY
 from starforge_backlog.snapshot import Why
 
 PAGE: Final = Path("docs", "reference", "status.md")
@@ -133,6 +133,7 @@ def _events() -> Iterator[str]:
     for kind, words in FLIPPED.items():
         # Ready is True or False: whether it is cannot be unknown.
         yield from (w for status, w in words.items() if (kind, status) != (READY, "Unknown"))
+    yield from FLIPPED_FOR.values()
     yield from (f"Breaker{state}" for state in BreakerState)
     yield from (f"Step{v}" for v in StepVerdict if v is not StepVerdict.OBSERVING)
     yield from (f"Scaled{kind}" for kind in StepKind)

@@ -52,8 +52,8 @@ FLIPPED: Final[Mapping[str, Mapping[str, str]]] = {
         "Unknown": "ProducersNotKnown",
     },
 }
-# Reasons for which the word above would be wrong: nothing is paused.
-ITS_OWN_WORD: Final = frozenset({"PauseFailed"})
+# By the reason of the condition, where the word above would be wrong: nothing is paused.
+FLIPPED_FOR: Final[Mapping[str, str]] = {"PauseFailed": "ProducerNotPaused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +292,8 @@ def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatu
         if condition.type != READY and good and was_broken and old and old.status == "Unknown":
             continue  # Ready, which is True again, says it
         name = FLIPPED[condition.type][condition.status]
-        if not good and condition.reason in ITS_OWN_WORD:
-            name = condition.reason
+        if not good:
+            name = FLIPPED_FOR.get(condition.reason, name)
         text = f"{condition.reason}: {condition.message}"
         notes.append(Note(not good, name, "Observe", text, condition.type))
     return notes

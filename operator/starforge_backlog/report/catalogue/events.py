@@ -68,6 +68,11 @@ EVENTS: Final[Mapping[str, Entry]] = {
         "See [ProducersRunning](#producersrunning).",
         kind="Warning",
     ),
+    "ProducerNotPaused": Entry(
+        "A producer should be paused and is not: its row is missing or has a bad shape.",
+        "Correct what the note names; stop the producer by hand until then.",
+        kind="Warning",
+    ),
     "ProducersNotKnown": Entry(
         "A producer cannot be read any more.",
         "See [Missing readings](#missing-readings).",
