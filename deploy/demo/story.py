@@ -21,7 +21,7 @@ from demo.trouble import Trouble
 from demo.watch import Watch, ask_clients
 from local.errors import LocalError
 
-FIRST_DECISION_SECONDS = 60.0
+FIRST_DECISION_SECONDS = 120.0
 """After the policy was applied; then something is wrong with the operator."""
 
 CALM_SECONDS = 6.0

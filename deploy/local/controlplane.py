@@ -48,7 +48,8 @@ NODE_CONTROLLERS = ("endpoints-controller", "endpointslice-controller")
 """In addition where a real node gives pods addresses of their own."""
 
 START_ATTEMPTS = 3
-READY_WITHIN = 100.0
+READY_WITHIN = 240.0
+"""Five seconds alone; a hundred were not enough where twenty processes wanted two cores."""
 
 
 @dataclass(frozen=True)

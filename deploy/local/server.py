@@ -18,7 +18,7 @@ from local.ports import AddressTakenError, free_ports, was_taken
 from local.processes import RUN_VARIABLE, Child, spawn, wait_until
 
 START_ATTEMPTS = 3
-READY_WITHIN = 30.0
+READY_WITHIN = 90.0
 STOP_WITHIN = 10.0
 
 

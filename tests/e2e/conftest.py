@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import cast
 
 import pytest
 from tests.e2e.autoscaling import install_keda
 from tests.e2e.place import Place, installed
-from tests.e2e.together import Outcomes, Story, Told, side_by_side
+from tests.e2e.together import (
+    Lane,
+    LaneStory,
+    Outcomes,
+    Story,
+    Told,
+    in_lanes,
+    side_by_side,
+)
 from tests.e2e.world import World
 
 from local.errors import LocalError
@@ -35,14 +44,24 @@ def world(place: Place) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def outcomes(place: Place, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """How the stories of all files end. A file whose stories need a PostgreSQL server each names
-    its `max_connections` as `OWN_SERVER`."""
-    install_keda(place)
-    chosen = [
-        Told(cast(Story, item.callspec.params["story"]), getattr(item.module, "OWN_SERVER", None))
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames
-    ]
-    with side_by_side(place, chosen) as outcomes:
+    its `max_connections` as `OWN_SERVER`; one that needs a cluster, or none, has a `LANE`."""
+    shared: list[Told] = []
+    lanes: defaultdict[Lane, list[LaneStory]] = defaultdict(list)
+    for item in request.session.items:
+        if not isinstance(item, pytest.Function) or "outcomes" not in item.fixturenames:
+            continue
+        story, lane = item.callspec.params["story"], getattr(item.module, "LANE", None)
+        if lane is None:
+            connections = getattr(item.module, "OWN_SERVER", None)
+            shared.append(Told(cast(Story, story), connections))
+        else:
+            lanes[lane].append(cast(LaneStory, story))
+    with contextlib.ExitStack() as stack:
+        outcomes = dict(stack.enter_context(in_lanes(lanes)))
+        if shared:
+            place: Place = request.getfixturevalue("place")
+            install_keda(place)
+            outcomes |= stack.enter_context(side_by_side(place, shared))
         yield outcomes

@@ -1,22 +1,16 @@
-"""Bad input at run time (one policy for each kind, all at once): its own reason, the mend in the
+"""Bad input at run time (one policy for each kind): its own reason, the mend in the
 message, no step, no traceback, the others go on; and once mended, it recovers without a restart."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
-from tests.e2e.api import Json
-from tests.e2e.audit import Request
-from tests.e2e.place import Place
-from tests.e2e.together import AT_ONCE
+from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import KEY, SECRET, TARGET, TRIPS, World
 
-# Whichever test comes first waits for all faults, which run side by side.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 # Jobs that make a healthy policy of these tests step up.
@@ -289,51 +283,38 @@ FAULTS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Course:
-    """What was seen of one fault while it was in force; after that it was mended, and recovered."""
-
-    told: Json
-    published: str  # the whole status
-    held: list[Request]  # writes of replicas meanwhile
-    tracebacks: list[Json]
-
-    @classmethod
-    def run(cls, place: Place, fault: Fault) -> Course:
-        with contextlib.closing(World.create(place, place.cluster.postgres)) as world:
-            fault.deploys(world)
-            world.store.enqueue(fault.backlog)
-            fault.spoil(world)
-            fault.applies(world)
-            world.until_condition(fault.condition, fault.reason)
-            world.until_passes(2)
-            course = cls(
-                told=world.condition(fault.condition),
-                published=str(world.status()),
-                held=world.scale_writes(),
-                tracebacks=world.tracebacks(),
-            )
-            fault.mend(world)
-            world.until_ready()
-            if fault.backlog == BACKLOG:
-                world.until(world.scale_writes, "a step, now that it is mended")
-            return course
-
-
-@pytest.fixture(scope="module")
-def courses(place: Place) -> Iterator[dict[str, Future[Course]]]:
-    """The faults side by side, each in a world of its own."""
-    with ThreadPoolExecutor(AT_ONCE) as together:
-        yield {fault.name: together.submit(Course.run, place, fault) for fault in FAULTS}
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_told_held_and_mended(courses: dict[str, Future[Course]], fault: Fault) -> None:
-    course = courses[fault.name].result()
-    assert course.told["reason"] == fault.reason
-    assert course.told["status"] == "False"
+def told_held_and_mended(world: World, fault: Fault) -> None:
+    """In force it is told and nothing is scaled; mended it recovers and steps."""
+    fault.deploys(world)
+    world.store.enqueue(fault.backlog)
+    fault.spoil(world)
+    fault.applies(world)
+    world.until_condition(fault.condition, fault.reason)
+    world.until_passes(2)
+    told = world.condition(fault.condition)
+    assert (told["reason"], told["status"]) == (fault.reason, "False")
     for words in fault.says:
-        assert words in course.told["message"]
-    assert course.held == []
-    assert "planted" not in course.published
-    assert course.tracebacks == []
+        assert words in told["message"]
+    assert world.scale_writes() == []
+    assert "planted" not in str(world.status())
+
+    fault.mend(world)
+    world.until_ready()
+    if fault.backlog == BACKLOG:
+        world.until(world.scale_writes, "a step, now that it is mended")
+
+
+def story_of(fault: Fault) -> Story:
+    def story(world: World) -> None:
+        told_held_and_mended(world, fault)
+
+    story.__name__ = fault.name
+    return story
+
+
+STORIES: Final[tuple[Story, ...]] = tuple(map(story_of, FAULTS))
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_told_held_and_mended(outcomes: Outcomes, story: Story) -> None:
+    outcomes[story].result()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
+from tests.e2e.together import Lane, LaneStory, Outcomes, title
 
 from demo.scenario import SCENARIOS, Scenario
 from demo.schedule import Schedule
 from demo.story import report, run
 from local.paths import REPOSITORY
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 STOP_SECONDS = 25.0
 """Everything must be gone by then after Ctrl-C."""
@@ -44,17 +49,32 @@ SHORT_ON_BULLMQ = replace(
 )
 
 
-@pytest.mark.parametrize("short", [SHORT, SHORT_ON_BULLMQ], ids=lambda story: story.name)
-def test_a_story_told_short(short: Scenario) -> None:
+def told_short(short: Scenario) -> None:
     result = run(short, "local", began=time.monotonic())
     assert result.kept, report(result)
-    assert result.first_decision_seconds < 60
+    # Half a minute on an idle machine (tests/bench); here stories are told beside it.
+    assert result.first_decision_seconds < 150
     assert all(picture.stat().st_size > 20_000 for picture in result.pictures)
 
 
-@pytest.mark.parametrize("words", ["Starting etcd", "First decision"])
-def test_ctrl_c_leaves_nothing_behind(words: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def the_main_story_told_short(_: Path) -> None:
+    told_short(SHORT)
+
+
+def the_bullmq_story_told_short(_: Path) -> None:
+    told_short(SHORT_ON_BULLMQ)
+
+
+def ctrl_c_while_servers_start_leaves_nothing_behind(folder: Path) -> None:
+    nothing_is_left("Starting etcd", folder / "starting")
+
+
+def ctrl_c_after_the_first_decision_leaves_nothing_behind(folder: Path) -> None:
+    nothing_is_left("First decision", folder / "deciding")
+
+
+def nothing_is_left(words: str, out: Path) -> None:
+    """Ctrl-C soon after the demo has said that."""
     with out.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "demo", "--scenario", "main", "--cluster", "local"],
@@ -97,3 +117,23 @@ def running(folder: str) -> list[str]:
         if command and folder.encode() in command + environment:
             found.append(f"{entry.name} {command.decode(errors='replace')}")
     return found
+
+
+@contextlib.contextmanager
+def a_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+LANE: Final = Lane(a_folder, late=True)
+STORIES: Final[tuple[LaneStory, ...]] = (
+    the_main_story_told_short,
+    the_bullmq_story_told_short,
+    ctrl_c_while_servers_start_leaves_nothing_behind,
+    ctrl_c_after_the_first_decision_leaves_nothing_behind,
+)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_demo(outcomes: Outcomes, story: LaneStory) -> None:
+    outcomes[story].result()

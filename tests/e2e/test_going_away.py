@@ -6,10 +6,12 @@ A cluster of its own: these stories take the CRD, and the operator, away from ev
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Final
 
 import pytest
@@ -27,13 +29,13 @@ from tests.e2e.place import (
 )
 from tests.e2e.store import RUNNING
 from tests.e2e.test_pauses import paused_by_us
+from tests.e2e.together import Lane, LaneStory, Outcomes, title
 from tests.e2e.world import SECRET, World
 
 from local.commands import CommandError
-from local.errors import LocalError
 from local.paths import new_run_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 CRD: Final = "crd/queuebacklogpolicies.backlog.starforge.dev"
 CRD_PATH: Final = (
@@ -42,17 +44,11 @@ CRD_PATH: Final = (
 )
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    with contextlib.ExitStack() as stack:
-        try:
-            place = stack.enter_context(installed(new_run_dir("going")))
-        except LocalError as error:
-            pytest.fail(f"the cluster did not start: {error}", pytrace=False)
-        yield place
+def own_cluster() -> AbstractContextManager[Place]:
+    return installed(new_run_dir("going"))
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def worlds(place: Place) -> Iterator[tuple[World, World]]:
     """Two, so that no operator frees only the first."""
     with contextlib.ExitStack() as stack:
@@ -60,8 +56,19 @@ def worlds(place: Place) -> Iterator[tuple[World, World]]:
             stack.enter_context(contextlib.closing(World.create(place, place.cluster.postgres)))
             for _ in range(2)
         ]
+        stack.callback(apply_crd, place)
         yield made[0], made[1]
-        apply_crd(place)
+
+
+def in_two_worlds(story: Callable[[tuple[World, World]], None]) -> LaneStory:
+    """A story of a place."""
+
+    @functools.wraps(story)
+    def told(place: Place) -> None:
+        with worlds(place) as made:
+            story(made)
+
+    return told
 
 
 def apply_crd(place: Place) -> None:
@@ -100,7 +107,8 @@ def paused_in(worlds: tuple[World, World]) -> None:
             done.result()
 
 
-def test_the_crd_is_deleted_while_pauses_are_held(worlds: tuple[World, World]) -> None:
+@in_two_worlds
+def the_crd_is_deleted_while_pauses_are_held(worlds: tuple[World, World]) -> None:
     one, two = worlds
     place = one.place
     paused_in(worlds)
@@ -116,7 +124,8 @@ def test_the_crd_is_deleted_while_pauses_are_held(worlds: tuple[World, World]) -
     assert one.tracebacks() + two.tracebacks() == []
 
 
-def test_the_operator_restarts_while_the_crd_is_terminating(worlds: tuple[World, World]) -> None:
+@in_two_worlds
+def the_operator_restarts_while_the_crd_is_terminating(worlds: tuple[World, World]) -> None:
     """One pause cannot be released for a while, so that the CRD outlives the operator's process."""
     stuck, free = worlds
     place = stuck.place
@@ -168,7 +177,8 @@ def released_for_an_uninstall(world: World) -> None:
     assert finalizers(world) == []
 
 
-def test_the_chart_is_uninstalled_while_pauses_are_held(worlds: tuple[World, World]) -> None:
+@in_two_worlds
+def the_chart_is_uninstalled_while_pauses_are_held(worlds: tuple[World, World]) -> None:
     one, two = worlds
     place = one.place
     paused_in(worlds)
@@ -185,7 +195,8 @@ def test_the_chart_is_uninstalled_while_pauses_are_held(worlds: tuple[World, Wor
     assert two.store.paused
 
 
-def test_an_uninstall_that_cannot_release_fails_and_the_operator_runs_on(
+@in_two_worlds
+def an_uninstall_that_cannot_release_fails_and_the_operator_runs_on(
     worlds: tuple[World, World],
 ) -> None:
     stuck, free = worlds
@@ -228,9 +239,8 @@ def test_an_uninstall_that_cannot_release_fails_and_the_operator_runs_on(
     install(place)
 
 
-def test_a_namespace_is_deleted_while_the_operator_is_away(
-    worlds: tuple[World, World],
-) -> None:
+@in_two_worlds
+def a_namespace_is_deleted_while_the_operator_is_away(worlds: tuple[World, World]) -> None:
     """Its Secret is gone when the operator comes back, and nobody can create it again."""
     world, _ = worlds
     place = world.place
@@ -255,9 +265,8 @@ def test_a_namespace_is_deleted_while_the_operator_is_away(
     world.until_gone()
 
 
-def test_a_listed_namespace_is_deleted_while_its_database_hangs(
-    worlds: tuple[World, World],
-) -> None:
+@in_two_worlds
+def a_listed_namespace_is_deleted_while_its_database_hangs(worlds: tuple[World, World]) -> None:
     """The operator's Role goes with the namespace. The other one is followed all the time."""
     doomed, other = worlds
     place = doomed.place
@@ -302,3 +311,19 @@ def gone(look: Callable[[], object]) -> bool:
             raise
         return True
     return False
+
+
+LANE: Final = Lane(own_cluster)
+STORIES: Final[tuple[LaneStory, ...]] = (
+    the_crd_is_deleted_while_pauses_are_held,
+    the_operator_restarts_while_the_crd_is_terminating,
+    the_chart_is_uninstalled_while_pauses_are_held,
+    an_uninstall_that_cannot_release_fails_and_the_operator_runs_on,
+    a_namespace_is_deleted_while_the_operator_is_away,
+    a_listed_namespace_is_deleted_while_its_database_hangs,
+)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_going_away(outcomes: Outcomes, story: LaneStory) -> None:
+    outcomes[story].result()

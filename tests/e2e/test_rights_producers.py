@@ -6,8 +6,9 @@ A cluster of its own: the rights that are granted here would be too many in `tes
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -17,14 +18,17 @@ import yaml
 from tests.e2e.api import APPS, CORE, Api, Json
 from tests.e2e.place import CHART, NAMESPACE, RELEASE, Place, installed
 from tests.e2e.test_pauses import recover, trip
+from tests.e2e.together import Lane, LaneStory, Outcomes, title
 from tests.e2e.world import World
 from tests.producers.webhook_api import SECRET
 from tests.producers.webhook_page import running
+from tests.thorough import THOROUGH
 
 from local.paths import new_run_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
+ROUNDS: Final = 4 if THOROUGH else 2
 BATCH: Final = "/apis/batch/v1"
 KINDS: Final = ("configMaps", "deployments", "statefulSets", "cronJobs")
 RIGHTS: Final = {"rbac": {"producers": {kind: {"pause": True} for kind in KINDS}}}
@@ -99,34 +103,35 @@ RUNNING: Final = ({"ingest_paused": "no", "other": "x"}, 2, 2, False)
 STOPPED: Final = ({"ingest_paused": "true", "other": "x"}, 0, 0, True)
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    """A cluster whose operator has no right to pause any of them yet."""
-    with installed(new_run_dir("e2e-producers")) as place:
-        yield place
+@dataclass(frozen=True)
+class Scene:
+    """A cluster whose operator has no right to pause any of them yet, and the page's receiver."""
+
+    place: Place
+    url: str
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """The receiver of the page."""
-    with running() as address:
-        yield address
+@contextlib.contextmanager
+def own_cluster() -> Iterator[Scene]:
+    with installed(new_run_dir("e2e-producers")) as place, running() as address:
+        yield Scene(place, address)
 
 
-@pytest.fixture
-def world(place: Place) -> Iterator[World]:
-    with contextlib.closing(World.create(place, place.cluster.postgres)) as world:
-        world.write_secret({"signing-key": SECRET}, "partner")
-        world.deploy()
-        yield world
-        assert world.tracebacks() == []
+def with_feeders(story: Callable[[Place, World, Feeders], None]) -> LaneStory:
+    """A story of a scene."""
 
+    @functools.wraps(story)
+    def told(scene: Scene) -> None:
+        place = scene.place
+        with contextlib.closing(World.create(place, place.cluster.postgres)) as world:
+            world.write_secret({"signing-key": SECRET}, "partner")
+            world.deploy()
+            feeders = Feeders(world.api, world.namespace, scene.url)
+            feeders.make()
+            story(place, world, feeders)
+            assert world.tracebacks() == []
 
-@pytest.fixture
-def feeders(world: World, url: str) -> Feeders:
-    found = Feeders(world.api, world.namespace, url)
-    found.make()
-    return found
+    return told
 
 
 def guard(world: World, feeders: Feeders) -> None:
@@ -155,7 +160,8 @@ def all_are(world: World, state: str) -> bool:
     return len(found) == 5 and {entry["state"] for entry in found.values()} == {state}
 
 
-def test_off_until_it_is_granted_then_paused_and_released_to_the_letter(
+@with_feeders
+def off_until_it_is_granted_then_paused_and_released_to_the_letter(
     place: Place, world: World, feeders: Feeders
 ) -> None:
     guard(world, feeders)
@@ -192,9 +198,8 @@ def test_off_until_it_is_granted_then_paused_and_released_to_the_letter(
     assert producers == {resource for _, resource in GRANTED}, "and no other way is taken"
 
 
-def test_people_and_gitops_are_respected_and_named(
-    place: Place, world: World, feeders: Feeders
-) -> None:
+@with_feeders
+def people_and_gitops_are_respected_and_named(place: Place, world: World, feeders: Feeders) -> None:
     grant(place)
     guard(world, feeders)
     # Stopped by a person before the storm.
@@ -241,13 +246,14 @@ def test_people_and_gitops_are_respected_and_named(
     assert feeders.state() == (RUNNING[0], 5, 2, True), "ours is released, theirs is not"
 
 
-def test_killed_again_and_again(place: Place, world: World, feeders: Feeders) -> None:
+@with_feeders
+def killed_again_and_again(place: Place, world: World, feeders: Feeders) -> None:
     """At random points of pausing and releasing; the end of each round is all or nothing (P6)."""
     grant(place)
     guard(world, feeders)
     world.until_ready()
     chance = Random(11)
-    for _ in range(4):
+    for _ in range(ROUNDS):
         trip(world)
         time.sleep(chance.uniform(0, 1.5))
         place.kill()
@@ -261,7 +267,8 @@ def test_killed_again_and_again(place: Place, world: World, feeders: Feeders) ->
         world.until(lambda: not entries(world), "nothing is held", within=30)
 
 
-def test_a_policy_that_is_deleted_or_only_looks_on_releases_all(
+@with_feeders
+def a_policy_that_is_deleted_or_only_looks_on_releases_all(
     place: Place, world: World, feeders: Feeders
 ) -> None:
     grant(place)
@@ -276,3 +283,17 @@ def test_a_policy_that_is_deleted_or_only_looks_on_releases_all(
     world.delete()
     world.until_gone()
     assert feeders.state() == RUNNING
+
+
+LANE: Final = Lane(own_cluster)
+STORIES: Final[tuple[LaneStory, ...]] = (
+    off_until_it_is_granted_then_paused_and_released_to_the_letter,
+    people_and_gitops_are_respected_and_named,
+    killed_again_and_again,
+    a_policy_that_is_deleted_or_only_looks_on_releases_all,
+)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=title)
+def test_rights_producers(outcomes: Outcomes, story: LaneStory) -> None:
+    outcomes[story].result()

@@ -1,19 +1,23 @@
 """Stories: tests that mostly wait. All of them run side by side, some at a time, each in a
 namespace and with a database of its own; each test then says how its story ended.
 
-What ends the operator or needs it for itself is a test of its own and runs after them
-(`tests/conftest.py`).
+Stories that take the operator away from everybody have a cluster of their own: a `Lane`. Those of
+one lane are told one after another, beside all others.
+
+What ends the operator of all, or needs it for itself, is a test of its own and runs after the
+stories (`tests/conftest.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.e2e.place import Place
 from tests.e2e.world import World
@@ -21,10 +25,22 @@ from tests.e2e.world import World
 from local.postgres import PostgresServer
 
 Story = Callable[[World], None]
-Outcomes = Mapping[Story, Future[None]]
+LaneStory = Callable[[Any], None]
+Outcomes = Mapping[LaneStory, Future[None]]
 
 AT_ONCE: Final = 6
 """Stories that run side by side. More of them are faster alone, and time out beside other tests."""
+LANES_AT_ONCE: Final = 2
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Of a file of stories that share nothing with those of other files."""
+
+    open: Callable[[], AbstractContextManager[Any]]
+    """What each story is given: a cluster, for example."""
+    late: bool = False
+    """Begins when another lane has ended: a lane whose stories are about how fast something is."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Told:
     connections: int | None = None
 
 
-def title(story: Story) -> str:
+def title(story: LaneStory) -> str:
     """For test ids: the function's name in words."""
     return story.__name__.replace("_", " ")
 
@@ -61,6 +77,45 @@ def side_by_side(
         yield {told.story: together.submit(run, told) for told in stories}
     finally:
         together.shutdown(cancel_futures=True)  # those that have begun clear up after themselves
+
+
+@contextlib.contextmanager
+def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
+    """How each story ends."""
+    pool = ThreadPoolExecutor(LANES_AT_ONCE)
+    outcomes: dict[LaneStory, Future[None]] = {}
+    try:
+        for lane in sorted(lanes, key=lambda lane: lane.late):
+            told: dict[LaneStory, Future[None]] = {story: Future() for story in lanes[lane]}
+            pool.submit(_tell, lane, told)
+            outcomes |= told
+        yield outcomes
+    finally:
+        for outcome in outcomes.values():
+            outcome.cancel()  # one that has begun clears up after itself
+        pool.shutdown(cancel_futures=True)
+
+
+def _tell(lane: Lane, told: Mapping[LaneStory, Future[None]]) -> None:
+    """What the lane opens is closed when its last story has ended."""
+    try:
+        with lane.open() as given:
+            for story, outcome in told.items():
+                if outcome.set_running_or_notify_cancel():
+                    _end(outcome, story, given)
+    except Exception as error:  # noqa: BLE001 # each test says it
+        for outcome in told.values():
+            if not outcome.done():
+                outcome.set_exception(error)
+
+
+def _end(outcome: Future[None], story: LaneStory, given: Any) -> None:
+    try:
+        story(given)
+    except BaseException as error:  # noqa: BLE001 # a failed story is its own test's matter
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(None)
 
 
 @contextlib.contextmanager
