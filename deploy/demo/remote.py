@@ -91,7 +91,7 @@ def signal_postgres(kubectl: Command, signal: str) -> None:
 
 
 def must_be_unused(kubectl: Command) -> None:
-    """A cluster in which somebody else uses these names is left alone."""
+    """A cluster in which another client uses these names is left alone."""
     for kind, name in (("namespace", NAMESPACE), ("crd", CRD)):
         if _exists(kubectl, kind, name):
             raise LocalError(

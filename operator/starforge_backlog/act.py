@@ -75,7 +75,7 @@ async def act(
     """Do what the plan says. `entries` are the pauses as the stored intent has them. Faults are
     results, not exceptions."""
     late = Unknown(
-        Why.TIMEOUT, "no answer in time; it may have happened all the same", services.clock()
+        Why.TIMEOUT, "no answer in time; the write may have taken effect", services.clock()
     )
     access = access_of(services, policy, ACT_LIMIT, late)
     results: list[Result] = []
@@ -283,7 +283,7 @@ async def _resume(
         return got
     # Its place may be gone for good, and the spec leads nobody there.
     if policy.abandon and held.failed:
-        return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {got.message}")
+        return Resumed(ResumeOutcome.NOT_PAUSED, f"abandoned by annotation; {got.message}")
     kept = located(held)
     if kept is None or "deletionTimestamp" in policy.body.get("metadata", {}):
         return got  # of a deletion `finalizer.py` says it
@@ -337,7 +337,7 @@ def _away(policy: Policy, held: PauseStatus, here: ServerPlace | None) -> Resume
     """The Secret leads to another server than the one where our pause still is (P4)."""
     message = elsewhere(made_at(held), here)
     if policy.abandon:
-        return Resumed(ResumeOutcome.NOT_PAUSED, f"let go by annotation; {message}")
+        return Resumed(ResumeOutcome.NOT_PAUSED, f"abandoned by annotation; {message}")
     return Failed(NotDone.ELSEWHERE, message)
 
 

@@ -114,7 +114,7 @@ async def _end(services: Services, policy: Policy, tried: _Tried, what: str) -> 
     if not (tried.stuck or tried.partly):
         return tried.words
     if policy.abandon:
-        return (*tried.words, "let go by annotation")
+        return (*tried.words, "abandoned by annotation")
     if tried.stuck:
         message = f"{what} waits, because {await _why(services, policy, tried.stuck)}"
     else:
@@ -133,12 +133,12 @@ async def _why(services: Services, policy: Policy, stuck: tuple[Result, ...]) ->
     undo = _undo_of(policy, first.action)
     if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(services, policy):
         return (
-            f"{_what(first)}: namespace {namespace} is being deleted and its Secret is gone, which"
-            f" nobody can create there again. Do it by hand: {undo}. Then run: {command}"
+            f"{_what(first)}: namespace {namespace} is being deleted and its Secret was deleted,"
+            f" which cannot be created there again. Do it by hand: {undo}. Then run: {command}"
         )
     return (
-        f"{_what(first)}: {first.got.message}."
-        f" Mend that, or do it by hand ({undo}) and run: {command}"
+        f"{_what(first)}: {first.got.message}. Fix that, or do it by hand ({undo}) and run:"
+        f" {command}"
     )
 
 
@@ -174,11 +174,11 @@ def _what(stuck: Result) -> str:
     """What is stuck, in words."""
     match stuck.action:
         case SetMaximum() as step:
-            return f"the maximum of {step.object} that we lowered cannot be restored"
+            return f"the lowered maximum of {step.object} cannot be restored"
         case Resume(held=held):
-            return f"producer {held.producer} that we paused cannot be resumed"
+            return f"paused producer {held.producer} cannot be resumed"
         case _:
-            return "something of ours cannot be released"
+            return "a change of the operator cannot be released"
 
 
 def _undo_of(policy: Policy, action: Action) -> str:

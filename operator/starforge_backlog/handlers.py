@@ -82,7 +82,7 @@ async def login(memo: Process, **_: Any) -> kopf.AiohttpSession:
         limit=WATCHES + memo.namespaces + WRITES_AT_ONCE,
         ssl=same_on_every_python(info.as_ssl_context()),
     )
-    # The framework closes it when it logs in anew, and at the end.
+    # The framework closes it when it logs in again, and at the end.
     session = aiohttp.ClientSession(
         connector=connector, headers=info.as_http_headers(), proxy=info.proxy_url
     )
@@ -135,7 +135,8 @@ async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
             memo.stranded.watch(memo.services, body)
             raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
     if memo.namespaced:
-        # The right to take the finalizer off may be gone by now: then somebody has to be told.
+        # The right to take the finalizer off may be gone by now: then a person has to be
+        # told.
         memo.stranded.watch(memo.services, body)
     memo.forget(body)
     _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

@@ -81,8 +81,8 @@ class FaultIsolation:
                 traceback=" < ".join(frames),
             )
         message = (
-            f"the operator has a bug in {source}: {what}; the others go on without it. Report it"
-            " with the line of the operator's log, and look at what was changed there last."
+            f"the operator has a bug in {source}: {what}; the others continue without it. Report it"
+            " with the line of the operator's log, and check what was changed there last."
         )
         return Unknown(Why.ERROR, message, self._clock())
 

@@ -30,7 +30,7 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
 T = TypeVar("T")
 
-# What a new value of the Secret fixes: it is read anew for the next pass, so that a rotated
+# What a new value of the Secret fixes: it is read again for the next pass, so that a rotated
 # password or a corrected URL counts at once. Not an outage: a server that is down has all its
 # policies ask, and their Secrets are as good as before.
 FIXED_BY_SECRET = frozenset(
@@ -141,7 +141,7 @@ class PolicyAccess:
         return await self._opened.get()
 
     def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
-        """After a fault that the Secret may be to blame for: read it anew next time."""
+        """After a fault that the Secret may be to blame for: read it again next time."""
         if isinstance(reading, Unknown) and reading.why in FIXED_BY_SECRET:
             self._secrets.forget(self.namespace, value.secret_key_ref.name)
 

@@ -36,7 +36,7 @@ RELEASES_AT_ONCE = 16
 _NOT_SERVED = {
     Served.NO: "its CRD is not installed; apply crds/, or set the chart value crds.install=true",
     Served.TERMINATING: "its CRD is being deleted; policies are released, and none is followed"
-    " until the CRD is gone and installed again",
+    " until the CRD is deleted and installed again",
 }
 # Names are resolved in the event loop's own threads. Python's six on two cores would all be taken
 # by six Redis servers or webhooks whose names hang, and the healthy ones would wait for them.
@@ -259,7 +259,7 @@ class Process:
         for waiting in services.targets.drop(uid):
             self.policy(waiting)[0].set()  # its target is free: it need not wait for its interval
         if any(kept.key == key for kept in self._policies.values()):
-            return  # created anew meanwhile: what is kept by name is the new one's
+            return  # created again meanwhile: what is kept by name is the new one's
         services.ledger.drop(key)
         services.databases.release(key)
         services.prometheus.release(key)

@@ -43,15 +43,17 @@ AT_ONCE = 16
 
 _EPILOG = """\
 Stop the operator first, or name it with --stop: a running one pauses again and puts its finalizer
-back. The policies stay; nobody follows them until an operator runs again. It uses the
+back. The policies stay; they are not followed until an operator runs again. It uses the
 ServiceAccount of its pod, else KUBECONFIG, and needs the operator's rights; databases and Redis
 must be reachable from where it runs.
 
-A pause that cannot be released (its database is gone for good, say) keeps the exit code at 1. Then
+A pause that cannot be released (for example because its database was deleted) keeps the exit code
+at 1. Then
   kubectl annotate -n NAMESPACE qbp/NAME backlog.starforge.dev/release=abandon
-lets that policy go, --abandon lets all of them go; what is left to do by hand is printed.
+abandons the pauses of that policy, --abandon those of all policies; what is left to do by hand is
+printed.
 
-exit codes: 0 nothing of ours is left, or a person let it go; 1 something is, and is named;
+exit codes: 0 nothing is held, or a person abandoned it; 1 something is held, and is named;
 2 wrong arguments; 78 no cluster, or a wrong setting.
 """
 
@@ -72,9 +74,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Describe the command."""
     command = commands.add_parser(
         NAME,
-        help="release what policies hold, and take their finalizers off",
+        help="release what policies hold, and remove their finalizers",
         description="Resume every producer that policies have paused, restore the maximums of"
-        " guarded autoscalers, and take the finalizers off.",
+        " guarded autoscalers, and remove the finalizers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -103,7 +105,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="seconds for all of it (default %(default)s)",
     )
     command.add_argument(
-        "--abandon", action="store_true", help="let go of what cannot be released, and print it"
+        "--abandon", action="store_true", help="abandon what cannot be released, and print it"
     )
     command.add_argument("--dry-run", action="store_true", help="only print what is held")
 
@@ -174,14 +176,14 @@ class _Release:
         except ClusterFault as fault:
             self.left[""] = fault.message
         except asyncio.CancelledError:
-            self.left[""] = "it was told to end before it was done"
+            self.left[""] = "it was terminated before it was done"
         except Exception as bug:
             self.left[""] = f"the operator has a bug: {type(bug).__name__}"
             await self._refuse()
             raise
         self.left |= self.unread
         if not self.left:
-            _say("done: no policy holds a finalizer of ours")
+            _say("done: no policy has the operator's finalizer")
             return 0
         await self._refuse()
         return EX_LEFT
@@ -239,7 +241,7 @@ class _Release:
             self.left[key] = str(fault)
             return None
         self.left.pop(key, None)
-        _say(f"{key}: {'; '.join(words) or 'held nothing'}; its finalizer is off")
+        _say(f"{key}: {'; '.join(words) or 'held nothing'}; its finalizer was removed")
         return uid
 
     async def _check_for_another(self) -> None:
@@ -266,7 +268,11 @@ class _Release:
     async def _show(self) -> int:
         async for body in self._bodies():
             held = ", ".join(self._held(body)) or "nothing"
-            tied = "has our finalizer" if holds(body) else "has no finalizer of ours"
+            tied = (
+                "has the operator's finalizer"
+                if holds(body)
+                else "does not have the operator's finalizer"
+            )
             _say(f"{_key(body)}: holds {held}; {tied}")
         return 0
 

@@ -48,7 +48,7 @@ class CancellationCheck:
 
     @property
     def requested(self) -> bool:
-        """Somebody has asked this task to end."""
+        """Another client has asked this task to end."""
         return _requests() > self._before
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-# A pass whose readings took longer than this has waited for somebody; ordinary ones take
+# A pass whose readings took longer than this has waited for another policy; ordinary ones take
 # milliseconds, and are never held up here.
 SLOW_SECONDS = 0.5
 # What is left of a pass after its readings keeps the loop busy for 6 ms, and on a busy machine for

@@ -55,7 +55,7 @@ class Why(StrEnum):
     STATUS_NOT_MAPPED = "StatusNotMapped"
     NOT_IN_TABLE = "NotInTable"  # the schema cannot tell it
     READ_ONLY = "ReadOnly"
-    LOCK_BUSY = "LockBusy"  # somebody holds the lock that we do not wait for
+    LOCK_BUSY = "LockBusy"  # another client holds the lock that we do not wait for
     NO_INDEX = "NoIndex"
     NO_SAMPLES = "NoSamples"  # nothing finished in the window, so no ratio exists
     CAPPED = "Capped"  # counting stopped below the number that it is held against
@@ -87,7 +87,9 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Why there is no value. `message` is a sentence with the mend; it never holds a secret."""
+    """Why there is no value. `message` is a sentence that says how to fix it; it never holds a
+    secret.
+    """
 
     why: Why
     message: str
@@ -280,7 +282,7 @@ class DatabaseHealth:
     longest_transaction: timedelta
     # What the longest transaction is, where it is no session's: nobody ends it by itself.
     longest_is: str = ""
-    blocker: str = ""  # "pid 42 (app, idle in transaction for 4m) blocks 5", without its query
+    blocker: str = ""  # "pid 42 (app, idle in transaction for 4m); to end it: …", without its query
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,7 +500,7 @@ class Autoscaler:
     minimum: int
     maximum: int
     # What we put there, if anything (annotations on the object): the maximum before, whose it is,
-    # and what was written. A maximum that is not `written` any more is somebody else's.
+    # and what was written. A maximum that is not `written` any more is another client's.
     kept_maximum: int | None = None
     token: str | None = None
     written: int | None = None
@@ -506,8 +508,9 @@ class Autoscaler:
     implicit: bool = False
     kept_implicit: bool = False
     writer: ScaleWriter | None = None  # of the maximum
-    changed_since: bool = False  # somebody else wrote the maximum after us, be it the same number
-    # Somebody wrote our mark together with the maximum: an object that came back from a backup.
+    changed_since: bool = False  # another client wrote the maximum after us, be it the same number
+    # Another client wrote our mark together with the maximum: an object that came back from a
+    # backup.
     copied: bool = False
     orphan: bool = False  # the policy that marked it does not exist any more
     paused: bool = False  # KEDA: autoscaling.keda.sh/paused; nothing scales the target meanwhile

@@ -95,7 +95,9 @@ async def _release(services: Services, body: Mapping[str, Any]) -> str:
     except NotReleased as fault:
         return str(fault)
     _log.error(
-        "; ".join((*done, "released, but we have no right any more to let the policy go")),
+        "; ".join(
+            (*done, "released, but the operator no longer has permission to remove the finalizer")
+        ),
         policy=_key(body),
         todo=f"kubectl patch qbp {meta['name']} -n {meta['namespace']} --type=merge"
         """ -p '{"metadata":{"finalizers":null}}'""",

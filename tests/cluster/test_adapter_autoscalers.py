@@ -494,7 +494,7 @@ async def test_lowered_while_keda_writes_the_object_again_and_again(
 
 
 @pytest.mark.usefixtures("keda")
-@pytest.mark.parametrize("how", ["made anew", "applied over it"])
+@pytest.mark.parametrize("how", ["made again", "applied over it"])
 async def test_an_object_from_a_backup_gets_its_owners_maximum_back(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter, how: str
 ) -> None:
@@ -505,7 +505,7 @@ async def test_an_object_from_a_backup_gets_its_owners_maximum_back(
     await lower(writer, namespace, before, 6)
     backup = stored(cluster, namespace, "scaledobject/so")
     backup["metadata"] = {k: backup["metadata"][k] for k in ("name", "annotations")}
-    if how == "made anew":
+    if how == "made again":
         cluster.kubectl("delete", "-n", namespace, "scaledobject/so")
     else:
         await restore(writer, namespace, SCALED_OBJECT, "so")

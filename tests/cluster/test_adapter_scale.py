@@ -146,7 +146,7 @@ async def test_a_spec_that_moved_makes_the_decision_void(
         generation=before.generation,
     )
     assert isinstance(late, ScaleConflict)
-    assert "was changed meanwhile" in late.message
+    assert "was changed since it was read" in late.message
     assert (await seen(reader, namespace)).replicas == after.replicas
 
 

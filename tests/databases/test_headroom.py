@@ -161,7 +161,8 @@ async def test_blockers_without_their_query(open_database: Open, postgres_url: s
         blocker.rollback()
         await asyncio.gather(*waiting)
     assert seen.lock_waiters == 3
-    assert seen.blocker == f"pid {pid} (nightly, idle in transaction for 1s) blocks 3"
+    session = f"pid {pid} (nightly, idle in transaction for 1s)"
+    assert seen.blocker == f"{session}; to end it: SELECT pg_terminate_backend({pid})"
     assert timedelta(seconds=1) < seen.longest_transaction < timedelta(seconds=3)
 
 

@@ -36,7 +36,7 @@ RESTART_BACKOFF: Final = 0.02
 # Seconds for a process to come (back) on a busy machine; it takes two on an idle one.
 STARTS_WITHIN: Final = 120.0
 
-# Of the chart: rights that are off until somebody needs them, and tests do.
+# Of the chart: rights that are off by default, and tests do.
 GUARD: Final = {"guard": True}
 AUTOSCALERS: Final = {"horizontalPodAutoscalers": GUARD, "scaledObjects": GUARD}
 VALUES: Final = {

@@ -68,7 +68,7 @@ def bullmq(secret: str, name: str = QUEUE, *, prefix: str = "bull", ca: str = ""
 
 
 class WebPage(BaseHTTPRequestHandler):
-    """What answers where somebody thinks that a Prometheus is."""
+    """What answers where another client thinks that a Prometheus is."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -201,7 +201,7 @@ FAULTS: Final = (
         "bull-3",
         lambda _: bullmq("redis", "old"),
         "NotBullMQ",
-        ("bull:old:* looks like a queue of Bull 3", "move the application to BullMQ"),
+        ("bull:old:* has the keys of Bull 3", "move the application to BullMQ"),
     ),
     Fault(
         "no-hash-tag",

@@ -181,7 +181,7 @@ def what_a_person_paused_stays_paused(world: World) -> None:
         before = meta(redis)
         snapshots.add_bulk(TRIPS, "process_snapshot")
         guard(world, BRAKE)
-        world.until(lambda: states(world) == {"backfill": "Foreign"}, "somebody else's pause")
+        world.until(lambda: states(world) == {"backfill": "Foreign"}, "another client's pause")
         world.until(lambda: world.breaker() == "Open", "the breaker opens")
         world.until_passes(2)
         assert meta(redis) == before

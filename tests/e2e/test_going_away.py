@@ -72,7 +72,7 @@ def in_two_worlds(story: Callable[[tuple[World, World]], None]) -> LaneStory:
 
 
 def apply_crd(place: Place) -> None:
-    """As somebody who installs again: over one that is terminating this is refused."""
+    """As another client who installs again: over one that is terminating this is refused."""
 
     def applied() -> bool:
         place.cluster.apply_crds(ROOT / "crds")

@@ -198,7 +198,7 @@ def breakers_go_on(world: World) -> None:
 
 
 def a_deleted_autoscaler(world: World) -> None:
-    """Made anew, it is another one: nothing of the old one is written there."""
+    """Made again, it is another one: nothing of the old one is written there."""
     lowered(world)
     delete_hpa(world)
     world.until_condition("Ready", "AutoscalerNotFound")

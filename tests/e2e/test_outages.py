@@ -67,7 +67,7 @@ def backends(world: World) -> set[int]:
 
 @contextlib.contextmanager
 def full(world: World) -> Iterator[int]:
-    """Somebody takes every slot that is left, those for superusers as well."""
+    """Another client takes every slot that is left, those for superusers as well."""
     url = world.store.server.url(database=world.store.database)
     with contextlib.ExitStack() as stack:
         taken = 0
@@ -169,7 +169,9 @@ def our_session_hangs(world: World) -> None:
 
 
 def the_table_is_locked(world: World) -> None:
-    """An ALTER TABLE of somebody: we neither wait in its queue nor act on what we cannot see."""
+    """An ALTER TABLE of another client: we neither wait in its queue nor act on what we cannot
+    see.
+    """
     paused(world)
     with world.store.connect() as person, person.transaction():
         person.execute("LOCK TABLE queue_jobs IN ACCESS EXCLUSIVE MODE")

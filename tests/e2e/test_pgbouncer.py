@@ -213,8 +213,8 @@ def the_pool_bounds_the_server_and_its_clients_the_pods(world: World) -> None:
         assert found["replicas"] == left // POOL - 1, "one for the surge of a rollout"
         assert (
             f" = {found['workerCap']} >= a pool of {SIZE + RESERVE} for all replicas;"
-            f" {MOST_CLIENTS} clients of the pooler - {strangers} others = {left}"
-            f" / {POOL} per replica = {left // POOL} slots;"
+            f" {MOST_CLIENTS} clients of PgBouncer - {strangers} others = {left} / {POOL} per"
+            f" replica = {left // POOL} slots;"
         ) in found["formula"]
         by_pods = found["workerCap"] // POOL - 1
         assert by_pods < 4, "without a pooler there would be too many already"
@@ -248,7 +248,7 @@ def clients_that_wait_stop_steps_up(world: World) -> None:
         with waiting(world, pooler, size, 3):
             world.apply(scaling=SCALING, database=behind())
             found = world.until_condition("Scaling", "Pressure")
-            assert f"clients wait for the pooler's {size} connections" in found["message"]
+            assert f"clients wait for PgBouncer's {size} connections" in found["message"]
             assert "raise default_pool_size" in found["message"]
             world.until_ready()
             world.until_passes(3)

@@ -23,8 +23,8 @@ INTERVALS: Final = 10
 
 @pytest.fixture
 def worlds(place: Place) -> Iterator[list[World]]:
-    """A healthy policy, one that only observes, one with somebody's pause, one that is broken, one
-    that is suspended."""
+    """A healthy policy, one that only observes, one with another client's pause, one that is
+    broken, one that is suspended."""
     with contextlib.ExitStack() as stack:
 
         def make() -> World:

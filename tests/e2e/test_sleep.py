@@ -74,7 +74,7 @@ def a_scheduled_job_wakes_it_when_it_is_due(world: World) -> None:
 
 
 def a_person_scales_it_to_zero(world: World) -> None:
-    """Whatever waits, and whoever is started anew; until somebody hands it back."""
+    """Whatever waits, and whoever is started again; until another client hands it back."""
     world.deploy(replicas=1)
     world.store.enqueue(5)
     world.apply(target=MAY_SLEEP, scaling=SCALING)

@@ -175,7 +175,7 @@ def paused_above_the_budget(world: World) -> None:
     world.until(lambda: world.replicas() == 15, "fifteen pods", SOON)
     pause(world, paused_replicas=None, paused="true")
     text = world.until(lambda: _says(world, "autoscaling.keda.sh/paused leaves 15"), "the other")
-    assert "or take the annotation away" in text
+    assert "or remove the annotation" in text
     pause(world, paused=None)
     assert bounded(world) <= allowed
     world.until(lambda: world.replicas() <= allowed, "the pods", SOON)

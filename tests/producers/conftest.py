@@ -39,7 +39,7 @@ RUNBOOK = (
 
 @dataclass(frozen=True)
 class Human:
-    """Somebody with psql."""
+    """Another client with psql."""
 
     session: psycopg.Connection
 
@@ -79,7 +79,7 @@ def flag_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def human(flag_url: str) -> Iterator[Human]:
-    """Autocommit, like psql; the table is made by them, anew for each test."""
+    """Autocommit, like psql; the table is made by them, again for each test."""
     with psycopg.connect(flag_url, autocommit=True) as session:
         session.execute("SET default_transaction_read_only = off")
         session.execute(f'ALTER DATABASE "{session.info.dbname}" RESET ALL'.encode())

@@ -27,7 +27,7 @@ APPLY: Final = "application/apply-patch+yaml"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with kubectl, and a name that `managedFields` shows."""
+    """Another client with kubectl, and a name that `managedFields` shows."""
 
     api: Api
     path: str  # of the object

@@ -55,7 +55,7 @@ def own_database(server: PostgresServer) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Hands:
-    """Somebody with psql."""
+    """Another client with psql."""
 
     session: psycopg.Connection[tuple[Any, ...]]
 

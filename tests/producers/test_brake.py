@@ -59,7 +59,7 @@ async def brake(redis_url: str) -> AsyncIterator[Brake]:
 
 @pytest.fixture
 def hands(redis_url: str) -> Any:
-    """Somebody with redis-cli."""
+    """Another client with redis-cli."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 

@@ -154,7 +154,7 @@ async def test_a_person_paused_before(person: Person, producer: MarkedObjectProd
     before = person.look()
     got = await paused(producer)
     assert got.outcome is PauseOutcome.ALREADY_PAUSED
-    assert "by somebody else (alice)" in got.message
+    assert "by another client (alice)" in got.message
     assert (await seen(producer)).token is None
     for after in (None, Paused(PauseOutcome.PAUSED, (await seen(producer)).version)):
         left = await resumed(producer, after)
@@ -188,7 +188,7 @@ async def test_a_person_resumed_and_paused_again(
     for after in (held, None, Paused(PauseOutcome.PAUSED, now.version)):
         left = await resumed(producer, after)
         assert left.outcome is ResumeOutcome.CHANGED_SINCE
-        assert "Somebody (alice) wrote" in left.message
+        assert "Another client (alice) wrote" in left.message
     assert person.look() == before
 
 

@@ -122,7 +122,7 @@ async def test_two_operators_at_once(cluster: LocalCluster, subject: Subject) ->
 
 
 class Meddled(ClusterClient):
-    """Somebody does something right before the given request."""
+    """Another client does something right before the given request."""
 
     point: int
     meddle: Callable[[], None]

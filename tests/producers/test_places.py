@@ -113,7 +113,7 @@ class Operator:
         return Known(value, utc_now())
 
     def forget(self, _namespace: str, _name: str) -> None:
-        """It is read anew in any case."""
+        """It is read again in any case."""
 
     @property
     def entry(self) -> PauseStatus | None:
@@ -346,7 +346,7 @@ async def test_another_redis_is_no_proof_of_a_release(
             assert (operator.state, there.hlen("bull:etl-backfill:meta") <= 1) == (
                 PauseState.HELD,
                 True,
-            ), "neither resumed by somebody, nor paused there"
+            ), "neither resumed by another client, nor paused there"
             for _ in range(2):
                 await (operator.delete() if deleted else operator.run(wanted=False))
                 assert operator.outcome() == NotDone.ELSEWHERE

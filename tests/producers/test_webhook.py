@@ -131,7 +131,7 @@ async def test_a_person_paused_before(
     api.paused, api.owner = True, owner
     got = await paused(producer)
     assert got.outcome is PauseOutcome.ALREADY_PAUSED
-    assert "it stays theirs to resume" in got.message
+    assert "the operator does not resume it" in got.message
     assert (await resumed(producer)).outcome is ResumeOutcome.NOT_OURS
     assert api.methods == ["GET", "GET"], "nothing was asked for"
 
@@ -270,13 +270,13 @@ async def test_an_address_that_is_none_is_no_outage(caller: HttpCaller, host: st
 
 @pytest.mark.parametrize("lost", [hangs, breaks_off])
 async def test_a_pause_whose_answer_was_lost(caller: HttpCaller, api: FakeApi, lost: Fault) -> None:
-    """It happened. Neither the next attempt nor the next pass takes it for somebody else's."""
+    """It happened. Neither the next attempt nor the next pass takes it for another client's."""
     producer = producer_of(caller, api.url, attempts=1)
     api.after.append(lost)
     got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
     assert isinstance(got, Unknown)
     assert got.why in {Why.TIMEOUT, Why.UNREACHABLE}
-    assert "it may have acted" in got.message
+    assert "the call may have taken effect" in got.message
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_OURS
     api.after.append(lost)
     left = await producer.resume(token=TOKEN, version=TOKEN, previous=None)
@@ -396,7 +396,7 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
     assert asyncio.get_running_loop().time() - began < 1.5, "those that hang take 2 s"
     for found in await asyncio.gather(*hanging):
         assert isinstance(found, Unknown)
-        assert "it may have acted" in found.message
+        assert "the call may have taken effect" in found.message
     for server in silent:
         server.close()
 
@@ -413,7 +413,7 @@ async def test_a_call_that_waits_for_others_says_that_nothing_was_sent(
     messages = sorted(one.message for one in got if isinstance(one, Unknown))
     assert len(api.got) == 2
     assert ["nothing was sent" in m for m in messages].count(True) == 2, messages
-    assert ["it may have acted" in m for m in messages].count(True) == 2, messages
+    assert ["the call may have taken effect" in m for m in messages].count(True) == 2, messages
 
 
 async def test_the_clock_of_a_call_starts_when_its_turn_has_come(
@@ -448,7 +448,7 @@ async def test_a_host_that_was_not_reached_did_not_act(caller: HttpCaller) -> No
     assert isinstance(got, Unknown)
     assert got.why is Why.TIMEOUT
     assert "nothing was sent" in got.message
-    assert "may have acted" not in got.message
+    assert "may have taken effect" not in got.message
 
 
 async def test_another_state_than_was_asked_for_is_no_pause(

@@ -104,7 +104,7 @@ async def test_a_write_of_one_policy_is_seen_by_all_at_once(place: Place) -> Non
 
 
 async def test_another_login_is_another_api(place: Place) -> None:
-    """Who knows the address alone must not read, or pause, with the secret of somebody else."""
+    """Who knows the address alone must not read, or pause, with the secret of another client."""
     place.secrets.values["other"] = {"key": "two"}
     theirs = {"secretKeyRef": {"name": "other", "key": "key"}}
     await (await place.reader("ns/one")).read()

@@ -119,7 +119,7 @@ async def test_who_stopped_it_before_us_keeps_it(
     person.write(stop(kind), "alice")
     got = await paused(producer)
     assert got.outcome is PauseOutcome.ALREADY_PAUSED
-    assert "by somebody else (alice)" in got.message
+    assert "by another client (alice)" in got.message
     assert (await resumed(producer)).outcome is ResumeOutcome.NOT_OURS
     assert person.marks() is None
 

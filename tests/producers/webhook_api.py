@@ -41,7 +41,8 @@ class FakeApi:
     owner: str | None = None
     faults: deque[Fault] = field(default_factory=deque)
     after: deque[Fault] = field(default_factory=deque)  # used up after it has acted
-    # Who pauses it by hand right before the request of that number; None: somebody without a name.
+    # Who pauses it by hand right before the request of that number; None: another client without a
+    # name.
     by_hand: dict[int, str | None] = field(default_factory=dict)
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)

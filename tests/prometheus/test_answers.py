@@ -81,7 +81,7 @@ async def test_constants_and_scalars(prometheus: Prometheus, expression: str, va
         ("nope(1)", Why.QUERY_ERROR, 'unknown function with name "nope"'),
         ("jobs_wating", Why.EMPTY_RESULT, "correct the names"),
         # The idiom that makes a number of a dead exporter.
-        ("sum(jobs_wating) or vector(0)", Why.EMPTY_RESULT, "no series stands behind it"),
+        ("sum(jobs_wating) or vector(0)", Why.EMPTY_RESULT, "no series exists for it"),
         ("0 * sum(jobs_waiting) / 0", Why.NOT_A_NUMBER, "NaN"),
         ("sum(jobs_waiting) / 0", Why.NOT_A_NUMBER, "Inf"),
         ("jobs_waiting[1m]", Why.NOT_A_NUMBER, "a range of samples"),

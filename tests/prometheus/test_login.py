@@ -60,7 +60,7 @@ async def test_a_rotated_password_is_tried_at_once(
 
 
 async def test_logins_are_not_shared(start_prometheus: Start, hub: PrometheusHub) -> None:
-    """Whoever knows the address must not read with the password of somebody else's Secret."""
+    """Whoever knows the address must not read with the password of another client's Secret."""
     prometheus = start_prometheus(login=True)
     login = Server(prometheus.url, user=prometheus.user, password=prometheus.password)
     assert isinstance(await hub.get(login, owner="ns/a").number(question("1")), Known)

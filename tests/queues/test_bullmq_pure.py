@@ -292,7 +292,7 @@ def test_events_that_are_too_large_to_be_read_tell_how_large_they_are() -> None:
     [
         (100, 109, True, 1),
         (100, 118, False, 2),
-        (100, 50, False, None),  # made anew
+        (100, 50, False, None),  # made again
         (None, 118, False, None),
         (100, False, False, None),
     ],

@@ -1,4 +1,4 @@
-"""What can be wrong with a table: each its own reason, with the mend, and never an exception."""
+"""What can be wrong with a table: each its own reason, with the fix, and never an exception."""
 
 from __future__ import annotations
 

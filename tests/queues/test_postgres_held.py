@@ -63,7 +63,7 @@ async def release(recorder: Recorder) -> None:
     assert got == Resumed(ResumeOutcome.RESUMED)
 
 
-async def anew(watcher: Watcher) -> QueueReading:
+async def again(watcher: Watcher) -> QueueReading:
     """What is there from now on: after slow statements the observer rests, and says what it saw."""
     began = utc_now()
     async with asyncio.timeout(20):
@@ -109,7 +109,7 @@ async def test_short_lines_are_exact(
     held = number(admin, "backfill_range")
     await hold(recorder)
     run(admin, "VACUUM ANALYZE queue_jobs")
-    seen = await anew(watcher)
+    seen = await again(watcher)
     assert seen.held is not None
     assert isinstance(seen.scheduled, Known)
     free = waiting(seen).value + seen.scheduled.value.value
@@ -126,7 +126,7 @@ async def test_short_lines_are_exact(
     assert oldest.total_seconds() == pytest.approx(ages[0].value.total_seconds(), abs=3)
     assert any("held back" in note for note in seen.notes)
     await release(recorder)
-    after = await anew(watcher)
+    after = await again(watcher)
     assert (after.held, after.notes) == (None, ())
     if waiting(before).confidence is Confidence.EXACT:
         assert waiting(after) == waiting(before)
@@ -139,7 +139,7 @@ async def test_a_small_table_is_exact_and_a_sample_says_about(
     fill(admin, rows=200, live=1, seed=0.2)
     held = number(admin, "backfill_range")
     await hold(recorder)
-    seen = await anew(watcher)
+    seen = await again(watcher)
     assert seen.held is not None
     assert seen.held.count == Count(held)
     fill(admin, rows=12_000, live=1, seed=0.4)
@@ -182,7 +182,7 @@ async def test_held_jobs_are_never_healthy(
     queue = Queue.model_validate({"name": "jobs", "postgres": {}})
     assert words(queue, await watcher.read()) == ("waiting 600 > 500", "oldest 2h > 30m")
     await hold(recorder)
-    seen = await anew(watcher)
+    seen = await again(watcher)
     assert waiting(seen) == Count(0)
     assert words(queue, seen) == (
         "waiting 0 and 600 held back > 500",

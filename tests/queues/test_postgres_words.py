@@ -141,7 +141,7 @@ async def test_rows_without_a_word_are_named_and_can_be_ignored(
 async def test_a_recognised_word_that_appears_later_is_understood(
     admin: Admin, watcher: Watcher
 ) -> None:
-    """The column was known to hold `pending`; then somebody writes `queued`."""
+    """The column was known to hold `pending`; then another client writes `queued`."""
     run(admin, *schemas.BARE, "INSERT INTO queue_jobs (type) VALUES ('a')")
     assert readable(QUEUE, await watcher.read())
     run(admin, "INSERT INTO queue_jobs (type, status) VALUES ('a', 'queued')")

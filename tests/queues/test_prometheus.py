@@ -163,7 +163,7 @@ async def test_series_without_a_target_are_said_once_for_the_queue(
     )
     assert value(reading.waiting) == Count(1200)
     (note,) = reading.notes
-    assert "nothing tells when a part of waiting:sum is dead" in note
+    assert "it is not known whether a part of waiting:sum is down" in note
     assert "name the scraped metric itself" in note
     told = PrometheusSignals.model_validate({"url": made.url, "waiting": "waiting:sum"})
     with_signals = await read(WithSignals("jobs", Table(), told, access(), hub))

@@ -19,7 +19,7 @@ class Flag:
     def __init__(self, write_owner: bool) -> None:
         self.paused = False
         self.by = ""  # "us" or "person": who wants it paused
-        self.stolen = 0  # how often somebody else's pause was resumed by us: must stay 0
+        self.stolen = 0  # how often another client's pause was resumed by us: must stay 0
         self.pauses = 0
         self.missing = False
         self._write_owner = write_owner

@@ -41,7 +41,7 @@ class Model(Protocol):
         """Something new runs."""
 
     def ours(self) -> bool:
-        """Whether anything is paused by us, in truth."""
+        """Whether anything is paused by the operator, in truth."""
 
     def runs(self) -> bool:
         """Whether anything of it is not paused, in truth."""

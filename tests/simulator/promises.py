@@ -61,7 +61,7 @@ class Watch:
     _last_up: _LastUp | None = None
     _direction: int = 0
     _holds: list[float] = field(default_factory=list)  # hold-downs of failures in a row
-    _others_at: float | None = None  # when the operator saw somebody else's replicas last
+    _others_at: float | None = None  # when the operator saw another client's replicas last
     clock_is_true: bool = True
 
     def turn(self, turn: Turn) -> None:
@@ -83,11 +83,11 @@ class Watch:
         self._observe_last_up(turn)
         self._openings(turn)
         if self.world.flag.stolen:
-            self._break(turn, "P4", "somebody else's pause was resumed")
+            self._break(turn, "P4", "another client's pause was resumed")
             self.world.flag.stolen = 0
 
     def others(self, event: Event) -> None:
-        """Somebody else acted: what we observe is not only our own doing any more."""
+        """Another client acted: what we observe is not only our own doing any more."""
         if event.what is What.REPLICAS:
             self._last_up = None
 
@@ -110,10 +110,10 @@ class Watch:
         if self._others_at is not None and self.clock_is_true:
             quiet_for = turn.at - self._others_at
             if quiet_for < self.setup.yield_for:
-                self._break(turn, "P9", f"wrote replicas {quiet_for:.0f} s after somebody else")
+                self._break(turn, "P9", f"wrote replicas {quiet_for:.0f} s after another client")
 
     def _notice_others(self, turn: Turn) -> None:
-        """Somebody else's replicas, in a pass that could know it."""
+        """Another client's replicas, in a pass that could know it."""
         match turn.plan.seen.workload:
             case Known(workload) if known(turn, "workload"):
                 remembered = turn.before.scaling.applied_replicas

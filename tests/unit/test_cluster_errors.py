@@ -80,7 +80,7 @@ WIDGET = Asked("get", "widgets/scale", "example.com", "starforge", "w")
         ),
         (PODS, 401, FaultKind.UNAUTHORIZED, Why.NO_PERMISSION, "token is mounted"),
         (SCALE, 404, FaultKind.NOT_FOUND, Why.ERROR, 'deployments/scale.apps "etl-worker"'),
-        (SCALE, 409, FaultKind.CONFLICT, Why.ERROR, "changed by somebody else"),
+        (SCALE, 409, FaultKind.CONFLICT, Why.ERROR, "changed by another client"),
         (PODS, 429, FaultKind.THROTTLED, Why.UNREACHABLE, "429"),
         (SCALE, 422, FaultKind.INVALID, Why.ERROR, "said this"),
         (PODS, 500, FaultKind.SERVER, Why.ERROR, "500"),

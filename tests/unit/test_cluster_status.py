@@ -41,7 +41,7 @@ class Server:
         self.gone = False
 
     def edit(self, **parts: Any) -> None:
-        """Somebody else writes."""
+        """Another client writes."""
         self.body.update(parts)
         meta = self.body["metadata"]
         meta["resourceVersion"] = str(int(meta["resourceVersion"]) + 1)

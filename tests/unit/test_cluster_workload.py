@@ -158,7 +158,11 @@ def test_why_pods_cannot_be_created() -> None:
     ("generation", "writer", "created_so"),
     [
         (1, ("helm", "2026-01-01T00:00:00Z"), True),
-        (3, ("helm", "2026-01-01T00:00:01Z"), True),  # its image was changed by somebody since
+        (
+            3,
+            ("helm", "2026-01-01T00:00:01Z"),
+            True,
+        ),  # its image was changed by another client since
         (3, ("kubectl-edit", "2026-01-02T00:00:00Z"), False),
         (3, ("starforge-backlog", "2026-01-01T00:00:00Z"), False),
         (1, None, False),  # the scale subresource: nobody is on record

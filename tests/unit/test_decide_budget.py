@@ -62,7 +62,7 @@ def test_surge_and_terminating_pods_are_counted(
         # Cron jobs that are gone now come back within the window.
         ({"peak_by_role": {"web": 60, "cron": 30}}, {}, 87),
         ({"by_role": {"web": 90}}, {}, 87),
-        # Somebody else logs in as the workers: 4 replicas can open 40, 55 are open.
+        # Another client logs in as the workers: 4 replicas can open 40, 55 are open.
         ({"by_role": {"web": 60, "worker": 55}}, {}, 102),
         ({"by_role": {"web": 60, "worker": 40}}, {}, 117),
         # Our own session hides among the workers'.
@@ -205,7 +205,7 @@ def test_signs_of_pressure(state: dict[str, Any], signs: int) -> None:
 def test_who_blocks_is_named() -> None:
     assert pressure(database(), connections(), health(lock_waiters=None)) == (), "not watched"
     (sign,) = pressure(database(), connections(), health(lock_waiters=6, blocker="pid 42 (app)"))
-    assert "pid 42 (app)" in sign
+    assert sign == "6 sessions wait for a lock held by pid 42 (app)"
 
 
 def test_utilization_is_of_the_lower_limit() -> None:

@@ -289,7 +289,7 @@ FAILED_ONCE = {"hold_down_until": later(120), "failed_steps": 2}
             },
             120,
         ),
-        # Somebody else's replicas of a moment ago.
+        # Another client's replicas of a moment ago.
         ({"external": ExternalWriter(manager="hpa", replicas=4, since=later(-5))}, 90),
     ],
 )
@@ -381,7 +381,7 @@ def test_killed_around_a_step_it_is_observed_and_not_repeated(answer: bool) -> N
 def test_a_step_that_met_a_conflict_is_decided_anew() -> None:
     policy = remembering(fresh_policy(breakers=[]))
     (step,) = policy.decide(storm()).actions
-    policy.happened([Result(step, Failed(NotDone.CONFLICT, "somebody wrote meanwhile"))])
+    policy.happened([Result(step, Failed(NotDone.CONFLICT, "another client wrote meanwhile"))])
     assert kinds(policy.decide(storm(15))) == ["Up"]
 
 

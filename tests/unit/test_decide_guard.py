@@ -191,7 +191,7 @@ def test_another_target_under_the_name_does_not_lose_what_was_lowered() -> None:
     assert to(guard(at(lowered(4), memory=memory))) == 6
 
 
-# --- somebody else writes the maximum ----------------------------------------------------------
+# --- another client writes the maximum ----------------------------------------------------------
 
 
 def changed(maximum: int, manager: str = "argocd") -> Autoscaler:
@@ -367,7 +367,7 @@ def test_an_autoscaler_of_keda_that_cannot_be_read_is_said() -> None:
         ({"found": keda(4, paused=True), "pods": workload(20, max_surge="0"), **FEW}, "leaves 20"),
         (
             {"found": keda(4, paused=True), "pods": workload(20, max_surge="0"), **FEW},
-            "the budget is 4; scale etl-worker to 4 or less, or take the annotation away",
+            "the budget is 4; scale etl-worker to 4 or less, or remove the annotation",
         ),
     ],
 )

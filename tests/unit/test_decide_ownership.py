@@ -39,7 +39,7 @@ from starforge_backlog.snapshot import Autoscaler, Known, Rival, ScaleWriter, Un
 
 
 def theirs(replicas: int = 9, writer: ScaleWriter | None = HPA, **changes: Any) -> Situation:
-    """Somebody else's replicas, where we had written four."""
+    """Another client's replicas, where we had written four."""
     memory = {"applied_replicas": 4, **changes.pop("memory", {})}
     pods = workload(replicas, max_surge="0", writer=writer)
     return situation(pods=pods, memory=memory, **changes)
@@ -290,4 +290,4 @@ def test_while_the_younger_one_lets_go_the_older_holds_what_it_has() -> None:
     rival = Rival("ns/young", "Deployment etl-worker", leaving=True)
     plan = policy.decide(replace(seen(queues=storm), rival=rival))
     assert plan.actions == ()
-    assert "lets go within a pass" in plan.assessment.scaling_message
+    assert "releases it within one pass" in plan.assessment.scaling_message

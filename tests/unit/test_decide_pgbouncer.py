@@ -33,7 +33,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def pooler(**parts: Any) -> Pooler:
-    """A pool of 20 before 1000 clients, 40 of them somebody else's."""
+    """A pool of 20 before 1000 clients, 40 of them another client's."""
     whole = Pooler(
         known=True,
         capacity=20,
@@ -68,7 +68,7 @@ def test_the_worked_example() -> None:
     assert (found.worker_cap, found.slots, found.seed_cap, found.replicas) == (117, 96, 18, 18)
     assert (found.pool, found.pool_clients) == (20, 960)
     assert "117 >= a pool of 20 for all replicas" in found.formula
-    assert "1000 clients of the pooler - 40 others = 960 / 10 per replica = 96 slots" in (
+    assert "1000 clients of PgBouncer - 40 others = 960 / 10 per replica = 96 slots" in (
         found.formula
     )
 
@@ -211,7 +211,7 @@ def test_facts_with_a_pooler() -> None:
     waits = pooler(clients_waiting=3, waited_before=True)
     facts = gather(POLICY, QueueBacklogPolicyStatus(), seen(Known(waits, AT)))
     assert facts.pressure is not None
-    assert "clients wait for the pooler's 20 connections" in facts.pressure[0]
+    assert "clients wait for PgBouncer's 20 connections" in facts.pressure[0]
     assert not isinstance(facts.budget, Unknown)
     assert facts.budget is not None
     assert facts.budget.pool == 20
@@ -223,7 +223,7 @@ def test_workers_that_run_past_the_pooler() -> None:
     astray = Known(pooler(known=False), AT)
     found = readable_pooler(astray, workload(ready=2))
     assert isinstance(found, Unknown)
-    assert "past it" in found.message
+    assert "or directly?" in found.message
     # Asleep: the entry `*` forgets its databases, and the first pod brings them back.
     assert readable_pooler(astray, workload(replicas=0, ready=0)) == astray.value
     assert readable_pooler(None, workload()) is None

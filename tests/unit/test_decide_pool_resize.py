@@ -50,7 +50,7 @@ OLD, NEW = later(-61), later(-59)
         (REFERENCE, {"oldest_pod": OLD}, True),
         (REFERENCE, {"oldest_pod": CHANGED}, True),
         (REFERENCE, {"oldest_pod": NEW}, False),
-        (REFERENCE, {"oldest_pod": OLD, "all_updated": True}, True),  # no rollout read it anew
+        (REFERENCE, {"oldest_pod": OLD, "all_updated": True}, True),  # no rollout read it again
         (REFERENCE, {"oldest_pod": NEW, "rolling_out": True}, True),
         (REFERENCE, {"oldest_pod": NEW, "pinned": True}, True),
         (REFERENCE, {}, True),

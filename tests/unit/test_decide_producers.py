@@ -146,7 +146,7 @@ def test_the_table(
 
 
 def test_what_was_lost_is_paused_again_once() -> None:
-    """Somebody may take a pause away with all its traces; that is not fought (P9)."""
+    """Another client may take a pause away with all its traces; that is not fought (P9)."""
     again = decided(entry(HELD), left(None), wanted=True)
     assert [action.token for action in again.actions if isinstance(action, Pause)] == [TOKEN]
     assert "lost" in again.entries[0].message

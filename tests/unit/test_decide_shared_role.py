@@ -1,4 +1,4 @@
-"""Somebody else under the workers' role is not forgotten because pools are half empty (P1)."""
+"""Another client under the workers' role is not forgotten because pools are half empty (P1)."""
 
 from __future__ import annotations
 
@@ -152,5 +152,5 @@ def test_it_is_said_with_the_mend() -> None:
         "DatabaseHeadroom"
     )
     assert headroom is not None
-    assert "25 connections under the workers' role are not the workers'" in headroom.message
+    assert "25 connections of the workers' role are not from the workers" in headroom.message
     assert "a database role of their own" in headroom.message

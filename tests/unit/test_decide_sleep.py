@@ -72,7 +72,7 @@ def at(replicas: int = 0, reading: QueueReading | None = None, **changes: Any) -
         ({"reading": queue(5000)}, 2),
         ({"reading": queue(20)}, 1),
         ({"reading": queue(5000), "spec": {"scaling": {"stepUp": 5}}}, 5),
-        # Never measured: one, or the runbook's step where somebody is late already.
+        # Never measured: one, or the runbook's step where another client is late already.
         ({"memory": {"throughput_per_replica": None}}, 1),
         ({"memory": {"throughput_per_replica": None}, "missed": True}, 2),
         # A count that stopped at its cap is due all the same.

@@ -82,7 +82,7 @@ def test_the_second_policy_pauses_when_the_first_lets_go() -> None:
     assert not two.flag.paused
     assert "Pause" in kinds(two.one(two.b, HIGH))
     assert (entry(two.b), two.flag.paused) == (PauseState.HELD, True)
-    # ... and the first one sees somebody else's pause, which is not a person's either.
+    # ... and the first one sees another client's pause, which is not a person's either.
     two.both(LOW, HIGH, times=20)
     assert (entry(two.a), entry(two.b)) == (PauseState.FOREIGN, PauseState.HELD)
 

@@ -51,7 +51,7 @@ def access(reader: SecretReader) -> PolicyAccess:
 
 
 def reader_of(api: Api) -> SecretReader:
-    """With a clock that stands: nothing is read anew for its age."""
+    """With a clock that stands: nothing is read again for its age."""
     return SecretReader(KeyValueStore(api, lambda: NOW, lambda: 0.0))
 
 

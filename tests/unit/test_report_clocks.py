@@ -22,7 +22,7 @@ LATE = QueueStatus(name="jobs", missed_since=NOW, missed=("waiting 9000 > 500",)
 def test_a_queue_that_was_renamed() -> None:
     (note,) = told((JOBS,), (WORK,))
     assert not note.warning
-    assert "queues jobs are gone and work are new" in note.text
+    assert "queues jobs were removed and work were added" in note.text
 
 
 def test_in_the_middle_of_a_miss_it_is_a_warning() -> None:

@@ -197,7 +197,7 @@ def test_a_breaker_that_waits_for_a_person_says_for_whom_and_how(state: BreakerS
         by=PausedBy.OTHER,
         state=PauseState.FOREIGN,
         since=NOW,
-        message="paused by psql; it stays paused until they resume it",
+        message="paused by psql, which has to resume it",
     )
     breaker = BreakerStatus(name="storm", state=state, since=NOW, message="w")
     course.status = QueueBacklogPolicyStatus(breakers=(breaker,), paused=(theirs,))

@@ -206,7 +206,7 @@ def test_what_people_resumed_is_running_unless_something_else_is_paused() -> Non
 def test_the_sentence_names_owners_and_what_is_under_way() -> None:
     resuming = entry("types", progress=PauseProgress.RESUMING, message="9 of 20 jobs")
     summary = reported(entry(), resuming, owners=("#etl", "#ops")).summary
-    assert "ingestion paused by us, types resumed in part" in summary
+    assert "ingestion paused by the operator, types resumed in part" in summary
     assert "breaker ingestion concerns #etl, #ops" in summary
 
 
@@ -235,7 +235,8 @@ def test_readings_of_workers_and_attempts_are_shown_where_they_are_told() -> Non
     assert shown(gone) == ("unknown", "unknown")
 
 
-# --- faults that somebody has to mend ----------------------------------------------------------
+# --- faults that have to be fixed
+# ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def held(**changes: Any) -> PauseStatus:
 
 def test_a_resume_without_an_answer_that_was_done_is_told() -> None:
     """The last word of it was ResumeFailed."""
-    action = Resume(held(), "the breaker let go")
+    action = Resume(held(), "the breaker closed")
     failed = Result(action, Failed(Why.TIMEOUT, "no answer in time"))
     one = QueueBacklogPolicyStatus(paused=(held(),))
     two = QueueBacklogPolicyStatus(paused=(held(failed=True, message="no answer in time"),))
@@ -170,7 +170,7 @@ def test_a_step_without_an_answer_that_was_done_is_told(reverted: bool) -> None:
 
 
 def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
-    action = Resume(held(), "the breaker let go")
+    action = Resume(held(), "the breaker closed")
     failed = transitions(NEW, NEW, (Result(action, Failed(Why.TIMEOUT, "late")),))
     assert [note.limit for note in failed] == ["ResumeFailed ingestion"]
     done = transitions(NEW, NEW, (Result(action, Resumed(ResumeOutcome.RESUMED)),))
@@ -178,7 +178,7 @@ def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
 
 
 def test_a_failure_that_status_holds_in_short_is_told_once() -> None:
-    action, message = Resume(held(), "the breaker let go"), "x" * 5_000
+    action, message = Resume(held(), "the breaker closed"), "x" * 5_000
     failed = (Result(action, Failed(Why.ERROR, message)),)
     policy = fresh_policy()
     plan = policy.decide(seen(producers=unknown()))

@@ -272,7 +272,7 @@ async def test_work_that_is_cancelled_ends_nobody_else(
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in found] == [WorkCancelled] * place.askers
 
-    # And the next one asks anew: nobody is left with work that is no more, or without a turn.
+    # And the next one asks again: nobody is left with work that is no more, or without a turn.
     work.over.set()
     again = asyncio.create_task(cast(Any, ask()))
     await asyncio.wait((again,), timeout=5)

@@ -290,7 +290,7 @@ def test_more_of_a_held_pause_is_refused_and_what_is_held_stays() -> None:
     assert found.actions == ()
     (kept,) = found.entries
     assert (kept.state, kept.previous) == (PauseState.HELD, held.previous)
-    assert "no more of it is paused" in kept.message
+    assert "no further part is paused" in kept.message
 
 
 def test_no_pause_is_made_where_the_list_is_full_of_those_that_wait_for_release() -> None:

@@ -1,4 +1,4 @@
--- Guarded by the attempt: a worker that lost its claim must not finish somebody else's.
+-- Guarded by the attempt: a worker that lost its claim must not finish another client's.
 WITH finished AS (
     UPDATE queue_jobs
        SET status = 'done', updated_at = now()

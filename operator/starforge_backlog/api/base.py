@@ -20,7 +20,7 @@ DURATION_MAX_LENGTH = len("9999h999999m99999999s")
 def parse_duration(value: object) -> timedelta:
     """Read `90s`, `15m`, `1h30m` as the Kubernetes API writes durations (no fractions, no days).
 
-    Raises ValueError with the mend when the text is anything else.
+    Raises ValueError with the fix when the text is anything else.
     """
     if isinstance(value, timedelta):
         return value
@@ -47,7 +47,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     # The pattern is part of the CEL rule that also holds the bounds (`terms.span`): one rule
-    # gives one message with the mend, where a schema pattern would only quote itself.
+    # gives one message with the fix, where a schema pattern would only quote itself.
     WithJsonSchema({"type": "string", "maxLength": DURATION_MAX_LENGTH}),
 ]
 

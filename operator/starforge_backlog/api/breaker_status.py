@@ -83,9 +83,9 @@ class PauseState(StrEnum):
 
     INTENDED = "Intended"  # the token is in status; the write may or may not have happened
     HELD = "Held"  # we paused it, verified by the row version
-    FOREIGN = "Foreign"  # somebody else paused it; it stays theirs (P4)
-    CHANGED = "Changed"  # somebody wrote over our pause; a person must resume it
-    OVERRIDDEN = "Overridden"  # somebody resumed it while we wanted it paused; respected
+    FOREIGN = "Foreign"  # another client paused it; it stays theirs (P4)
+    CHANGED = "Changed"  # another client wrote over our pause; a person must resume it
+    OVERRIDDEN = "Overridden"  # another client resumed it while we wanted it paused; respected
     REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
 
 
@@ -110,7 +110,7 @@ FORMER_LENGTH: Final = len("@2026-01-01T00:00:00Z")
 
 
 class PauseStatus(StatusModel):
-    """A producer that is paused, by us or by somebody else."""
+    """A producer that is paused, by us or by another client."""
 
     producer: Annotated[str, KEPT, Schema({"maxLength": LABEL_LENGTH + FORMER_LENGTH})]
     """The producer's name in spec.producers. With an @ and a time behind it: a pause of that time
@@ -120,9 +120,9 @@ class PauseStatus(StatusModel):
     """Us or Other. What others paused is never resumed by the operator."""
 
     state: PauseState
-    """Intended: about to be written. Held: paused by us. Foreign: paused by somebody else.
-    Changed: somebody wrote over our pause, a person must resume it. Overridden: somebody resumed
-    it, which is respected. Refused: what would hold the pause is missing
+    """Intended: about to be written. Held: paused by the operator. Foreign: paused by another
+    client. Changed: another client wrote over our pause, a person must resume it. Overridden:
+    another client resumed it, which is respected. Refused: what would hold the pause is missing
     or has a bad shape (for example a flag's row), so the producer is NOT paused."""
 
     since: AwareDatetime

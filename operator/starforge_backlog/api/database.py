@@ -76,7 +76,7 @@ class Database(Model):
     from the server if left out; the lower of both counts."""
 
     worker_role: RoleName | None = None
-    """Database role of the workers; every other session counts as somebody else's and is
+    """Database role of the workers; every other session counts as another client's and is
     subtracted from the budget. If left out, the user that the pods' environment tells, else
     the login of url."""
 

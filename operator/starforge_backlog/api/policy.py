@@ -162,7 +162,7 @@ _RULES = rules(
 
 
 class Owner(Model):
-    """Somebody who is responsible for queues or job types (runbook, *Escalation & contacts*)."""
+    """An owner of queues or job types (runbook, *Escalation & contacts*)."""
 
     name: Name
     """Name of the entry. Once only."""

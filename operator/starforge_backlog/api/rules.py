@@ -14,8 +14,8 @@ Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired
 RULES = "x-kubernetes-validations"
 
 # An object that appliers own as a whole: one whose presence means something and that may be `{}`.
-# Field by field, server-side apply drops it, or makes it null, when `{}` is applied after somebody
-# who had more in it. A client-side apply always had: it counts as the owner of all defaults
+# Field by field, server-side apply drops it, or makes it null, when `{}` is applied after another
+# client who had more in it. A client-side apply always had: it counts as the owner of all defaults
 # (kubernetes#135841).
 MAP_TYPE = "x-kubernetes-map-type"
 WHOLE: JsonDict = {MAP_TYPE: "atomic"}

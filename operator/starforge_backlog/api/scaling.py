@@ -48,7 +48,7 @@ class Scaling(Model):
     ÷ throughput of one replica. Shorter asks for more replicas, never for more than the budget."""
 
     yield_for: Annotated[Duration, span("2s", "24h")] = timedelta(minutes=5)
-    """How long a change of replicas by somebody else (an autoscaler, GitOps, a person) is
+    """How long a change of replicas by another client (an autoscaler, GitOps, a person) is
     respected after their last write. Meanwhile the condition Scaling is False, with the reason
     ReplicaConflict and the name of the writer. A writer that comes back within this time after it
     was respected is respected for twice as long, up to an hour (or yieldFor, if that is more)."""

@@ -222,7 +222,7 @@ class Step(StatusModel):
 
 
 class ExternalWriter(StatusModel):
-    """Somebody else wrote `replicas`, or in guardrail mode the autoscaler's maximum (P9)."""
+    """Another client wrote `replicas`, or in guardrail mode the autoscaler's maximum (P9)."""
 
     manager: Annotated[str, KEPT]
     """Who, as metadata.managedFields of the target (or the autoscaler) says."""
@@ -249,7 +249,7 @@ class OldPool(StatusModel):
 
 
 class Surplus(StatusModel):
-    """Somebody else logs in as the workers do."""
+    """Another client logs in as the workers do."""
 
     connections: int
     """The recent peak of the role's connections that no worker can have."""
@@ -272,7 +272,7 @@ class ScalingStatus(StatusModel):
     """Replicas that would drain the backlog in time."""
 
     applied_replicas: int | None = None
-    """What this operator wrote or accepted last; a difference is somebody else's change."""
+    """What this operator wrote or accepted last; a difference is another client's change."""
 
     target_uid: Annotated[str, KEPT] = ""
     """The workload that the memory below belongs to."""
@@ -303,7 +303,7 @@ class ScalingStatus(StatusModel):
 
     asleep_since: AwareDatetime | None = None
     """With minReplicas 0: since when the target sleeps, scaled to 0 by this operator. It wakes with
-    the first due job; a target that somebody else scaled to 0 stays so."""
+    the first due job; a target that another client scaled to 0 stays so."""
 
     throughput_per_replica: float | None = None
     """Jobs per second that one busy replica finishes, as last measured under load."""
@@ -313,16 +313,16 @@ class ScalingStatus(StatusModel):
 
     old_pool: OldPool | None = None
     """A larger pool that pods may still have; the budget counts with it until all of them have
-    started anew."""
+    started again."""
 
     surplus: Surplus | None = None
-    """Connections of somebody else under the workers' role."""
+    """Connections of another client under the workers' role."""
 
     guard: GuardStatus | None = None
     """Guardrail mode: what was done to the autoscaler."""
 
     external: ExternalWriter | None = None
-    """Somebody else who writes replicas, while that is respected."""
+    """Another client who writes replicas, while that is respected."""
 
     last_external: ExternalWriter | None = None
     """The last one that was respected: coming back soon means that it will come back again."""

@@ -7,7 +7,7 @@ ever know" scaled against an autoscaler that it had seen a moment before.
 | the refusal                         | says                                                      |
 |-------------------------------------|-----------------------------------------------------------|
 | of the first seconds                | not known now; asked again with the next pass             |
-| after a list that worked            | the same, for longer: somebody may be mending a Role      |
+| after a list that worked            | the same, for longer: an admin may be fixing a Role      |
 | that has lasted                     | nobody granted it: other writers are known by their writes |
 
 What a list showed last is kept: one that is known to scale a target is never forgotten because of a
@@ -33,7 +33,7 @@ T = TypeVar("T")
 KEEP_SECONDS = 10.0
 # A cluster without KEDA: its CRD is installed once in a cluster's life.
 KEEP_ABSENT_SECONDS = 60.0
-# What may not be read is not read until somebody grants it; a fault may be over in a moment.
+# What may not be read is not read until an admin grants it; a fault may be over in a moment.
 KEEP_FORBIDDEN_SECONDS = 30.0
 # How long a refusal has to last until it is believed: an API server knows its Roles 1 to 3 s after
 # its start, and a busy machine takes longer.

@@ -14,7 +14,7 @@ from starforge_backlog.cluster.owners import annotators, last_writer
 from starforge_backlog.snapshot import Autoscaler
 
 # What was put on an object whose maximum is lowered. The spec holds the lowered maximum itself;
-# a spec that differs from MAXIMUM was written by somebody else since.
+# a spec that differs from MAXIMUM was written by another client since.
 TOKEN = f"{GROUP}/guard-token"
 PREVIOUS = f"{GROUP}/guard-previous-maximum"
 MAXIMUM = f"{GROUP}/guard-maximum"

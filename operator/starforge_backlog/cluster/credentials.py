@@ -112,7 +112,7 @@ class Credentials:
         return credentials
 
     async def refresh(self) -> None:
-        """Read the files again, now: after a 401, or before kopf logs in anew."""
+        """Read the files again, now: after a 401, or before kopf logs in again."""
         self._read_at = time.monotonic()
         await self._source.load_into(self.configuration, self._environ)
 
@@ -127,7 +127,7 @@ class Credentials:
             return
 
     async def connection_info(self) -> kopf.ConnectionInfo:
-        """What kopf's login handler returns. kopf asks again after a 401, so it reads anew.
+        """What kopf's login handler returns. kopf asks again after a 401, so it reads again.
 
         No expiry is given: kopf closes every open watch when credentials expire, while a token
         that rotated is noticed by its 401 all the same.

@@ -161,7 +161,7 @@ def _sentence(kind: FaultKind, asked: Asked, status: int, said: str) -> str:
         case FaultKind.NOT_FOUND:
             return f"{asked} does not exist"
         case FaultKind.CONFLICT:
-            return f"{asked} was changed by somebody else meanwhile ({said})"
+            return f"{asked} was changed by another client ({said})"
         case FaultKind.DENIED:
             return f"{said}; let it take what the operator writes"
         case FaultKind.FORBIDDEN:

@@ -70,10 +70,10 @@ class _State:
 
     lasting: tuple[object, ...]
     maximum: int
-    theirs: bool  # somebody else wrote the maximum last
+    theirs: bool  # another client wrote the maximum last
 
     def news(self, before: _State | None) -> bool:
-        """Whether somebody else has changed it."""
+        """Whether another client has changed it."""
         if before is None or self.lasting != before.lasting:
             return True
         return self.theirs and (self.maximum != before.maximum or not before.theirs)

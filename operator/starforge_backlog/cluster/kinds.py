@@ -15,7 +15,7 @@ BUILT_IN: dict[tuple[str, str], Resource] = {
     ("apps/v1", "StatefulSet"): Resource("apps", "v1", "statefulsets"),
     ("apps/v1", "ReplicaSet"): Resource("apps", "v1", "replicasets"),
 }
-# A kind moves to another plural only when its CRD is deleted and made anew.
+# A kind moves to another plural only when its CRD is deleted and made again.
 KEEP_SECONDS = 600.0
 # A CRD that was missing is installed now and then: look again soon.
 KEEP_MISSING_SECONDS = 15.0

@@ -1,4 +1,4 @@
-"""Reads a status that somebody may have edited by hand: keeps what parses, drops the rest."""
+"""Reads a status that another client may have edited by hand: keeps what parses, drops the rest."""
 
 from __future__ import annotations
 

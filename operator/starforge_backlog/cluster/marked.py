@@ -61,15 +61,16 @@ class Seen:
     def as_we_left_it(self) -> bool:
         """Whether the value and a mark are ours, and nobody has written the value since.
 
-        A write that changes a value takes it from all who owned it, so a value that somebody
+        A write that changes a value takes it from all who owned it, so a value that another client
         changed and changed back is theirs. Pods and labels may change: those are no owners of it.
         """
         return self.mark is not None and (not self._tracked or self.owners == (FIELD_MANAGER,))
 
     @property
     def version(self) -> str:
-        """Moves when somebody writes the value, takes our mark away or makes the object anew, and
-        not with the object's `resourceVersion`, which every pod that becomes Ready moves."""
+        """Moves when another client writes the value, takes our mark away or makes the object
+        again, and not with the object's `resourceVersion`, which every pod that becomes Ready
+        moves."""
         marked = "" if self.mark is not None else " unmarked"
         return f"{self.uid} {','.join(self.owners) if self._tracked else self._written}{marked}"
 
@@ -81,7 +82,7 @@ class Seen:
     @property
     def _tracked(self) -> bool:
         """Whether the API server keeps owners of this object. It does not of one that was made
-        without any field or whose managedFields were cleared, until somebody applies it."""
+        without any field or whose managedFields were cleared, until another client applies it."""
         return bool(self.found["metadata"].get("managedFields"))
 
     @property

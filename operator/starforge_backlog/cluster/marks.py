@@ -73,5 +73,5 @@ def _entries(found: Json) -> Mapping[str, object]:
     try:
         entries = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
-        entries = None  # a person's edit: it proves nothing, and the next pause writes it anew
+        entries = None  # a person's edit: it proves nothing, and the next pause writes it again
     return entries if isinstance(entries, dict) else {}

@@ -130,8 +130,8 @@ def _not_a_number(found: EnvValue) -> str:
     quotable = short and found.origin in {Origin.PLAIN, Origin.CONFIG_MAP}
     shown = f" ({found.value!r})" if quotable else ""
     return (
-        f"{found.name} of container {found.container}{shown}, from its {found.origin}, is not a "
-        f"number from 1 to {LARGEST_POOL}; mend it, {FIX}"
+        f"{found.name} of container {found.container}{shown}, from its {found.origin}, is not a"
+        f" number from 1 to {LARGEST_POOL}; fix it, {FIX}"
     )
 
 

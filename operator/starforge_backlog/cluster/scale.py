@@ -95,9 +95,9 @@ class ReplicaWriter:
                 found, now = await read_scale(self._client, resource, namespace, target)
                 if (uid and now.uid != uid) or _generation(found) != generation:
                     message = (
-                        f"{target.kind} {target.name} was changed meanwhile (replicas"
-                        f" {now.replicas}, generation {_generation(found)});"
-                        " the next pass looks again"
+                        f"{target.kind} {target.name} was changed since it was read (replicas"
+                        f" {now.replicas}, generation {_generation(found)}); the next pass reads it"
+                        " again"
                     )
                     return ScaleConflict(message)
                 uid, version = now.uid, now.version

@@ -86,7 +86,7 @@ class KeyValueStore:
         return self._clock()
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
-        """Read the object anew next time."""
+        """Read the object again next time."""
         self._cache.forget((resource, namespace, name))
 
     async def _ask(self, resource: Resource, namespace: str, name: str) -> Reading[KeyValues]:
@@ -142,7 +142,7 @@ class SecretReader:
         return pick(found, "Secret", namespace, ref)
 
     def forget(self, namespace: str, name: str) -> None:
-        """After a refused password: read the Secret anew, it may have been rotated."""
+        """After a refused password: read the Secret again, it may have been rotated."""
         self._store.forget(SECRETS, namespace, name)
 
 
@@ -156,7 +156,7 @@ def pick(found: Reading[KeyValues], kind: str, namespace: str, ref: KeyRef) -> R
         return Unknown(Why.SECRET_KEY_MISSING, message, found.at)
     value = found.value.data[ref.key]
     if value is None:
-        message = f"key {ref.key} of {where} is not UTF-8 text in base64; write it anew"
+        message = f"key {ref.key} of {where} is not UTF-8 text in base64; write it again"
         return Unknown(Why.SECRET_MALFORMED, message, found.at, names_secret=True)
     if not value.strip():
         message = f"key {ref.key} of {where} is empty; write the value"

@@ -30,7 +30,7 @@ from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 from starforge_backlog.cluster.lenient import parse_status
 
 # Conflicts with writers of spec or annotations that are retried in one pass; each retry reads the
-# policy anew. Who edits more often than this in a second is another operator, not a person.
+# policy again. Who edits more often than this in a second is another operator, not a person.
 CONFLICT_RETRIES = 3
 # `status.lastPassTime` is never older than this while passes go on; it is the only write while
 # nothing changes (P7): two a second for a thousand policies.
@@ -56,7 +56,7 @@ class WriteOutcome(StrEnum):
     WRITTEN = "Written"
     UNCHANGED = "Unchanged"  # equal to what is there: no request was sent
     REFUSED = "Refused"  # the API server answered, and did not take it
-    CONFLICT = "Conflict"  # somebody else wrote the status; theirs is `current` from now on
+    CONFLICT = "Conflict"  # another client wrote the status; theirs is `current` from now on
     GONE = "Gone"  # the policy was deleted
     FAILED = "Failed"  # no answer, or none that counts; it may have been written all the same
 
@@ -170,7 +170,7 @@ class StatusWriter:
 
         `only_for`: an intent counts only for what it was decided from. Where a person has edited
         the policy meanwhile (held it, suspended it, pointed it elsewhere, deleted it), it is a
-        conflict, and the next pass decides anew.
+        conflict, and the next pass decides again.
         """
         wanted = self._with_time(uid, fitted(status))
         await self._report_sharing(namespace, name, uid)
@@ -239,7 +239,7 @@ class StatusWriter:
             if known is None:
                 return self._replaced(namespace, name, uid)
             if only_for is not None and known.edition != only_for:
-                message = "the policy was edited during the pass; the next one decides anew"
+                message = "the policy was edited during the pass; the next pass decides again"
                 return StatusWrite(WriteOutcome.CONFLICT, message)
             if known.doubtful is None and wanted in {known.server, known.wanted}:
                 return StatusWrite(WriteOutcome.UNCHANGED)
@@ -260,7 +260,9 @@ class StatusWriter:
             if there is None:
                 return self._replaced(namespace, name, uid)
             if there.server not in {known.server, known.wanted, known.doubtful, wanted}:
-                message = "somebody else wrote the status; the next pass goes on from theirs"
+                message = (
+                    "another client wrote the status; the next pass continues from that status"
+                )
                 return StatusWrite(WriteOutcome.CONFLICT, message)
         message = f"the policy changed {CONFLICT_RETRIES} times while its status was written"
         return StatusWrite(WriteOutcome.CONFLICT, message)
@@ -284,7 +286,7 @@ class StatusWriter:
 
     def _replaced(self, namespace: str, name: str, uid: str) -> StatusWrite:
         self.forget(uid)
-        message = f"{namespace}/{name} was deleted and created anew"
+        message = f"{namespace}/{name} was deleted and created again"
         return StatusWrite(WriteOutcome.GONE, message)
 
     def _adopt(self, uid: str, version: str, body: Mapping[str, Any]) -> None:
@@ -345,7 +347,7 @@ def _is_old(passed: str, now: datetime, uid: str) -> bool:
     try:
         age = now - datetime.fromisoformat(passed)
     except (TypeError, ValueError):
-        return True  # there is none, or somebody else wrote it
+        return True  # there is none, or another client wrote it
     early = RENEW_SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000
     return age < -MOST_AHEAD or age >= RENEW_AFTER * (1 - early)
 

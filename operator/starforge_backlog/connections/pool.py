@@ -85,8 +85,8 @@ class Hub(Generic[U, C]):
         return entry.connection
 
     def attached(self, connection: C, kind: type[T], make: Callable[[], T]) -> T:
-        """What somebody keeps beside a connection (readers with their samples): made once, and
-        gone with the connection."""
+        """What a caller keeps beside a connection (readers with their samples): made once,
+        and gone with the connection."""
         entry = next((e for e in self._entries if e.connection is connection), None)
         if entry is None:
             return make()  # closed meanwhile: of use for this pass, and kept for none
@@ -102,7 +102,7 @@ class Hub(Generic[U, C]):
         self._close_unused()
 
     async def close(self) -> None:
-        """Close everything. It can be used again and then connects anew."""
+        """Close everything. It can be used again and then connects again."""
         for entry in self._entries:
             entry.asked.clear()
         self._close_unused()

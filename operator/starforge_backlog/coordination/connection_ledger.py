@@ -204,7 +204,7 @@ class ConnectionLedger:
         return claim if where == server else None
 
     def _still_asking(self, claim: Claim) -> Claim:
-        """With what its last decision told, until the next one tells anew."""
+        """With what its last decision told, until the next one tells again."""
         _, before = self._claims.get(claim.policy, ("", None))
         if before is None:
             return claim

@@ -1,5 +1,5 @@
 -- Promise: the session that blocks most others and waits for none itself, without its query.
--- Run only while somebody waits: pg_blocking_pids takes the lock manager's own locks.
+-- Run only while a session waits: pg_blocking_pids takes the lock manager's own locks.
 -- Its pid 0 stands for a prepared transaction.
 SELECT blocking.pid, b.usename, b.application_name, b.state, count(*) AS victims,
        coalesce(extract(epoch FROM clock_timestamp() - coalesce(b.state_change, b.xact_start)), 0)

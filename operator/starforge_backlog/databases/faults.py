@@ -18,8 +18,8 @@ from starforge_backlog.tls import Refused
 class DatabaseFault(Fault):
     """The database did not answer as it should.
 
-    `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
-    password and no row value; `sqlstate` is empty where the server did not answer at all.
+    `why` is the reason for conditions, `message` a sentence that says how to fix it. It holds no
+    URL, no password and no row value; `sqlstate` is empty where the server did not answer at all.
     """
 
     def __init__(self, why: Why, message: str, *, sqlstate: str = "") -> None:
@@ -33,8 +33,7 @@ class NoTurn(DatabaseFault):
     def __init__(self) -> None:
         super().__init__(
             Why.TIMEOUT,
-            "The operator's other statements kept the connection busy; tried again with the next"
-            " pass.",
+            "The operator's other statements kept the connection busy; the next pass tries again.",
         )
 
 
@@ -45,8 +44,8 @@ class NoAnswer(DatabaseFault):
     def __init__(self, seconds: float) -> None:
         super().__init__(
             Why.TIMEOUT,
-            f"The database did not answer within {seconds:g} s; look at its load, its disk and"
-            " the network. The connection is opened again with the next pass.",
+            f"The database did not answer within {seconds:g} s; check its load, its disk and the"
+            " network. The connection is opened again with the next pass.",
         )
 
 
@@ -68,8 +67,8 @@ _NO_DATABASE = (
 )
 
 _OTHER_NAME = (
-    "The certificate of {host} is for another name; write the name that it is for into the URL as"
-    " the host (verify-ca looks at the authority alone)."
+    "The certificate of {host} is for another name; set the host in the URL to the name in the"
+    " certificate (verify-ca checks only the authority)."
 )
 _EXPIRED = (
     "The certificate of {host} has expired, or one of the authorities above it; renew it on the"
@@ -160,7 +159,7 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
             Why.HOST_UNKNOWN,
             (
                 "The host {host} of the database URL has no address; correct the host in the"
-                " Secret, or look at DNS in the operator's namespace."
+                " Secret, or check DNS in the operator's namespace."
             ),
         ),
     ),
@@ -196,9 +195,9 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
         (
             Why.TLS_FAILED,
             (
-                "The sslmode or sslrootcert of the URL needs a file that the operator's pod has not"
-                " got; put the certificates of the authorities (PEM) into a Secret and name it in"
-                " spec.database.tls.ca, or write sslrootcert=system for public ones."
+                "The sslmode or sslrootcert of the URL needs a file that the operator's pod does"
+                " not have; put the certificates of the authorities (PEM) into a Secret and name it"
+                " in spec.database.tls.ca, or write sslrootcert=system for public ones."
             ),
         ),
     ),
@@ -212,7 +211,7 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
             Why.TLS_FAILED,
             (
                 "{host} offers no TLS, which sslmode asks for; set ssl = on in the server (or its"
-                " pooler), or correct host and port in the Secret."
+                " connection pooler), or correct host and port in the Secret."
             ),
         ),
     ),
@@ -229,9 +228,9 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], tuple[Why, str]], ...] = (
             Why.SECRET_MALFORMED,
             (
                 "The port or an option of the database URL has a value that is refused by"
-                " PostgreSQL's client library, by the server, or by its pooler (a PgBouncer refuses"
-                " options= that its ignore_startup_parameters does not list); correct the URL in"
-                " the Secret, or put one of the operator's own into another key."
+                " PostgreSQL's client library, by the server, or by its connection pooler"
+                " (PgBouncer refuses options= that its ignore_startup_parameters does not list);"
+                " correct the URL in the Secret, or put one of the operator's own into another key."
             ),
         ),
     ),
@@ -257,8 +256,8 @@ _NO_TEXT = (
     Why.BAD_SHAPE,
     (
         "A text cannot be converted between the database's encoding and UTF-8: bytes in a row that"
-        " are no text (server_encoding SQL_ASCII takes any), or a letter in the policy that the"
-        " database has not got; correct those rows (status, type), or the words in the policy."
+        " are no text (server_encoding SQL_ASCII takes any), or a character in the policy that the"
+        " database cannot store; correct those rows (status, type), or the words in the policy."
     ),
 )
 
@@ -273,10 +272,13 @@ _STATES: dict[str, tuple[Why, str]] = {
     ),
     "55P03": (
         Why.LOCK_BUSY,
-        "Somebody holds a lock on it, which is not waited for; tried again with the next pass.",
+        (
+            "Another session holds a lock on it, and the operator does not wait for locks; the next"
+            " pass tries again."
+        ),
     ),
-    "40P01": (Why.LOCK_BUSY, "The statement lost a deadlock; tried again with the next pass."),
-    "40001": (Why.LOCK_BUSY, "Somebody wrote at the same time; tried again with the next pass."),
+    "40P01": (Why.LOCK_BUSY, "The statement lost a deadlock; the next pass tries again."),
+    "40001": (Why.LOCK_BUSY, "Another session wrote at the same time; the next pass tries again."),
     "42P01": (
         Why.TABLE_NOT_FOUND,
         (

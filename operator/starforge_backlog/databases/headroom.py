@@ -107,7 +107,7 @@ class HeadroomReader:
         )
 
     async def identity(self) -> str:
-        """What the server calls itself, for whoever reads its connections elsewhere; asked anew
+        """What the server calls itself, for whoever reads its connections elsewhere; asked again
         after `IDENTITY_FOR`, since a name can lead to another server (failover).
 
         Raises DatabaseFault.
@@ -150,7 +150,7 @@ class HeadroomReader:
                 seconds=max(row["longest_transaction"], row["longest_prepared"])
             ),
             longest_is=_prepared(row),
-            blocker=await self._blocker() if waiters else "",
+            blocker=await self._blocker(waiters) if waiters else "",
         )
         return Known(health, at)
 
@@ -159,13 +159,13 @@ class HeadroomReader:
         if fault.why is Why.TIMEOUT and not isinstance(fault, NoTurn | NoAnswer):
             self._work += READ_LIMIT.total_seconds()
 
-    async def _blocker(self) -> str:
-        """Who blocks most others, or why that cannot be told. Empty: they wait no longer."""
+    async def _blocker(self, waiters: int) -> str:
+        """Who blocks most others, or why that is not known. Empty: they wait no longer."""
         try:
             rows = await self._database.fetch(load_sql(__package__, "blockers.sql"))
         except DatabaseFault as fault:
-            return f"unknown: {fault.message}"
-        return _describe_blocker(rows[0]) if rows else ""
+            return f"a session that is not known: {fault.message}"
+        return _describe_blocker(rows[0], waiters) if rows else ""
 
 
 def _missing_role(quoted_role: str) -> str:
@@ -187,9 +187,18 @@ def _prepared(row: Mapping[str, Any]) -> str:
     )
 
 
-def _describe_blocker(row: Mapping[str, Any]) -> str:
+def _describe_blocker(row: Mapping[str, Any], waiters: int) -> str:
+    """The session, for how long it has been so, and the statement that ends it."""
+    some = "" if row["victims"] == waiters else f", blocks {row['victims']} of them"
     if not row["pid"]:
-        return f"a prepared transaction blocks {row['victims']}"
+        return (
+            f"a prepared transaction{some}; to end it: COMMIT PREPARED or ROLLBACK PREPARED"
+            " (SELECT gid, database FROM pg_prepared_xacts)"
+        )
     who = shortened(row["application_name"] or row["usename"] or "unnamed")
+    state = "" if row["state"] == "active" else f"{row['state']} for "
     lasted = format_duration(timedelta(seconds=row["seconds"]))
-    return f"pid {row['pid']} ({who}, {row['state']} for {lasted}) blocks {row['victims']}"
+    return (
+        f"pid {row['pid']} ({who}, {state}{lasted}{some});"
+        f" to end it: SELECT pg_terminate_backend({row['pid']})"
+    )

@@ -24,7 +24,7 @@ class Peaks:
     ) -> tuple[Mapping[str, int], timedelta]:
         """Add a sample; the peak of each role, and how long the peaks cover.
 
-        Another `server` starts anew: its sessions have nothing to do with the old one's.
+        Another `server` starts again: its sessions have nothing to do with the old one's.
         """
         if server != self._server:
             self._server = server

@@ -51,7 +51,7 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
     (
         re.compile("not allowed"),
         Why.NO_PERMISSION,
-        "role {user} may not look at the console; add it to stats_users in pgbouncer.ini",
+        "role {user} may not read the console; add it to stats_users in pgbouncer.ini",
     ),
     (
         re.compile("no such database"),
@@ -67,7 +67,7 @@ _AT_CONNECT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         re.compile("timeout expired"),
         Why.UNREACHABLE,
         (
-            "no login in time; check that the pooler runs, and that role {user} is in its auth_file"
+            "no login in time; check that PgBouncer runs, and that role {user} is in its auth_file"
             " and stats_users: one that only auth_query knows is never answered"
         ),
     ),
@@ -91,7 +91,7 @@ def workers_pools(
     if isinstance(samples, Unknown):
         return samples
     if workers is None:
-        message = f"{AT}: nothing tells the workers' role; set spec.database.workerRole"
+        message = f"{AT}: the role of the workers is not known; set spec.database.workerRole"
         return Unknown(Why.NOT_CONFIGURED, message, samples.at)
     try:
         found = pooler(samples.value.now, samples.value.before, workers, replicas)

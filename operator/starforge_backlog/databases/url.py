@@ -78,7 +78,7 @@ def parse_url(text: str, *, ca: str = "") -> ServerUrl:
     """Read a URL or `key=value` text. With `ca` (PEM) the server's certificate is verified:
     sslmode is verify-full where the URL has none.
 
-    Raises DatabaseFault(SECRET_MALFORMED) with the mend and nothing of the content but the name of
+    Raises DatabaseFault(SECRET_MALFORMED) with the fix and nothing of the content but the name of
     an option: after one unescaped `@` a piece of the password looks like the host.
     """
     try:
@@ -114,7 +114,7 @@ def _verifying(sslmode: str, ca: str) -> str:
     if sslmode in _UNVERIFIED:
         raise DatabaseFault(
             Why.SECRET_MALFORMED,
-            f"The database URL in the Secret says sslmode={sslmode}, which looks at no certificate,"
+            f"The database URL in the Secret says sslmode={sslmode}, which verifies no certificate,"
             " but tls.ca is given; write sslmode=verify-full, or leave tls out.",
         )
     if not readable(ca):

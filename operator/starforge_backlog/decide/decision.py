@@ -189,7 +189,7 @@ def _assess(
 def _let_go(this: _Pass, status: QueueBacklogPolicyStatus, said: Assessment) -> Plan:
     """An older policy acts: what is ours is released (P4), and nothing is remembered of what was
     going on. Taking over, this one begins as if it had just been made."""
-    why = "an older policy has the target"
+    why = "an older policy owns the target"
     scaling = status.scaling
     back = hand_back(scaling.guard, this.seen.autoscaler, this.owner, why)
     fresh = ScalingStatus(replicas=scaling.replicas, guard=back.guard if back else None)
@@ -204,10 +204,12 @@ def _stopped(
     if hold is not None:
         return (
             ScalingReason.HELD,
-            f"held by annotation: {hold or 'no reason given'}; remove it to go on",
+            f"held by annotation: {hold or 'no reason given'}; remove the annotation to continue",
         )
     if spec.suspend:
-        message = "spec.suspend is true; what we paused stays paused until it is false"
+        message = (
+            "spec.suspend is true; producers paused by the operator stay paused until it is false"
+        )
         return ScalingReason.SUSPENDED, message
     if rival is not None and rival.leaving:
         return ScalingReason.TARGET_TAKEN, taken(rival)
@@ -289,7 +291,7 @@ def _scale(
     spec, seen, facts, now, owner = this.spec, this.seen, this.facts, this.now, this.owner
     back = _former_guard(spec, before, seen, owner)
     if back is not None:
-        message = f"{back.object} is not spec.target.guard any more: its maximum is restored first"
+        message = f"{back.object} is no longer spec.target.guard: its maximum is restored first"
         return Outcome(back, before, ScalingReason.STEPPING, message)
     match seen.workload:
         case Unknown() as unknown:
@@ -335,7 +337,7 @@ def _former_guard(
     spec: QueueBacklogPolicySpec, before: ScalingStatus, seen: Snapshot, owner: str
 ) -> SetMaximum | None:
     """What we lowered and must restore, because the spec names no guard or another one now."""
-    why = "it is not guarded any more"
+    why = "it is no longer guarded"
     named = spec.target.guard
     if named is None:
         return hand_back(before.guard, seen.autoscaler, owner, why)

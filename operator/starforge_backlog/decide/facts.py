@@ -217,15 +217,15 @@ def _served(
     if seen.awaited:
         first, more = seen.awaited[0], len(seen.awaited) - 1
         message = (
-            f"policy {first}{f' and {more} more' if more else ''} of this server had no pass yet"
-            " since the operator's start, so what its pods hold is not known; it follows by itself"
+            f"policy {first}{f' and {more} more' if more else ''} of this server had no pass since"
+            " the operator started, so the connections of its pods are not known; they are known"
             " within two minutes"
         )
         return Unknown(Why.NOT_YET, message, connections.at)
     if not each.value.role:
         return Unknown(
             Why.NOT_CONFIGURED,
-            "nothing tells which role the workers log in as; set spec.database.workerRole",
+            "the role that the workers log in as is not known; set spec.database.workerRole",
             each.at,
         )
     roles = connections.value.roles
@@ -233,8 +233,8 @@ def _served(
         return Unknown(
             Why.NOT_CONFIGURED,
             f"role {shortened(each.value.role)} of the workers does not exist on the server, or may"
-            " not log in (a pooler may know its users under other names), so their connections"
-            " cannot be told from others': set spec.database.workerRole to their role there",
+            " not log in (a connection pooler may map users to other names), so their connections"
+            " cannot be counted: set spec.database.workerRole to their role on the server",
             each.at,
         )
     remembered = before.budget.others if before.budget is not None else None

@@ -116,11 +116,14 @@ def words(action: Action) -> str:
 def taken(rival: Rival) -> str:
     """Whom a policy waits for, and the mend."""
     if rival.leaving:
-        return f"{rival.shared} was the younger policy {rival.policy}'s; it lets go within a pass"
+        return (
+            f"{rival.shared} is held by the newer policy {rival.policy}, which releases it within"
+            " one pass"
+        )
     ends = "; it is being deleted, see its conditions" if rival.deleting else ""
     return (
-        f"{rival.shared} belongs to the older policy {rival.policy}{ends}. Nothing is decided here:"
-        " delete one of the two, or correct spec.target of this one"
+        f"{rival.shared} belongs to the older policy {rival.policy}{ends}. This policy decides"
+        " nothing: delete one of the two, or correct spec.target of this policy"
     )
 
 

@@ -83,7 +83,7 @@ class ScalingReason(StrEnum):
     PRESSURE = "Pressure", _NO_MORE
     # Said in place of Steady; the condition ConsumersHealthy has the Event.
     PODS_NOT_READY = "PodsNotReady", Meaning(asks=Asks.NO_MORE, reported=Reported.NEVER)
-    # Replicas are somebody else's now.
+    # Replicas are another client's now.
     GUARD_NOT_FOLLOWED = "GuardNotFollowed", _NOT_OURS  # KEDA's own autoscaler has another number
     GUARD_TAKEN = "GuardTaken", _NOT_OURS
     PAUSED_ABOVE_BUDGET = "PausedAboveBudget", _NOT_OURS

@@ -108,7 +108,7 @@ class HttpCaller:
             raise HttpFault(Why.BAD_SHAPE, message) from error
 
     async def close(self) -> None:
-        """Close the connections. A later call opens them anew."""
+        """Close the connections. A later call opens them again."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -132,7 +132,9 @@ class HttpCaller:
             try:
                 context = trusting(ca)
             except (ssl.SSLError, ValueError) as error:
-                message = "tls.ca holds no certificates in PEM; write the authority's anew"
+                message = (
+                    "tls.ca holds no certificates in PEM; write the authority's certificate again"
+                )
                 raise HttpFault(Why.SECRET_MALFORMED, message) from error
         self._contexts[ca] = context
         while len(self._contexts) > CONTEXTS_KEPT:

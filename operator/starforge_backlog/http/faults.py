@@ -1,4 +1,4 @@
-"""What can go wrong with a call, as a reason and a sentence with the mend."""
+"""What can go wrong with a call, as a reason and a sentence that says how to fix it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
         case TimeoutError() if not connected:
             return HttpFault(
                 Why.TIMEOUT,
-                f"{host} was not reached within {seconds:g} s, so nothing was sent; look at its DNS"
+                f"{host} was not reached within {seconds:g} s, so nothing was sent; check its DNS"
                 " name, and whether a NetworkPolicy or firewall lets the operator through",
             )
         case TimeoutError():
             return HttpFault(
                 Why.TIMEOUT,
-                f"{host} did not answer within {seconds:g} s; it may have acted; look at its"
-                " load and its log",
+                f"{host} did not answer within {seconds:g} s; the call may have taken effect; check"
+                " its load and its log",
                 sent=True,
             )
         case aiohttp.InvalidURL():
@@ -50,13 +50,13 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
             # What the parser of HTTP refuses: headers of more than 8 kB, a malformed status line.
             return HttpFault(
                 Why.BAD_ANSWER,
-                f"{host} answers no HTTP that we accept ({quoted(error.message)}); it may have"
-                " acted; look at what it puts into its headers",
+                f"{host} does not answer with valid HTTP ({quoted(error.message)}); the call may"
+                " have taken effect; check its response headers",
                 sent=True,
             )
         case aiohttp.ClientConnectorDNSError():
             return HttpFault(
-                Why.HOST_UNKNOWN, f"there is no host {host}; correct the url, or mend its DNS name"
+                Why.HOST_UNKNOWN, f"there is no host {host}; correct the url, or fix its DNS record"
             )
         case aiohttp.ClientConnectorCertificateError():
             return HttpFault(
@@ -67,7 +67,8 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return HttpFault(
                 Why.TLS_FAILED,
-                f"{host} speaks no TLS that we understand ({quoted(str(error))}); correct the url",
+                f"{host} does not answer with TLS that the operator supports"
+                f" ({quoted(str(error))}); correct the url",
             )
         case aiohttp.ClientConnectorError():
             return HttpFault(
@@ -78,8 +79,8 @@ def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) ->
         case _:
             return HttpFault(
                 Why.UNREACHABLE,
-                f"{host} broke the connection off ({type(error).__name__}); it may have acted;"
-                " look at its log",
+                f"{host} broke the connection off ({type(error).__name__}); the call may have taken"
+                " effect; check its log",
                 sent=True,
             )
 

@@ -156,20 +156,20 @@ class HeldBackfills:
     def _judge(self, row: Mapping[str, Any], marks: Marks) -> Resumed:
         place = self._table.place
         if row["busy"]:
-            message = f"Somebody is writing backfills {rows.some(row['busy'])} of {place}"
-            return Resumed(ResumeOutcome.PARTLY, f"{message}; tried again with the next pass.")
+            message = f"Another client is writing backfills {rows.some(row['busy'])} of {place}"
+            return Resumed(ResumeOutcome.PARTLY, f"{message}; the next pass tries again.")
         unproven = [key for key in row["changed"] if marks.get(key) is None]
         changed = [key for key in row["changed"] if key not in unproven]
         said: list[str] = []
         if changed:
             said.append(
-                f"Somebody wrote backfills {rows.some(changed)} of {place} after our pause, so"
-                " they may be theirs by now"
+                f"Another client wrote backfills {rows.some(changed)} of {place} after the"
+                " operator's pause, so the pause may belong to that client"
             )
         if unproven:
             said.append(
-                f"Backfills {rows.some(unproven)} of {place} were paused by us before a crash, or"
-                " by somebody else: without backfillJobs.auditTable it cannot be told"
+                f"Backfills {rows.some(unproven)} of {place} were paused by the operator before a"
+                " crash, or by another client: without backfillJobs.auditTable this is not known"
             )
         if said:
             spec = self._table.spec
@@ -178,15 +178,15 @@ class HeldBackfills:
             return Resumed(outcome, f"{'. '.join(said)}; {mend}.")
         if row["written"]:
             return Resumed(ResumeOutcome.RESUMED)
-        message = f"None of our backfills in {place} is paused any more."
+        message = f"No backfill in {place} is still paused by the operator."
         return Resumed(ResumeOutcome.NOT_PAUSED, message)
 
 
 def _pause_message(unsure: Iterable[str], missed: Iterable[str], full: bool) -> str:
     if left := sorted(unsure):
         return (
-            f"backfills {rows.some(left)} were paused before, by us or by somebody else, which"
-            " cannot be told without backfillJobs.auditTable; they stay paused"
+            f"backfills {rows.some(left)} were paused before, by the operator or by another client:"
+            " without backfillJobs.auditTable this is not known; they stay paused"
         )
     if full:
         return f"one pause holds {MOST_HELD} backfills at most; others run on: {rows.some(missed)}"

@@ -4,7 +4,7 @@
 -- As our pause left them means: paused, and the row's version is that of our write, or what differs
 -- since is the progress of the batch that was under way (nothing else of the row changed, and
 -- progress did: a person's `SET status = 'paused'` over our pause changes neither).
--- SKIP LOCKED: a row in somebody's hands is resumed with the next pass.
+-- SKIP LOCKED: a row in another client's hands is resumed with the next pass.
 -- {table}, {id} and {status} are identifiers of the policy; words and ids are literals, which take
 -- their column's type: it may be an enum, and the primary key is used.
 WITH ours AS MATERIALIZED (

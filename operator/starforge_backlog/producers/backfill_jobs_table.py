@@ -156,7 +156,7 @@ class BackfillJobsTable:
                 f" '{spec.paused}'; set backfillJobs.running and backfillJobs.paused to its words."
             ),
             rows.NOT_NULL: (
-                f"The audit table {spec.audit_table} wants more than action and metadata, so"
+                f"The audit table {spec.audit_table} requires more than action and metadata, so"
                 " nothing was paused; give its other columns defaults, or leave"
                 " backfillJobs.auditTable out."
             ),

@@ -136,7 +136,10 @@ class BrakeProducer:
             case PauseOutcome.BAD_SHAPE:
                 return Paused(outcome, message=self._wrong(previous, version))
             case PauseOutcome.ALREADY_PAUSED:
-                message = f"The {self._place} was paused by somebody else; it stays theirs."
+                message = (
+                    f"The {self._place} was paused by another client; the operator does not change"
+                    " it."
+                )
                 return Paused(outcome, message=message)
             case _:
                 return Paused(outcome, version, json.dumps(previous) if previous else None)
@@ -155,16 +158,17 @@ class BrakeProducer:
             case ResumeOutcome.NOT_PAUSED:
                 found = f"its concurrency is {rest[0]}" if rest[0] else "it has no limit"
                 return Resumed(
-                    outcome, f"The {self._place} is not braked any more ({found}); somebody did it."
+                    outcome,
+                    f"The {self._place} is no longer paused ({found}); another client resumed it.",
                 )
             case ResumeOutcome.NOT_OURS:
-                return Resumed(outcome, f"The {self._place} is paused by somebody else.")
+                return Resumed(outcome, f"The {self._place} is paused by another client.")
             case ResumeOutcome.CHANGED_SINCE:
                 return Resumed(
                     outcome,
-                    f"Somebody wrote over our mark in the {self._place}, so the brake may be theirs"
-                    f" by now; when it is time, run HDEL {self._base}meta concurrency and add a"
-                    " job.",
+                    f"Another client overwrote the operator's mark in the {self._place}, so the"
+                    f" pause may belong to that client; when it is time, run HDEL {self._base}meta"
+                    " concurrency and add a job.",
                 )
             case _:
                 return Resumed(outcome)
@@ -212,14 +216,14 @@ class BrakeProducer:
 
     def _of_bull(self) -> str:
         return (
-            f"{self._base}* looks like a queue of Bull 3 or 4, BullMQ's predecessor, which has no"
-            " global concurrency: its workers would go on, so nothing was paused. Move the"
-            " application to BullMQ 5 or later, or pause what enqueues these jobs instead."
+            f"{self._base}* has the keys of Bull 3 or 4, BullMQ's predecessor, which has no global"
+            " concurrency: its workers would continue, so nothing was paused. Move the application"
+            " to BullMQ 5 or later, or pause what enqueues these jobs instead."
         )
 
     def _too_old(self) -> str:
         return (
             f"The {self._place} is worked on by a BullMQ older than {OLDEST[0]}.{OLDEST[1]}, which"
-            " has no global concurrency: its workers would go on. Upgrade them, or pause what"
+            " has no global concurrency: its workers would continue. Upgrade them, or pause what"
             " enqueues these jobs instead."
         )

@@ -1,4 +1,4 @@
--- Promise: the queue hands no more jobs out, unless somebody paused it before, in one step; and the
+-- Promise: the queue hands no more jobs out, unless another client paused it before, in one step; and the
 -- queue then proves whose brake it is. Any number of operators may run it at once, and again after
 -- a crash with the same token.
 --

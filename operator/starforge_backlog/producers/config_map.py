@@ -48,7 +48,7 @@ class ConfigMapField:
         if seen.found.get("immutable") is True:
             return (
                 f"ConfigMap {self.key.name} is immutable, so nothing was paused and nothing can be;"
-                " delete it and create it anew without immutable: true."
+                " delete it and create it again without immutable: true."
             )
         return ""
 

@@ -102,7 +102,8 @@ class FeatureFlagProducer:
                 return Paused(outcome, message=self._bad_shape(row))
             case PauseOutcome.ALREADY_PAUSED:
                 message = (
-                    f"The {self._place} was paused by somebody else; it stays theirs to resume."
+                    f"The {self._place} was paused by another client; the operator does not resume"
+                    " it."
                 )
                 return Paused(outcome, message=message)
             case PauseOutcome.PAUSED if row["version"] is None:
@@ -141,13 +142,17 @@ class FeatureFlagProducer:
         path = ".".join(self._flag.path)
         match outcome:
             case ResumeOutcome.NOT_PAUSED:
-                return f"The {self._place} is not paused any more; somebody resumed it."
+                return f"The {self._place} is no longer paused; another client resumed it."
             case ResumeOutcome.NOT_OURS:
-                return f"The {self._place} is paused by somebody else; it stays theirs to resume."
+                return (
+                    f"The {self._place} is paused by another client; the operator does not resume"
+                    " it."
+                )
             case ResumeOutcome.CHANGED_SINCE:
                 return (
-                    f"Somebody wrote the {self._place} after our pause, so it may be theirs by now;"
-                    f" when it is time to resume, set {path} back by hand."
+                    f"Another client wrote the {self._place} after the operator's pause, so the"
+                    f" pause may belong to that client; when it is time to resume, set {path} back"
+                    " by hand."
                 )
             case _:
                 return ""
@@ -193,7 +198,7 @@ class FeatureFlagProducer:
     def _swallowed(self) -> Unknown:
         message = (
             f"The UPDATE of the {self._place} changed nothing; a trigger or a row-level security"
-            " policy swallows it. Let the operator's role write this row."
+            " policy suppresses it. Let the operator's role write this row."
         )
         return Unknown(Why.NO_PERMISSION, message, self._clock())
 
@@ -225,7 +230,7 @@ class FeatureFlagProducer:
             path = ".".join(self._flag.path)
             return (
                 f"{column} of the {self._place} has no place for true or false at {path}, so"
-                " nothing was paused; correct the path in the policy, or mend the value there."
+                " nothing was paused; correct the path in the policy, or fix the value there."
             )
         if kind == "NULL":
             mend = sql.SQL("run: UPDATE {} SET {} = '{{}}' WHERE {} = {} AND {} IS NULL;").format(

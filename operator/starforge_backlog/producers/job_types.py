@@ -50,7 +50,7 @@ class HeldTypes:
         """As this policy's entry has it: paused while it holds jobs, or has none to hold.
 
         Running under a pause of ours means that a job that was held is due again and none is held
-        any more: somebody lifted the hold. Jobs that vanished prove nothing of that kind.
+        any more: another client lifted the hold. Jobs that vanished prove nothing of that kind.
         """
         seen = await self._table.line.get()
         if isinstance(seen, Unknown):
@@ -137,7 +137,7 @@ class HeldTypes:
             )
         if done.moved or (version and not hold.held):
             return Resumed(ResumeOutcome.RESUMED)
-        message = f"No job of {self._table.place} is held back any more."
+        message = f"No job of {self._table.place} is still held back."
         return Resumed(ResumeOutcome.NOT_PAUSED, message)
 
 

@@ -1,4 +1,4 @@
--- Promise: says whether one of these jobs, that were held, is due before all that is held: somebody
+-- Promise: says whether one of these jobs, that were held, is due before all that is held: another client
 -- set it due again. A job that was deleted, cancelled or released by nobody is no such proof.
 -- {table} and columns are identifiers of the policy; ids are literals, which take the column's
 -- type, so that the primary key is used.

@@ -2,8 +2,8 @@
 -- in one statement; run again it goes on with the others, and once released a job is out of range.
 --
 -- The status says that the slot was free before the hold, and which types were held: the policy's
--- may have changed since. A job that somebody rescheduled is in no slot and is left alone.
--- SKIP LOCKED: a row in somebody's hands is released with the next pass.
+-- may have changed since. A job that another client rescheduled is in no slot and is left alone.
+-- SKIP LOCKED: a row in another client's hands is released with the next pass.
 -- {table} and columns are identifiers of the policy.
 WITH line AS MATERIALIZED (
     SELECT job.{id} AS id, job.{due} AS due

@@ -56,7 +56,7 @@ class Moved:
 
     moved: int
     ids: tuple[str, ...]  # a few of them, the last in line first
-    left: bool  # more is there, or in somebody's hands
+    left: bool  # more is there, or in another client's hands
     swallowed: bool
 
 
@@ -157,7 +157,7 @@ class JobTypesTable:
         return (
             f"{many} jobs of {self.place} are due where this policy would hold them, and no status"
             " says that it does: it was lost, or they are another policy's or the application's"
-            f" own. They are left alone. If they are this policy's, run: {' '.join(mend.split())}"
+            f" own. They are not changed. If they are this policy's, run: {' '.join(mend.split())}"
         )
 
     async def hold(self, plan: HoldPlan) -> Moved:

@@ -62,10 +62,10 @@ class Field(Protocol):
         """Whether this value of the field pauses; None: the field is absent."""
 
     def wrong(self, seen: Seen) -> str:
-        """Why this object cannot be paused so, with the mend; empty if it can."""
+        """Why this object cannot be paused so, with the fix; empty if it can."""
 
     def missing(self) -> str:
-        """The sentence for an object that does not exist, with the mend."""
+        """The sentence for an object that does not exist, with the fix."""
 
 
 class MarkedObjectProducer:
@@ -77,7 +77,7 @@ class MarkedObjectProducer:
         self._clock = clock
 
     async def read(self) -> Reading[ProducerReading]:
-        """What the field says now. ROW_MISSING and BAD_SHAPE come with the mend."""
+        """What the field says now. ROW_MISSING and BAD_SHAPE come with the fix."""
         at = self._clock()
         try:
             seen = await read_marked(self._client, self._field.place)
@@ -188,23 +188,23 @@ class MarkedObjectProducer:
         if seen.mark is not None:
             whose = f"by {seen.mark.by or 'another policy'} since {seen.mark.at}"
         else:
-            whose = f"by somebody else ({seen.writer})" if seen.writer else "by somebody else"
-        return f"The {self._field.called} was paused {whose}; it stays theirs to resume."
+            whose = f"by another client ({seen.writer})" if seen.writer else "by another client"
+        return f"The {self._field.called} was paused {whose}; the operator does not resume it."
 
     def _running(self, seen: Seen) -> str:
-        who = f"{seen.writer} wrote it" if seen.writer else "somebody resumed it"
-        return f"The {self._field.called} is not paused any more; {who}."
+        who = f"{seen.writer} wrote it" if seen.writer else "another client resumed it"
+        return f"The {self._field.called} is no longer paused; {who}."
 
     def _changed(self, seen: Seen, previous: str | None) -> str:
-        who = f"Somebody ({seen.writer})" if seen.writer else "Somebody"
+        who = f"Another client ({seen.writer})" if seen.writer else "Another client"
         place, before = self._field.place, seen.mark.previous if seen.mark is not None else previous
         outer, inner = place.path
         value = None if before is None else json.loads(before)
         where = ["kubectl", "patch", place.resource.plural, place.name, "-n", place.namespace]
         patch = shlex.join([*where, "--type=merge", "-p", json.dumps({outer: {inner: value}})])
         return (
-            f"{who} wrote the {self._field.called} after our pause, so it may be theirs by now;"
-            f" when it is time to resume, run: {patch}"
+            f"{who} wrote the {self._field.called} after the operator's pause, so the pause may"
+            f" belong to that client; when it is time to resume, run: {patch}"
         )
 
     def _busy(self) -> Unknown:

@@ -62,8 +62,8 @@ def unknown(fault: DatabaseFault, place: str, fixes: Mapping[str, str], at: date
 def swallowed(place: str, at: datetime) -> Unknown:
     """A write that returned nothing."""
     message = (
-        f"The UPDATE of {place} changed nothing; a trigger or a row-level security policy swallows"
-        " it. Let the operator's role write these rows."
+        f"The UPDATE of {place} changed nothing; a trigger or a row-level security policy"
+        " suppresses it. Let the operator's role write these rows."
     )
     return Unknown(Why.NO_PERMISSION, message, at)
 

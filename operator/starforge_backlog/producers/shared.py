@@ -15,7 +15,7 @@ class SharedProducer:
     """A `Pausable` whose readings are shared while they are young.
 
     A write of ours makes all earlier readings old, also one that is under way: the pass that
-    follows a pause must not see the time before it and take that for somebody's resume.
+    follows a pause must not see the time before it and take that for another client's resume.
     """
 
     def __init__(self, producer: Pausable, max_age: timedelta) -> None:

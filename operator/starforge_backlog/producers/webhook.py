@@ -42,7 +42,7 @@ class WebhookProducer:
     """A `Pausable`: one API, as one producer of one policy calls it.
 
     `shared` is the endpoint's reading, which all policies that name it share. `invalidate` is told
-    of each fault, so that a Secret that may be to blame is read anew.
+    of each fault, so that a Secret that may be to blame is read again.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class WebhookProducer:
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
-        """Pause unless somebody else did. `owner` is not sent: the policy's name is."""
+        """Pause unless another client did. `owner` is not sent: the policy's name is."""
         exchange = self._calls.exchange()
         try:
             if self._calls.readable:
@@ -110,7 +110,7 @@ class WebhookProducer:
                     return left
             at = self._calls.clock()
             body = self._body(
-                "resume", token, at, "the backlog has recovered, or the policy is gone"
+                "resume", token, at, "the backlog has recovered, or the policy was deleted"
             )
             found = await exchange.post(body, f"{token}/resume")
         except NoAnswer as no:
@@ -130,7 +130,7 @@ class WebhookProducer:
         """What the reading forbids to resume; None: it may be ours."""
         host = self._calls.host
         if not found.paused:
-            message = f"The API at {host} is not paused any more; somebody resumed it."
+            message = f"The API at {host} is no longer paused; another client resumed it."
             return Resumed(ResumeOutcome.NOT_PAUSED, message)
         if found.owner == token:
             return None
@@ -139,14 +139,14 @@ class WebhookProducer:
         if version == UNOWNED:
             return None
         message = (
-            f"The API at {host} is paused, but not under our token any more, so it may be"
-            " somebody's by now; resume it by hand when it is safe."
+            f"The API at {host} is paused, but no longer with the operator's token, so the pause"
+            " may belong to another client; resume it by hand when it is safe."
         )
         return Resumed(ResumeOutcome.CHANGED_SINCE, message)
 
     def _theirs(self, found: InForce) -> str:
-        whose = f"under the owner {found.owner!r}" if found.owner else "by somebody else"
-        return f"The API at {self._calls.host} is paused {whose}; it stays theirs to resume."
+        whose = f"under the owner {found.owner!r}" if found.owner else "by another client"
+        return f"The API at {self._calls.host} is paused {whose}; the operator does not resume it."
 
     def _body(self, action: str, token: str, at: datetime, reason: str) -> bytes:
         return body_of(

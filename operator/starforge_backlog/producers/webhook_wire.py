@@ -50,8 +50,8 @@ class Wrong:
 def signature(secret: str, signed: bytes, at: datetime) -> str:
     """`t=<unix seconds>,v1=<hex>`: HMAC-SHA256 of `<t>.` and what is signed.
 
-    That is the body, or for a GET, which has none, the path. The time keeps a call that somebody
-    recorded from being of use later.
+    That is the body, or for a GET, which has none, the path. The time keeps a call that another
+    client recorded from being of use later.
     """
     seconds = int(at.timestamp())
     digest = hmac.new(secret.encode(), f"{seconds}.".encode() + signed, hashlib.sha256)
@@ -90,7 +90,7 @@ def understood(answer: Answer) -> InForce | Wrong:
     status = answer.status
     match status:
         case HTTPStatus.UNAUTHORIZED:
-            message = "it does not accept who we are (401); check webhook.secret and bearerToken"
+            message = "it refused the credentials (401); check webhook.secret and bearerToken"
             return Wrong(Why.WRONG_PASSWORD, message)
         case HTTPStatus.FORBIDDEN:
             message = "it forbids the call (403); let it take this signature or token for it"
@@ -101,7 +101,7 @@ def understood(answer: Answer) -> InForce | Wrong:
             return Wrong(Why.BAD_ANSWER, message)
         case _ if 400 <= status < 500 and status not in PASSING:  # noqa: PLR2004 - likewise
             message = (
-                f"it refuses the call ({status} with {_said(answer)}); look at its log, and correct"
+                f"it refuses the call ({status} with {_said(answer)}); check its log, and correct"
                 " webhook.url or it"
             )
             return Wrong(Why.BAD_ANSWER, message)

@@ -88,7 +88,7 @@ class Client:
         return self._sockets.any_open
 
     def give_up(self) -> None:
-        """Let everybody who waits for an answer go. The next question connects anew."""
+        """Let everybody who waits for an answer go. The next question connects again."""
         self._sockets.shut()
 
     def close(self) -> None:

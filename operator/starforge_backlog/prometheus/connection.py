@@ -195,5 +195,5 @@ class Connection:
 
 
 def _released() -> PrometheusFault:
-    message = "no policy names this server any more; asked anew when one does."
+    message = "no policy names this server; it is queried again when one does."
     return PrometheusFault(Why.UNREACHABLE, message)

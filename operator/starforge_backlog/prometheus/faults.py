@@ -49,7 +49,7 @@ def no_answer(host: str, seconds: float) -> PrometheusFault:
     """It took longer than we wait."""
     return PrometheusFault(
         Why.TIMEOUT,
-        f"Prometheus at {host} did not answer within {seconds:g} s; look at its load, or make the"
+        f"Prometheus at {host} did not answer within {seconds:g} s; check its load, or make the"
         " expression cheaper (fewer series, a shorter range).",
         server_down=True,
     )
@@ -59,7 +59,7 @@ def no_connection(host: str, seconds: float) -> PrometheusFault:
     """Not even a connection came about: most often its name is not resolved."""
     return PrometheusFault(
         Why.TIMEOUT,
-        f"no connection to Prometheus at {host} within {seconds:g} s; look at DNS in the operator's"
+        f"no connection to Prometheus at {host} within {seconds:g} s; check DNS in the operator's"
         " namespace, and whether a NetworkPolicy or firewall lets it through.",
         server_down=True,
     )
@@ -69,8 +69,8 @@ def another_shape() -> PrometheusFault:
     """JSON, but not what Prometheus' query API documents."""
     return PrometheusFault(
         Why.BAD_ANSWER,
-        "the answer does not have the shape that Prometheus' query API documents; look at what"
-        " stands between (a proxy, an adapter), or correct url.",
+        "the answer does not have the shape that Prometheus' query API documents; check the proxy"
+        " or adapter in between, or correct url.",
     )
 
 
@@ -123,8 +123,8 @@ _TRANSPORT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         ),
         Why.HOST_UNKNOWN,
         (
-            "the host {host} of the Prometheus url has no address; correct url, or look at DNS in"
-            " the operator's namespace."
+            "the host {host} of the Prometheus url has no address; correct url, or check DNS in the"
+            " operator's namespace."
         ),
     ),
     (
@@ -137,7 +137,7 @@ _TRANSPORT: tuple[tuple[re.Pattern[str], Why, str], ...] = (
         Why.BAD_ANSWER,
         (
             "{host} answers no HTTP that is understood (its first line, its headers or its"
-            " compression); look at what stands before Prometheus, and whether url has its port."
+            " compression); check the proxy before Prometheus, and whether url has its port."
         ),
     ),
     (
@@ -186,7 +186,7 @@ _STATUSES: Mapping[int, tuple[Why, str]] = {
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: (
         Why.UNREACHABLE,
-        "{host} is starting or overloaded (503); tried again with the next pass.",
+        "{host} is starting or overloaded (503); the next pass tries again.",
     ),
 }
 # The `errorType` of Mimir and Cortex beside a 429.
@@ -216,7 +216,7 @@ def answer_of(reply: Reply, host: str) -> Mapping[str, Any]:
         message = f"{host} sends us on to {to} (a login page?); name the API's own address in url."
         raise PrometheusFault(Why.NOT_PROMETHEUS, message)
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        message = f"{host} answered with {reply.status}; look at the proxy before Prometheus."
+        message = f"{host} answered with {reply.status}; check the proxy before Prometheus."
         raise PrometheusFault(Why.UNREACHABLE, message)
     if reply.status != HTTPStatus.OK or status != "success" or answer is None:
         raise not_prometheus(host)
@@ -227,7 +227,7 @@ def answer_of(reply: Reply, host: str) -> Mapping[str, Any]:
         raise PrometheusFault(Why.PARTIAL, f"the answer is not whole: {said}.")
     if answer.get("isPartial"):
         # VictoriaMetrics' cluster, while a storage node does not answer.
-        message = f"the answer is not whole: {host} says isPartial; look at its storage nodes."
+        message = f"the answer is not whole: {host} says isPartial; check its storage nodes."
         raise PrometheusFault(Why.PARTIAL, message)
     return answer
 

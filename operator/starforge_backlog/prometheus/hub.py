@@ -142,16 +142,16 @@ def _ours(fault: BaseException) -> BaseException:
     return PrometheusFault(
         Why.ERROR,
         "the expression is answered, but the operator's own question about the age of its samples"
-        f" is not ({fault.message}): nobody can tell whether they are of now. That is a fault of"
-        " the operator, or a limit of the server on the length of a query; a shorter expression"
-        " may do until it is corrected.",
+        f" is not ({fault.message}): the age of the samples is not known. That is a fault of the"
+        " operator, or a limit of the server on the length of a query; a shorter expression may do"
+        " until it is corrected.",
     )
 
 
 def _not_understood() -> PrometheusFault:
     return PrometheusFault(
         Why.QUERY_ERROR,
-        "the server answers, but this is not the PromQL that the operator knows, so nobody can tell"
-        " how old its samples are: write it without what only this server knows. (A recording rule"
-        " is no way out: its samples are always new.)",
+        "the server answers, but this is not the PromQL that the operator knows, so the age of its"
+        " samples is not known: write it without what only this server knows. (A recording rule is"
+        " no way out: its samples are always new.)",
     )

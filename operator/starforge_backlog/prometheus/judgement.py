@@ -79,7 +79,7 @@ def one_number(series: tuple[Series, ...], expression: str) -> float:
     if not series:
         raise PrometheusFault(
             Why.EMPTY_RESULT,
-            "Prometheus has no series for it: correct the expression, or look at the targets of"
+            "Prometheus has no series for it: correct the expression, or check the targets of"
             " Prometheus.",
         )
     if len(series) > 1:
@@ -102,8 +102,8 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
     if nameless is not None:
         raise PrometheusFault(
             Why.QUERY_ERROR,
-            f"{nameless} names no single metric, so nobody can tell how old its samples are: write"
-            " the metric's name before the braces, and add several with + or or.",
+            f"{nameless} names no single metric, so the age of its samples is not known: write the"
+            " metric's name before the braces, and add several with + or or.",
         )
     told = _parts(answer)
     ages: list[timedelta] = []
@@ -111,23 +111,22 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
         newest = told.get(f"newest{number}")
         if newest is None:
             if f"past{number}" in told:
-                raise _stale(f"{selector.text} has no samples any more, only its past answers")
+                raise _stale(f"{selector.text} has no new samples, only earlier ones")
             continue  # absent: `or` may have another series for it
         ages.append(_fresh(selector, newest, stale_after))
         down = told.get(f"down{number}")
         if down is not None:
             raise PrometheusFault(
                 Why.PARTIAL,
-                f"{down[1]:g} targets that had {selector.text} are down (up == 0), so the"
-                " answer would be of the others alone; mend them, or take them out of Prometheus'"
+                f"{down[1]:g} targets that had {selector.text} are down (up == 0), so the answer"
+                " would be of the others alone; fix them, or remove them from Prometheus'"
                 " targets.",
             )
     if not ages:
         raise PrometheusFault(
             Why.EMPTY_RESULT,
-            f"no series stands behind it ({', '.join(one.text for one in wanted)}): correct the"
-            " names, or look at the targets of Prometheus. A constant in their place is no"
-            " reading.",
+            f"no series exists for it ({', '.join(one.text for one in wanted)}): correct the names,"
+            " or check the targets of Prometheus. A constant in their place is no reading.",
         )
     alone = (one.text for number, one in enumerate(wanted) if f"alone{number}" in told)
     return Worth(max(ages), tuple(alone))
@@ -174,7 +173,7 @@ def _fresh(selector: Selector, newest: tuple[float, float], stale_after: timedel
 
 
 def _stale(what: str) -> PrometheusFault:
-    return PrometheusFault(Why.STALE, f"{what}; look at the targets of Prometheus.")
+    return PrometheusFault(Why.STALE, f"{what}; check the targets of Prometheus.")
 
 
 def _no_number(what: str) -> PrometheusFault:

@@ -43,7 +43,7 @@ class Secrets(Protocol):
         """The value behind a reference; one that is missing has been invalidated."""
 
     def invalidate(self, value: SecretValue, reading: Reading[object]) -> None:
-        """Read the Secret anew next time, if it may be to blame for this."""
+        """Read the Secret again next time, if it may be to blame for this."""
 
 
 async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> Server | Unknown:

@@ -19,7 +19,7 @@ class QueueSource(Protocol):
         """What the queue holds and how it flows.
 
         Rates are averaged over `rate_window` (`scaling.observeFor`), or the nearest that the
-        source can do. A reading that somebody else
+        source can do. A reading that another caller
         caused is shared when it is not older than `max_age`; each value carries the time at which
         it was read. Expected faults (unreachable, no permission, wrong name) are `Unknown`
         readings, never exceptions.

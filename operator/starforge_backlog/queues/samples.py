@@ -42,13 +42,13 @@ class Samples(Generic[S]):
         return self._samples[-1] if self._samples else None
 
     def restarted_within(self, seconds: float) -> bool:
-        """Whether the counters started anew less than `seconds` before the last sample."""
+        """Whether the counters started again less than `seconds` before the last sample."""
         return (
             self._restarted_at is not None and self._samples[-1].at - self._restarted_at < seconds
         )
 
     def restart(self, at: float) -> None:
-        """Forget what the counters were before: they started anew."""
+        """Forget what the counters were before: they started again."""
         self._samples, self._restarted_at = [], at
 
     def keep(self, sample: S) -> None:

@@ -144,7 +144,7 @@ class RedisServer:
         return await (await self._find(keys)).greeting()
 
     async def close(self) -> None:
-        """Close all connections. The object can be used again and then connects anew."""
+        """Close all connections. The object can be used again and then connects again."""
         nodes, self._nodes = list(self._nodes.values()), {}
         self._topology = self._by_url()
         await asyncio.gather(*self._closing, *(node.close() for node in nodes))

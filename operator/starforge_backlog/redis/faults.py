@@ -22,10 +22,11 @@ from starforge_backlog.tls import Refused, why_refused
 class RedisFault(Fault):
     """Redis did not answer as it should.
 
-    `why` is the reason for conditions, `message` a sentence with the mend. It holds no URL, no
-    password and nothing of a job. `code` is the first word of Redis' answer ("WRONGTYPE"), empty
-    where it did not answer at all. `instead` is the field of a policy's queue by which it is
-    watched without what is missing here; who knows the queue's name adds it to the sentence.
+    `why` is the reason for conditions, `message` a sentence that says how to fix it. It holds no
+    URL, no password and nothing of a job. `code` is the first word of Redis' answer
+    ("WRONGTYPE"), empty where it did not answer at all. `instead` is the field of a policy's queue
+    by which it is watched without what is missing here; who knows the queue's name adds it to the
+    sentence.
     """
 
     def __init__(self, why: Why, message: str, *, code: str = "", instead: str = "") -> None:
@@ -40,19 +41,19 @@ class NoTurn(RedisFault):
     def __init__(self) -> None:
         super().__init__(
             Why.TIMEOUT,
-            "The operator's other commands kept the connection to Redis busy; tried again with the"
-            " next pass.",
+            "The operator's other commands kept the connection to Redis busy; the next pass tries"
+            " again.",
         )
 
 
 class NoAnswer(RedisFault):
-    """The answer did not come in time: Redis is frozen, cut off, or busy with somebody's slow
+    """The answer did not come in time: Redis is frozen, cut off, or busy with another client's slow
     command. Whether a write happened is not known."""
 
     def __init__(self, where: str, seconds: float) -> None:
         super().__init__(
             Why.TIMEOUT,
-            f"Redis at {where} did not answer within {seconds:g} s; look at its load (SLOWLOG GET),"
+            f"Redis at {where} did not answer within {seconds:g} s; check its load (SLOWLOG GET),"
             " its memory and the network. The connection is opened again with the next pass.",
         )
 
@@ -69,7 +70,7 @@ _CODES: dict[str, tuple[Why, str]] = {
     "NOAUTH": (
         Why.WRONG_PASSWORD,
         (
-            "Redis at {where} wants a password and the URL in the Secret has none; add it as in"
+            "Redis at {where} requires a password and the URL in the Secret has none; add it as in"
             " redis://user:password@host."
         ),
     ),
@@ -80,7 +81,7 @@ _CODES: dict[str, tuple[Why, str]] = {
     "DENIED": (
         Why.NO_PERMISSION,
         (
-            "Redis at {where} is in protected mode and lets nobody in from outside; give it a"
+            "Redis at {where} is in protected mode and accepts no remote clients; give it a"
             " password (requirepass or ACL) or set protected-mode no."
         ),
     ),
@@ -111,7 +112,7 @@ _CODES: dict[str, tuple[Why, str]] = {
     ),
     "MISCONF": (
         Why.READ_ONLY,
-        "Redis at {where} cannot save to its disk and refuses writes; look at its disk and log.",
+        "Redis at {where} cannot save to its disk and refuses writes; check its disk and log.",
     ),
     "NOREPLICAS": (
         Why.READ_ONLY,
@@ -130,37 +131,37 @@ _CODES: dict[str, tuple[Why, str]] = {
     "BUSY": (
         Why.TIMEOUT,
         (
-            "Redis at {where} is busy with somebody's script; wait for it, or end it with SCRIPT"
-            " KILL (it ends only a script that has written nothing)."
+            "Redis at {where} is busy with another client's script; wait for it, or end it with"
+            " SCRIPT KILL (it ends only a script that has written nothing)."
         ),
     ),
     "CROSSSLOT": (Why.HASH_TAG_MISSING, "{hash_tag}"),
     "CLUSTERDOWN": (
         Why.UNREACHABLE,
         (
-            "The Redis Cluster at {where} is down or a part of its slots has no node; look at"
-            " CLUSTER INFO."
+            "The Redis Cluster at {where} is down or a part of its slots has no node; check CLUSTER"
+            " INFO."
         ),
     ),
     "MOVED": (
         Why.UNREACHABLE,
         (
-            "The Redis Cluster at {where} moved the slot twice in a moment; tried again with the"
-            " next pass."
+            "The Redis Cluster at {where} moved the slot twice in a moment; the next pass tries"
+            " again."
         ),
     ),
     "ASK": (
         Why.UNREACHABLE,
         (
-            "The Redis Cluster at {where} is moving the slot to another node; tried again with the"
-            " next pass."
+            "The Redis Cluster at {where} is moving the slot to another node; the next pass tries"
+            " again."
         ),
     ),
     "TRYAGAIN": (
         Why.UNREACHABLE,
         (
-            "The Redis Cluster at {where} is moving the slot to another node; tried again with the"
-            " next pass."
+            "The Redis Cluster at {where} is moving the slot to another node; the next pass tries"
+            " again."
         ),
     ),
 }
@@ -252,7 +253,7 @@ def reply_fault(error: Exception, *, where: str, user: str) -> RedisFault:
             said = {"where": where, "command": found[1].upper() if pattern.groups else ""}
             return RedisFault(Why.ERROR, message.format(**said), code=code, instead=instead)
     shown = code if code.isalpha() and code.isupper() else "an error"
-    message = f"Redis at {where} refused a command of the operator ({shown}); look at its log."
+    message = f"Redis at {where} refused a command of the operator ({shown}); check its log."
     return RedisFault(Why.ERROR, message, code=code)
 
 
@@ -264,7 +265,7 @@ def connect_fault(error: Exception, *, where: str, host: str, user: str) -> Redi
         if isinstance(cause, socket.gaierror | UnicodeError):
             message = (
                 f"The host {host} of the Redis URL has no address; correct the host in the Secret,"
-                " or look at DNS in the operator's namespace."
+                " or check DNS in the operator's namespace."
             )
             return RedisFault(Why.HOST_UNKNOWN, message)
     if isinstance(error, wire.InvalidResponse):

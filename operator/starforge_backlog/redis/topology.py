@@ -201,8 +201,8 @@ def _of_sentinel(fault: RedisFault, address: Address, *, own: bool) -> RedisFaul
         mend = "put its current one into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
     else:
         mend = (
-            "it wants a password of its own; add &sentinelPassword= (and &sentinelUsername= for an"
-            " ACL user) to the URL, percent-encoded"
+            "it requires a password of its own; add &sentinelPassword= (and &sentinelUsername= for"
+            " an ACL user) to the URL, percent-encoded"
         )
     message = f"The Sentinel at {address}, not Redis, refused the login; {mend} in the Secret."
     return RedisFault(fault.why, message, code=fault.code)
@@ -235,7 +235,7 @@ class Cluster:
         self._slots = []
         raise RedisFault(
             Why.UNREACHABLE,
-            f"No node of the Redis Cluster at {self._url.servers[0]} has the queue's slot; look at"
+            f"No node of the Redis Cluster at {self._url.servers[0]} has the queue's slot; check"
             " CLUSTER INFO.",
             code="CLUSTERDOWN",
         )
@@ -260,7 +260,7 @@ class Cluster:
                 last = fault
         raise last or RedisFault(
             Why.UNREACHABLE,
-            f"The Redis Cluster at {self._url.servers[0]} has no slots; look at CLUSTER INFO.",
+            f"The Redis Cluster at {self._url.servers[0]} has no slots; check CLUSTER INFO.",
             code="CLUSTERDOWN",
         )
 

@@ -102,7 +102,7 @@ class RedisUrl:
 def parse_url(text: str, *, ca: str | None = None, server_name: str | None = None) -> RedisUrl:
     """Read a URL; `ca` and `server_name` are the policy's `tls`.
 
-    Raises RedisFault(SECRET_MALFORMED) with the mend and nothing of the content: after one
+    Raises RedisFault(SECRET_MALFORMED) with the fix and nothing of the content: after one
     unescaped `/` a piece of the password looks like the host.
     """
     scheme, separator, rest = text.strip().partition("://")

@@ -169,14 +169,13 @@ def _with_caveats(draft: Draft, scaling: ScalingStatus, database: DatabaseReadin
     if scaling.old_pool is not None:
         texts.append(
             f"pods from before {scaling.old_pool.since:%H:%M:%S} UTC may still have a pool of"
-            f" {scaling.old_pool.pool}, which counts until they have started anew: `kubectl rollout"
-            " restart` them"
+            f" {scaling.old_pool.pool}, which counts until they are replaced: run `kubectl rollout"
+            " restart`"
         )
     if scaling.surplus is not None:
         texts.append(
-            f"{scaling.surplus.connections} connections under the workers' role are not the"
-            " workers' and hide in their pools: a database role of their own for the workers makes"
-            " the budget exact"
+            f"{scaling.surplus.connections} connections of the workers' role are not from the"
+            " workers: give the workers a database role of their own to make the budget exact"
         )
     return replace(draft, message="; ".join(texts))
 
@@ -200,8 +199,8 @@ def _consumers(spec: QueueBacklogPolicySpec, plan: Plan, scaling: ScalingStatus)
         text = (
             f"the rollout of {target} has made no progress since {pods.stuck_since:%Y-%m-%d}"
             f" {pods.stuck_since:%H:%M:%S} UTC: {pods.ready} of {pods.replicas} pods Ready;"
-            f" {pods.trouble or 'no pod says why'}. Correct it, or"
-            f" go back with `kubectl rollout undo {target}`; steps go on with the pods that work"
+            f" {pods.trouble or 'no pod says why'}. Correct it, or go back with `kubectl rollout"
+            f" undo {target}`; steps continue with the pods that work"
         )
         return Draft(kind, FALSE, "RolloutStuck", text)
     if pods.not_created_why and pods.ready < pods.replicas:
@@ -317,6 +316,6 @@ def _autoscaler_caveat(reading: Reading[Autoscaler | None] | None) -> str:
         case Unknown(Why.NO_PERMISSION, message):
             return f"; whether an autoscaler scales the target is not seen: {message}"
         case Known(Autoscaler(name=name, paused=True) as found):
-            return f"; {found.kind} {name} is paused, and is left the replicas when it goes on"
+            return f"; {found.kind} {name} is paused; once it is resumed, replicas are left to it"
         case _:
             return ""

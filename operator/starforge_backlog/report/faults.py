@@ -1,4 +1,6 @@
-"""What somebody has to mend: broken readings, a deletion that waits, a spec not understood."""
+"""What has to be fixed: broken readings, a deletion that waits, a spec not
+understood.
+"""
 
 from __future__ import annotations
 
@@ -91,12 +93,12 @@ def not_followed(
     what = "; ".join(done)
     since = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     message = (
-        f"no operator follows this policy: it was released at {since}"
-        f"{f' ({what})' if what else ''}; install the operator again to go on"
+        "no operator follows this policy: it was released at"
+        f" {since}{f' ({what})' if what else ''}; install the operator again to continue"
     )[:MESSAGE_LIMIT]
     ready = dated(Draft("Ready", FALSE, NOT_FOLLOWED, message), status, generation, now)
     others = (
-        dated(Draft(c.type, UNKNOWN, NOT_FOLLOWED, "nobody looks at it"), status, generation, now)
+        dated(Draft(c.type, UNKNOWN, NOT_FOLLOWED, "not followed"), status, generation, now)
         for c in status.conditions
         if c.type != ready.type
     )
@@ -117,7 +119,7 @@ def not_understood(
     status: QueueBacklogPolicyStatus, why: str, generation: int, now: datetime
 ) -> QueueBacklogPolicyStatus:
     """A spec that this version cannot read: nothing is decided until it is mended."""
-    message = f"nothing is done until the spec is mended: {why}"[:MESSAGE_LIMIT]
+    message = f"nothing is done until the spec is fixed: {why}"[:MESSAGE_LIMIT]
     draft = Draft("Ready", FALSE, "SpecNotUnderstood", message)
     return _not_ready(status, draft, message, generation, now)
 

@@ -49,7 +49,7 @@ class PassResult(StrEnum):
     COMPLETE = "complete"  # looked, decided, did what it decided
     HELD = "held"  # suspended, or held by a person
     INVALID = "invalid"  # the spec could not be read
-    CONFLICT = "conflict"  # somebody else wrote the status; decided again by the next pass
+    CONFLICT = "conflict"  # another client wrote the status; decided again by the next pass
     FAILED = "failed"  # an action or the status write did not go through
 
 

@@ -84,7 +84,9 @@ TYPE_FAILED_RATIO = _gauge(
 
 # Database and budget
 DATABASE_CONNECTIONS = _gauge(
-    "database_connections", POLICY, "Client connections of the server now, ours included."
+    "database_connections",
+    POLICY,
+    "Client connections of the server now, including the operator's.",
 )
 DATABASE_MAX_CONNECTIONS = _gauge("database_max_connections", POLICY, "The server's limit.")
 DATABASE_LOCK_WAITERS = _gauge("database_lock_waiters", POLICY, "Sessions that wait for a lock.")
@@ -153,7 +155,9 @@ PASSES = _counter("passes", ("result",), "Passes that ended, by how.")
 PASS_DURATION = _histogram("pass_duration_seconds", "How long a pass takes.")
 PASS_LATENESS = _histogram("pass_lateness_seconds", "How much later than due a pass starts.")
 ERRORS = _counter(
-    "errors", ("source", "reason"), "Faults of the outside world, by source; reason Bug: our own."
+    "errors",
+    ("source", "reason"),
+    "Faults of external systems, by source; reason Bug: of the operator itself.",
 )
 STATUS_WRITES = _counter(
     "status_writes",
@@ -164,7 +168,7 @@ EVENTS = _counter("events", ("outcome",), "Events posted, failed, or dropped ove
 REQUESTS = _counter(
     "kubernetes_requests",
     ("verb", "resource", "outcome"),
-    "Requests of ours to the API server, by HTTP status or kind of failure.",
+    "Requests to the API server, by HTTP status or kind of failure.",
 )
 BUILD_INFO = _gauge("build_info", ("version",), "1, with the version of the operator.")
 
@@ -228,7 +232,7 @@ Served at `/metrics`. A reading that is unknown has no series: it is never shown
 `starforge_backlog_unknown_readings` says what is missing and why. Series of a deleted policy end
 with it. The usual `process_*` metrics are served beside these.
 
-Two alerts that tell of an operator that does not look: the first of one policy, the second of a
+Two alerts for an operator that does not work: the first for one policy, the second for a
 process that is dead or scaled to 0 (`kubectl get qbp` shows it as a LAST PASS above 10 minutes).
 
 ```promql

@@ -85,7 +85,7 @@ def concerned(status: QueueBacklogPolicyStatus) -> str:
 
 
 def paused_names(status: QueueBacklogPolicyStatus) -> str:
-    """`ingestion`, with `(other)` for somebody else's pause; the PAUSED column."""
+    """`ingestion`, with `(other)` for another client's pause; the PAUSED column."""
     paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
     return ",".join(
         entry.producer + ("" if entry.by is PausedBy.US else "(other)")

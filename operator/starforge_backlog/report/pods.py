@@ -24,7 +24,7 @@ def with_commands(draft: Draft, workload: Reading[Workload]) -> Draft:
     parts = [draft.message] if draft.message else []
     match draft.reason:
         case "CrashLoopBackOff":
-            parts.append(f"see its last words with `kubectl logs {pod} --previous`")
+            parts.append(f"see its last output with `kubectl logs {pod} --previous`")
         case "OOMKilled":
             parts.insert(0, f"{pods.oom_killed} of {pods.replicas} pods ran out of memory")
             parts.append(
@@ -48,5 +48,8 @@ def unless_nothing_works(draft: Draft, plan: Plan, scaling: ScalingStatus) -> Dr
         return draft
     found = pods.trouble
     why = f": {found}" if found else ""
-    text = f"{pods.ready} of {pods.replicas} pods Ready{why}; more of them would not be either"
+    text = (
+        f"{pods.ready} of {pods.replicas} pods Ready{why}; more replicas would not become Ready"
+        " either"
+    )
     return replace(draft, status=FALSE, reason=ScalingReason.PODS_NOT_READY, message=text)

@@ -254,7 +254,7 @@ def _steady_need(
 
 
 def _trouble(results: Iterable[Result]) -> Trouble | None:
-    """The first action that failed for a reason that somebody has to mend."""
+    """The first action that failed for a reason that has to be fixed."""
     for result in results:
         match result.got:
             case Failed(reason, message) if reason is not NotDone.CONFLICT:

@@ -91,7 +91,7 @@ def done(result: Result) -> str:
                     what = what_was_paused(pause, paused)
                     return f"paused {producer}{f': {what}' if what else ''} ({why})"
                 case PauseOutcome.ALREADY_PAUSED:
-                    return f"{producer} was paused already by somebody else"
+                    return f"{producer} was paused already by another client"
                 case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE:
                     return f"could NOT pause {producer}"
         case Result(Resume(held=held, why=why), Resumed(outcome=outcome, message=message)):

@@ -172,7 +172,9 @@ def _found_done(
     for entry in before.paused:
         ours = entry.state in {PauseState.HELD, PauseState.INTENDED} and entry.by is PausedBy.US
         if ours and entry.failed and entry.producer not in left | tried:
-            text = f"{entry.producer} is not paused any more: the resume without an answer was done"
+            text = (
+                f"{entry.producer} is no longer paused: the resume that had no answer took effect"
+            )
             notes.append(Note(False, "Resumed", "Observe", text))
     step, old = after.scaling.last_step, before.scaling
     if step is None or old.last_step is None or step.at != old.last_step.at:
@@ -181,7 +183,7 @@ def _found_done(
     now = after.scaling.replicas
     landed = now == step.to or step.reverted
     if not scaled and landed and now == after.scaling.applied_replicas and now != old.replicas:
-        text = f"replicas are {now}: the write from {old.replicas} without an answer was done"
+        text = f"replicas are {now}: the write from {old.replicas} that had no answer took effect"
         kind = "Revert" if step.reverted else "Up" if step.to > step.from_ else "Down"
         notes.append(Note(False, f"Scaled{kind}", "Observe", text))
     return notes
@@ -227,8 +229,8 @@ def _clocks(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -
     late = [queue.name for queue in gone if queue.missed_since is not None]
     lost = f"; {', '.join(late)} missed its objectives at that moment" if late else ""
     text = (
-        f"queues {', '.join(queue.name for queue in gone)} are gone and {', '.join(new)} are new:"
-        f" the clocks of their objectives and their rates start again{lost}"
+        f"queues {', '.join(queue.name for queue in gone)} were removed and {', '.join(new)} were"
+        f" added: the clocks of their objectives and their rates start again{lost}"
     )
     return [Note(bool(late), "ClocksRestarted", "Observe", text, limit="ClocksRestarted")]
 

@@ -67,19 +67,19 @@ def _hung(load: Load, pods: Workload) -> Finding | None:
         return None
     return Finding(
         Cause.CONSUMER_OUTAGE,
-        f"nothing ends while {load.waiting} jobs wait and {pods.ready} pods are Ready: {load.idle};"
-        " look at the workers' logs and restart them (kubectl rollout restart)",
+        f"no job ends while {load.waiting} jobs wait and {pods.ready} pods are Ready: {load.idle};"
+        " check the workers' logs and restart them (kubectl rollout restart)",
     )
 
 
 def _queue_limit(load: Load) -> Finding | None:
-    """The queue hands out no more than somebody allowed it to."""
+    """The queue hands out no more than another client allowed it to."""
     if not load.waiting or not load.limited:
         return None
     return Finding(
         Cause.QUEUE_LIMIT,
-        f"{load.waiting} jobs wait, and {load.limited}; more workers bring nothing: raise the"
-        " limit, or wait",
+        f"{load.waiting} jobs wait, and {load.limited}; more workers do not help: raise the limit,"
+        " or wait",
     )
 
 

@@ -50,7 +50,7 @@ class Load:
     # more workers would bring nothing. Empty: there is one without such a limit.
     limited: str = ""
     # "3 workers are connected to queue jobs, and none of them holds a job": of all queues in which
-    # jobs wait. Empty: somebody works, or that is not known.
+    # jobs wait. Empty: a worker works, or that is not known.
     idle: str = ""
 
     def drains_within(self, span: timedelta) -> bool:

@@ -31,8 +31,8 @@ def pressure(
     if used >= limits.utilization_percent:
         signs.append(f"connections {used:.0f}% >= {limits.utilization_percent}%")
     if health.lock_waiters is not None and health.lock_waiters >= limits.lock_waiters:
-        behind = f" behind {health.blocker}" if health.blocker else ""
-        signs.append(f"{health.lock_waiters} sessions wait for locks{behind}")
+        held_by = f" held by {health.blocker}" if health.blocker else ""
+        signs.append(f"{health.lock_waiters} sessions wait for a lock{held_by}")
     if health.longest_transaction >= limits.longest_transaction:
         what = f": {health.longest_is}" if health.longest_is else ""
         lasted = format_duration(health.longest_transaction)

@@ -27,8 +27,8 @@ NEAR_TRIP = 90
 PROBE_BACKOFF = 2
 # ... but never longer: at 3 a.m. a pause must end by itself once the cause is gone.
 LONGEST_OPEN = timedelta(minutes=30)
-# While a rule's time runs, status says this often that somebody looks: a write to the API server
-# each time, but only then (P7).
+# While a rule's time runs, status says this often that the rules were evaluated: a write to the API
+# server each time, but only then (P7).
 SEEN_EVERY = timedelta(seconds=30)
 # Longer than that and this many intervals without a look is a gap: the operator was down, or the
 # clock jumped. A restart or a slow pass is none.
@@ -239,7 +239,7 @@ def _half_open(
 def _to(
     status: BreakerStatus, state: BreakerState, why: str, now: datetime, trips: int
 ) -> BreakerStatus:
-    """A transition: clocks start anew."""
+    """A transition: clocks start again."""
     return BreakerStatus(
         name=status.name,
         state=state,

@@ -115,8 +115,8 @@ def _parts(scope: Scope, queues: Mapping[str, QueueReading]) -> list[Part] | Unk
     if parts:
         return parts
     message = (
-        f"no queue of the breaker tells jobs of type {scope.type} apart; correct scope.type, or"
-        " choose queues that have it in scope.queues"
+        f"no queue of the breaker counts jobs of type {scope.type} separately; correct scope.type,"
+        " or choose queues that have it in scope.queues"
     )
     return Unknown(Why.NOT_TOLD, message, LONG_AGO)
 
@@ -151,8 +151,8 @@ def _waiting(value: int, queues: list[Part], kind: str) -> Signal:
         return Unknown(Why.CAPPED, message, oldest_reading)
     if total < value <= total + room:
         message = (
-            f"a sample shows none{kind}, which leaves room for {room}; waiting of {value} is told"
-            " when fewer jobs wait in all"
+            f"a sample shows none{kind}, so there may be up to {room}; waiting {value} is detected"
+            " once fewer jobs wait in total"
         )
         return Unknown(Why.NO_SAMPLES, message, oldest_reading)
     most = f" and at most {room} more" if room else ""

@@ -47,7 +47,7 @@ def others(
     remembered: int | None,
 ) -> int:
     """Connections that are not the workers': the recent peak of every other role, our own
-    sessions, and what worker roles hold beyond what their pods can open (somebody else logs in
+    sessions, and what worker roles hold beyond what their pods can open (another client logs in
     as them).
 
     `workers` maps each worker role to the connections its pods can open now. `remembered` is the

@@ -37,8 +37,8 @@ def places(worker_cap: int, each: int, pooler: Pooler | None) -> Places:
     clients = max(0, pooler.max_client_connections - pooler.other_clients)
     of_clients = clients // each
     sum_ = (
-        f"{pooler.max_client_connections} clients of the pooler - {pooler.other_clients} others"
-        f" = {clients} / {each} per replica = {of_clients}"
+        f"{pooler.max_client_connections} clients of PgBouncer - {pooler.other_clients} others ="
+        f" {clients} / {each} per replica = {of_clients}"
     )
     if pooler.capacity <= worker_cap:
         text = f" >= a pool of {pooler.capacity} for all replicas; {sum_} slots"
@@ -74,8 +74,8 @@ def waiting_clients(pooler: Pooler) -> tuple[str, ...]:
     if not pooler.waited_before or not (pooler.clients_waiting or pooler.longest_wait):
         return ()
     said = (
-        f"clients wait for the pooler's {pooler.capacity} connections: more pods would only wait"
-        " as well; raise default_pool_size, if the database bears it"
+        f"clients wait for PgBouncer's {pooler.capacity} connections: more pods would wait too;"
+        " raise default_pool_size if the database has connections left"
     )
     return (said,)
 
@@ -90,9 +90,9 @@ def readable_pooler(reading: Reading[Pooler] | None, workload: Workload) -> Pool
         return reading
     if not reading.value.known and workload.ready:
         message = (
-            "pods are Ready, but the pooler leads the workers' role to none of"
-            " its databases; do they connect through another one, or past it? Correct"
-            " database.pgbouncer.url or workerRole, or remove database.pgbouncer"
+            "pods are Ready, but PgBouncer has no database for the role of the workers. Do they"
+            " connect through another PgBouncer, or directly? Correct database.pgbouncer.url or"
+            " workerRole, or remove database.pgbouncer"
         )
         return Unknown(Why.BAD_SHAPE, message, reading.at)
     return reading.value

@@ -1,6 +1,6 @@
-"""Somebody else who logs in as the workers do, for example a web application (P1).
+"""Another client who logs in as the workers do, for example a web application (P1).
 
-What the role holds beyond what the workers' pods can open is somebody else's for certain. While
+What the role holds beyond what the workers' pods can open is another client's for certain. While
 pools are half empty it hides in them: the budget would grow just when work comes and fills them.
 So it is remembered for as long as the peak of any other client, and then forgotten, or a migration
 that ran once would cost replicas for ever. Only a role of their own for the workers is exact.
@@ -36,7 +36,7 @@ def remember_surplus(
     """The peak, until it was gone for `KEPT_FOR`.
 
     Raised only when the sample is of the pods that run now (`settled`): sessions of pods that have
-    just ended look the same as somebody else's.
+    just ended look the same as another client's.
     """
     peak = before.connections if before is not None else 0
     if settled and found >= max(1, peak):

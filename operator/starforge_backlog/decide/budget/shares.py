@@ -1,7 +1,7 @@
 """Who is entitled to how many connections of a server that several policies share. Pure.
 
 In this order:
-1. what cannot be changed: policies that are suspended, unread or somebody else's keep what they
+1. what cannot be changed: policies that are suspended, unread or another client's keep what they
    hold, and neither grow nor shrink (P2);
 2. every policy's `minReplicas`;
 3. by priority: Critical, then Normal, then Background;

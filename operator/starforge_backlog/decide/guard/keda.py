@@ -53,7 +53,7 @@ def beyond_reach(at: Situation, found: Autoscaler, outcome: Outcome) -> Outcome:
         return outcome
     replicas = at.workload.replicas if found.held_at is None else found.held_at
     how = (
-        f"the annotation {KEDA_PAUSED} leaves {replicas} replicas as they are"
+        f"annotation {KEDA_PAUSED} leaves {replicas} replicas as they are"
         if found.held_at is None
         else f"the annotation {KEDA_PAUSED_AT} keeps {replicas} replicas"
     )
@@ -66,7 +66,7 @@ def beyond_reach(at: Situation, found: Autoscaler, outcome: Outcome) -> Outcome:
         if found.held_at is None
         else f"set the annotation to {most} or less"
     )
-    message = f"{paused}, and {limit_text(at)}; {mend}, or take the annotation away"
+    message = f"{paused}, and {limit_text(at)}; {mend}, or remove the annotation"
     return replace(outcome, reason=ScalingReason.PAUSED_ABOVE_BUDGET, message=message)
 
 

@@ -23,14 +23,14 @@ class Whose(Enum):
 
     OWNERS = "its owner's"
     OURS = "ours"
-    CHANGED = "somebody's who wrote over ours"
+    CHANGED = "another client's, written over the operator's"
     ANOTHERS = "another policy's"
 
 
 def whose(found: Autoscaler, owner: str) -> Whose:
-    """By the token, which begins with the uid of its policy. A mark that somebody took away makes
-    the maximum theirs. Where the policy is gone (made anew, or restored from a backup with the
-    object) whoever guards the object now takes its mark over."""
+    """By the token, which begins with the uid of its policy. A mark that another client took away
+    makes the maximum theirs. Where the policy is gone (made again, or restored from a backup with
+    the object) whoever guards the object now takes its mark over."""
     if found.token is None:
         return Whose.OWNERS
     if not owner or not (found.orphan or found.token.startswith(f"{owner}/")):

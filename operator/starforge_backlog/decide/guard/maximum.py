@@ -10,9 +10,9 @@ The operator only lowers that maximum, and restores it:
 | left for us      |                             | full                                            |
 | over the budget  | its owner's                 | lower at once, under our mark                   |
 | over the budget  | ours                        | lower at once                                   |
-| over the budget  | somebody wrote over ours    | it is the owner's now: lower once more; one who |
+| over the budget  | another client overwrote it | it is the owner's now: lower once more; one who |
 |                  |                             | comes back is respected, longer each time (P9)  |
-| within it        | somebody wrote over ours    | take our mark off                               |
+| within it        | another client overwrote it | take our mark off                               |
 | within it        | ours, below its owner's     | raise by `stepUp` per window; at its owner's,   |
 |                  |                             | take our mark off                               |
 | over the share   | its owner's, or ours        | lower, while others wait for what is their own: |
@@ -133,8 +133,8 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
         at = remember(at, guard=None)
         message = (
             f"{name_of(found)} is marked as lowered to {found.written} from {found.kept_maximum} by"
-            f" another policy ({found.token}); where that is gone, set its maximum and take the"
-            " guard annotations off"
+            f" another policy ({found.token}); if that policy was deleted, set its maximum and"
+            " remove the guard annotations"
         )
         return hold(at, ScalingReason.GUARD_TAKEN, message)
     at = _remembered(at, found, mark)
@@ -152,8 +152,8 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
         outcome = beyond_reach(at, found, with_follower(found, mark, outcome))
     if found.beside and outcome.step is None:
         message = (
-            f"{found.beside} scales the target besides {name_of(found)}, and nobody lowers its"
-            f" maximum: delete it; {outcome.message}"
+            f"{found.beside} scales the target besides {name_of(found)}, and its maximum is not"
+            f" lowered: delete it; {outcome.message}"
         )
         return replace(outcome, reason=ScalingReason.REPLICA_CONFLICT, message=message)
     return outcome
@@ -227,8 +227,8 @@ def _lowered_to(at: Situation) -> int:
 
 
 def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | None]:
-    """Somebody wrote over our maximum. Once may be an edit that did not mean us; one who comes back
-    means it, or is a pipeline that always will."""
+    """Another client wrote over our maximum. Once may be an edit that did not mean us; one who
+    comes back means it, or is a pipeline that always will."""
     manager = found.writer.manager if found.writer is not None else "an unknown writer"
     known = at.before.external
     if known is None or (known.manager, known.replicas) != (manager, found.maximum):
@@ -248,7 +248,7 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
 
 def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
     """How often in a row that writer undid us; quiet for as long as it may be respected, it starts
-    anew."""
+    again."""
     if last is None or last.manager != manager:
         return 1
     if last is at.before.external:
@@ -282,11 +282,11 @@ def _over_share(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None
 
 
 def _unmark(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
-    """What somebody wrote over ours is within the budget: it stays, and our mark goes."""
+    """What another client wrote over ours is within the budget: it stays, and our mark goes."""
     if mark is not Whose.CHANGED:
         return None
     at = remember(at, external=None)
-    why = f"somebody else set it to {found.maximum}, which is within the budget"
+    why = f"another client set it to {found.maximum}, which is within the budget"
     return restore(at, found, owners=found.maximum, why=why)
 
 

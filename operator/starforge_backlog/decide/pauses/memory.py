@@ -95,7 +95,7 @@ def _growth(entry: PauseStatus, pause: Pause) -> int:
 
 def _refused(entry: PauseStatus, past: PauseStatus | None, why: str) -> PauseStatus:
     if past is not None and _is_ours(past):
-        return past.model_copy(update={"message": f"no more of it is paused: {why}"})
+        return past.model_copy(update={"message": f"no further part is paused: {why}"})
     update = {"state": PauseState.REFUSED, "previous": None, "failed": False, "message": why}
     return entry.model_copy(update=update)
 
@@ -111,5 +111,5 @@ def _too_large(needs: int, used: int, most: int) -> str:
 def _too_many() -> str:
     return (
         f"status.paused holds {MOST_PAUSES} pauses at most, and is full of those that wait for"
-        " their release; nothing was paused. Look at their messages"
+        " their release; nothing was paused. Check their messages"
     )

@@ -14,7 +14,7 @@ counts, as if it had just been added. One that cannot be released is told, and k
 | the Secret's name | missing                                    | stays until there is one     |
 | anything          | any other                                  | is at the former place       |
 
-A generator of Secrets names each version anew and prunes the one before, so a new name alone says
+A generator of Secrets names each version again and prunes the one before, so a new name alone says
 nothing of the server. An intent without a reading may have been carried out at the old place, and
 must not be repeated at another.
 """

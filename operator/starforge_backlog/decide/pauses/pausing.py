@@ -3,7 +3,7 @@
 | entry in status | the producer says            | breaker wants a pause | no breaker wants one |
 |-----------------|------------------------------|-----------------------|----------------------|
 | none            | running or unknown           | pause (Intended)      | -                    |
-| none            | paused by somebody           | Foreign               | Foreign              |
+| none            | paused by another client     | Foreign               | Foreign              |
 | none            | paused under a token of ours | Held (status was lost)| Held, then release   |
 | Intended        | any                          | pause again           | settle, then release |
 | Held            | running                      | Overridden            | forget               |
@@ -24,7 +24,7 @@
 
 Lost is a token that a person who resumes would have left there (a BullMQ queue's mark): a failover
 to a replica that had not got our pause yet, or a Redis that came back empty. Lost a second time it
-is Overridden: somebody may take it away with all its traces, and is not fought (P9).
+is Overridden: another client may take it away with all its traces, and is not fought (P9).
 
 To pause again is to pause under the same token: nothing new to people, and idempotent.
 
@@ -149,12 +149,12 @@ def decide_producers(
         if elsewhere is not None:
             let_go = breaker is None and name not in waiting
             entry = elsewhere
-            action = Resume(elsewhere, "the breaker let go") if let_go else None
+            action = Resume(elsewhere, "the breaker closed") if let_go else None
         elif breaker is not None:
             if name not in moving:  # else what is paused here stays, and nothing more is
                 entry, action = _want(entry, producer, reading, breaker, pausing)
         elif entry is not None and name not in waiting:
-            entry, action = _release(entry, producer, reading, "the breaker let go")
+            entry, action = _release(entry, producer, reading, "the breaker closed")
         if action is not None:
             actions[name] = action
         if entry is not None:
@@ -265,7 +265,7 @@ def _found_running(
         and _POLICYS_TOKEN.fullmatch(entry.foreign_token)
         and _theirs(seen) != entry.foreign_token
     ):
-        return None  # nobody holds it any more: paused anew, under a token of ours
+        return None  # nobody holds it any more: paused again, under a token of ours
     if entry.state is PauseState.OVERRIDDEN:
         return entry
     lost = seen.leaves_token and seen.token != entry.token
@@ -273,18 +273,19 @@ def _found_running(
         message = "our pause was lost (a failover, or a Redis that came back without it); set again"
         return _turned(entry, PauseState.INTENDED, message, progress=PauseProgress.RENEWED)
     message = (
-        f"{seen.writer or 'somebody'} resumed it while the breaker is open; respected until it"
-        " closes"
+        f"{seen.writer or 'another client'} resumed it while the breaker is open; respected until"
+        " it closes"
     )
     return _turned(entry, PauseState.OVERRIDDEN, message, by=PausedBy.OTHER, since=now)
 
 
 def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -> PauseStatus:
     if seen.token is not None and seen.token != entry.token:
-        return _foreign(entry, seen, "another owner's token stands there now")
+        return _foreign(entry, seen, "it has another owner's token now")
     if seen.version != entry.version:
         message = (
-            f"{seen.writer or 'somebody'} wrote over our pause; resume it by hand when it is safe"
+            f"{seen.writer or 'another client'} overwrote the operator's pause; resume it by hand"
+            " when it is safe"
         )
         return _turned(entry, PauseState.CHANGED, message)
     if not entry.server and seen.where and seen.token and carries_token(producer):
@@ -417,10 +418,12 @@ def _settle(
         return None, None
     match proof(producer):
         case Proof.TOKEN:
-            return None, None  # no mark of ours: paused by somebody else, if at all by us
+            return None, None  # no mark of ours: paused by another client, or by the operator
         case Proof.BY_RESUMING:
             return entry, Resume(entry, why)
         case Proof.NOTHING:
             # Neither released nor forgotten in silence.
-            message = "paused by us or by somebody else, which cannot be told; resume it by hand"
+            message = (
+                "paused by the operator or by another client, which is not known; resume it by hand"
+            )
             return _turned(entry, PauseState.CHANGED, message), None

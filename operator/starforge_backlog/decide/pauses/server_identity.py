@@ -1,8 +1,8 @@
 """Which server a pause was made at: the value of a Secret may lead to another one meanwhile. Pure.
 
-A server that knows nothing of a pause proves that somebody released it only if it is the one where
-the pause was made (P4). Adapters make a `ServerPlace` of what they know; how it stands in status is
-in `api/server_place.py`.
+A server that knows nothing of a pause proves that another client released it only if it is the one
+where the pause was made (P4). Adapters make a `ServerPlace` of what they know; how it stands in
+status is in `api/server_place.py`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def surely_same_server(one: ServerPlace | None, other: ServerPlace | None) -> bo
 
 
 def elsewhere(made: ServerPlace | None, now: ServerPlace | None) -> str:
-    """The sentence with the mend for a pause that cannot be released where the Secret leads to."""
+    """The sentence with the fix for a pause that cannot be released where the Secret leads to."""
     return (
         f"the pause was made at {stored(made)}, but the Secret leads to {stored(now)} now, which"
         " knows nothing of it: point the Secret back until it is released, or release it there by"

@@ -51,7 +51,7 @@ def after_our_write(
     released_at: datetime | None,
 ) -> Reading[ProducerReading] | None:
     """The reading, unless it is older than what we wrote last: a shared or slow one would call our
-    own pause somebody's override, and our own release somebody's pause."""
+    own pause another client's override, and our own release another client's pause."""
     wrote_at = entry.since if entry is not None else released_at
     if isinstance(reading, Known) and wrote_at is not None and reading.at <= wrote_at:
         return None
@@ -62,7 +62,7 @@ def made_elsewhere(
     entry: PauseStatus | None, producer: Producer, reading: Reading[ProducerReading] | None
 ) -> PauseStatus | None:
     """The entry of a pause of ours that was made at another server than the one that was read, with
-    the mend; None: the reading is about it."""
+    the fix; None: the reading is about it."""
     if entry is None or entry.state not in OURS or not isinstance(reading, Known):
         return None
     seen = reading.value

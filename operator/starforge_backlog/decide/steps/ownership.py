@@ -103,7 +103,7 @@ def hidden(reading: Reading[Autoscaler | None] | None) -> bool:
 
 
 def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
-    """Asleep, which is ours to end; or scaled to 0 by somebody, and then it stays so."""
+    """Asleep, which is ours to end; or scaled to 0 by another client, and then it stays so."""
     if _we_scaled_to_zero(at) or _waits_for_its_first_job(at):
         since = at.before.asleep_since or at.now
         return remember(at, applied_replicas=0, external=None, asleep_since=since), None
@@ -116,7 +116,7 @@ def _at_zero(at: Situation) -> tuple[Situation, Outcome | None]:
         asleep_since=None,
         quiet_since=None,
     )
-    who = at.workload.writer.manager if at.workload.writer else "somebody"
+    who = at.workload.writer.manager if at.workload.writer else "another client"
     message = (
         f"scaled to 0 by {who}; it stays so. Scale it to"
         f" {max(1, at.spec.target.min_replicas)} or more to hand it back{LEAVE_REPLICAS_OUT}"
@@ -186,7 +186,7 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
 
 def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
     """How often in a row that writer took replicas from us. Its writes while it is respected are
-    one time; quiet for as long as it was respected, it starts anew."""
+    one time; quiet for as long as it was respected, it starts again."""
     if last is None or last.manager != manager:
         return 1
     if last is at.before.external:

@@ -147,7 +147,7 @@ def _over_share(at: Situation) -> Outcome | None:
 
 
 def _busy(at: Situation) -> Situation:
-    """Not idle, or not known to be: the idle time starts anew."""
+    """Not idle, or not known to be: the idle time starts again."""
     return remember(at, idle_since=None)
 
 
@@ -182,18 +182,18 @@ def _held(at: Situation) -> Outcome | None:
     """Reasons to wait although the budget has room."""
     if at.pausing and at.load.drains_within(at.spec.scaling.drain_within):
         return hold(
-            at, ScalingReason.DRAINING, "producers are paused and the backlog is gone in time"
+            at, ScalingReason.DRAINING, "producers are paused and the backlog drains in time"
         )
     if at.load.limited and at.workload.replicas >= at.spec.target.min_replicas:
         return hold(
-            at, ScalingReason.QUEUE_LIMIT, f"{at.load.limited}, so more replicas bring nothing"
+            at, ScalingReason.QUEUE_LIMIT, f"{at.load.limited}, so more replicas do not help"
         )
     workload = at.workload
     if workload.crash_looping and workload.stuck_since is None:
         return hold(
             at,
             ScalingReason.PODS_CRASHING,
-            f"more of the same would crash: {workload.not_ready_why}",
+            f"more replicas would crash too: {workload.not_ready_why}",
         )
     if not workload.all_arrived or (workload.stuck_since is not None and not workload.ready):
         why = workload.trouble
@@ -261,7 +261,9 @@ def _down(at: Situation) -> Outcome:
     if floor <= 0:
         if may_sleep(at):
             after = format_duration(scaling.scale_down_after)
-            return _windowed(at, StepKind.DOWN, 0, f"nothing to do for {after}: asleep until it is")
+            return _windowed(
+                at, StepKind.DOWN, 0, f"no job was due for {after}: scaled to 0 until one is"
+            )
         floor = 1
     if floor >= replicas or at.missed or not _idle_at(at, floor):
         return hold(_busy(at), ScalingReason.STEADY, "")
@@ -269,7 +271,7 @@ def _down(at: Situation) -> Outcome:
     at = remember(at, idle_since=min(idle_since, at.now))
     if at.now - idle_since < scaling.scale_down_after:
         after = format_duration(scaling.scale_down_after)
-        return hold(at, ScalingReason.STEADY, f"fewer replicas would do; down after {after} of it")
+        return hold(at, ScalingReason.STEADY, f"fewer replicas are enough; step down after {after}")
     return _windowed(at, StepKind.DOWN, floor, "the work is done")
 
 
@@ -289,7 +291,7 @@ def _idle_at(at: Situation, replicas: int) -> bool:
         if at.before.idle_since is None:
             # Idle by more than chance, or replicas would go and come back with every quiet minute.
             return wanted + chance(at.load.arrivals or 0.0, window) <= capacity * (1 - TOLERANCE)
-        # Once idle, one job more in a window does not start the time anew.
+        # Once idle, one job more in a window does not start the time again.
         return wanted <= capacity + chance(0.0, window)
     # Never seen under load: with fewer jobs waiting than workers, nobody is late.
     return at.load.waiting < at.workload.replicas

@@ -52,7 +52,7 @@ def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: d
     if before.external is not None:
         return False
     if before.applied_replicas not in {None, workload.replicas}:
-        return False  # somebody else's change, noticed in this pass
+        return False  # another client's change, noticed in this pass
     opens = before.next_step_not_before
     step = before.last_step
     if step is not None and step.to > step.from_ and step.verdict is StepVerdict.OBSERVING:

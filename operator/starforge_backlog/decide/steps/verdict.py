@@ -150,7 +150,7 @@ def _by_backlog(
             trend = f"waiting {before} -> {waiting}, no pressure, throughput unknown"
             return Judgement(StepVerdict.PASSED, trend)
     # Without the number, which changes with every pass: this stands in status (P7).
-    why = "throughput cannot be told and the backlog is not seen to fall"
+    why = "throughput is not known and the backlog does not fall"
     if now < watched_until:
         why += f"; watched until {watched_until:%H:%M:%S} UTC, then the smallest step"
         return Judgement(StepVerdict.INCONCLUSIVE, why)

@@ -68,9 +68,9 @@ def bull3(keys: Keys, at: datetime) -> Unnamed:
     """The keys of Bull, BullMQ's predecessor."""
     return Unnamed(
         Why.NOT_BULLMQ,
-        f"{keys.base}* looks like a queue of Bull 3 or 4, BullMQ's predecessor, which keeps its"
-        " jobs differently; move the application to BullMQ 4 or later, or watch the queue by"
-        " Prometheus (",
+        f"{keys.base}* has the keys of Bull 3 or 4, BullMQ's predecessor, which keeps its jobs"
+        " differently; move the application to BullMQ 4 or later, or watch the queue by Prometheus"
+        " (",
         "prometheus",
         ").",
         at,
@@ -116,7 +116,7 @@ def priorities(oldest: int | None, state: QueueState) -> Unknown:
     waited = timedelta(seconds=seconds - seconds % 10 ** max(0, len(str(seconds)) - 2))
     return Unknown(
         Why.PARTIAL,
-        "There are more priorities than are looked at for the oldest job, which waits at least"
+        "There are more priorities than are read for the oldest job, which waits at least"
         f" {format_duration(waited)}; use fewer of them.",
         state.at,
     )

@@ -103,7 +103,7 @@ class QueueObserver:
     async def observe(self, max_age: timedelta, *, types: bool = False) -> Seen | Unknown | Unnamed:
         """The last reading if it is young enough, else a new one. Never raises RedisFault.
 
-        `types`: somebody looks at single types of jobs, so the sample is a finer one.
+        `types`: a policy reads single types of jobs, so the sample is a finer one.
         Who comes while a reading is under way gets that reading. It goes on when the one who
         caused it gives up: others wait for it.
         """
@@ -283,8 +283,8 @@ class QueueObserver:
             return None  # not allowed to ask: taken for a replica in order, as its clients do
         return Unknown(
             Why.STALE,
-            f"The replica at {self._server.where} has lost its master and shows the past; point the"
-            " URL in the Secret at the master, or use redis+sentinel://.",
+            f"The replica at {self._server.where} has lost its master and returns stale data; point"
+            " the URL in the Secret at the master, or use redis+sentinel://.",
             at,
         )
 

@@ -29,7 +29,7 @@ class WrongType:
 
 @dataclass(frozen=True, slots=True)
 class NoNumber:
-    """A key that BullMQ counts with, and that somebody set to something else."""
+    """A key that BullMQ counts with, and that another client set to something else."""
 
     key: str
 

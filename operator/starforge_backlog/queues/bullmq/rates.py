@@ -53,8 +53,8 @@ class View:
         if self.history.restarted_within(self.seconds):
             return Unknown(
                 Why.COUNTER_RESET,
-                "The queue's counters started anew (obliterate, or a Redis that came back without"
-                " its data); rates follow after half a window.",
+                "The queue's counters were reset (obliterate, or a Redis restart without its data);"
+                " rates are known again after half a window.",
                 self.at,
             )
         return Unknown(
@@ -122,7 +122,7 @@ def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
         return Known(Outcomes(past.read_completed, past.read_failed, window), view.at)
     return Unknown(
         Why.NOT_CONFIGURED,
-        "Nothing tells how jobs end: the workers keep no metrics, jobs that ended are removed and"
-        f" the event stream is too short or its entries too large; {_METRICS_FIX}.",
+        "It is not known how jobs end: the workers keep no metrics, jobs that ended are removed"
+        f" and the event stream is too short or its entries too large; {_METRICS_FIX}.",
         view.at,
     )

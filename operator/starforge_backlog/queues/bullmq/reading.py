@@ -140,9 +140,7 @@ def _age(state: QueueState, jobs: tuple[Job, ...], seen: Seen) -> Reading[timede
         return missing.odd_job(odd, state.at)
     oldest = oldest_due(jobs, seen.undated, state.now)
     if oldest is None and state.waiting:
-        return Unknown(
-            Why.NOT_YET, "The jobs that wait changed while they were looked at.", state.at
-        )
+        return Unknown(Why.NOT_YET, "The waiting jobs changed while they were read.", state.at)
     return Known(timedelta(milliseconds=0 if oldest is None else state.now - oldest), state.at)
 
 
@@ -188,7 +186,7 @@ def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
     return Unknown(
         Why.NO_SAMPLES,
         f"None of the jobs that come next is a {name}, so the age of its oldest is not known; it is"
-        " younger than the queue's oldest.",
+        " less than the age of the queue's oldest.",
         state.at,
     )
 
@@ -272,9 +270,12 @@ def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
     state = seen.state
     found = [*seen.fleet.notes, *seen.facts.notes(seen.user)]
     if state.meta_paused:
-        found.append("The queue is paused by BullMQ's pause(); that is left alone.")
+        found.append("The queue is paused by BullMQ's pause(); the operator does not change that.")
     elif state.braked and not state.token:
-        found.append("The queue's global concurrency was set to 0 by a person; that is left alone.")
+        found.append(
+            "The queue's global concurrency was set to 0 by a person; the operator does not change"
+            " that."
+        )
     elif state.concurrency and not state.braked:
         found.append(f"The queue's global concurrency is {state.concurrency}.")
     if state.limit is not None:
@@ -288,7 +289,7 @@ def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
     if state.children:
         found.append(f"{steady(state.children)} parents wait for their children.")
     if state.orphaned:
-        some = "" if state.active_looked >= state.active else f" of {state.active_looked} looked at"
+        some = "" if state.active_looked >= state.active else f" of {state.active_looked} read"
         found.append(
             f"{steady(state.orphaned)} jobs in progress{some} have lost their worker's lock; a"
             " worker gives them out again within its stalledInterval."

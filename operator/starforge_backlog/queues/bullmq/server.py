@@ -19,8 +19,8 @@ _NONE_EVICTED = "noeviction"
 _ANY_KEY = "allkeys-"  # else only keys with a time to live: locks, but no list of jobs
 
 NO_INFO = (
-    "Redis does not let us read INFO, so whether it evicts keys of the queue is not known; run ACL"
-    " SETUSER {user} +info, or see to maxmemory-policy noeviction yourself."
+    "Redis does not allow the operator to read INFO, so whether it evicts keys of the queue is not"
+    " known; run ACL SETUSER {user} +info, or see to maxmemory-policy noeviction yourself."
 )
 _FIX = "set maxmemory-policy noeviction (CONFIG SET, and in its configuration), as BullMQ needs it"
 
@@ -57,8 +57,8 @@ class ServerFacts:
         return Unknown(
             Why.KEYS_EVICTED,
             f"Redis at {where} has evicted {steady(self.evicted):,} keys (maxmemory-policy"
-            f" {self.policy}), so lists of jobs may be gone and an empty one proves nothing;"
-            f" {_FIX}, then look for jobs that were lost.",
+            f" {self.policy}), so lists of jobs may be missing and an empty one proves nothing;"
+            f" {_FIX}, then search for lost jobs.",
             at,
         )
 
@@ -67,9 +67,9 @@ def meta_lost(keys: Keys, at: datetime) -> Unknown:
     """Every version of the library writes `meta`, and `obliterate` removes the others with it."""
     return Unknown(
         Why.KEYS_EVICTED,
-        f"Key {keys.of('meta')} is gone although the queue's other keys are there: Redis evicted"
-        f" it, or somebody deleted it, and lists of jobs may be gone as well; {_FIX}, and restart"
-        " a producer, which writes the key again.",
+        f"Key {keys.of('meta')} does not exist although the queue's other keys are there: Redis"
+        f" evicted it, or it was deleted, and lists of jobs may be missing as well; {_FIX}, and"
+        " restart a producer, which writes the key again.",
         at,
     )
 

@@ -50,7 +50,8 @@ class ObserverSettings:
     # been added together. So many single jobs: in 1 %, and never. 8 ms, with priorities 12 ms.
     named_sample: int = 1500
     named_block: int = 1
-    # As long as somebody has named types within this time: policies with and without share a look.
+    # As long as a policy has named types within this time: policies with and without share a
+    # look.
     named_for: timedelta = timedelta(minutes=5)
     # The mix changes slowly and is scaled to each count in between.
     sample_every: timedelta = timedelta(seconds=60)

@@ -19,7 +19,7 @@ _MOST_REMEMBERED = 8  # changes of the hint; an upgrade is one
 
 _DANGER = (
     "do not pause or resume it with pause() until all of them run the same major: jobs would be"
-    " lost from its lists. The operator's own brake is safe"
+    " lost from its lists. The operator's own pause (global concurrency) is safe"
 )
 
 
@@ -46,7 +46,7 @@ class Fleet:
         if self.stranded:
             found.append(
                 f"{self.stranded} jobs are in the list of a paused queue, but the queue is not"
-                " paused: no worker takes them. A resume by BullMQ 5 or 6 brings them back; look"
+                " paused: no worker takes them. A resume by BullMQ 5 or 6 brings them back; check"
                 " first whether both majors work on the queue."
             )
         return tuple(found)

@@ -22,8 +22,8 @@ _NAMED = ":w:"
 _FIELD = re.compile(r" name=(\S+) ")
 
 NOT_ALLOWED = (
-    "Redis does not let us list its clients, so live workers are not counted; run ACL SETUSER"
-    " {user} +client|list (a managed Redis may not offer it)."
+    "Redis does not allow the operator to list its clients, so live workers are not counted; run"
+    " ACL SETUSER {user} +client|list (a managed Redis may not offer it)."
 )
 
 

@@ -136,7 +136,7 @@ def _no_column(name: str, part: str, columns: Sequence[Column]) -> Problem:
     text = f"the table has no column {name}, it has {', '.join(existing[:_MOST_NAMED])}{more}"
     if part == "status":
         text += (
-            ". If none of them tells which jobs wait (Laravel, Que and delayed_job delete or lock"
+            ". If none of them says which jobs wait (Laravel, Que and delayed_job delete or lock"
             " their rows), it cannot be read as postgres: count its rows with an exporter and use"
             " queues[].prometheus. If one does, name it"
         )

@@ -1,6 +1,6 @@
 -- Promise: one row from memory and file sizes, whatever the table's size (0.1 ms).
 -- All are sums over the partitions of a partitioned table.
--- `epoch` changes whenever the counters may have started anew: crash, pg_stat_reset, another
+-- `epoch` changes whenever the counters may have started again: crash, pg_stat_reset, another
 -- server. No row: the table was dropped, perhaps made again under another oid. Functions instead of the view
 -- pg_stat_user_tables: that aggregates over the indexes as well. No row also where the name leads to
 -- another table by now (ALTER TABLE … RENAME): the counts are read by the name.

@@ -52,8 +52,8 @@ class View:
         if self.history.restarted_within(self.seconds):
             return Unknown(
                 Why.COUNTER_RESET,
-                "The table's activity counters started anew (statistics reset, crash or another"
-                " server); rates follow after half a window.",
+                "The table's activity counters were reset (statistics reset, crash or another"
+                " server); rates are known again after half a window.",
                 self.at,
             )
         return Unknown(
@@ -294,7 +294,7 @@ def _not_negative(
     if jobs < -delay:
         return Unknown(
             Why.NOT_YET,
-            "The counters have not caught up with the table yet; the next reading tells.",
+            "The counters have not caught up with the table yet; the next reading will show it.",
             view.at,
         )
     return Known(max(0.0, jobs / seconds if per_second else jobs), view.at)

@@ -146,7 +146,7 @@ def _notes(
     if seen.depths is not None and seen.depths.ignored:
         notes.append(f"Jobs with status {listed(seen.depths.ignored)} are not counted.")
     if seen.unsought is not None:
-        notes.append(f"Other status words could not be looked for: {seen.unsought.message}")
+        notes.append(f"Other status words could not be searched for: {seen.unsought.message}")
     for part, column in table.unusable.items():
         notes.append(
             f"Column {quoted(column.name)} is {column.type} and is not read; name another one in"
@@ -222,7 +222,7 @@ class _Groups:
         if self.seen.tier is Tier.STATISTICS:
             return (
                 "Counting took too long again and again, so only activity counters are read for a"
-                f" while; the mend is an index: {recommended_index(self.table)}."
+                f" while; to fix it, create an index: {recommended_index(self.table)}."
             )
         whose = " by type" if self.types else ""
         return (

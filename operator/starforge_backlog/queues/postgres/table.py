@@ -208,7 +208,8 @@ class TableObserver:
         if not rows:
             raise DatabaseFault(
                 Why.TABLE_NOT_FOUND,
-                f"Table {self._spec.table} was dropped or replaced; looked up with the next pass.",
+                f"Table {self._spec.table} was dropped or replaced; the next pass finds the new"
+                " one.",
             )
         return parse_counters(rows[0])
 

@@ -20,7 +20,7 @@ class Group(StrEnum):
     IN_PROGRESS = "inProgress"
     FAILED = "failed"
     FINISHED = "finished"
-    QUARANTINED = "quarantined"  # set aside by a person or by us: it neither waits nor fails anew
+    QUARANTINED = "quarantined"  # set aside by a person or by us: it neither waits nor fails again
     IGNORED = "ignored"  # neither waits nor runs nor failed, by the policy or by its meaning
     OTHER = "other"  # a word that means nothing to us: such jobs may wait (P2)
 
@@ -32,7 +32,8 @@ RECOGNISED: dict[Group, tuple[str, ...]] = {
     Group.FAILED: ("failed",),
     Group.FINISHED: ("done", "completed", "succeeded"),
     Group.QUARANTINED: ("quarantined",),
-    # Somebody decided that the job is not to be done, which is neither a success nor a failure.
+    # Another client decided that the job is not to be done, which is neither a success nor a
+    # failure.
     Group.IGNORED: ("cancelled", "canceled"),
 }
 NO_WORD = "NULL"

@@ -68,8 +68,8 @@ def _without_target(at: str, found: list[QueryResult[float]]) -> tuple[str, ...]
         return ()
     named = ", ".join(series[:SERIES_NAMED]) + (" and others" if len(series) > SERIES_NAMED else "")
     note = (
-        f"{at}: nothing tells when a part of {named} is dead, because no target of Prometheus"
-        " stands behind it (a recording rule, or samples that are pushed); name the scraped metric"
+        f"{at}: it is not known whether a part of {named} is down, because no target of Prometheus"
+        " exports it (a recording rule, or samples that are pushed); name the scraped metric"
         " itself where there is one"
     )
     return (note,)

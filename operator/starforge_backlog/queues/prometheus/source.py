@@ -44,12 +44,12 @@ class InSeries:
         found = asked.readings
         no_age = Unknown(
             Why.NOT_TOLD,
-            f"no expression tells the age of the oldest job: set {at}.{AGE}, or nothing judges the"
-            " objective oldestAge and trip rules for it",
+            f"there is no expression for the age of the oldest job: set {at}.{AGE}, or the"
+            " objective oldestAge and its trip rules are not evaluated",
             self.clock(),
         )
         # A gauge tells how many jobs wait, and nothing of those that do not.
-        untold = Unknown(Why.NOT_TOLD, "no expression tells it", self.clock())
+        untold = Unknown(Why.NOT_TOLD, "there is no expression for it", self.clock())
         completed, failed = (rate(found[n], f"{at}.{n}") for n in ("completed", "failed"))
         return QueueReading(
             waiting=count(found["waiting"], f"{at}.waiting"),
