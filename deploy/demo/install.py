@@ -59,7 +59,7 @@ def everything(place: Place, scenario: Scenario, say: Callable[[str], None]) -> 
     apply(place, _policy(place, scenario))
     watch.cluster_eye.policy_was_applied()
     say(
-        f"Look on from another terminal:\n"
+        f"Watch it from another terminal:\n"
         f"  export KUBECONFIG={place.kubeconfig}\n"
         f"  {place.kubectl.program} get qbp -n {NAMESPACE} -w"
     )

@@ -152,7 +152,7 @@ class Panel:
         accepted, turned = points[-1][1:] if points else (0.0, 0.0)
         text = Text.assemble((f"{accepted:>5.0f}/s accepted", "green"))
         if turned > 0.5:
-            text.append(f"  {turned:.0f}/s told to come later", style="yellow")
+            text.append(f"  {turned:.0f}/s refused with 503", style="yellow")
         return text
 
     def _bar(self, sample: Sample) -> RenderableType:
@@ -215,7 +215,7 @@ def _connections(sample: Sample) -> Text:
         f" of {c.max_connections}: ",
         (f"{c.workers} workers", "blue"),
         f", {c.web} web",
-        (f", {c.strangers} strangers", "red") if c.strangers else "",
+        (f", {c.strangers} other clients", "red") if c.strangers else "",
         f", {c.operator} operator",
     )
 

@@ -11,7 +11,7 @@ from demo.recording import Backfill, Recording, Sample
 from demo.summary import Summary
 
 REACTION_SECONDS = 15.0
-"""One interval of 2 s, the time a stranger needs to open its connections, and the write."""
+"""One interval of 2 s, the time another client needs to open its connections, and the write."""
 
 
 SEEN_SECONDS = 2.0
@@ -115,7 +115,7 @@ def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
     soon = [a for a in down if a.t <= start + REACTION_SECONDS]
     before = [a for a in s.acts if a.kind is Kind.UP and a.t <= start]
     yield Promise(
-        "a step was being observed when the stranger came",
+        "a step was being observed when the other client came",
         bool(before) and start - before[-1].t <= REACTION_SECONDS,
         f"{before[-1].text} {start - before[-1].t:.0f} s earlier" if before else "no step before",
     )
@@ -125,7 +125,7 @@ def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
         f"{soon[0].text} {soon[0].t - start:.0f} s after it came" if soon else "it stayed",
     )
     ups = [a for a in s.acts if a.kind is Kind.UP and start + SEEN_SECONDS <= a.t <= end]
-    yield Promise("no step up while the stranger is there", not ups, f"{len(ups)} up-steps")
+    yield Promise("no step up while the other client is there", not ups, f"{len(ups)} up-steps")
 
 
 def _blind(recording: Recording, s: Summary) -> Iterator[Promise]:

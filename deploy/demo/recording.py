@@ -136,8 +136,8 @@ class About(_Part):
     trip_waiting: int
     started: AwareDatetime
     backfill_jobs: int = 0  # enqueued in the background before the story
-    disturbance: str = ""  # "a stranger takes 60 connections"
-    relief: str = ""  # "the stranger leaves"
+    disturbance: str = ""  # "another client takes 60 connections"
+    relief: str = ""  # "the other client leaves"
     disturbed: tuple[tuple[float, float], ...] = ()  # from, until
 
 

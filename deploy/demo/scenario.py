@@ -76,7 +76,7 @@ SCENARIOS = {
         ),
         Scenario(
             name="pressure",
-            title="A stranger takes 60 % of the connections while a step is being observed",
+            title="Another client takes 60 % of the connections while a step is being observed",
             schedule=Schedule.parse("10s@12,30s@50,80s@5"),
             # Room for the stranger beside 4 replicas: what is shown is pressure, not refusals.
             web_connections=10,

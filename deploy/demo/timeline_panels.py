@@ -225,7 +225,7 @@ def draw_connections(axis: Any, recording: Recording) -> None:
     parts = [
         ("web app and API", WEB, [c.web if c else NAN for c in counts]),
         ("others", REST, [c.operator + c.rest if c else NAN for c in counts]),
-        ("a stranger", STRANGER, [c.strangers if c else NAN for c in counts]),
+        ("another client", STRANGER, [c.strangers if c else NAN for c in counts]),
         ("workers", WORKERS, [c.workers if c else NAN for c in counts]),
     ]
     shown = [p for p in parts if any(v > 0 for v in p[2])]

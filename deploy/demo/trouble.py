@@ -65,11 +65,11 @@ class Trouble:
     def _words(self) -> str:
         if self._scenario.trouble is Kinds.FREEZE:
             return "PostgreSQL is silent"
-        return f"a stranger takes {self._scenario.stranger_connections} connections"
+        return f"another client takes {self._scenario.stranger_connections} connections"
 
     def _relief(self) -> str:
         silent = self._scenario.trouble is Kinds.FREEZE
-        return "PostgreSQL answers again" if silent else "the stranger leaves"
+        return "PostgreSQL answers again" if silent else "the other client leaves"
 
     def _begin(self, t: float) -> None:
         self._since, self._due = t, None

@@ -86,8 +86,8 @@ CASES = [
     ),
     Case(
         "spec.queues[0].postgres.statuses",
-        "a status word stands in two of waiting, inProgress, failed, finished and ignored: keep it"
-        " in one, or jobs would be counted twice",
+        "a status word is in two of waiting, inProgress, failed, finished and ignored: keep it in"
+        " one, or jobs would be counted twice",
         refused=(
             {f"{STATUSES}.waiting": ["running"]},
             {f"{STATUSES}.waiting": ["failed"]},

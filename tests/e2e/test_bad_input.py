@@ -173,7 +173,7 @@ FAULTS: Final = (
     Fault(
         "secret malformed",
         "SecretMalformed",
-        (f"key {KEY} of Secret {SECRET}", "postgresql://"),
+        (f"Secret {SECRET}, key {KEY}", "postgresql://"),
         mended_secret,
         spoil=secret(DATABASE_URL="planted-malformed"),
     ),

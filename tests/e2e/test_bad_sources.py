@@ -214,7 +214,7 @@ FAULTS: Final = (
         "wrong-password",
         lambda _: bullmq("wrong-password"),
         "WrongPassword",
-        ("refused the password of user default", "put the current one into the Secret"),
+        ("refused the password of user default", "put the current password into the Secret"),
         right_password,
     ),
     Fault(

@@ -269,7 +269,7 @@ def a_wrong_password_holds_one_policy_and_not_the_other(world: World) -> None:
             world.deploy(name, env={"PG_POOL_MAX": f"{POOL}"})
             world.apply(name, target={"name": name}, scaling=SCALING, database=behind(secret))
         found = world.until_condition("Ready", "WrongPassword", name="other")
-        for words in ("database.pgbouncer", STATS_USER, "put the current one into the Secret"):
+        for words in ("database.pgbouncer", STATS_USER, "put the current password into the Secret"):
             assert words in found["message"]
         world.until_not_known("Scaling", name="other")
         world.until_ready(TARGET)

@@ -493,7 +493,7 @@ async def test_from_a_policy_to_a_reading(
     malformed = (await read()).waiting
     assert why(malformed) is Why.SECRET_MALFORMED
     assert isinstance(malformed, Unknown)
-    assert "key url of Secret redis" in malformed.message
+    assert "Secret redis, key url" in malformed.message
     secrets.values = {}
     reader.forget("starforge", "redis")
     assert why((await read()).waiting) is Why.SECRET_KEY_MISSING

@@ -30,7 +30,7 @@ _TRAPS: Final = (
     "system 1/a at b:5432",
     "the queue at 5 at night",
     "spec.queues[].prometheus",
-    "key K of Secret db",
+    "Secret db, key K",
     "Unknown: 3/s in",
     "ProducerStorm (earlier)",
     "etl-a: CrashLoopBackOff",

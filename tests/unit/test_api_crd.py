@@ -204,7 +204,9 @@ def test_an_object_that_may_be_empty_is_owned_as_a_whole_or_has_a_default() -> N
 
 
 def test_what_is_owned_as_a_whole_is_stored_as_it_was_applied() -> None:
-    """A default inside it would be a conflict with whoever applied the same manifest before."""
+    """A default inside it would be a conflict with every manager that applied the same manifest
+    before.
+    """
     assert WHOLE
     inside = [found for schema in WHOLE for found in everywhere(schema)[1:]]
     assert [path for path, schema in inside if "default" in schema] == []
@@ -279,7 +281,7 @@ def test_the_reference_names_the_annotations_that_the_operator_reads() -> None:
     page = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
     assert f"| `{HOLD}` |" in page
     assert f"| `{RELEASE}` |" in page
-    assert f"`{RELEASE_ABANDON}` lets it go" in page
+    assert f"`{RELEASE_ABANDON}` gives them up" in page
 
 
 def test_the_reference_has_each_field_and_each_message() -> None:

@@ -73,8 +73,9 @@ PASSING = {
     "Timeout",
     *NOT_KNOWN,
     "Unreachable",
+    "WarmingUp",
 }
-ROUTINE = {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady"}
+ROUTINE = {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady", "WarmingUp"}
 BY_HAND = {"Held", "Suspended", "ReplicaConflict"}
 
 

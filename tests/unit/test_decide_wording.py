@@ -278,7 +278,7 @@ def test_no_code_reads_a_sentence() -> None:
     "code",
     [
         'text == "no step needed"',
-        '"of Secret " in fault.message',
+        '"That is Secret" in fault.message',
         'made_at.partition(" at ")',
         '_SYSTEM = "system "\nwas.startswith(_SYSTEM)',
         'pods.not_ready_why.partition(": ")',

@@ -109,7 +109,10 @@ def test_without_a_pause_the_main_story_fails() -> None:
 
 def test_pressure_must_revert() -> None:
     recording = with_samples(lambda s: s, scenario="pressure", disturbed=((24.0, 45.0),))
-    assert broken(recording) == ["the step was reverted", "no step up while the stranger is there"]
+    assert broken(recording) == [
+        "the step was reverted",
+        "no step up while the other client is there",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_a_breaker_that_waits_for_a_person_says_for_whom_and_how(state: BreakerS
     assert "since 01:00:00 UTC" in status.summary
     assert "set ingest_paused of row ingest_control in feature_flags to false" in status.summary
     assert "not judged yet" not in status.summary
-    assert "resumes on probation" not in status.summary
+    assert "goes half-open" not in status.summary
     running = course.says("ProducersRunning")
     assert running.reason == "PausedByOthers"
     assert "to resume it, set ingest_paused" in running.message
@@ -224,7 +224,7 @@ def test_a_breaker_that_waits_for_nobody_says_what_ends_it() -> None:
     breaker = BreakerStatus(name="storm", state=BreakerState.OPEN, since=NOW, message="w")
     course.status = QueueBacklogPolicyStatus(breakers=(breaker,), paused=(ours,))
     status = course.at(60, backlog(60), producers=unknown())
-    assert "resumes on probation after 2m" in status.summary
+    assert "goes half-open once waiting is below 2500 for 2m" in status.summary
 
 
 # --- pods ---------------------------------------------------------------------------------------
@@ -324,9 +324,9 @@ FLAG = Source(SourceKind.PRODUCER, "flag")
     ],
 )
 def test_a_wrong_password_names_the_secret_and_its_key(what: Source, secret: str | None) -> None:
-    wrong = Unknown(Why.WRONG_PASSWORD, "refused; put the current one into the Secret.", NOW)
+    wrong = Unknown(Why.WRONG_PASSWORD, "refused; put the current password into the Secret.", NOW)
     named = with_secrets(SOURCES, what, wrong).message
-    assert named == wrong.message + (f" (key K of Secret {secret})" if secret else "")
+    assert named == wrong.message + (f" That is Secret {secret}, key K." if secret else "")
     away = replace(wrong, why=Why.TIMEOUT)
     assert with_secrets(SOURCES, what, away) == away
 
@@ -345,7 +345,7 @@ def test_a_database_s_authorities_are_named_beside_its_url(what: Source) -> None
         }
     )
     wrong = Unknown(Why.SECRET_MALFORMED, "tls.ca holds no certificates.", NOW)
-    assert "or key ca.crt of Secret authority" in with_secrets(spec, what, wrong).message
+    assert "or Secret authority, key ca.crt" in with_secrets(spec, what, wrong).message
 
 
 def test_a_fault_that_names_its_secret_names_it_once() -> None:
@@ -355,7 +355,7 @@ def test_a_fault_that_names_its_secret_names_it_once() -> None:
     assert isinstance(wrong, Unknown)
     assert with_secrets(SOURCES, DATABASE, wrong) == wrong
     elsewhere = replace(wrong, names_secret=False)
-    assert with_secrets(SOURCES, DATABASE, elsewhere).message.endswith("(key K of Secret db)")
+    assert with_secrets(SOURCES, DATABASE, elsewhere).message.endswith("That is Secret db, key K.")
 
 
 def test_ready_says_it() -> None:
@@ -364,8 +364,8 @@ def test_ready_says_it() -> None:
     course.sees(seen(open_now=wrong, state=wrong))
     ready = course.says("Ready")
     assert (ready.reason, ready.status) == ("WrongPassword", "False")
-    assert "key DATABASE_URL of Secret starforge-db" in ready.message
-    assert "key DATABASE_URL of Secret starforge-db" in course.status.summary
+    assert "Secret starforge-db, key DATABASE_URL" in ready.message
+    assert "Secret starforge-db, key DATABASE_URL" in course.status.summary
 
 
 # --- metrics ------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def test_an_opening_names_the_owners_and_a_closing_does_not() -> None:
         return QueueBacklogPolicyStatus(breakers=(one,))
 
     (opened,) = transitions(NEW, status(BreakerState.OPEN), ())
-    assert opened.text == "breaker b: 75% failed; owners: #etl, #ops"
+    assert opened.text == "breaker b opened: 75% failed; owners #etl, #ops (no message was sent)"
     (half,) = transitions(status(BreakerState.OPEN), status(BreakerState.HALF_OPEN), ())
     assert "#etl" not in half.text
 
@@ -192,7 +192,7 @@ def test_the_condition_tells_every_pause_and_whom_it_concerns() -> None:
         "ingestion paused by breaker b since",
         "types paused by breaker b since",
         "in part so far: 50000 jobs are held back so far",
-        "breaker ingestion concerns #etl",
+        "breaker ingestion is open; owner #etl (no message was sent)",
     ):
         assert text in found.message
 
@@ -207,7 +207,7 @@ def test_the_sentence_names_owners_and_what_is_under_way() -> None:
     resuming = entry("types", progress=PauseProgress.RESUMING, message="9 of 20 jobs")
     summary = reported(entry(), resuming, owners=("#etl", "#ops")).summary
     assert "ingestion paused by the operator, types resumed in part" in summary
-    assert "breaker ingestion concerns #etl, #ops" in summary
+    assert "breaker ingestion is open; owners #etl, #ops (no message was sent)" in summary
 
 
 def test_a_leak_changes_no_sentence() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.simulator.given import NOW, fresh_policy, later, seen, unknown, workload
+from tests.simulator.given import NOW, fresh_policy, later, queue, seen, unknown, workload
 
 from starforge_backlog.api.status import (
     Condition,
@@ -54,6 +54,20 @@ def test_a_missing_target_is_one_event() -> None:
     assert transitions(after, after, ()) == ()
 
 
+def test_the_start_of_an_operator_is_no_event() -> None:
+    """What is not read often enough yet passes by itself; a fault among it does not."""
+    policy = fresh_policy()
+    calm = having(("DatabaseHeadroom", "True", "Available"), ("Scaling", "True", "Steady"))
+    started = report(policy.spec, calm, policy.decide(seen(awaited=("ns/other",))), (), 1, NOW)
+    why = {condition.type: condition.reason for condition in started.conditions}
+    assert (why["DatabaseHeadroom"], why["Scaling"]) == ("NotYetObserved", "WarmingUp")
+    assert not [note for note in transitions(calm, started, ()) if note.warning]
+    assert not reasons(transitions(started, calm, ()))
+    broken = policy.decide(seen(queues=queue(unknown())))
+    after = report(policy.spec, calm, broken, (), 1, NOW)
+    assert [note.warning for note in transitions(calm, after, ())] == [True]
+
+
 def test_a_second_fault_beside_the_first_is_told_as_well() -> None:
     one = having(("Ready", "False", "Unreachable"), ("ConsumersHealthy", "True", "AllReady"))
     two = having(
@@ -88,13 +102,16 @@ def test_a_pause_that_failed_is_not_called_one(reason: str, told: str) -> None:
         ("Stepping", "Observing", "False", []),
         ("BudgetExhausted", "BudgetExhausted", "False", []),
         ("BudgetExhausted", "Observing", "False", []),
+        ("Steady", "WarmingUp", "Unknown", []),
+        ("WarmingUp", "Steady", "True", []),
+        ("WarmingUp", "Unknown", "Unknown", ["Unknown"]),
     ],
 )
 def test_what_holds_the_next_step(was: str, now: str, status: str, told: list[str]) -> None:
     found = transitions(having(("Scaling", "True", was)), having(("Scaling", status, now)), ())
     assert reasons(found) == told
     assert all(note.limit.startswith("Scaling") for note in found)
-    assert all(note.warning == (status == "False") for note in found if note.reason == now)
+    assert all(note.warning == (status != "True") for note in found if note.reason == now)
 
 
 def test_replicas_that_somebody_else_wrote_are_an_event_each_time() -> None:

@@ -183,7 +183,7 @@ def sentence(state: BreakerState, after: float) -> str:
 
 def test_the_sentence_says_what_ends_a_pause() -> None:
     assert "ingestion paused by the operator" in sentence(BreakerState.OPEN, 10)
-    assert "resumes on probation after 2m below 50%" in sentence(BreakerState.OPEN, 10)
+    assert "goes half-open once waiting is below 2500 for 2m" in sentence(BreakerState.OPEN, 10)
     assert f"half-open, until {later(300):%H:%M:%S} UTC" in sentence(BreakerState.HALF_OPEN, 0)
 
 

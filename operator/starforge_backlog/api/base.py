@@ -77,8 +77,9 @@ class Model(BaseModel):
 
 
 class StatusModel(BaseModel):
-    """A frozen part of a status. Unknown fields are dropped: an older operator may read a newer
-    status after a roll-back and must go on. So a field that is added later needs a default."""
+    """A frozen part of a status. Unknown fields are dropped: an older operator may read a
+    newer status after a roll-back and must continue. So a field that is added later needs a
+    default."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -7,7 +7,7 @@ the operator has to remember. So every field of a status model that holds text s
 - `KEPT`: memory that a decision or a resume compares. Never cut: a pause whose memory does not fit
   is refused before it is made (`decide/pauses/memory.py`).
 
-These bounds are no part of the CRD: it must not be able to refuse a write of ours.
+These bounds are no part of the CRD: it must not be able to refuse a write of the operator.
 """
 
 from __future__ import annotations

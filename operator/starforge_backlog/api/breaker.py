@@ -1,4 +1,4 @@
-"""`spec.breakers`: when to pause what, and when to let it go."""
+"""`spec.breakers`: when to pause what, and when to resume it."""
 
 from __future__ import annotations
 
@@ -54,23 +54,24 @@ class Trip(Model):
 
 
 class Recover(Model):
-    """When an open breaker dares a probe, and how long the probe is."""
+    """When an open breaker goes half-open, and for how long."""
 
     below_percent: Annotated[int, whole(1, 99)] = 50
-    """Every signal must be below this percentage of its trip value before producers are resumed
-    on probation. Well below 100 keeps the breaker from flapping. databaseUtilizationPercent counts
-    as recovered below the database's pressure threshold: pools stay open when the work is done."""
+    """Every signal must be below this percentage of its trip value before producers are
+    resumed (half-open). Well below 100 keeps the breaker from flapping. databaseUtilizationPercent
+    counts as recovered below the database's pressure threshold: pools stay open when the work is
+    done."""
 
     for_: Annotated[Duration, span("1s", "24h")] = timedelta(minutes=2)
     """How long the signals must have stayed that low. Doubles with each probe that failed."""
 
     probe_for: Annotated[Duration, span("2s", "24h")] = timedelta(minutes=5)
-    """How long producers run on probation (half-open), judged by fresh readings only, before the
-    breaker closes. A trip meanwhile opens it again."""
+    """How long producers run half-open, evaluated by fresh readings only, before the
+    breaker closes. A trip in that time opens it again."""
 
 
 class Scope(Model):
-    """Which readings a breaker's rules look at."""
+    """Which readings the rules of a breaker evaluate."""
 
     queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
     """Queues, by their names; all queues if empty."""
@@ -99,7 +100,7 @@ class Breaker(Model):
     """Name of the breaker in status, Events and metrics. Once only."""
 
     scope: Scope = Scope()
-    """What the rules look at: all queues if left out, some of them, or one job type."""
+    """What the rules evaluate: all queues by default, some of them, or one job type."""
 
     pause: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
     """Producers that are paused while the breaker is open, by their names; at least one."""
@@ -108,4 +109,4 @@ class Breaker(Model):
     """Rules that open the breaker: any one of them, sustained for its time, is enough."""
 
     recover: Recover = Recover()
-    """When paused producers are resumed: first on probation, then for good."""
+    """When paused producers are resumed: first half-open, then permanently."""

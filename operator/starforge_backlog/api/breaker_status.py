@@ -47,7 +47,9 @@ class BreakerStatus(StatusModel):
     """The breaker's name in spec.breakers."""
 
     state: BreakerState = BreakerState.CLOSED
-    """Closed: producers run. Open: they are paused. HalfOpen: they run on probation."""
+    """Closed: producers run. Open: they are paused. HalfOpen: they run, and the rules decide
+    whether they keep running.
+    """
 
     since: AwareDatetime | None = None
     """Since when it is in this state."""
@@ -64,8 +66,8 @@ class BreakerStatus(StatusModel):
     """Openings without a calm time between them; the next probe waits longer."""
 
     seen_at: AwareDatetime | None = None
-    """While a time runs that opens it or lets it probe: when its rules were looked at last, to
-    half a minute. Time in which nobody looked counts as nothing."""
+    """While a time runs that opens it or lets it probe: when its rules were last evaluated, to
+    half a minute. Time that was not evaluated does not count."""
 
     rules: Annotated[tuple[RuleStatus, ...], Shown(items=MOST_RULES), replaced(MOST_RULES)] = ()
     """Memory of each trip rule, in the order of the spec."""
@@ -110,20 +112,20 @@ FORMER_LENGTH: Final = len("@2026-01-01T00:00:00Z")
 
 
 class PauseStatus(StatusModel):
-    """A producer that is paused, by us or by another client."""
+    """A producer that is paused, by the operator or by another client."""
 
     producer: Annotated[str, KEPT, Schema({"maxLength": LABEL_LENGTH + FORMER_LENGTH})]
     """The producer's name in spec.producers. With an @ and a time behind it: a pause of that time
-    at a place that the spec does not name any more, which is being released."""
+    at a place that the spec no longer names, which is being released."""
 
     by: PausedBy
     """Us or Other. What others paused is never resumed by the operator."""
 
     state: PauseState
     """Intended: about to be written. Held: paused by the operator. Foreign: paused by another
-    client. Changed: another client wrote over our pause, a person must resume it. Overridden:
-    another client resumed it, which is respected. Refused: what would hold the pause is missing
-    or has a bad shape (for example a flag's row), so the producer is NOT paused."""
+    client. Changed: another client overwrote the operator's pause, a person must resume it.
+    Overridden: another client resumed it, which is respected. Refused: what would hold the pause
+    is missing or has a bad shape (for example a flag's row), so the producer is NOT paused."""
 
     since: AwareDatetime
     """Since when."""
@@ -132,14 +134,14 @@ class PauseStatus(StatusModel):
     """The breaker that asked for it."""
 
     token: Annotated[str, KEPT] = ""
-    """Proves that the pause is ours; stored here before it is written there."""
+    """Proves that the pause is the operator's; stored here before it is written to the producer."""
 
     foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS)] = ""
     """Foreign: the ownership token that stands there. Where it is another policy's and it goes, a
     pause that is still wanted becomes ours to set."""
 
     version: Annotated[str, KEPT] = ""
-    """The producer's version right after our write, for example a row's."""
+    """The producer's version right after the operator's write, for example of a row."""
 
     previous: Annotated[str | None, KEPT] = None
     """JSON text of what a resume puts back: the value before; for a backfill the rows that are

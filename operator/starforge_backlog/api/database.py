@@ -33,7 +33,7 @@ class Pressure(Model):
 
 
 class Database(Model):
-    """The database whose connections the workers share with everybody else."""
+    """The database whose connections the workers share with other clients."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -60,11 +60,11 @@ class Database(Model):
     """Whom to trust when url asks for TLS with a certificate that no public authority signed."""
 
     prometheus: PrometheusDatabase | None = None
-    """Connections and health from Prometheus, for those who give the operator no login. Where url
+    """Connections and health from Prometheus, for an operator without a login. Where url
     is given as well, queues and flags are read by url, and connections and health from here."""
 
     pgbouncer: PgBouncer | None = None
-    """The pooler between the workers and the database. Its pools, not the workers' own, then bound
+    """PgBouncer between the workers and the database. Its pools, not the workers' own, then bound
     the connections of the database, and clients that wait for it stop steps up."""
 
     headroom: Annotated[int, whole(0, MOST_CONNECTIONS)] = 20
@@ -77,8 +77,8 @@ class Database(Model):
 
     worker_role: RoleName | None = None
     """Database role of the workers; every other session counts as another client's and is
-    subtracted from the budget. If left out, the user that the pods' environment tells, else
-    the login of url."""
+    subtracted from the budget. If left out, the user in the environment of the
+    pods, else the login of url."""
 
     pressure: Pressure = Pressure()
     """When the database counts as under pressure. Pressure stops up-steps and reverts the last

@@ -1,4 +1,4 @@
-"""`spec.database.tls`, and the same of a pooler: whom to trust."""
+"""`spec.database.tls`, and the same of PgBouncer: which authorities to trust."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _cut(model: S, part: int) -> S:
 
 @cache
 def _fields(model: type[StatusModel]) -> tuple[tuple[str, Shown | None], ...]:
-    """Those that are shown, or hold models; memory, numbers and times are left alone."""
+    """Those that are shown, or hold models; memory, numbers and times are not changed."""
     found = (
         (name, next((m for m in field.metadata if isinstance(m, Shown)), None), field.annotation)
         for name, field in model.model_fields.items()

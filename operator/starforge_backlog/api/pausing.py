@@ -55,8 +55,8 @@ class BackfillJobs(Model):
         "last_checkpoint",
     )
     """Columns that a backfill writes as it goes. The batch that is under way when it is paused
-    still writes them; a row of which nothing else changed since is still as our pause left it, and
-    is resumed. Columns that the table has not got do no harm."""
+    still writes them; a row of which nothing else changed since is still as the pause left it,
+    and is resumed. Columns that the table does not have are ignored."""
 
     audit_table: TableName | None = None
     """Table like StarForge's audit_logs(action, metadata jsonb) into which each pause and resume is
@@ -69,7 +69,7 @@ class JobTypes(Model):
 
     Waiting rows get a due time far in the future, and on release the one they had; rows that
     arrive meanwhile as well. Rows without a due time (NULL), and those that are due since or in
-    more than a year, are left alone. Refused where the table has no due time.
+    more than a year, are not changed. Refused where the table has no due time.
     """
 
     model_config = ConfigDict(json_schema_extra=WHOLE)
@@ -120,8 +120,8 @@ class Webhook(Model):
     The operator sends POST with a JSON body {action: pause|resume, producer, policy, token, at,
     reason}, the header Idempotency-Key, and, where there is a secret, X-StarForge-Signature:
     t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">. The answer must be 2xx with a JSON body
-    {"paused": true|false} that says what is in force now; {"owner": token} beside it, if the API
-    keeps it, tells our pause from another's. docs/reference/webhook.md has the whole contract and a
+    {"paused": true|false} that says what is in force now; {"owner": token} beside it, if the
+    API keeps it, shows whose pause it is. docs/reference/webhook.md has the whole contract and a
     receiver.
     """
 
@@ -139,8 +139,8 @@ class Webhook(Model):
     """Whom to trust when url is https."""
 
     readable: bool = True
-    """Whether GET on the same URL answers the same JSON body. If it does not, the pause cannot be
-    verified by looking, and people who resume by themselves are not noticed."""
+    """Whether GET on the same URL answers the same JSON body. If it does not, the pause cannot
+    be verified, and a resume by another client is not noticed."""
 
     timeout: Annotated[Duration, span("1s", "4s")] = timedelta(seconds=2)
     """Longest time of one attempt."""
@@ -161,7 +161,7 @@ class PausedWorkload(Model):
     """A workload that produces: scaled to zero, or a CronJob suspended.
 
     The value before is kept in an annotation on the workload, written together with it, and is
-    restored on release. Whoever stopped the workload before keeps it stopped.
+    restored on release. A workload that was stopped before stays stopped.
     """
 
     kind: WorkloadKind = WorkloadKind.DEPLOYMENT

@@ -1,4 +1,4 @@
-"""`spec.database.pgbouncer`: a pooler between the workers and the database."""
+"""`spec.database.pgbouncer`: PgBouncer between the workers and the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_POOLERS = 64
 
 
 class PgBouncer(Model):
-    """A PgBouncer whose console tells its pools and who waits for them."""
+    """A PgBouncer whose console shows its pools and the clients that wait for them."""
 
     url: SecretValue
     """URL of the console (postgresql://user:password@host:6432/pgbouncer), by reference to a
@@ -23,5 +23,5 @@ class PgBouncer(Model):
     """Whom to trust when url asks for TLS."""
 
     replicas: Annotated[int, whole(1, MOST_POOLERS)] = 1
-    """How many PgBouncers of the same settings stand behind url, each with pools of its own: the
-    database sees all of them, the console tells of one."""
+    """How many PgBouncers of the same settings are behind url, each with pools of its own:
+    the database sees all of them, the console shows one."""

@@ -171,11 +171,11 @@ class Owner(Model):
     """How to reach them, for example #team-etl or etl-oncall@example.org. Not a secret."""
 
     queues: Annotated[tuple[Name, ...], words(MOST_NAMES)] = ()
-    """Queues that are theirs."""
+    """Queues that this owner is responsible for."""
 
     types: Annotated[tuple[JobType, ...], words(MOST_NAMES)] = ()
-    """Job types that are theirs. With neither queues nor types: everything that is nobody
-    else's."""
+    """Job types that this owner is responsible for. With neither queues nor types:
+    everything without another owner."""
 
 
 class QueueBacklogPolicySpec(Model):
@@ -216,8 +216,8 @@ class QueueBacklogPolicySpec(Model):
     once."""
 
     owners: Annotated[tuple[Owner, ...], named(MOST_NAMES)] = ()
-    """Who is told: repeated in Events and status when a breaker over their work opens. Each name
-    once."""
+    """Who is responsible: repeated in Events and status when a breaker over their work opens. No
+    message is sent. Each name once."""
 
     @property
     def priority(self) -> Priority:
@@ -225,8 +225,8 @@ class QueueBacklogPolicySpec(Model):
         return min((queue.priority for queue in self.queues), key=lambda priority: priority.place)
 
     def owners_of(self, breaker: Breaker) -> tuple[str, ...]:
-        """Whom a breaker concerns: the owners of its type, else those of its queues; whoever owns
-        the rest where one of these has no owner."""
+        """Whom a breaker concerns: the owners of its type, else those of its queues; the
+        owner of the rest where one of these has no owner."""
         scope = breaker.scope
         if scope.type:
             of_type = [o.contact for o in self.owners if scope.type in o.types]
@@ -250,5 +250,5 @@ class QueueBacklogPolicySpec(Model):
         return found
 
     def producer(self, name: str) -> Producer | None:
-        """The producer of that name, or None when the spec has none (any more)."""
+        """The producer of that name, or None when the spec has none (now)."""
         return next((p for p in self.producers if p.name == name), None)

@@ -52,8 +52,8 @@ class FeatureFlag(Model):
     # Some applications validate the whole JSON value and refuse unknown keys.
     write_owner: bool = True
     """Whether an object beside the flag says who paused it, since when, and under which token.
-    Turn it off where the application refuses keys it does not know; then the row's version alone
-    tells our pause from a person's."""
+    Turn it off where the application refuses keys it does not know; then only the version
+    of the row shows whether the pause is the operator's."""
 
 
 class Producer(Model):
@@ -89,9 +89,9 @@ class Producer(Model):
 
     workload: PausedWorkload | None = None
     """Paused by scaling a Deployment or StatefulSet of producers to zero, or by suspending a
-    CronJob (Jobs that run already go on); the value before is kept on the object. A
-    HorizontalPodAutoscaler leaves 0 replicas alone and goes on afterwards; a KEDA ScaledObject may
-    start the workload again, which is respected like a person's resume. Needs the chart value
+    CronJob (Jobs that already run continue); the value before is kept on the object. A
+    HorizontalPodAutoscaler does not change 0 replicas and continues afterwards; a KEDA ScaledObject
+    may start the workload again, which is respected like a person's resume. Needs the chart value
     rbac.producers.deployments, statefulSets or cronJobs."""
 
     queue: BullmqQueue | None = None
@@ -101,7 +101,7 @@ class Producer(Model):
 
     backfill_jobs: BackfillJobs | None = None
     """Pauses running backfills in a table of spec.database: their rows go from running to paused,
-    and those that are still as our pause left them go back. {} is StarForge's backfill_jobs."""
+    and those that are still as the pause left them go back. {} is StarForge's backfill_jobs."""
 
     job_types: JobTypes | None = None
     """Holds some job types of the job table back (runbook: keep only critical job types running):

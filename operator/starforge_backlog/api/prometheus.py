@@ -13,7 +13,9 @@ from starforge_backlog.api.secret import SecretValue
 from starforge_backlog.api.terms import Expression, HttpUrl, Label, span
 
 WINDOW = "$window"
-"""Stands in an expression for the window that rates are averaged over (`scaling.observeFor`)."""
+"""Is replaced in an expression by the window that rates are averaged over
+(`scaling.observeFor`).
+"""
 
 
 class BasicAuth(Model):
@@ -145,9 +147,9 @@ class PrometheusDatabase(PrometheusServer):
 
     server: Label
     """Name of the database server. Policies that name the same server share one budget, so the
-    same server must have the same name everywhere. A policy without database.prometheus knows it by
-    the identity that the server itself tells: read all policies of one server in the same way, or
-    those of the other way count as strangers."""
+    same server must have the same name everywhere. A policy without database.prometheus knows it
+    by the identity that the server reports: read all policies of one server in the same way, or
+    those read in the other way count as other clients."""
 
     connections_by_role: Expression = "sum by (usename) (pg_stat_activity_count)"
     """Open client connections, one series per role; the role is the series' only label."""

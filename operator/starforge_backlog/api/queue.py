@@ -45,7 +45,7 @@ class Priority(StrEnum):
 
     @property
     def place(self) -> int:
-        """In line for what policies share; 0 comes first."""
+        """Order among policies that share a database; 0 comes first."""
         return tuple(Priority).index(self)
 
 
@@ -56,8 +56,8 @@ class StatusNames(Model):
         json_schema_extra=rules(
             Rule(
                 _NO_WORD_TWICE,
-                "a status word stands in two of waiting, inProgress, failed, finished and ignored:"
-                " keep it in one, or jobs would be counted twice",
+                "a status word is in two of waiting, inProgress, failed, finished and ignored: keep"
+                " it in one, or jobs would be counted twice",
             )
         )
     )
@@ -77,8 +77,8 @@ class StatusNames(Model):
     """Words of jobs that ended well. If left out: done, completed or succeeded."""
 
     ignored: Annotated[tuple[StatusWord, ...], words(MOST_WORDS, least=1)] | None = None
-    """Words of jobs that are counted nowhere, besides cancelled and canceled; NULL stands for rows
-    without a word. Jobs with a word that stands in no list may be waiting: while there are any,
+    """Words of jobs that are counted nowhere, besides cancelled and canceled; NULL means rows
+    without a word. Jobs with a word that is in no list may be waiting: while there are any,
     counts are lower bounds and the queue is not healthy."""
 
 
@@ -129,7 +129,7 @@ class PostgresQueue(Model):
     table by their types, for example process_snapshot and backfill_range."""
 
     columns: ColumnNames = ColumnNames()
-    """Names of the table's columns, where they differ. A column that the table has not got makes
+    """Names of the table's columns, where they differ. A column that the table does not have makes
     the readings that need it unknown, and the queue's status says so."""
 
     statuses: StatusNames = StatusNames()
@@ -181,7 +181,7 @@ class Queue(Model):
     priority: Priority = Priority.NORMAL
     """What kind of work this is. Background is for backfills: its oldest job may wait 24h instead
     of 30m. Where several policies share a database, the policy with the most important queue gets
-    connections first, after everybody's minimum."""
+    connections first, after the minimum of every policy."""
 
     postgres: PostgresQueue | None = None
     """Jobs are rows of a table in spec.database. {} fits StarForge's queue_jobs in each of its
@@ -191,14 +191,14 @@ class Queue(Model):
     """Jobs are in a queue of BullMQ on Redis."""
 
     prometheus: PrometheusQueue | None = None
-    """Nothing but series tells of the jobs. Each signal is a PromQL expression that answers with
-    one number; $window in it stands for scaling.observeFor."""
+    """Series are the only source for the jobs. Each signal is a PromQL expression that answers with
+    one number; $window in it is replaced by scaling.observeFor."""
 
     signals: PrometheusSignals | None = None
     """Single signals from Prometheus that replace the queue's own, for example the throughput of
-    one job type, which a table cannot tell. Each is a PromQL expression that answers with one
-    number; $window in it stands for scaling.observeFor. One that cannot be read is unknown: the
-    queue's own number does not stand in for it."""
+    one job type, which a table does not show. Each is a PromQL expression that answers with one
+    number; $window in it is replaced by scaling.observeFor. One that cannot be read is unknown: the
+    queue's own number does not replace it."""
 
     objectives: Objectives = Objectives()
     """What healthy means. Missing one of them for its time turns BacklogHealthy False. Steps up do

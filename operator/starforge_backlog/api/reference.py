@@ -18,7 +18,7 @@ _INTRODUCTION = f"""\
 <!-- Generated from operator/starforge_backlog/api by `make crd`; edit the models. -->
 # {KIND}
 
-Every field with its default and what is allowed, as `kubectl explain qbp.spec` tells it too. A
+Every field with its default and what is allowed, as `kubectl explain qbp.spec` shows it too. A
 policy that breaks a rule is refused by the API server, at `kubectl apply`, with the sentence that
 is quoted here. Durations are written like `90s`, `15m` or `1h30m`.
 
@@ -42,7 +42,7 @@ spec:
 | annotation | effect |
 |---|---|
 | `backlog.starforge.dev/hold` | Any text stops every action at once; the text is quoted as the reason. `false`, `off` and `no` do not hold. |
-| `backlog.starforge.dev/release` | On a policy that is deleted, or whose operator is uninstalled, while its pauses cannot be released: `abandon` lets it go, and leaves the producers paused; the message says how to resume them by hand. On any policy: a pause that was made at a server which the Secret leads to no more is forgotten when it would be released. |
+| `backlog.starforge.dev/release` | On a policy that is deleted, or whose operator is uninstalled, while its pauses cannot be released: `abandon` gives them up, and leaves the producers paused; the message says how to resume them by hand. On any policy: a pause that was made at a server which the Secret leads to no more is forgotten when it would be released. |
 
 ## What cannot change
 

@@ -14,7 +14,7 @@ CRD_FILE: Final = f"{PLURAL}.yaml"
 
 DESCRIPTION: Final = (
     "A QueueBacklogPolicy guards a job queue: it scales the queue's workers in observed steps"
-    " within the connections that their database can bear, pauses producers when a breaker trips,"
+    " within the connections that their database can serve, pauses producers when a breaker trips,"
     " resumes them, and says what it did and why."
 )
 

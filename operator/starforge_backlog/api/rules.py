@@ -23,7 +23,7 @@ WHOLE: JsonDict = {MAP_TYPE: "atomic"}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One CEL rule. `message` names the field and says how to mend it.
+    """One CEL rule. `message` names the field and says how to fix it.
 
     Messages are constant: an expression that would list the names that do exist costs more than
     the API server allows a rule, because it cannot bound the length of a joined text.

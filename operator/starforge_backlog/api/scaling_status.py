@@ -95,11 +95,11 @@ class BudgetStatus(StatusModel):
     """Peaks of other roles that are over, and until when they count among the others."""
 
     pool: int | None = None
-    """Server connections that all replicas together hold at most behind the pooler; absent without
+    """Server connections that all replicas together hold at most behind PgBouncer; absent without
     spec.database.pgbouncer."""
 
     pool_clients: int | None = None
-    """Client connections that the pooler leaves for the workers; absent without
+    """Client connections that PgBouncer leaves for the workers; absent without
     spec.database.pgbouncer."""
 
     share: int | None = None
@@ -111,7 +111,7 @@ class BudgetStatus(StatusModel):
 
 
 class GuardStatus(StatusModel):
-    """Guardrail mode: the autoscaler whose maximum we lower."""
+    """Guardrail mode: the autoscaler whose maximum the operator lowers."""
 
     model_config = ConfigDict(json_schema_extra=WHOLE)
 
@@ -125,14 +125,16 @@ class GuardStatus(StatusModel):
     """The object that the memory below belongs to."""
 
     token: Annotated[str, KEPT] = ""
-    """Proves that the lowered maximum is ours; stored here before it is written there."""
+    """Proves that the operator lowered the maximum; stored here before it is written to the
+    autoscaler.
+    """
 
     previous_maximum: int | None = None
     """The maximum before we lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
-    """The maximum that we allow: what we wrote last, or its owner's while that is within the
-    budget. The connections of so many replicas are kept for the target."""
+    """The maximum that the operator allows: what it wrote last, or its owner's while that is within
+    the budget. The connections of so many replicas are kept for the target."""
 
 
 class StepVerdict(StrEnum):
@@ -180,7 +182,7 @@ class Baseline(StatusModel):
 
 
 class Step(StatusModel):
-    """The last change of replicas by us."""
+    """The last change of replicas by the operator."""
 
     model_config = ConfigDict(json_schema_extra=WHOLE)
 
@@ -234,8 +236,8 @@ class ExternalWriter(StatusModel):
     """When it was noticed last."""
 
     times: int = 1
-    """How often in a row, without a quiet time of its own after we had gone on: each time doubles
-    spec.scaling.yieldFor, up to an hour."""
+    """How often in a row, without a quiet time of its own after the operator continued: each time
+    doubles spec.scaling.yieldFor, up to an hour."""
 
 
 class OldPool(StatusModel):
@@ -255,7 +257,7 @@ class Surplus(StatusModel):
     """The recent peak of the role's connections that no worker can have."""
 
     gone_since: AwareDatetime | None = None
-    """Since when it is not seen any more; it counts for 15 minutes longer, because it may hide in
+    """Since when it is no longer seen; it counts for 15 minutes longer, because it may hide in
     pools that are not full."""
 
 
@@ -312,8 +314,8 @@ class ScalingStatus(StatusModel):
     """Size of the pool that the next pod opens."""
 
     old_pool: OldPool | None = None
-    """A larger pool that pods may still have; the budget counts with it until all of them have
-    started again."""
+    """A larger pool that pods may still have; the budget counts with it until all of them
+    are replaced."""
 
     surplus: Surplus | None = None
     """Connections of another client under the workers' role."""
@@ -322,7 +324,7 @@ class ScalingStatus(StatusModel):
     """Guardrail mode: what was done to the autoscaler."""
 
     external: ExternalWriter | None = None
-    """Another client who writes replicas, while that is respected."""
+    """Another client that writes replicas, while that is respected."""
 
     last_external: ExternalWriter | None = None
     """The last one that was respected: coming back soon means that it will come back again."""

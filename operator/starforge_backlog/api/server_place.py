@@ -2,7 +2,7 @@
 
 Status holds one line, which people read as well:
 
-    system 7291837465/starforge at db.example:5432        PostgreSQL that tells its identifier
+    system 7291837465/starforge at db.example:5432        PostgreSQL that reports its identifier
     database starforge at db.example:5432                 PostgreSQL that does not
     database starforge schema app at db.example:5432      where the URL names one (Prisma)
     Redis db 0 at redis.example:6379
@@ -30,7 +30,7 @@ _MOST_IDENTITY: Final = MOST_WHERE_CHARACTERS // 2
 
 
 class KnownBy(Enum):
-    """What tells two servers apart."""
+    """What distinguishes two servers."""
 
     IDENTIFIER = "identifier"  # the server's own, the same at any address
     ADDRESS = "address"
@@ -51,7 +51,7 @@ class ServerPlace:
 
     @classmethod
     def of_system(cls, system: str, part: str, addresses: Iterable[str]) -> ServerPlace:
-        """Of a server that tells its identifier."""
+        """Of a server that reports its identifier."""
         return _bounded(KnownBy.IDENTIFIER, f"{_SYSTEM}{system}/{part}", addresses)
 
     @classmethod

@@ -162,7 +162,7 @@ class PolicyState(StrEnum):
     OBSERVE = "Observe"  # it only says what it would do
     HELD = "Held"  # a person stopped every action by annotation
     SUSPENDED = "Suspended"  # spec.suspend
-    NOT_READY = "NotReady"  # something has to be mended, see the condition Ready
+    NOT_READY = "NotReady"  # something has to be fixed, see the condition Ready
 
 
 class QueueBacklogPolicyStatus(StatusModel):
@@ -173,19 +173,19 @@ class QueueBacklogPolicyStatus(StatusModel):
 
     last_pass_time: AwareDatetime | None = None
     """When a pass came to its end last. Renewed with every other change, and every 10 minutes where
-    nothing changes: where it is older, nobody looks at the policy."""
+    nothing changes: if it is older, no operator follows the policy."""
 
     state: PolicyState | None = None
     """Enforce: it acts. Observe: it only says what it would do. Held: a person stopped every action
-    by annotation. Suspended: spec.suspend. NotReady: something has to be mended, see the condition
-    Ready."""
+    by annotation. Suspended: spec.suspend. NotReady: something has to be fixed, see the
+    condition Ready."""
 
     summary: Annotated[str, Shown(PARAGRAPH)] = ""
     """The last pass in one sentence."""
 
     cause: Annotated[str, Shown()] = ""
-    """The leading cause of the backlog, as the runbook names them. `(earlier)`: it is not seen any
-    more, and the backlog that it led to is still there. `Unknown`, with numbers, while no rule
+    """The leading cause of the backlog, as the runbook names them. `(earlier)`: it is no longer
+    seen, and the backlog that it caused is still there. `Unknown`, with numbers, while no rule
     explains a queue that is not healthy."""
 
     waiting: Annotated[str, Shown(WORD)] = ""

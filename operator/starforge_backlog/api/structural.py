@@ -2,7 +2,7 @@
 
 Kubernetes takes a subset of OpenAPI: no `$ref`, no `null` type, no titles, no closed objects
 (unknown fields are pruned anyway). What people read in `kubectl explain` is completed here:
-defaults and bounds are told in words, from the schema itself, so that they cannot disagree.
+defaults and bounds are written in words, from the schema itself, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DROPPED = ("title", "$defs")
 
 class _Generator(GenerateJsonSchema):
     """Writes only what a default says itself; the API server fills in the rest from the fields'
-    own defaults, so that each default stands in one place."""
+    own defaults, so that each default is in one place."""
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, BaseModel):
@@ -61,8 +61,8 @@ def published(schema: Mapping[str, Any], *, defaulted: bool = True) -> Schema:
 
     Inside an atomic list or map no default is left to the API server, only said (`defaulted` is
     False): server-side apply compares what is applied with what is stored as wholes, so each
-    default in it would be a conflict with whoever applied the same manifest before. The models
-    fill these in.
+    default in it would be a conflict with every manager that applied the same manifest before. The
+    models fill these in.
     """
     defaulted = defaulted and "atomic" not in {schema.get(kind) for kind in (MAP_TYPE, LIST_TYPE)}
     out: Schema = {}

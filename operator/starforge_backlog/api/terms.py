@@ -69,12 +69,12 @@ def replaced(most: int) -> Schema:
 
 
 def named(most: int, *, least: int = 0) -> Schema:
-    """A list of objects that are told apart by `name`; the same name twice is refused."""
+    """A list of objects that are distinguished by `name`; the same name twice is refused."""
     return keyed("name", most, least=least)
 
 
 def keyed(key: str, most: int, *, least: int = 0) -> Schema:
-    """A list of objects that are told apart by a field."""
+    """A list of objects that are distinguished by a field."""
     return Schema(
         {"maxItems": most, LIST_TYPE: "map", "x-kubernetes-list-map-keys": [key]}
         | ({"minItems": least} if least else {})

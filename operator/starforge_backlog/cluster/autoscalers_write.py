@@ -81,8 +81,8 @@ class MaximumWriter:
                 now = await self._read(of, namespace, name)
                 if now.maximum != seen or not _same_policy(now.token or token, token):
                     message = (
-                        f"{kind} {name} was changed meanwhile (maximum {now.maximum}); the next"
-                        " pass looks again"
+                        f"{kind} {name} was changed since it was read (maximum {now.maximum}); the"
+                        " next pass reads it again"
                     )
                     return MaximumResult(MaximumOutcome.CHANGED, now.maximum, message)
                 version = now.version
@@ -102,7 +102,7 @@ class MaximumWriter:
     ) -> MaximumResult | Unknown:
         """Give the object back its own maximum, if the one that stands there is ours.
 
-        Where somebody else wrote another one since, theirs stays and only our mark goes. `most` is
+        Where another client wrote another one since, theirs stays and only our mark goes. `most` is
         what was decided for: a previous maximum above it is a conflict.
         """
         of = KINDS[kind]
@@ -114,9 +114,11 @@ class MaximumWriter:
                 if uid and now.uid != uid and not ours:
                     return MaximumResult(MaximumOutcome.GONE, message=f"{kind} {name} is a new one")
                 if not ours:
-                    message = f"{kind} {name} does not have our mark any more; nothing was changed"
+                    message = (
+                        f"{kind} {name} no longer has the operator's mark; nothing was changed"
+                    )
                     return MaximumResult(MaximumOutcome.NOT_OURS, now.maximum, message)
-                ours = now.ours  # but somebody may have written over it
+                ours = now.ours  # but another client may have written over it
                 to = now.kept_maximum if ours else now.maximum
                 if most is not None and to is not None and to > most:
                     message = f"the previous maximum of {kind} {name} is {to} now"
@@ -125,7 +127,7 @@ class MaximumWriter:
                 unmark = {TOKEN: None, PREVIOUS: None, MAXIMUM: None}
                 if await self._patch(of, namespace, name, now.version, value, unmark):
                     done = MaximumOutcome.WRITTEN if ours else MaximumOutcome.NOT_OURS
-                    message = "" if ours else f"somebody set it to {to} meanwhile; it stays so"
+                    message = "" if ours else f"another client set it to {to}; that value stays"
                     return MaximumResult(done, to, message)
         except ClusterFault as fault:
             return self._fault(fault)
@@ -139,14 +141,14 @@ class MaximumWriter:
         KEDA does so by itself, but only once it has reached all triggers, and a database that is
         full lets none in. It leaves a number alone that is its own already. Only an object that
         belongs to the ScaledObject with the uid `owner` is written, and never upwards; no mark is
-        left on it, because KEDA writes it anew with every change of the ScaledObject.
+        left on it, because KEDA writes it again with every change of the ScaledObject.
         """
         try:
             for pause in self.pauses:
                 await asyncio.sleep(pause)
                 found = await self.client.get(HPA.resource, namespace, name)
                 if not belongs_to(found, owner):
-                    message = f"{HPA.kind} {name} does not belong to the ScaledObject any more"
+                    message = f"{HPA.kind} {name} no longer belongs to the ScaledObject"
                     return MaximumResult(MaximumOutcome.NOT_OURS, message=message)
                 now = autoscaler(HPA, found)
                 least = max(to, now.minimum)

@@ -59,7 +59,7 @@ _FULL = (
 )
 _WRONG_PASSWORD = (
     Why.WRONG_PASSWORD,
-    "The database refused the password of role {user}; put the current one into the Secret.",
+    "The database refused the password of role {user}; put the current password into the Secret.",
 )
 _NO_DATABASE = (
     Why.DATABASE_NOT_FOUND,

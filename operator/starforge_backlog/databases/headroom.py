@@ -183,7 +183,7 @@ def _prepared(row: Mapping[str, Any]) -> str:
     gid = str(row["prepared"]).replace("'", "''")
     return (
         f"prepared transaction '{shortened(gid)}' of database {shortened(row['prepared_in'])},"
-        " which nobody ends: COMMIT PREPARED or ROLLBACK PREPARED it there"
+        " which is still open: run COMMIT PREPARED or ROLLBACK PREPARED there"
     )
 
 
@@ -192,8 +192,8 @@ def _describe_blocker(row: Mapping[str, Any], waiters: int) -> str:
     some = "" if row["victims"] == waiters else f", blocks {row['victims']} of them"
     if not row["pid"]:
         return (
-            f"a prepared transaction{some}; to end it: COMMIT PREPARED or ROLLBACK PREPARED"
-            " (SELECT gid, database FROM pg_prepared_xacts)"
+            f"a prepared transaction{some}; to end it: COMMIT PREPARED or ROLLBACK PREPARED with"
+            " its gid from pg_prepared_xacts"
         )
     who = shortened(row["application_name"] or row["usename"] or "unnamed")
     state = "" if row["state"] == "active" else f"{row['state']} for "

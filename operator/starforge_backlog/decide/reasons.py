@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from typing import Final, Self
 
 from starforge_backlog.api.status import ConditionStatus
-from starforge_backlog.snapshot import Why
+from starforge_backlog.snapshot import Unknown, Why
 
 
 class Asks(Enum):
@@ -158,6 +158,11 @@ class ScalingReason(StrEnum):
     def of(cls, why: Why) -> Self:
         """The reason of a reading, or a write, that failed."""
         return cls[why.name]
+
+
+def unread(reading: Unknown) -> ScalingReason:
+    """What a missing reading that every step depends on means for scaling."""
+    return ScalingReason.WARMING_UP if reading.why is Why.NOT_YET else ScalingReason.UNKNOWN
 
 
 def stored(word: str) -> ScalingReason | None:

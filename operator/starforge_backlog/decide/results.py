@@ -16,7 +16,7 @@ class PauseOutcome(StrEnum):
 
     PAUSED = "Paused"  # by us, now
     ALREADY_OURS = "AlreadyOurs"  # a write of ours before a crash: carry on as if just done
-    ALREADY_PAUSED = "AlreadyPaused"  # by somebody else: not ours to resume, ever
+    ALREADY_PAUSED = "AlreadyPaused"  # by another client: not ours to resume, ever
     ROW_MISSING = "RowMissing"  # nothing was paused: loud
     BAD_SHAPE = "BadShape"  # nothing was paused: loud
 
@@ -26,9 +26,11 @@ class ResumeOutcome(StrEnum):
 
     RESUMED = "Resumed"
     PARTLY = "Partly"  # a bounded batch was released; the next pass goes on under the same token
-    NOT_PAUSED = "NotPaused"  # somebody resumed it already
+    NOT_PAUSED = "NotPaused"  # another client resumed it already
     NOT_OURS = "NotOurs"  # another token stands there
-    CHANGED_SINCE = "ChangedSince"  # token ours, version not: somebody wrote over it; ask a human
+    CHANGED_SINCE = (
+        "ChangedSince"  # token ours, version not: another client wrote over it; ask a human
+    )
     ROW_MISSING = "RowMissing"
     BAD_SHAPE = "BadShape"
 
@@ -58,8 +60,8 @@ class MaximumOutcome(StrEnum):
     """What became of a write."""
 
     WRITTEN = "Written"
-    CHANGED = "Changed"  # it is not what was decided from; the next pass looks again
-    NOT_OURS = "NotOurs"  # somebody else wrote the maximum since, or took our mark away
+    CHANGED = "Changed"  # it is not what was decided from; the next pass reads it again
+    NOT_OURS = "NotOurs"  # another client wrote the maximum since, or took our mark away
     GONE = "Gone"  # the object does not exist any more
 
 
@@ -76,7 +78,7 @@ class NotDone(StrEnum):
     """Why an action was not carried out although everything could be reached."""
 
     ELSEWHERE = "AnotherServer"  # the Secret leads away from where the pause was made
-    CONFLICT = "Conflict"  # somebody else wrote at the same moment; the next pass looks again
+    CONFLICT = "Conflict"  # another client wrote at the same moment; the next pass reads it again
 
 
 # Reasons of a failed write that leave open whether it happened, or that pass by themselves.

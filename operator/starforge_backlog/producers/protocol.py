@@ -23,7 +23,7 @@ class Pausable(Protocol):
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
-        """Pause it unless somebody else did. Idempotent for one token.
+        """Pause it unless another client did. Idempotent for one token.
 
         `why` is for people who find the pause. `plan` is the reading's `plan` as the intent stored
         it: nothing beyond it may be paused under this token.

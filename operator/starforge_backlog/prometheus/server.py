@@ -64,7 +64,7 @@ async def resolve(spec: PrometheusServer, secrets: Secrets, field_name: str) -> 
         if name != "tls.ca" and not reading.value.isprintable():
             # A header cannot hold it, and what refuses it would repeat it.
             ref = reference.secret_key_ref
-            message = f"key {ref.key} of Secret {ref.name} holds line breaks or control characters"
+            message = f"Secret {ref.name}, key {ref.key} holds line breaks or control characters"
             message = f"{field_name}.{name}: {message}"
             wrong = Unknown(Why.SECRET_MALFORMED, message, reading.at, names_secret=True)
             secrets.invalidate(reference, wrong)

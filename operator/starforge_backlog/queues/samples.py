@@ -47,6 +47,15 @@ class Samples(Generic[S]):
             self._restarted_at is not None and self._samples[-1].at - self._restarted_at < seconds
         )
 
+    def warming_up(self, seconds: float) -> str:
+        """Why there is no window of so many seconds yet, and when there is one."""
+        if len(self._samples) > 1 and self._samples[-1].at - self._samples[-2].at > seconds * 2:
+            return (
+                f"The last two readings are more than {seconds * 2:g} s apart: rates are known in"
+                f" about {seconds / 2:g} s if readings come more often; no scaling until then."
+            )
+        return f"Warming up: rates are known in about {seconds / 2:g} s; no scaling until then."
+
     def restart(self, at: float) -> None:
         """Forget what the counters were before: they started again."""
         self._samples, self._restarted_at = [], at

@@ -63,8 +63,8 @@ _CODES: dict[str, tuple[Why, str]] = {
     "WRONGPASS": (
         Why.WRONG_PASSWORD,
         (
-            "Redis at {where} refused the password of user {user}; put the current one into the"
-            " Secret."
+            "Redis at {where} refused the password of user {user}; put the current password into"
+            " the Secret."
         ),
     ),
     "NOAUTH": (

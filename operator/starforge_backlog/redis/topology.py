@@ -198,7 +198,9 @@ def _of_sentinel(fault: RedisFault, address: Address, *, own: bool) -> RedisFaul
     if fault.why is not Why.WRONG_PASSWORD:
         return fault
     if own:
-        mend = "put its current one into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
+        mend = (
+            "put the current password into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
+        )
     else:
         mend = (
             "it requires a password of its own; add &sentinelPassword= (and &sentinelUsername= for"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Final
 
 from starforge_backlog.api.pausing import WorkloadKind
 from starforge_backlog.api.policy import Breaker, Producer
@@ -17,6 +19,18 @@ from starforge_backlog.api.status import (
 from starforge_backlog.decide.pauses.items import count
 from starforge_backlog.decide.plan import Pause
 from starforge_backlog.decide.results import Paused
+
+_STATES: Final = {
+    BreakerState.CLOSED: "closed",
+    BreakerState.OPEN: "open",
+    BreakerState.HALF_OPEN: "half-open",
+}
+
+
+def owners(contacts: Sequence[str]) -> str:
+    """Who is responsible. The operator sends nothing: an on-call engineer has to know that."""
+    noun = "owner" if len(contacts) == 1 else "owners"
+    return f"{noun} {', '.join(contacts)} (no message was sent)"
 
 
 def what_was_paused(action: Pause, paused: Paused) -> str:
@@ -76,9 +90,10 @@ def progress(entry: PauseStatus) -> str:
 
 
 def concerned(status: QueueBacklogPolicyStatus) -> str:
-    """`breaker backfill concerns #team-backfill`, for each breaker that is not closed."""
+    """`breaker backfill is open; owner #team-backfill (no message was sent)`, for each breaker
+    that is not closed."""
     return ", ".join(
-        f"breaker {breaker.name} concerns {', '.join(breaker.owners)}"
+        f"breaker {breaker.name} is {_STATES[breaker.state]}; {owners(breaker.owners)}"
         for breaker in status.breakers
         if breaker.owners and breaker.state is not BreakerState.CLOSED
     )

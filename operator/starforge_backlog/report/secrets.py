@@ -1,4 +1,4 @@
-"""Which Secret, and which key of it, a fault can be mended in. Pure."""
+"""Which Secret, and which key of it, a fault can be fixed in. Pure."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _BY_SECRET: Final = frozenset(
 
 def with_secrets(spec: QueueBacklogPolicySpec, what: Source, fault: Unknown) -> Unknown:
     """The fault of `what` (as in `broken_readings`) with the names of the Secrets that it may lie
-    in; as it is where it names them itself, or they are not to blame."""
+    in; as it is where it names them itself, or they are not the cause."""
     if fault.why not in _BY_SECRET or fault.names_secret:
         return fault
     named = dict.fromkeys(
-        f"key {reference.key} of Secret {reference.name}"
+        f"Secret {reference.name}, key {reference.key}"
         for part in _parts(spec, what)
         for reference in _references(part)
     )
     if not named:
         return fault
-    return replace(fault, message=f"{fault.message} ({' or '.join(named)})")
+    return replace(fault, message=f"{fault.message} That is {' or '.join(named)}.")
 
 
 def _parts(spec: QueueBacklogPolicySpec, what: Source) -> Iterator[BaseModel | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import Breaker, QueueBacklogPolicySpec
@@ -15,6 +15,8 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     QueueStatus,
 )
+from starforge_backlog.decide.breakers.breaker import recovers_at
+from starforge_backlog.decide.breakers.signals import trips_at
 from starforge_backlog.decide.pauses.moved import is_stuck
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Pause, Plan, Resume, ScaleTo, SetMaximum
@@ -153,8 +155,8 @@ def _breaker(
     theirs = waits_for(rule, status)
     ours = any(e.producer in rule.pause and e.state in OURS for e in status.paused)
     if breaker.state is BreakerState.OPEN and (ours or not theirs):
-        time, below = format_duration(rule.recover.for_), rule.recover.below_percent
-        return f"resumes on probation after {time} below {below}% of what trips"
+        time = format_duration(rule.recover.for_)
+        return f"breaker {breaker.name} goes half-open once {_recovered(spec, rule)} for {time}"
     if breaker.state is not BreakerState.CLOSED and theirs:
         state = "half-open" if breaker.state is BreakerState.HALF_OPEN else "open"
         return f"breaker {breaker.name} {state}, waits for {_others(spec, theirs)}"
@@ -163,6 +165,20 @@ def _breaker(
         judged = f"until {until:%H:%M:%S} UTC at least" if now < until else "not judged yet"
         return f"breaker {breaker.name} half-open, {judged}"
     return ""
+
+
+def _recovered(spec: QueueBacklogPolicySpec, rule: Breaker) -> str:
+    """`waiting is below 150`, for each of its rules."""
+    database = spec.database
+    pressure = database.pressure.utilization_percent if database is not None else 100
+    parts = []
+    for trip in rule.trip:
+        level = recovers_at(trip, rule.recover.below_percent, pressure)
+        signal, value = trips_at(trip)
+        bound = value * level / 100
+        shown = format_duration(bound) if isinstance(bound, timedelta) else f"{bound:.0f}"
+        parts.append(f"{signal} is below {shown}")
+    return " and ".join(dict.fromkeys(parts))
 
 
 def _others(spec: QueueBacklogPolicySpec, theirs: tuple[PauseStatus, ...]) -> str:

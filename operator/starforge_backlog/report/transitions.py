@@ -22,10 +22,17 @@ from starforge_backlog.decide.plan import Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import Reported, stored
 from starforge_backlog.decide.results import Failed, Paused, Result, Resumed, ResumeOutcome
 from starforge_backlog.report.metrics import maximum_verb
+from starforge_backlog.report.pauses import owners
 from starforge_backlog.report.summary import done, went_on
+from starforge_backlog.snapshot import Why
 
 READY: Final = "Ready"
 SCALING: Final = "Scaling"
+_BECAME: Final = {
+    BreakerState.OPEN: "opened",
+    BreakerState.HALF_OPEN: "is half-open",
+    BreakerState.CLOSED: "closed",
+}
 
 
 # What happened when a condition became True, False or Unknown.
@@ -103,7 +110,7 @@ def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus)
 def _owners(breaker: BreakerStatus) -> str:
     """Whom an opening concerns (runbook: pause that type and notify its owners)."""
     named = breaker.owners if breaker.state is BreakerState.OPEN else ()
-    return f"; owners: {', '.join(named)}" if named else ""
+    return f"; {owners(named)}" if named else ""
 
 
 def _told(result: Result) -> bool:
@@ -291,6 +298,8 @@ def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatu
             continue
         if condition.type != READY and _is_of_ready(condition, before, after):
             continue
+        if condition.reason == Why.NOT_YET or (good and old and old.reason == Why.NOT_YET):
+            continue  # not read often enough yet: that passes by itself
         if condition.type != READY and good and was_broken and old and old.status == "Unknown":
             continue  # Ready, which is True again, says it
         name = FLIPPED[condition.type][condition.status]

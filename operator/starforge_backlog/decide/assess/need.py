@@ -45,6 +45,7 @@ class Load:
     failed_percent: float | None
     oldest: timedelta | None  # the oldest due job of all queues
     missing: tuple[str, ...]  # "queue jobs: waiting: <why>"
+    warming_up: bool  # what is missing was not read often enough yet, and nothing is broken
     read_at: datetime | None  # the oldest of these readings; None: there is none
     # "queue jobs is held by its global rate limit of …": of all queues in which jobs wait, so that
     # more workers would bring nothing. Empty: there is one without such a limit.
@@ -64,12 +65,12 @@ class Load:
 def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
     """Sum the queues. One missing part makes that sum unknown, never smaller (P2)."""
     items = list(queues)
-    missing = tuple(
-        f"queue {name}: {part}: {reading.message}"
+    unread = [
+        (f"queue {name}: {part}", reading)
         for name, queue in items
         for part, reading in _needed(queue)
         if isinstance(reading, Unknown)
-    )
+    ]
     waiting = _total([_count(q.waiting) for _, q in items])
     ended = [q.outcomes.value for _, q in items if isinstance(q.outcomes, Known)]
     samples = sum(o.samples for o in ended)
@@ -83,7 +84,8 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
         throughput=_total([_rate(q.throughput_per_second) for _, q in items]),
         failed_percent=100 * sum(o.failed for o in ended) / samples if samples else None,
         oldest=_oldest([q.oldest_due_age for _, q in items]),
-        missing=missing,
+        missing=tuple(f"{what}: {reading.message}" for what, reading in unread),
+        warming_up=bool(unread) and all(r.why is Why.NOT_YET for _, r in unread),
         read_at=min((at for _, queue in items for at in _moments(queue)), default=None),
         limited=_of_all(items, _limited),
         idle=_of_all(items, _idle),

@@ -41,7 +41,7 @@ CALM = timedelta(minutes=30)
 class Producing:
     """Whether the producers of a breaker run: a probe is none before all of them do."""
 
-    held: bool = False  # one is still paused, by us or by somebody else
+    held: bool = False  # one is still paused, by us or by another client
     freed: bool = False  # others released one just now
     released_at: datetime | None = None  # when we released one last
 
@@ -73,7 +73,7 @@ def step(
             trip,
             remembered.get(name(trip)),
             sig,
-            _recovers_at(trip, breaker.recover.below_percent, limits.pressure_percent),
+            recovers_at(trip, breaker.recover.below_percent, limits.pressure_percent),
             now,
         )
         for trip, sig in found
@@ -133,7 +133,7 @@ def stop_clocks(status: BreakerStatus, interval: timedelta, now: datetime) -> Br
     return status if rules == status.rules else status.model_copy(update={"rules": rules})
 
 
-def _recovers_at(trip: Trip, below: int, pressure_percent: int) -> float:
+def recovers_at(trip: Trip, below: int, pressure_percent: int) -> float:
     """The level at which a rule has recovered, in percent of its trip value.
 
     Half of the connections can be other clients' for good, and workers within their budget fill

@@ -61,13 +61,19 @@ Rules = Sequence[tuple[Trip, Signal]]
 
 def name(trip: Trip) -> str:
     """The signal a rule looks at, with its value: the key under which its memory is kept."""
+    what, value = trips_at(trip)
+    return f"{what}>={format_duration(value) if isinstance(value, timedelta) else value}"
+
+
+def trips_at(trip: Trip) -> tuple[str, int | timedelta]:
+    """The signal, named as in the spec, and the value at which it trips."""
     if trip.waiting is not None:
-        return f"waiting>={trip.waiting}"
+        return "waiting", trip.waiting
     if trip.oldest_age is not None:
-        return f"oldestAge>={format_duration(trip.oldest_age)}"
+        return "oldestAge", trip.oldest_age
     if trip.failed_percent is not None:
-        return f"failedPercent>={trip.failed_percent}"
-    return f"databaseUtilizationPercent>={trip.database_utilization_percent}"
+        return "failedPercent", trip.failed_percent
+    return "databaseUtilizationPercent", trip.database_utilization_percent or 0
 
 
 def signals(

@@ -19,7 +19,7 @@ from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.assess.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.budget.holders import holders_text
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.reasons import ScalingReason
+from starforge_backlog.decide.reasons import ScalingReason, unread
 from starforge_backlog.decide.situation import (
     Outcome,
     Situation,

@@ -283,8 +283,8 @@ def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
     if state.groups:
         found.append(
             f"Jobs wait in {steady(state.groups):,} groups (BullMQ Pro): {steady(state.grouped):,}"
-            f" are in the lists of the {steady(state.groups_looked):,} that were looked at, and"
-            " there may be more."
+            f" are in the lists of the {steady(state.groups_looked):,} that were read, and there"
+            " may be more."
         )
     if state.children:
         found.append(f"{steady(state.children)} parents wait for their children.")

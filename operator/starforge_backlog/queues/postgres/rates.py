@@ -58,7 +58,7 @@ class View:
             )
         return Unknown(
             Why.NOT_YET,
-            f"Rates need readings that are {self.seconds / 2:g} s to {self.seconds * 2:g} s apart.",
+            self.history.warming_up(self.seconds),
             self.at,
         )
 
