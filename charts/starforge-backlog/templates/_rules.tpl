@@ -72,7 +72,7 @@ list with the API server's audit log: a verb that is not used does not belong he
 {{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[list]" "names" list) }}
 {{- end }}
 {{- if .given.guard }}
-# The maximum that guardrail mode lowers and restores. watch: somebody who writes it back is noticed at once.
+# The maximum that guardrail mode lowers and restores. watch: a write by another client is noticed at once.
 {{ include "starforge-backlog.namedRule" (dict "apiGroup" .apiGroup "resource" .resource "verbs" "[get, watch, patch]" "names" .given.names) }}
 {{- end }}
 {{- end }}
@@ -96,7 +96,7 @@ list with the API server's audit log: a verb that is not used does not belong he
 {{- end }}
 
 {{- /*
-A workload that is scaled. Of Deployments and StatefulSets the object itself tells the scale; of
+A workload that is scaled. Of Deployments and StatefulSets the object itself has the scale; of
 other kinds the scale has to be read as well.
 */ -}}
 {{- define "starforge-backlog.scaleRules" -}}

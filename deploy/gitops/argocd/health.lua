@@ -1,9 +1,9 @@
--- Health of a QueueBacklogPolicy for Argo CD (resource.customizations.health). It tells whether the manifest is in
+-- Health of a QueueBacklogPolicy for Argo CD (resource.customizations.health). It shows whether the manifest is in
 -- force, not whether the queue is fine: a backlog is no reason to fail a sync, and alerts tell of it.
 --
 --   Progressing  the operator has not decided on this generation yet
 --   Suspended    suspended, or held by annotation
---   Degraded     what the policy names cannot be read, its target is another policy's, or a pause of ours cannot be
+--   Degraded     what the policy names cannot be read, its target is another policy's, or a pause of the operator cannot be
 --                released
 --   Healthy      everything that the policy names can be read
 local hs = { status = 'Progressing', message = 'waiting for the operator' }
