@@ -10,7 +10,8 @@ from starforge_backlog.snapshot import Unknown, Why
 class Fault(Exception):
     """A system did not answer as it should; each adapter has a class of its own.
 
-    `why` is the reason for conditions, `message` a sentence with the mend. It holds no secret.
+    `why` is the reason for conditions, `message` a sentence that says how to fix it. It holds no
+    secret.
     """
 
     def __init__(self, why: Why, message: str) -> None:

@@ -162,7 +162,7 @@ class PolicyAccess:
 
     def _of_secret(self, value: SecretValue, fault: Fault, at: datetime) -> Unknown:
         reference = value.secret_key_ref
-        where = f"key {reference.key} of Secret {reference.name}"
+        where = f"Secret {reference.name}, key {reference.key}"
         wrong = Unknown(fault.why, f"{where}: {fault.message}", at, names_secret=True)
         self.invalidate(value, wrong)
         return wrong

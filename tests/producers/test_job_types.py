@@ -196,7 +196,7 @@ async def test_nothing_to_hold_is_held_all_the_same(hands: Hands, operators: Ope
 async def test_more_than_one_pass_can_do(
     hands: Hands, operators: Operators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First in line first; each pass says that more is left, and the release does the same."""
+    """First in order first; each pass says that more is left, and the release does the same."""
     monkeypatch.setattr("starforge_backlog.producers.job_types_table.BATCHES_FOR", AT - AT)
     before = hands.rows(ALL)
     line = hands.rows(

@@ -197,8 +197,8 @@ BLIND: list[tuple[dict[str, Any], str]] = [
     ({"open_now": unknown()}, "BudgetNotKnown"),
     ({"open_now": connections(read_only=True)}, "BudgetNotKnown"),
     ({"state": unknown()}, "DatabaseHealthNotKnown"),
-    ({"awaited": ("ns/other",)}, "BudgetNotKnown"),
-    ({"queues": {}}, "LoadNotKnown"),
+    ({"awaited": ("ns/other",)}, "WarmingUp"),
+    ({"queues": {}}, "WarmingUp"),
     ({"queues": queue(unknown())}, "LoadNotKnown"),
 ]
 
@@ -215,7 +215,7 @@ def test_a_step_up_needs_every_reading(hidden: dict[str, Any], why: str) -> None
 def test_a_snapshot_without_the_database_is_not_a_policy_without_one() -> None:
     policy = remembering(fresh_policy(breakers=[]))
     plan = policy.decide(replace(storm(), database=None))
-    assert (kinds(plan), reason(plan)) == ([], "BudgetNotKnown")
+    assert (kinds(plan), reason(plan)) == ([], "WarmingUp")
 
 
 def test_one_of_two_queues_is_not_the_sum() -> None:

@@ -137,8 +137,8 @@ class PauseStatus(StatusModel):
     """Proves that the pause is the operator's; stored here before it is written to the producer."""
 
     foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS)] = ""
-    """Foreign: the ownership token that stands there. Where it is another policy's and it goes, a
-    pause that is still wanted becomes ours to set."""
+    """Foreign: the ownership token that the producer has. If it is another policy's and is
+    removed, the operator sets a pause that is still wanted."""
 
     version: Annotated[str, KEPT] = ""
     """The producer's version right after the operator's write, for example of a row."""
@@ -148,10 +148,10 @@ class PauseStatus(StatusModel):
     paused, for job types what was moved. Absent: there was no value."""
 
     progress: PauseProgress = PauseProgress.COMPLETE
-    """Complete: the whole of it is paused. Partial: it was paused in a bounded batch and more of it
-    runs; the next pass goes on. Resuming: a part of it was resumed already; the next pass goes on
-    with the rest. Renewed: complete, but it was lost, for example in a failover of Redis, and set
-    again; lost once more, it counts as resumed by somebody."""
+    """Complete: the whole of it is paused. Partial: it was paused in a bounded batch and more of
+    it runs; the next pass continues. Resuming: a part of it was resumed already; the next pass
+    continues with the rest. Renewed: complete, but it was lost, for example in a failover of Redis,
+    and set again; lost once more, it counts as resumed by somebody."""
 
     locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""

@@ -107,7 +107,9 @@ class BudgetStatus(StatusModel):
     then by priority, then by need. Absent where it is alone."""
 
     held_by: Annotated[tuple[Holder, ...], Shown(items=MOST_HOLDERS), replaced(MOST_HOLDERS)] = ()
-    """Who holds the rest, while this policy wants more than it can have; those who hold most."""
+    """The policies that hold the rest, while this policy needs more than it can have; the largest
+    holders.
+    """
 
 
 class GuardStatus(StatusModel):
@@ -130,7 +132,7 @@ class GuardStatus(StatusModel):
     """
 
     previous_maximum: int | None = None
-    """The maximum before we lowered it; absent while it is as its owner wrote it."""
+    """The maximum before the operator lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
     """The maximum that the operator allows: what it wrote last, or its owner's while that is within

@@ -115,7 +115,7 @@ class Asked:
 
 
 class ClusterFault(Fault):
-    """The API server did not do what was asked. `message` is a sentence with the mend."""
+    """The API server did not do what was asked. `message` is a sentence that says how to fix it."""
 
     def __init__(self, kind: FaultKind, why: Why, message: str) -> None:
         super().__init__(why, message)

@@ -147,7 +147,7 @@ class Reconnecting(Generic[W, S]):
 
     async def _take_turn(self) -> None:
         if self.backoff.fault is not None and self._session is None and self._turn.locked():
-            raise self.backoff.fault  # somebody else is trying to connect right now
+            raise self.backoff.fault  # another client is trying to connect right now
         try:
             async with asyncio.timeout(self._pacing.turn_within.total_seconds()):
                 await self._turn.acquire()

@@ -6,7 +6,7 @@ be added, or said in another way, in this one place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Final, Self
 
@@ -101,6 +101,8 @@ class ScalingReason(StrEnum):
     LOAD_NOT_KNOWN = "LoadNotKnown", _NOT_KNOWN  # what waits in a queue, or its rates
     AUTOSCALER_NOT_KNOWN = "AutoscalerNotKnown", _NOT_KNOWN
     STEP_NOT_JUDGED = "StepNotJudged", _NOT_KNOWN
+    # ... because the operator, or the policy, has just started: nothing is broken.
+    WARMING_UP = "WarmingUp", replace(_NOT_KNOWN, reported=Reported.NEVER)
     # ... or not even the target, its pods' pool or its autoscaler, or a write of it is refused.
     # Named as in `Why`, and all of them: which of them a source can have is its own affair.
     NOT_YET = Why.NOT_YET, _NOT_OURS_YET
@@ -160,9 +162,10 @@ class ScalingReason(StrEnum):
         return cls[why.name]
 
 
-def unread(reading: Unknown) -> ScalingReason:
-    """What a missing reading that every step depends on means for scaling."""
-    return ScalingReason.WARMING_UP if reading.why is Why.NOT_YET else ScalingReason.UNKNOWN
+def no_budget(why: Unknown) -> ScalingReason:
+    """What a budget that is not known means for scaling."""
+    warming_up = why.why is Why.NOT_YET
+    return ScalingReason.WARMING_UP if warming_up else ScalingReason.BUDGET_NOT_KNOWN
 
 
 def stored(word: str) -> ScalingReason | None:

@@ -15,7 +15,7 @@ QUOTED_CHARACTERS = 120
 
 
 class HttpFault(Fault):
-    """There is no answer. `message` is a sentence with the mend; it holds no secret."""
+    """There is no answer. `message` is a sentence that says how to fix it; it holds no secret."""
 
     def __init__(self, why: Why, message: str, *, sent: bool = False) -> None:
         """`sent`: the other side may have acted."""

@@ -85,7 +85,7 @@ class HeldTypes:
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
-        """Hold back what waits, first in line first; `complete` is False while more is left."""
+        """Hold back what waits, first in order first; `complete` is False while more is left."""
         hold = parse_plan(plan, "", token)
         try:
             if hold is None:

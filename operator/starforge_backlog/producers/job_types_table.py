@@ -55,7 +55,7 @@ class Moved:
     """What the batches of one pass did."""
 
     moved: int
-    ids: tuple[str, ...]  # a few of them, the last in line first
+    ids: tuple[str, ...]  # a few of them, the last in order first
     left: bool  # more is there, or in another client's hands
     swallowed: bool
 

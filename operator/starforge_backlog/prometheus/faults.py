@@ -26,7 +26,7 @@ MOST_BYTES = 1024 * 1024
 
 
 class PrometheusFault(Fault):
-    """The server did not answer as it should. `message` is a sentence with the mend.
+    """The server did not answer as it should. `message` is a sentence that says how to fix it.
 
     `server_down` says that the next question would end the same way: nobody is asked for a while.
     """

@@ -303,13 +303,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 _CERTIFICATES = {
     Refused.EXPIRED: "has expired; renew it.",
-    Refused.NOT_YET_VALID: "is not valid yet; look at the clocks.",
+    Refused.NOT_YET_VALID: "is not valid yet; check the clocks.",
     Refused.OTHER_NAME: (
         "is for another name; set tls.serverName to the name in it, or correct the host in the"
         " Secret."
     ),
     Refused.UNKNOWN_AUTHORITY: (
-        "is signed by nobody we trust; set tls.ca to the authority that signed it."
+        "is signed by an authority that is not trusted; set tls.ca to the authority that signed it."
     ),
 }
 

@@ -133,7 +133,7 @@ def _standing(spec: QueueBacklogPolicySpec, status: QueueBacklogPolicyStatus, no
     held = [e for e in status.paused if e.state is PauseState.HELD]
     whole = [entry.producer for entry in held if entry.progress.is_whole]
     if whole:
-        parts.append(f"{', '.join(whole)} paused by us")
+        parts.append(f"{', '.join(whole)} paused by the operator")
     parts += [_in_part(entry) for entry in held if not entry.progress.is_whole]
     rules = {breaker.name: breaker for breaker in spec.breakers}
     parts += [

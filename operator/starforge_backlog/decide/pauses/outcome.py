@@ -118,7 +118,8 @@ def _after_pause(entry: PauseStatus, paused: Paused) -> PauseStatus:
             update = {
                 "state": PauseState.FOREIGN,
                 "by": PausedBy.OTHER,
-                "message": paused.message or "somebody else paused it before; it stays theirs",
+                "message": paused.message
+                or "another client paused it before; the operator does not change it",
             }
         case PauseOutcome.ROW_MISSING | PauseOutcome.BAD_SHAPE if entry.state is PauseState.HELD:
             # More of it cannot be paused. What is ours has to be released all the same.

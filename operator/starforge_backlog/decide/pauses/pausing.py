@@ -225,7 +225,9 @@ def _observe(
         if seen.token is not None and seen.token == entry.token:
             # Paused under our token after all: forgetting it would leave it paused for ever.
             return _still_ours(_turned(entry, PauseState.HELD, by=PausedBy.US), producer, seen)
-        return _foreign(entry, seen, "paused by somebody else after our pause was lifted")
+        return _foreign(
+            entry, seen, "paused by another client after the operator's pause was removed"
+        )
     if entry.state is PauseState.FOREIGN and entry.foreign_token != _theirs(seen):
         return entry.model_copy(update={"foreign_token": _theirs(seen)})
     return entry
@@ -242,7 +244,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
             token=seen.token,
             version=seen.version,
             server=stored(seen.where),
-            message="found under our own token",
+            message="found with the operator's own token",
         )
     return PauseStatus(
         producer=producer,
@@ -250,7 +252,7 @@ def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetim
         state=PauseState.FOREIGN,
         since=now,
         foreign_token=_theirs(seen),
-        message=f"paused by {seen.writer or 'somebody else'}; it stays paused until they resume it",
+        message=f"paused by {seen.writer or 'another client'}, which has to resume it",
     )
 
 
@@ -270,7 +272,10 @@ def _found_running(
         return entry
     lost = seen.leaves_token and seen.token != entry.token
     if entry.state is PauseState.HELD and lost and entry.progress is not PauseProgress.RENEWED:
-        message = "our pause was lost (a failover, or a Redis that came back without it); set again"
+        message = (
+            "the operator's pause was lost (a failover, or a Redis restart without its data) and is"
+            " set again"
+        )
         return _turned(entry, PauseState.INTENDED, message, progress=PauseProgress.RENEWED)
     message = (
         f"{seen.writer or 'another client'} resumed it while the breaker is open; respected until"

@@ -19,7 +19,7 @@ from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.assess.need import TOLERANCE, chance, demand
 from starforge_backlog.decide.budget.holders import holders_text
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.reasons import ScalingReason, unread
+from starforge_backlog.decide.reasons import ScalingReason, no_budget
 from starforge_backlog.decide.situation import (
     Outcome,
     Situation,
@@ -105,18 +105,20 @@ def _blocked(at: Situation) -> Outcome | None:
     if at.sample_is_old:
         return hold(at, ScalingReason.OBSERVING, "the database was not sampled since the last step")
     if isinstance(at.budget, Unknown):
-        return hold(_busy(at), ScalingReason.BUDGET_NOT_KNOWN, f"no budget: {at.budget.message}")
+        return hold(_busy(at), no_budget(at.budget), f"no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:
         return hold(
             _busy(at), ScalingReason.HEALTH_NOT_KNOWN, "the database's health cannot be read"
         )
     if at.load.missing:
-        return hold(_busy(at), ScalingReason.LOAD_NOT_KNOWN, "; ".join(at.load.missing))
+        warming_up = at.load.warming_up
+        reason = ScalingReason.WARMING_UP if warming_up else ScalingReason.LOAD_NOT_KNOWN
+        return hold(_busy(at), reason, "; ".join(at.load.missing))
     if hidden(at.autoscaler) and isinstance(at.autoscaler, Unknown):
         return hold(
             _busy(at),
             ScalingReason.AUTOSCALER_NOT_KNOWN,
-            f"who else scales it: {at.autoscaler.message}",
+            f"autoscalers of the target are not known: {at.autoscaler.message}",
         )
     if at.pressure:
         return hold(_busy(at), ScalingReason.PRESSURE, "; ".join(at.pressure))

@@ -88,7 +88,9 @@ def _held(at: Situation, jobs: str) -> Outcome | None:
         )
     if hidden(at.autoscaler):
         return hold(
-            at, ScalingReason.AUTOSCALER_NOT_KNOWN, f"{jobs}, but who else scales it is not known"
+            at,
+            ScalingReason.AUTOSCALER_NOT_KNOWN,
+            f"{jobs}, but autoscalers of the target are not known",
         )
     if isinstance(at.budget, Unknown):
         return hold(

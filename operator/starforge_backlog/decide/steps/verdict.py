@@ -125,7 +125,9 @@ def judge(
             f"failures rose from {before.failure_percent or 0:g}% to {after.failure_percent:g}%",
         )
     if after.waiting_jobs <= step.to:
-        return Judgement(StepVerdict.PASSED, f"the backlog is gone ({after.waiting_jobs} waiting)")
+        return Judgement(
+            StepVerdict.PASSED, f"the backlog is drained ({after.waiting_jobs} waiting)"
+        )
     if before.completion_rate is None or after.completion_rate is None:
         watched_until = step.ready_at + (1 + RISING_WINDOWS) * observe_for
         waiting = after.waiting_jobs if evidence.counted else None

@@ -226,7 +226,7 @@ def head_depth(
     behind it) and `count_capped.sql`.
 
     Exact while the line is short. Beyond `head_limit` jobs the totals come from the index, capped
-    at `total_limit`; the age is that of the first in line where the rows are ordered, and types
+    at `total_limit`; the age is that of the first in order where the rows are ordered, and types
     are those of the head, as lower bounds.
     """
     found = list(rows)

@@ -114,7 +114,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "PausedByOthers": Entry(
-        "A producer was found paused by somebody else.",
+        "A producer was found paused by another client.",
         "They have to resume it.",
         kind="Warning",
     ),
@@ -195,7 +195,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ReplicasWrittenByOthers": Entry(
-        "Somebody else wrote `replicas`, or the guarded maximum.",
+        "Another client wrote `replicas`, or the guarded maximum.",
         "Leave the field out of what is applied:"
         " [gitops.md](../gitops.md#what-to-leave-out-of-git).",
         kind="Warning",

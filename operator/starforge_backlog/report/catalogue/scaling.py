@@ -98,7 +98,7 @@ SCALING: Final[Mapping[ScalingReason, Entry]] = {
         "Scale it to 1 or more to hand it back.",
     ),
     ScalingReason.REPLICA_CONFLICT: Entry(
-        "An autoscaler scales the target, or somebody else wrote `replicas` (with a guard: the"
+        "An autoscaler scales the target, or another client wrote `replicas` (with a guard: the"
         " maximum). Nothing is written meanwhile.",
         "Delete the autoscaler or name it in `target.guard`; leave `replicas` out of Git:"
         " [gitops.md](../gitops.md#what-to-leave-out-of-git).",
@@ -135,6 +135,11 @@ SCALING: Final[Mapping[ScalingReason, Entry]] = {
     ScalingReason.AUTOSCALER_NOT_KNOWN: Entry(
         "It cannot be read whether an autoscaler scales the target.",
         "The message names the fault; see `Ready`.",
+    ),
+    ScalingReason.WARMING_UP: Entry(
+        "The operator or the policy has just started, and rates are not known yet. Nothing is"
+        " scaled.",
+        "Wait: rates are known after half of `scaling.observeFor`.",
     ),
     ScalingReason.STEP_NOT_JUDGED: Entry(
         "A reading that the verdict on the last step depends on is missing.",
