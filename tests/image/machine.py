@@ -78,7 +78,5 @@ def processes(marker: str) -> list[str]:
 def _ours(*command: str) -> frozenset[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return frozenset(
-        line.strip()
-        for line in done.stdout.splitlines()
-        if "starforge" in line or "198.1" in line
+        line.strip() for line in done.stdout.splitlines() if "starforge" in line or "198.1" in line
     )

@@ -59,7 +59,7 @@ class Recorder:
         planned = bool(self.fails_on) and text.startswith("EXPLAIN")
         if self.fault is not None and self.fails_on in text and not planned:
             raise self.fault
-        # The limit of a read is for servers in trouble; here it would end what a busy machine slows.
+        # The limit of a read is for servers in trouble; it would end what a busy machine slows.
         return await self.database.fetch(query, params, by_index=by_index, timeout=PATIENT)
 
     def reads(self) -> list[str]:
