@@ -35,7 +35,7 @@ in [policy.md](policy.md#status); where to look first is in [operations.md](../o
 
 ## Conditions
 
-`True` is good for every type. A reason of a missing reading (`Timeout`, `NoPermission` …) can stand
+`True` is good for every type. A reason of a missing reading (`Timeout`, `NoPermission` …) can be
 in each of them; these reasons are in one table: [Missing readings](#missing-readings).
 
 """  # noqa: E501 - a comment of HTML cannot be wrapped

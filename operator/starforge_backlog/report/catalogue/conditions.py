@@ -60,7 +60,7 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             kind="False",
         ),
         "NotFollowed": Entry(
-            "`release` or `helm uninstall` released the policy. No operator looks at it. All"
+            "`release` or `helm uninstall` released the policy. No operator follows it. All"
             " other conditions are Unknown with the same reason.",
             "Install the operator again, or delete the policy.",
             kind="False",
@@ -117,7 +117,7 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
         ),
         "SlowProcessing": Entry(
             "The last step up added no throughput. The limit is elsewhere.",
-            "Look at slow queries and at the services that the workers call.",
+            "Check slow queries and the services that the workers call.",
             kind="False",
         ),
         "ObjectiveMissed": Entry(
@@ -170,7 +170,7 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             kind="False",
         ),
         "RolloutStuck": Entry(
-            "The Deployment made no progress for its `progressDeadlineSeconds`. Steps go on"
+            "The Deployment made no progress for its `progressDeadlineSeconds`. Steps continue"
             " with the pods that work.",
             "`kubectl rollout undo`, or correct the pod template.",
             kind="False",
@@ -209,7 +209,7 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             kind="False",
         ),
         "ChangedByOthers": Entry(
-            "Somebody wrote over a pause of the operator. It stays paused.",
+            "Another client overwrote a pause of the operator. It stays paused.",
             "Resume it by hand when it is safe.",
             kind="False",
         ),
@@ -229,8 +229,8 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             kind="False",
         ),
         "Overridden": Entry(
-            "Somebody resumed the producer while the breaker is open. It is not paused again"
-            " until the breaker has closed.",
+            "Another client resumed the producer while the breaker is open. It is not paused"
+            " again until the breaker has closed.",
             kind="True or False",
         ),
         "PausedByOthers": Entry(

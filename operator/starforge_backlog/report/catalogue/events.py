@@ -60,7 +60,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ProducersRunning": Entry(
-        "No producer is paused any more.",
+        "No producer is paused now.",
         kind="Normal",
     ),
     "ProducersPaused": Entry(
@@ -84,7 +84,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "BreakerHalfOpen": Entry(
-        "The signals recovered; producers run on probation.",
+        "The signals recovered; producers run half-open.",
         kind="Normal",
     ),
     "BreakerClosed": Entry(
@@ -119,12 +119,12 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "PauseChangedByOthers": Entry(
-        "Somebody wrote over a pause of the operator.",
+        "Another client overwrote a pause of the operator.",
         "Resume it by hand when it is safe.",
         kind="Warning",
     ),
     "ResumedByOthers": Entry(
-        "Somebody resumed a producer while its breaker is open.",
+        "Another client resumed a producer while its breaker is open.",
         kind="Warning",
     ),
     "ScaledUp": Entry(
@@ -155,7 +155,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
     ),
     "ScaledSafe": Entry(
         "Over the budget and under pressure: down to the safe size in one write.",
-        "Look at the database.",
+        "Check the database.",
         kind="Normal",
     ),
     "ScaleFailed": Entry(

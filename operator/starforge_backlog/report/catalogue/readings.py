@@ -17,12 +17,12 @@ MISSING: Final[Mapping[Why, Entry]] = {
     Why.STALE: Entry(
         "The last reading is too old, or its time is in the future (a clock jumped). Redis: a"
         " replica without its master. Prometheus: samples older than `staleAfter`.",
-        "Look at the source, its exporter and its targets; compare the clocks.",
+        "Check the source, its exporter and its targets; compare the clocks.",
     ),
     Why.TIMEOUT: Entry(
         "No answer within the limit. The write, if it was one, may have happened; the next pass"
-        " looks.",
-        "Look at the load of the server and at the network.",
+        " reads it.",
+        "Check the load of the server and the network.",
     ),
     Why.UNREACHABLE: Entry(
         "The connection is refused or was lost, or the server answers 429 or 503.",
@@ -39,7 +39,7 @@ MISSING: Final[Mapping[Why, Entry]] = {
     ),
     Why.HOST_UNKNOWN: Entry(
         "The host of the URL has no address.",
-        "Correct the host in the Secret, or look at DNS.",
+        "Correct the host in the Secret, or check DNS.",
     ),
     Why.TLS_FAILED: Entry(
         "The certificate is not trusted, has expired or is for another name, or the server"
@@ -95,7 +95,7 @@ MISSING: Final[Mapping[Why, Entry]] = {
         "Map them with `postgres.statuses`.",
     ),
     Why.NOT_IN_TABLE: Entry(
-        "The schema of the table cannot tell this reading.",
+        "The schema of the table does not have this reading.",
         "Nothing, or take the reading from Prometheus with `signals`.",
     ),
     Why.READ_ONLY: Entry(
@@ -122,7 +122,7 @@ MISSING: Final[Mapping[Why, Entry]] = {
     ),
     Why.COUNTER_RESET: Entry(
         "A counter fell: the queue was obliterated, statistics were reset, or data is gone.",
-        "Nothing if you did it. Otherwise look at the server.",
+        "Nothing if you did it. Otherwise check the server.",
     ),
     Why.NOT_CONFIGURED: Entry(
         "The policy leaves out what would tell it, or the field has no effect here.",
@@ -173,12 +173,12 @@ MISSING: Final[Mapping[Why, Entry]] = {
         "Raise `maxmemory`, or remove finished jobs.",
     ),
     Why.QUERY_ERROR: Entry(
-        "Prometheus refuses the expression, or nobody can tell how old its samples are.",
+        "Prometheus refuses the expression, or the age of its samples is not known.",
         "Correct the expression.",
     ),
     Why.EMPTY_RESULT: Entry(
         "No series is behind the expression.",
-        "Correct the metric or its labels; look at the exporter.",
+        "Correct the metric or its labels; check the exporter.",
     ),
     Why.SEVERAL_SERIES: Entry(
         "The expression gives several series.",
@@ -191,10 +191,10 @@ MISSING: Final[Mapping[Why, Entry]] = {
     Why.PARTIAL: Entry(
         "A part of what is behind the answer is missing: a target is down, a store is silent,"
         " BullMQ Pro groups.",
-        "Look at the targets; for groups name `signals`.",
+        "Check the targets; for groups name `signals`.",
     ),
     Why.NOT_TOLD: Entry(
-        "Nothing that the policy names tells it.",
+        "The policy names no source for it.",
         "Add the expression, or accept that rules about it cannot be judged.",
     ),
     Why.NOT_PROMETHEUS: Entry(

@@ -24,7 +24,7 @@ SCALING: Final[Mapping[ScalingReason, Entry]] = {
         "Raise `maxReplicas` if the budget is above it.",
     ),
     ScalingReason.GUARDED: Entry(
-        "The maximum of the guarded autoscaler is lowered, and nobody wants more.",
+        "The maximum of the guarded autoscaler is lowered, and no more is needed.",
     ),
     ScalingReason.DRAINING: Entry(
         "Producers are paused and the backlog will be gone within `drainWithin`.",
@@ -94,7 +94,7 @@ SCALING: Final[Mapping[ScalingReason, Entry]] = {
         "`kubectl rollout resume`.",
     ),
     ScalingReason.SCALED_TO_ZERO: Entry(
-        "Somebody scaled the target to 0. It stays so.",
+        "Another client scaled the target to 0. It stays so.",
         "Scale it to 1 or more to hand it back.",
     ),
     ScalingReason.REPLICA_CONFLICT: Entry(
@@ -105,11 +105,11 @@ SCALING: Final[Mapping[ScalingReason, Entry]] = {
     ),
     ScalingReason.HELD: Entry(
         "A person holds the policy by annotation.",
-        "Remove the annotation to go on.",
+        "Remove the annotation to continue.",
     ),
     ScalingReason.SUSPENDED: Entry(
         "`spec.suspend` is true.",
-        "Set it to false to go on.",
+        "Set it to false to continue.",
     ),
     ScalingReason.TARGET_TAKEN: Entry(
         "An older policy has the target.",
