@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Lane:
     open: Callable[[], AbstractContextManager[Any]]
     """What each story is given: a cluster, for example."""
     late: bool = False
-    """Begins when another lane has ended: a lane whose stories are about how fast something is."""
+    """Begins when all others have ended: its stories are told in time, and need some CPU for it."""
 
 
 @dataclass(frozen=True)
@@ -84,28 +85,40 @@ def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
     """How each story ends."""
     pool = ThreadPoolExecutor(LANES_AT_ONCE)
     outcomes: dict[LaneStory, Future[None]] = {}
+    begun: list[Future[None]] = []
     try:
         for lane in sorted(lanes, key=lambda lane: lane.late):
             told: dict[LaneStory, Future[None]] = {story: Future() for story in lanes[lane]}
-            pool.submit(_tell, lane, told)
+            others = tuple(outcomes.values()) if lane.late else ()
+            begun.append(pool.submit(_tell, lane, told, after=others))
             outcomes |= told
         yield outcomes
     finally:
         for outcome in outcomes.values():
             outcome.cancel()  # one that has begun clears up after itself
         pool.shutdown(cancel_futures=True)
+    for each in begun:
+        if not each.cancelled():
+            each.result()  # what a lane opened may have failed to close
 
 
-def _tell(lane: Lane, told: Mapping[LaneStory, Future[None]]) -> None:
+def _tell(
+    lane: Lane, told: Mapping[LaneStory, Future[None]], *, after: Sequence[Future[None]]
+) -> None:
     """What the lane opens is closed when its last story has ended."""
+    wait(after)
+    left = deque(told.items())
     try:
         with lane.open() as given:
-            for story, outcome in told.items():
+            while left:
+                story, outcome = left.popleft()
                 if outcome.set_running_or_notify_cancel():
                     _end(outcome, story, given)
-    except Exception as error:  # noqa: BLE001 # each test says it
-        for outcome in told.values():
-            if not outcome.done():
+    except Exception as error:
+        if not left:
+            raise
+        for _, outcome in left:
+            if outcome.set_running_or_notify_cancel():
                 outcome.set_exception(error)
 
 
