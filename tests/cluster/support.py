@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from tests.e2e.api import Api, Refused
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
@@ -16,6 +19,7 @@ from starforge_backlog.cluster.errors import Asked
 
 CRDS = Path(__file__).parents[2] / "crds"
 TARGET = Target(name="etl-worker")
+CONFLICT: Final = 409
 Found = TypeVar("Found")
 
 
@@ -102,6 +106,45 @@ def policy(**spec: Any) -> Json:
     }
 
 
+def admin(cluster: LocalCluster) -> AbstractContextManager[Api]:
+    """The API server as cluster admin."""
+    assert cluster.control_plane is not None
+    return closing(Api.admin(cluster.control_plane))
+
+
 def apply(cluster: LocalCluster, namespace: str, *documents: Json) -> None:
-    """`kubectl apply` in a namespace."""
-    cluster.apply(*documents, namespace=namespace)
+    """What `kubectl apply` does in a namespace. What is new is created as kubectl does it, without
+    0.4 s of CPU for its process."""
+    with admin(cluster) as api:
+        for document in documents:
+            if not _created(api, namespace, document):
+                cluster.apply(document, namespace=namespace)
+
+
+def _created(api: Api, namespace: str, document: Json) -> bool:
+    version, plural = document["apiVersion"], _plural(document["kind"])
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    meta = {**document["metadata"], "namespace": namespace}
+    applied = json.dumps({**document, "metadata": {**meta, "annotations": _notes(meta)}})
+    notes = {**_notes(meta), "kubectl.kubernetes.io/last-applied-configuration": applied}
+    try:
+        api.send(
+            "POST",
+            f"{root}/namespaces/{namespace}/{plural}",
+            {**document, "metadata": {**meta, "annotations": notes}},
+            query={"fieldManager": "kubectl-client-side-apply", "fieldValidation": "Strict"},
+        )
+    except Refused as refused:
+        if refused.status != CONFLICT:
+            raise
+        return False
+    return True
+
+
+def _notes(meta: Json) -> Json:
+    return dict(meta.get("annotations") or {})
+
+
+def _plural(kind: str) -> str:
+    name = kind.lower()
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"

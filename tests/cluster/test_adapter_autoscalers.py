@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.keda import SCALED_OBJECTS, Json, autoscaler, scaled_object
-from tests.cluster.support import Requests, apply, connected, until, workload
+from tests.cluster.support import Requests, admin, apply, connected, until, workload
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
@@ -33,6 +33,10 @@ from starforge_backlog.snapshot import Autoscaler, Follower, Known, Unknown, Why
 pytestmark = pytest.mark.cluster
 
 HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+PATHS = {
+    "hpa": "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
+    "scaledobject": "/apis/keda.sh/v1alpha1/namespaces/%s/scaledobjects",
+}
 PLAIN = Target(name="etl-worker")
 TOKEN = "uid-1/hpa/2026-01-01T00:00:00.000+00:00"
 
@@ -96,9 +100,9 @@ async def guarded(
 
 
 def stored(cluster: LocalCluster, namespace: str, what: str = "hpa/hpa") -> Json:
-    text = cluster.kubectl("get", "-n", namespace, what, "-o", "json", "--show-managed-fields")
-    whole: Json = json.loads(text)
-    return whole
+    kind, _, name = what.partition("/")
+    with admin(cluster) as api:
+        return api.get(f"{PATHS[kind] % namespace}/{name}")
 
 
 def owned_by_scaled_object(cluster: LocalCluster, namespace: str) -> Json:
@@ -116,7 +120,6 @@ def keda_follows(
         "keda-hpa-so", maximum=maximum, owner=owned_by_scaled_object(cluster, namespace)
     )
     own["metadata"]["annotations"] = whole["metadata"]["annotations"]
-    cluster.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(own))
     condition = {
         "type": "Ready",
         "status": ready[0],
@@ -124,10 +127,9 @@ def keda_follows(
         "message": ready[1],
     }
     status = {"status": {"hpaName": "keda-hpa-so", "conditions": [condition]}}
-    cluster.kubectl(
-        *("patch", "-n", namespace, "scaledobject/so", "--subresource=status", "--type=merge"),
-        *("-p", json.dumps(status)),
-    )
+    with admin(cluster) as api:
+        api.create(PATHS["hpa"] % namespace, own)
+        api.patch(f"{PATHS['scaledobject'] % namespace}/so/status", status)
 
 
 def hpa_maximum(cluster: LocalCluster, namespace: str) -> int:

@@ -5,7 +5,6 @@ Each phase applies all policies at once, so that the whole matrix takes a few ca
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from tests.cluster.crd_examples import GONE, Policy, edited, everything, minimal, other_halves
 from tests.cluster.shown import shown
+from tests.e2e.api import POLICIES, Api
 
 from local.cluster import LocalCluster
 from local.commands import CommandError
@@ -51,8 +51,11 @@ SHOWN: Final = (
 class Applied:
     """All policies in one namespace, and the commands that people and pipelines run on them."""
 
-    def __init__(self, cluster: LocalCluster, namespace: str, policies: Sequence[Policy]) -> None:
+    def __init__(
+        self, cluster: LocalCluster, api: Api, namespace: str, policies: Sequence[Policy]
+    ) -> None:
         self._cluster = cluster
+        self._api = api
         self._namespace = namespace
         self._text = "\n---\n".join(
             yaml.safe_dump(
@@ -79,11 +82,10 @@ class Applied:
 
     def as_operator(self) -> None:
         """Write what the operator writes: a finalizer, an annotation, a status."""
-        names = self._cluster.get("qbp", "-n", self._namespace)["items"]
-        for name in (item["metadata"]["name"] for item in names):
-            where = ("qbp", name, "-n", self._namespace, "--type=merge")
-            self._cluster.kubectl("patch", *where, "-p", json.dumps(OURS))
-            self._cluster.kubectl("patch", *where, "--subresource=status", "-p", json.dumps(STATUS))
+        path = f"{POLICIES}/namespaces/{self._namespace}/queuebacklogpolicies"
+        for name in (item["metadata"]["name"] for item in self._api.items(path)):
+            self._api.patch(f"{path}/{name}", OURS)
+            self._api.patch(f"{path}/{name}/status", STATUS)
 
     def generations(self) -> dict[str, int]:
         """Policies whose spec was written more than once."""
@@ -100,8 +102,8 @@ SERVER_SIDE: Final = "--server-side"
 
 
 @pytest.fixture
-def applied(cluster: LocalCluster, namespace: str, crd: None) -> Applied:
-    return Applied(cluster, namespace, SHOWN)
+def applied(cluster: LocalCluster, api: Api, namespace: str, crd: None) -> Applied:
+    return Applied(cluster, api, namespace, SHOWN)
 
 
 def test_server_side_apply_by_two_managers(applied: Applied) -> None:
@@ -186,14 +188,14 @@ EDITS: Final[Mapping[str, tuple[Mapping[str, object], Mapping[str, object]]]] = 
 
 @pytest.mark.usefixtures("crd")
 def test_an_edited_manifest_means_the_same_as_a_new_one(
-    cluster: LocalCluster, namespace: str
+    cluster: LocalCluster, api: Api, namespace: str
 ) -> None:
     """What defaults put into the object before belongs to nobody, and must not stand beside what
     is applied later, or keep it from being accepted."""
 
     def all_of(edits: Iterator[tuple[str, Mapping[str, object]]]) -> Applied:
         policies = [edited(minimal(), {**e, "metadata.name": name}) for name, e in edits]
-        return Applied(cluster, namespace, policies)
+        return Applied(cluster, api, namespace, policies)
 
     before = all_of((name, first) for name, (first, _) in EDITS.items())
     after = all_of((name, last) for name, (_, last) in EDITS.items())
