@@ -15,6 +15,7 @@ NOT_KNOWN = {
     "DatabaseHealthNotKnown",
     "LoadNotKnown",
     "StepNotJudged",
+    "WarmingUp",
 }
 WORDS = {
     "Asleep",
@@ -75,7 +76,15 @@ PASSING = {
     "Unreachable",
     "WarmingUp",
 }
-ROUTINE = {"Steady", "Stepping", "Observing", "Draining", "Asleep", "PodsNotReady", "WarmingUp"}
+ROUTINE = {
+    "Steady",
+    "Stepping",
+    "Observing",
+    "Draining",
+    "Asleep",
+    "PodsNotReady",
+    "WarmingUp",
+}
 BY_HAND = {"Held", "Suspended", "ReplicaConflict"}
 
 

@@ -102,7 +102,7 @@ class PauseProgress(StrEnum):
 
     @property
     def is_whole(self) -> bool:
-        """Whether no part of it runs by our doing."""
+        """Whether the operator left no part of it running."""
         return self in {PauseProgress.COMPLETE, PauseProgress.RENEWED}
 
 
@@ -151,7 +151,7 @@ class PauseStatus(StatusModel):
     """Complete: the whole of it is paused. Partial: it was paused in a bounded batch and more of
     it runs; the next pass continues. Resuming: a part of it was resumed already; the next pass
     continues with the rest. Renewed: complete, but it was lost, for example in a failover of Redis,
-    and set again; lost once more, it counts as resumed by somebody."""
+    and set again; lost once more, it counts as resumed by another client."""
 
     locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""

@@ -4,9 +4,10 @@ Whatever a decision needs from earlier passes is here and nowhere else, so a res
 Numbers people read are rounded to two significant digits (a steady queue writes nothing);
 numbers that decisions compare are kept as they were at the transition that stored them.
 
-The schema holds no bounds that could refuse a write of ours: a list is never longer than it allows,
-because `api/fitting.py` cuts each to the same bound before it is written. How much text each field
-may hold is in `api/bounds.py`. A field that is added later needs a default (see `StatusModel`).
+The schema holds no bounds that could refuse a write of the operator: a list is never longer than it
+allows, because `api/fitting.py` cuts each to the same bound before it is written. How much text
+each field may hold is in `api/bounds.py`. A field that is added later needs a default (see
+`StatusModel`).
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class QueueStatus(StatusModel):
     """Workers connected to the queue; empty where the queue does not tell."""
 
     notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES), replaced(MOST_NOTES)] = ()
-    """What a person should know of this queue, for example that somebody paused it."""
+    """What a person should know of this queue, for example that another client paused it."""
 
     missed: Annotated[tuple[str, ...], Shown(items=MOST_NOTES), replaced(MOST_NOTES)] = ()
     """Objectives that are missed now, for example waiting 5200 > 500."""

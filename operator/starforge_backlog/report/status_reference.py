@@ -31,7 +31,7 @@ _INTRODUCTION: Final = """\
 # Conditions, reasons and Events
 
 What the status of a policy says, what it means, and what to do. The other fields of the status are
-in [policy.md](policy.md#status); where to look first is in [operations.md](../operations.md).
+in [policy.md](policy.md#status); what to check first is in [operations.md](../operations.md).
 
 ## Conditions
 

@@ -27,7 +27,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ObjectivesNotKnown": Entry(
-        "Whether a queue meets its objectives cannot be read any more.",
+        "Whether a queue meets its objectives can no longer be read.",
         "See [Missing readings](#missing-readings).",
         kind="Warning",
     ),
@@ -41,7 +41,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "DatabaseHeadroomNotKnown": Entry(
-        "The budget or the health of the database cannot be read any more.",
+        "The budget or the health of the database can no longer be read.",
         "See [Missing readings](#missing-readings).",
         kind="Warning",
     ),
@@ -55,7 +55,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ConsumersNotKnown": Entry(
-        "The target or its pods cannot be read any more.",
+        "The target or its pods can no longer be read.",
         "See [Missing readings](#missing-readings).",
         kind="Warning",
     ),
@@ -74,7 +74,7 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ProducersNotKnown": Entry(
-        "A producer cannot be read any more.",
+        "A producer can no longer be read.",
         "See [Missing readings](#missing-readings).",
         kind="Warning",
     ),
