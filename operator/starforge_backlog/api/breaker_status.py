@@ -102,7 +102,7 @@ class PauseProgress(StrEnum):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the operator left no part of it running."""
+        """Whether the operator has paused all of it."""
         return self in {PauseProgress.COMPLETE, PauseProgress.RENEWED}
 
 

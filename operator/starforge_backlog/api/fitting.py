@@ -65,7 +65,7 @@ def size(status: QueueBacklogPolicyStatus) -> int:
 
 def _without_repetitions(status: QueueBacklogPolicyStatus) -> QueueBacklogPolicyStatus:
     """The API server refuses a list in which two items have the same key. The last one counts, as
-    it does for a rule that reads a list by its keys."""
+    it does for every reader of a list by its keys."""
     changed = {}
     for name, key in _KEYS.items():
         items = getattr(status, name)

@@ -147,7 +147,7 @@ class QueueStatus(StatusModel):
     """Workers connected to the queue; empty where the queue does not tell."""
 
     notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES), replaced(MOST_NOTES)] = ()
-    """What a person should know of this queue, for example that another client paused it."""
+    """What a person should know of this queue, for example that a person paused it."""
 
     missed: Annotated[tuple[str, ...], Shown(items=MOST_NOTES), replaced(MOST_NOTES)] = ()
     """Objectives that are missed now, for example waiting 5200 > 500."""

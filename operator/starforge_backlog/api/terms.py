@@ -64,7 +64,7 @@ def ordered(least: int, most: int) -> Schema:
 
 
 def replaced(most: int) -> Schema:
-    """A list of a status: it is written as a whole, and no client adds to it."""
+    """A list of a status: it is written as a whole, and has one writer."""
     return Schema({"maxItems": most, LIST_TYPE: "atomic"})
 
 

@@ -100,7 +100,7 @@ def _breakers(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus)
             warning=b.state is BreakerState.OPEN,
             reason=f"Breaker{b.state}",
             action="Decide",
-            text=f"breaker {b.name}: {b.message}" + _owners(b),
+            text=f"breaker {b.name} {_BECAME[b.state]}: {b.message}" + _owners(b),
         )
         for b in after.breakers
         if b.state is not old.get(b.name, BreakerState.CLOSED)
