@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit test-image test-python image tools keda test-keda lint types crd crd-check bench lock clean
+.PHONY: help demo test test-thorough test-unit test-image test-python image tools keda test-keda lint types crd crd-check bench lock clean
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 # The programs are built before pytest starts: inside a test they would run into its time limit.
 test: tools ## every test, on real servers and workers (about 25 minutes on two cores; WORKERS=0, one after the other: an hour)
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
+
+# Their short forms are part of `make test`.
+KILLS_AND_RACES := $(addprefix tests/e2e/test_,kills.py guard_kills.py rights_producers.py) \
+  $(wildcard tests/producers/test_*_races.py)
+test-thorough: tools ## the long form of kills and races: more kills, more rounds (about 15 minutes; FILES= for others)
+	@STARFORGE_TESTS=thorough $(PY) -m pytest $(or $(FILES),$(KILLS_AND_RACES))
 
 test-unit: $(INSTALLED) ## the tests that need nothing but Python, in seconds
 	@$(PY) -m pytest tests/unit -m "$(NO_SERVERS)"

@@ -12,14 +12,15 @@ import pytest
 from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, settled
 from tests.producers.test_backfill_jobs import AUDIT, SCHEMA
+from tests.thorough import THOROUGH
 
 from starforge_backlog.decide.results import Resumed, ResumeOutcome
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 
-KILLS = 80
+KILLS = 80 if THOROUGH else 24
 BACKFILLS = 12
-ROUNDS = 40
+ROUNDS = 40 if THOROUGH else 12
 
 # Each backfill stores its progress after a batch, whatever it was told meanwhile.
 PROGRESS = """

@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 from tests.node.bull import Bull
 from tests.producers.nursery import nursery
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.secret import SecretValue
@@ -32,9 +33,9 @@ pytestmark = [pytest.mark.redis, pytest.mark.node]
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
 NOWHERE = SecretValue.model_validate({"secretKeyRef": {"name": "redis", "key": "url"}})
 META = "bull:etl-backfill:meta"
-ROUNDS = 100
+ROUNDS = 100 if THOROUGH else 30
 Pair = tuple[BrakeProducer, BrakeProducer]
-KILLS = 100
+KILLS = 100 if THOROUGH else 30
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from tests.producers.lives import field_of
 from tests.producers.nursery import nursery
 from tests.producers.objects import AT, OWNER, Person, operators, paused, resumed
 from tests.producers.test_workload import BATCH, NAME, manifest
+from tests.thorough import THOROUGH
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.pausing import WorkloadKind
@@ -34,8 +34,8 @@ from starforge_backlog.snapshot import Unknown, Why
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ROUNDS: Final = 25
-KILLS: Final = 60
+ROUNDS: Final = 25 if THOROUGH else 8
+KILLS: Final = 60 if THOROUGH else 16
 ANNOTATION: Final = "backlog.starforge.dev/paused"
 
 
@@ -68,13 +68,6 @@ class Subject:
         self.person.write(self.body(value), "alice")
 
 
-@pytest.fixture(scope="module")
-def api(cluster: LocalCluster) -> Iterator[Api]:
-    assert cluster.control_plane is not None
-    with closing(Api.admin(cluster.control_plane)) as api:
-        yield api
-
-
 def made(api: Api, namespace: str, kind: str) -> Subject:
     if kind == "ConfigMap":
         path = f"{CORE}/namespaces/{namespace}/configmaps"
@@ -83,6 +76,8 @@ def made(api: Api, namespace: str, kind: str) -> Subject:
         group = BATCH if kind == "CronJob" else "/apis/apps/v1"
         path = f"{group}/namespaces/{namespace}/{kind.lower()}s"
         body = manifest(WorkloadKind(kind))
+        if "replicas" in body["spec"]:
+            body["spec"]["replicas"] = 1  # each pod is work for five controllers
     api.create(path, body)
     return Subject(kind, Person(api, f"{path}/{NAME}"), namespace)
 
@@ -150,7 +145,7 @@ class Meddled(ClusterClient):
             await asyncio.to_thread(self.meddle)
 
 
-RUNNING: Final = {"ConfigMap": "off", "CronJob": False}  # of the others: 7 replicas
+RUNNING: Final = {"ConfigMap": "off", "CronJob": False}  # of the others: 2 replicas
 PAUSE, RESUME = PauseOutcome, ResumeOutcome
 
 # What a person does before request 1 and 2 (look and write of our pause), 3 and 4 (of our resume);
@@ -170,7 +165,7 @@ MEDDLING: Final[dict[str, tuple[PauseOutcome, ResumeOutcome, PauseOutcome, Resum
 
 
 def meddling(subject: Subject, what: str) -> Callable[[], None]:
-    running = RUNNING.get(subject.kind, 7)
+    running = RUNNING.get(subject.kind, 2)
 
     def pauses() -> None:
         subject.set(subject.stopped)
@@ -225,7 +220,7 @@ async def test_a_person_at_each_point(
         return
     theirs = {
         "pauses": subject.stopped if point <= 2 else before,
-        "resumes": RUNNING.get(subject.kind, 7),
+        "resumes": RUNNING.get(subject.kind, 2),
         "resumes and pauses": subject.stopped,
         "takes the mark": before if point <= 2 else subject.stopped,
     }

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.producers.conftest import RUNBOOK, Human, Operator
 from tests.producers.nursery import nursery
+from tests.thorough import THOROUGH
 
 from local.postgres import PostgresServer
 from starforge_backlog.decide.results import (
@@ -22,8 +23,8 @@ from starforge_backlog.snapshot import Unknown, Why
 pytestmark = pytest.mark.postgres
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
-ROUNDS = 40
-KILLS = 100
+ROUNDS = 40 if THOROUGH else 12
+KILLS = 100 if THOROUGH else 25
 
 
 async def test_two_operators_at_once(human: Human, operator: Operator) -> None:

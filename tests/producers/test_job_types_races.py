@@ -13,13 +13,14 @@ import pytest
 from tests.producers.nursery import nursery
 from tests.producers.table import Hands, Operators, settled
 from tests.queues.schemas import MODEL
+from tests.thorough import THOROUGH
 
 from starforge_backlog.decide.results import Resumed, ResumeOutcome
 from starforge_backlog.producers.protocol import Pausable
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
 
-KILLS = 80
+KILLS = 80 if THOROUGH else 24
 BATCH = 40  # small, so that a kill meets a pause or a release half way
 JOBS = 1_200
 SHARE = JOBS // (KILLS + 1)

@@ -12,6 +12,7 @@ from tests.producers.nursery import nursery
 from tests.producers.objects import AT, OWNER
 from tests.producers.webhook_api import FakeApi, producer_of, served
 from tests.producers.webhook_page import running
+from tests.thorough import THOROUGH
 
 from starforge_backlog.decide.results import (
     Paused,
@@ -25,8 +26,8 @@ from starforge_backlog.snapshot import Known, Unknown, Why
 
 pytestmark = pytest.mark.timeout(600)
 
-ROUNDS: Final = 40
-KILLS: Final = 80
+ROUNDS: Final = 40 if THOROUGH else 12
+KILLS: Final = 80 if THOROUGH else 24
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -22,23 +23,28 @@ Start = Callable[..., PrometheusServer]
 INTERVAL = 0.25  # seconds between scrapes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exporter() -> Iterator[Exporter]:
     with Exporter(jobs_waiting=100) as made:
         made.rates["jobs_done"] = 5
         yield made
 
 
-@pytest.fixture
-def server(start_prometheus: Start, exporter: Exporter) -> PrometheusServer:
-    made = start_prometheus(targets={"workers": [exporter.address]}, interval=INTERVAL)
-    made.wait_for("rate(jobs_done_total[2s])")
-    return made
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, exporter: Exporter
+) -> Iterator[PrometheusServer]:
+    """One for all: its tests ask, and change nothing."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets = {"workers": [exporter.address]}
+    with closing(PrometheusServer.start(folder, targets=targets, interval=INTERVAL)) as made:
+        made.wait_for("rate(jobs_done_total[2s])")
+        yield made
 
 
 @pytest.fixture
-async def prometheus(server: PrometheusServer, hub: PrometheusHub) -> Prometheus:
-    return hub.get(Server(server.url), owner="ns/a")
+async def prometheus(server: PrometheusServer, patient_hub: PrometheusHub) -> Prometheus:
+    return patient_hub.get(Server(server.url), owner="ns/a")
 
 
 async def test_a_number_has_the_time_of_its_sample(prometheus: Prometheus) -> None:

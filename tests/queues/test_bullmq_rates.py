@@ -38,9 +38,15 @@ def jobs(per_second: object, seconds: float) -> float:
 
 @every_version
 @pytest.mark.valkey
-@pytest.mark.parametrize("remove", [True, False], ids=["removed", "kept"])
-@pytest.mark.parametrize("metrics", [METRICS, None], ids=["metrics", "plain"])
-@pytest.mark.parametrize("count", [60, 900], ids=["all events", "some events"])
+@pytest.mark.parametrize(
+    ("remove", "metrics", "count"),
+    [  # each value beside each of the others once
+        pytest.param(True, METRICS, 60, id="removed-metrics-all events"),
+        pytest.param(True, None, 900, id="removed-plain-some events"),
+        pytest.param(False, METRICS, 900, id="kept-metrics-some events"),
+        pytest.param(False, None, 60, id="kept-plain-all events"),
+    ],
+)
 async def test_what_comes_and_what_goes(
     eye: Eye,
     bull: Bull,

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.cluster.crd_examples import EVERYTHING, MINIMAL
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api import crd
 from starforge_backlog.api.base import format_duration, parse_duration, wire_name
@@ -63,12 +64,17 @@ def partial_specs(draw: st.DrawFn) -> dict[str, Any]:
     return thin
 
 
+search = settings(max_examples=1000 if THOROUGH else 40)  # 0.1 s each
+
+
+@search
 @given(partial_specs())
 def test_the_schemas_defaults_are_the_models(spec: dict[str, Any]) -> None:
     read = QueueBacklogPolicySpec.model_validate(spec)
     assert QueueBacklogPolicySpec.model_validate(defaulted(SPEC, spec)) == read
 
 
+@search
 @given(partial_specs())
 def test_a_spec_survives_writing_and_reading(spec: dict[str, Any]) -> None:
     read = QueueBacklogPolicySpec.model_validate(spec)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ from tests.simulator.crowd import Change, Crowd, Member, Moment, neighbour_of
 from tests.simulator.eye import OWN_CONNECTIONS
 from tests.simulator.setup import Event, Setup, What
 from tests.simulator.storms import storms
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api.policy import Priority
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
@@ -26,7 +26,6 @@ from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.decide.budget.shares import MANY, Caps, Share, share_of, shares
 from starforge_backlog.snapshot import Claim
 
-THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 INTERVAL = 15.0
 WINDOW = 30.0  # observeFor
 # Things happen until then; what lasts is over 900 s later.
@@ -38,9 +37,9 @@ SETTLED = LAST_TROUBLE + 4500.0
 WATCHED = 1800.0
 
 search = settings(
-    max_examples=400 if THOROUGH else 12,
+    max_examples=400 if THOROUGH else 5,
 )
-long_enough = pytest.mark.timeout(3600 if THOROUGH else 180)
+long_enough = pytest.mark.timeout(3600 if THOROUGH else 600)
 
 # Not another writer of replicas and no late reading: what they add is known to nobody. Death is
 # tried by restarts of the whole process.

@@ -4,7 +4,6 @@ forgotten (P4), whatever a kill leaves in status (P6)."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.given import Policy, later, queue, seen, spec, through_json, unknown
 from tests.simulator.parts import Deaf, Line, Marked, Model, Rows
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api.policy import Mode, QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, PauseState, QueueBacklogPolicyStatus
@@ -27,7 +27,6 @@ from starforge_backlog.decide.plan import Action, Pause, Plan, Resume
 from starforge_backlog.decide.results import Failed, Paused, Result, Resumed
 from starforge_backlog.snapshot import ProducerReading, QueueReading, Reading, Why
 
-THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 INTERVAL = 15.0
 HIGH, LOW = 9000, 10
 WAYS: list[dict[str, Any]] = [

@@ -6,7 +6,6 @@ examples run in seconds.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import datetime
 
@@ -20,6 +19,7 @@ from tests.simulator.play import Run, play
 from tests.simulator.setup import Event, Setup, What
 from tests.simulator.storms import EVERYTHING, LONGEST_DRAIN, STORM, calm, setups, storms
 from tests.simulator.world import World
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import BreakerState, BreakerStatus
@@ -30,7 +30,6 @@ from starforge_backlog.decide.breakers.breaker import LONGEST_OPEN
 from starforge_backlog.decide.budget import formula
 from starforge_backlog.decide.steps import scaling
 
-THOROUGH = os.environ.get("STARFORGE_TESTS") == "thorough"
 HOUR = 3600.0
 # A steady world is watched until it is silent, a noisy one (which never is) for this long.
 NOISY_FOR = LONGEST_DRAIN + 2 * HOUR
@@ -43,7 +42,7 @@ search = settings(
     max_examples=1500 if THOROUGH else 7,
 )
 # Hypothesis shrinks for up to five minutes after a find.
-long_enough = pytest.mark.timeout(3600 if THOROUGH else 120)
+long_enough = pytest.mark.timeout(3600 if THOROUGH else 600)
 
 
 def storm_and_calm(setup: Setup, events: tuple[Event, ...]) -> tuple[Run, Aftermath]:

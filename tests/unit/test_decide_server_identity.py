@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.thorough import THOROUGH
 
 from starforge_backlog.api.server_place import ServerPlace
 from starforge_backlog.decide.pauses.server_identity import (
@@ -88,6 +89,7 @@ HOSTS = st.from_regex(r"[a-z0-9.-]{1,30}:[0-9]{1,5}", fullmatch=True)
 NAMES = st.text(max_size=80) | st.sampled_from([" at ", "system 1/a at b:5", "a schema b", ","])
 
 
+@settings(max_examples=1000 if THOROUGH else 30)  # 0.1 s each
 @given(system=NAMES, database=NAMES, schemas=st.lists(NAMES, max_size=3), hosts=st.sets(HOSTS))
 def test_whatever_a_name_holds_a_place_is_read_as_it_was_written(
     system: str, database: str, schemas: list[str], hosts: set[str]

@@ -19,6 +19,7 @@ from tests.simulator.setup import Event, Setup
 from tests.simulator.situations import other_clients
 from tests.simulator.storms import STORM, setups, storms
 from tests.simulator.wordless import garbled, without_semicolons, wordless
+from tests.thorough import THOROUGH
 from tests.unit.test_decide_guard import HELD
 from tests.unit.test_decide_guard import at as guarded
 
@@ -94,9 +95,9 @@ class Passes:
 # --- over random storms --------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @settings(
-    max_examples=4,
+    max_examples=4 if THOROUGH else 2,
     phases=[Phase.generate],
     derandomize=True,
 )
