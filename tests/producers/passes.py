@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tests.producers.table import held_by
+from tests.producers.table import held_by, read_again
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import (
@@ -61,6 +61,7 @@ class Loop:
     async def run(self, *, wanted: bool, killed: str = "") -> tuple[Action, ...]:
         """One pass. `killed` between the intent and the "act", or between the act and its
         "status"."""
+        read_again(self.table)
         held = held_by(self.table, Holder(OWNER, NAME, self.entry))
         reading = await held.read()
         breaker = BreakerState.OPEN if wanted else BreakerState.CLOSED

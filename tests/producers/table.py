@@ -102,6 +102,12 @@ async def settled(hands: Hands, living: int) -> None:
         await asyncio.sleep(0.002)
 
 
+def read_again(table: JobTypesTable | BackfillJobsTable) -> None:
+    """A read that took long on a slow machine would be the answer for a while."""
+    shared = table.line if isinstance(table, JobTypesTable) else table.seen
+    shared.expire()
+
+
 def held_by(table: JobTypesTable | BackfillJobsTable, holder: Holder) -> Pausable:
     """As one policy sees what it may pause there."""
     if isinstance(table, JobTypesTable):
@@ -124,9 +130,7 @@ class Policy:
         return held_by(self.table, Holder(self.uid, self.name, self.entry))
 
     async def seen(self) -> ProducerReading:
-        # A read that took long on a slow machine would stand for a while.
-        shared = self.table.line if isinstance(self.table, JobTypesTable) else self.table.seen
-        shared.expire()
+        read_again(self.table)
         got = await self.pausable.read()
         assert isinstance(got, Known), got
         return got.value
