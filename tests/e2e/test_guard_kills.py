@@ -14,11 +14,12 @@ from tests.e2e.autoscaling import CONNECTIONS, OWNERS, database, hpa, lowered, m
 from tests.e2e.place import Place
 from tests.e2e.together import own_server
 from tests.e2e.world import World
+from tests.thorough import THOROUGH
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SEED: Final = 4_711
-KILLS: Final = 8
+KILLS: Final = 8 if THOROUGH else 4
 
 
 def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> None:
