@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.snapshot import (
     DatabaseReading,
+    Known,
     QueueReading,
     Reading,
     Snapshot,
@@ -20,6 +21,7 @@ from starforge_backlog.snapshot import (
 )
 
 T = TypeVar("T")
+Part = TypeVar("Part", QueueReading, TypeReading, DatabaseReading)
 
 # A sample older than three intervals is no sample.
 STALE_AFTER_INTERVALS = 3
@@ -61,46 +63,24 @@ def fresh(seen: Snapshot, interval: timedelta, now: datetime) -> Snapshot:
         # The limit and not the age: a text that changes with every pass would be a write (P7).
         return Unknown(Why.STALE, f"the last reading is older than {format_duration(limit)}", now)
 
-    def check_if_reported(reading: Reading[T] | None) -> Reading[T] | None:
-        return None if reading is None else check(reading)
-
-    def check_type(part: TypeReading) -> TypeReading:
-        return TypeReading(
-            waiting=check(part.waiting),
-            oldest_due_age=check(part.oldest_due_age),
-            outcomes=check(part.outcomes),
-        )
+    def check_all(part: Part) -> Part:
+        """Each reading of it, whichever there are: a new one cannot be forgotten here."""
+        values = ((field.name, getattr(part, field.name)) for field in fields(part))
+        checked: dict[str, Any] = {
+            name: check(value) for name, value in values if isinstance(value, Known | Unknown)
+        }
+        return replace(part, **checked)
 
     def check_queue(queue: QueueReading) -> QueueReading:
-        return QueueReading(
-            waiting=check(queue.waiting),
-            scheduled=check(queue.scheduled),
-            in_progress=check(queue.in_progress),
-            failed=check(queue.failed),
-            oldest_due_age=check(queue.oldest_due_age),
-            arrivals_per_second=check(queue.arrivals_per_second),
-            throughput_per_second=check(queue.throughput_per_second),
-            outcomes=check(queue.outcomes),
-            types=queue.types,
-            how=queue.how,
-            by_type={name: check_type(part) for name, part in queue.by_type.items()},
-            failed_attempts_per_second=check_if_reported(queue.failed_attempts_per_second),
-            consumers=check_if_reported(queue.consumers),
-            notes=queue.notes,
-            held=queue.held,
-        )
+        by_type = {name: check_all(part) for name, part in queue.by_type.items()}
+        return replace(check_all(queue), by_type=by_type)
 
-    database = seen.database
-    if database is not None:
-        database = DatabaseReading(
-            check(database.connections), check(database.health), check_if_reported(database.pooler)
-        )
     return replace(
         seen,
         workload=check(seen.workload),
         per_replica=seen.per_replica,  # a fact of the pod template, not a measurement
-        database=database,
+        database=None if seen.database is None else check_all(seen.database),
         queues={name: check_queue(queue) for name, queue in seen.queues.items()},
         producers={name: check(reading) for name, reading in seen.producers.items()},
-        autoscaler=check_if_reported(seen.autoscaler),
+        autoscaler=None if seen.autoscaler is None else check(seen.autoscaler),
     )
