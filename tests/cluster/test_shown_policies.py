@@ -29,8 +29,8 @@ def test_the_api_server_takes_it(policies: Policies, one: Shown) -> None:
 
 
 def test_each_kind_of_queue_and_each_way_to_pause_is_shown() -> None:
-    """In the README alone."""
-    specs = [one.policy["spec"] for one in SHOWN if one.place.startswith("README")]
+    """On the page of examples alone."""
+    specs = [one.policy["spec"] for one in SHOWN if one.place.startswith("docs/examples.md")]
     queues = {kind for spec in specs for queue in spec["queues"] for kind in queue}
     assert {"postgres", "bullmq", "prometheus", "signals"} <= queues
     ways = {way for spec in specs for producer in spec.get("producers", ()) for way in producer}
