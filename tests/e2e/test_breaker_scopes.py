@@ -110,7 +110,7 @@ def one_failing_type_of_a_table(world: World) -> None:
 
     note = opened(world)
     assert f"{FAILING} jobs failed" in note
-    assert f"owners: {TEAM_EXPORTS}" in note
+    assert f"owner {TEAM_EXPORTS}" in note
     assert TEAM_SNAPSHOTS not in note
     assert owners(world) == {"export": [TEAM_EXPORTS], "process-snapshot": []}
     assert f"concerns {TEAM_EXPORTS}" in world.condition("ProducersRunning")["message"]
@@ -160,7 +160,7 @@ def one_failing_type_of_a_bullmq_queue(world: World) -> None:
         assert world.pause()["producer"] == "hold-export", "the only one"
         assert exports.call("getGlobalConcurrency") == 0
         assert world.store.flag() == RUNNING
-        assert f"owners: {TEAM_EXPORTS}" in opened(world)
+        assert f"owner {TEAM_EXPORTS}" in opened(world)
         world.delete()
         world.until_gone()
         assert exports.call("getGlobalConcurrency") == 3
@@ -204,7 +204,7 @@ def one_queue_of_two(world: World) -> None:
     assert world.store.rows(FAR) == [(FAILING, 0), (HEALTHY, 0)]
     note = opened(world)
     assert "60 waiting" in note
-    assert f"owners: {EVERYBODY_ELSE}" in note
+    assert f"owner {EVERYBODY_ELSE}" in note
     assert owners(world) == {"of-snapshots": [EVERYBODY_ELSE], "of-exports": []}
     world.store.clear(kind=HEALTHY)
     world.until(lambda: states(world)["of-snapshots"] == "Closed", "recovery")

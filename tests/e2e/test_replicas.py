@@ -131,7 +131,7 @@ def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
     assert [write.replicas for write in world.scale_writes()] == [2, 1]
     step = world.status()["scaling"]["lastStep"]
     assert (step["verdict"], step["reverted"]) == ("Failed", True)
-    assert "sessions wait for locks" in step["verdictMessage"]
+    assert "sessions wait for a lock" in step["verdictMessage"]
     world.until_told("StepFailed", "ScaledRevert")
 
     world.until_condition("Scaling", "HoldDown")

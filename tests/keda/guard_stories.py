@@ -148,7 +148,7 @@ def deleted_and_made_anew(world: World) -> None:
         took = time.monotonic() - began
     note(
         world,
-        "made anew",
+        "made again",
         most_pods=watcher.most,
         followed_s=round(took, 1),
         seconds={k: round(v, 2) for k, v in watcher.when.items()},

@@ -157,7 +157,7 @@ async def test_a_slow_look_for_words_costs_no_count(admin: Admin, recorder: Reco
     recorder.fails_on = "TABLESAMPLE"
     seen = await Watcher(recorder, BIG).read()
     assert isinstance(seen.waiting, Known)
-    assert any("could not be looked for" in note for note in seen.notes)
+    assert any("could not be searched for" in note for note in seen.notes)
     # What the last ANALYZE knew needs no look at a row.
     assert seen.waiting.value.confidence is Confidence.AT_LEAST
     assert "retrying" in seen.notes[0]
