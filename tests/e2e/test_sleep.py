@@ -15,8 +15,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 MAY_SLEEP: Final = {"name": TARGET, "minReplicas": 0}
 SLEEPS_AFTER: Final = 4.0  # seconds
 SCALING: Final = {**SPEC["scaling"], "scaleDownAfter": "4s"}
-# One pass, and what its requests take on a busy machine.
-ONE_PASS: Final = timedelta(seconds=INTERVAL + 1.5)
 
 
 def fall_asleep(world: World, replicas: int = 2) -> None:
@@ -25,11 +23,18 @@ def fall_asleep(world: World, replicas: int = 2) -> None:
     world.until_condition("Scaling", "Asleep")
 
 
-def woke_after(world: World, began: datetime, writes: int) -> timedelta:
-    """From a moment to the write that woke it; `writes` were there before."""
+def woken_at(world: World, writes: int) -> datetime:
+    """The moment of the write that woke it; `writes` were there before."""
     (woken,) = world.until(lambda: world.scale_writes()[writes:][:1], "the wake-up")
     assert woken.replicas == 1
-    return datetime.fromisoformat(woken.at) - began
+    return datetime.fromisoformat(woken.at)
+
+
+def within_an_interval(world: World, since: datetime, until: datetime) -> bool:
+    """The first pass that began after a moment did it. One that was under way may have ended in
+    between. Not in seconds, which are a busy machine's."""
+    ended = [datetime.fromisoformat(line["timestamp"]) for line in world.passes()]
+    return len([moment for moment in ended if since < moment < until]) <= 1
 
 
 def a_night(world: World) -> None:
@@ -41,7 +46,7 @@ def a_night(world: World) -> None:
 
     began = datetime.now(UTC)
     world.store.enqueue(1)
-    assert woke_after(world, began, 2) <= ONE_PASS
+    assert within_an_interval(world, began, woken_at(world, 2))
     world.until(lambda: "ScaledWake" in world.reasons(), "an Event")
     assert "ConsumerOutage" not in str(world.events())
 
@@ -69,8 +74,9 @@ def a_scheduled_job_wakes_it_when_it_is_due(world: World) -> None:
         "INSERT INTO queue_jobs (type, payload, run_after) VALUES ('process_snapshot', '{}', %s)",
         (due,),
     )
-    waited = woke_after(world, due, 1)
-    assert timedelta(0) <= waited <= ONE_PASS
+    woken = woken_at(world, 1)
+    assert woken >= due
+    assert within_an_interval(world, due, woken)
 
 
 def a_person_scales_it_to_zero(world: World) -> None:
