@@ -153,7 +153,7 @@ async def test_a_meta_that_is_gone_took_other_keys_with_it(
         admin.delete("bull:etl:wait", "bull:etl:meta")
         reading = await eye.read()
         assert unknown(reading.waiting).why is Why.KEYS_EVICTED
-        assert "bull:etl:meta is gone" in unknown(reading.waiting).message
+        assert "Key bull:etl:meta does not exist" in unknown(reading.waiting).message
         admin.hset("bull:etl:meta", "opts.maxLenEvents", 10_000)
     assert value((await eye.read()).waiting) == Count(0)
 

@@ -167,7 +167,7 @@ async def test_series_without_a_target_are_said_once_for_the_queue(
     assert "name the scraped metric itself" in note
     told = PrometheusSignals.model_validate({"url": made.url, "waiting": "waiting:sum"})
     with_signals = await read(WithSignals("jobs", Table(), told, access(), hub))
-    assert [n for n in with_signals.notes if "waiting:sum is dead" in n]
+    assert [n for n in with_signals.notes if "a part of waiting:sum is down" in n]
 
 
 @pytest.mark.prometheus
