@@ -113,7 +113,7 @@ def one_failing_type_of_a_table(world: World) -> None:
     assert f"owner {TEAM_EXPORTS}" in note
     assert TEAM_SNAPSHOTS not in note
     assert owners(world) == {"export": [TEAM_EXPORTS], "process-snapshot": []}
-    assert f"concerns {TEAM_EXPORTS}" in world.condition("ProducersRunning")["message"]
+    assert f"owner {TEAM_EXPORTS}" in world.condition("ProducersRunning")["message"]
 
     # What workers had in hand ends well: below half of the trip value again.
     end_some(world, failed="", number=5 * ENDED)
