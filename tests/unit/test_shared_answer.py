@@ -112,6 +112,20 @@ async def test_a_dear_answer_lasts_longer(since: float | None) -> None:
     assert await shared.get(timedelta(0)) == 2
 
 
+async def test_what_was_expensive_is_not_repeated_because_of_a_bug() -> None:
+    source = Source(fault=KeyError("odd"))
+    shared = source.shared()
+    with pytest.raises(KeyError):
+        await shared.get()
+    shared.rest(30)
+    source.now = 20
+    with pytest.raises(KeyError):
+        await shared.get()
+    assert source.asked == 1
+    source.now, source.fault = 30, None
+    assert await shared.get() == 2
+
+
 async def test_what_was_written_makes_every_answer_old_also_that_of_a_question_under_way() -> None:
     source = Source()
     shared = source.shared()

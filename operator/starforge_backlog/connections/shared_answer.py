@@ -23,7 +23,7 @@ class SharedAnswer(Generic[T]):
     Who comes while the question is under way gets its answer. The question is a task of its own: it
     goes on when the one who caused it gives up, because others wait for it, and to break it off
     could cost the connection. An exception is raised in all who wait; unless it is one of `faults`,
-    it is no answer, and who comes next asks anew.
+    or the answer has to `rest`, it is no answer, and who comes next asks again.
     """
 
     def __init__(
@@ -93,8 +93,10 @@ class SharedAnswer(Generic[T]):
             return True
         if question.cancelled():
             return False
+        now, max_age = self._timer(), self._max_age if max_age is None else max_age
+        if now < self._stands_until:
+            return True  # whatever it is: what was expensive is not repeated because of a bug
         fault = question.exception()
         if fault is not None and not isinstance(fault, self._faults):
             return False
-        now, max_age = self._timer(), self._max_age if max_age is None else max_age
-        return now - self._age_from <= max_age.total_seconds() or now < self._stands_until
+        return now - self._age_from <= max_age.total_seconds()

@@ -189,13 +189,16 @@ def _prepared(row: Mapping[str, Any]) -> str:
 
 def _describe_blocker(row: Mapping[str, Any], waiters: int) -> str:
     """The session, for how long it has been so, and the statement that ends it."""
-    some = "" if row["victims"] == waiters else f", blocks {row['victims']} of them"
+    # Counted by another statement a moment later, when more of them may wait.
+    some = f", blocks {row['victims']} of them" if row["victims"] < waiters else ""
     if not row["pid"]:
         return (
             f"a prepared transaction{some}; to end it: COMMIT PREPARED or ROLLBACK PREPARED with"
             " its gid from pg_prepared_xacts"
         )
     who = shortened(row["application_name"] or row["usename"] or "unnamed")
+    if row["state"] is None:  # it has ended meanwhile: nothing is known of it
+        return f"pid {row['pid']} ({who}{some})"
     state = "" if row["state"] == "active" else f"{row['state']} for "
     lasted = format_duration(timedelta(seconds=row["seconds"]))
     return (
