@@ -63,6 +63,8 @@ def test_the_start_of_an_operator_is_no_event() -> None:
     assert (why["DatabaseHeadroom"], why["Scaling"]) == ("NotYetObserved", "WarmingUp")
     assert not [note for note in transitions(calm, started, ()) if note.warning]
     assert not reasons(transitions(started, calm, ()))
+    worse = having(("DatabaseHeadroom", "False", "Pressure"), ("Scaling", "True", "Steady"))
+    assert reasons(transitions(worse, started, ())) == ["DatabaseHeadroomNotKnown"]
     broken = policy.decide(seen(queues=queue(unknown())))
     after = report(policy.spec, calm, broken, (), 1, NOW)
     assert [note.warning for note in transitions(calm, after, ())] == [True]
@@ -80,7 +82,11 @@ def test_a_second_fault_beside_the_first_is_told_as_well() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "told"),
-    [("PausedByBreaker", "ProducersPaused"), ("PauseFailed", "ProducerNotPaused")],
+    [
+        ("PausedByBreaker", "ProducersPaused"),
+        ("PauseFailed", "ProducerNotPaused"),
+        ("Pausing", "ProducerNotPaused"),
+    ],
 )
 def test_a_pause_that_failed_is_not_called_one(reason: str, told: str) -> None:
     before = having(("ProducersRunning", "True", "Running"))
@@ -155,7 +161,7 @@ def held(**changes: Any) -> PauseStatus:
 
 def test_a_resume_without_an_answer_that_was_done_is_told() -> None:
     """The last word of it was ResumeFailed."""
-    action = Resume(held(), "the breaker closed")
+    action = Resume(held(), "no open breaker pauses it")
     failed = Result(action, Failed(Why.TIMEOUT, "no answer in time"))
     one = QueueBacklogPolicyStatus(paused=(held(),))
     two = QueueBacklogPolicyStatus(paused=(held(failed=True, message="no answer in time"),))
@@ -187,7 +193,7 @@ def test_a_step_without_an_answer_that_was_done_is_told(reverted: bool) -> None:
 
 
 def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
-    action = Resume(held(), "the breaker closed")
+    action = Resume(held(), "no open breaker pauses it")
     failed = transitions(NEW, NEW, (Result(action, Failed(Why.TIMEOUT, "late")),))
     assert [note.limit for note in failed] == ["ResumeFailed ingestion"]
     done = transitions(NEW, NEW, (Result(action, Resumed(ResumeOutcome.RESUMED)),))
@@ -195,7 +201,7 @@ def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
 
 
 def test_a_failure_that_status_holds_in_short_is_told_once() -> None:
-    action, message = Resume(held(), "the breaker closed"), "x" * 5_000
+    action, message = Resume(held(), "no open breaker pauses it"), "x" * 5_000
     failed = (Result(action, Failed(Why.ERROR, message)),)
     policy = fresh_policy()
     plan = policy.decide(seen(producers=unknown()))

@@ -37,7 +37,8 @@ def with_secrets(spec: QueueBacklogPolicySpec, what: Source, fault: Unknown) -> 
     )
     if not named:
         return fault
-    return replace(fault, message=f"{fault.message} That is {' or '.join(named)}.")
+    sentence = fault.message.removesuffix(".")
+    return replace(fault, message=f"{sentence} ({' or '.join(named)}).")
 
 
 def _parts(spec: QueueBacklogPolicySpec, what: Source) -> Iterator[BaseModel | None]:

@@ -176,7 +176,7 @@ def _recovered(spec: QueueBacklogPolicySpec, rule: Breaker) -> str:
         level = recovers_at(trip, rule.recover.below_percent, pressure)
         signal, value = trips_at(trip)
         bound = value * level / 100
-        shown = format_duration(bound) if isinstance(bound, timedelta) else f"{bound:.0f}"
+        shown = format_duration(bound) if isinstance(bound, timedelta) else f"{round(bound, 1):g}"
         parts.append(f"{signal} is below {shown}")
     return " and ".join(dict.fromkeys(parts))
 

@@ -60,7 +60,10 @@ FLIPPED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 # By the reason of the condition, where the word above would be wrong: nothing is paused.
-FLIPPED_FOR: Final[Mapping[str, str]] = {"PauseFailed": "ProducerNotPaused"}
+FLIPPED_FOR: Final[Mapping[str, str]] = {
+    "PauseFailed": "ProducerNotPaused",
+    "Pausing": "ProducerNotPaused",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +301,11 @@ def _conditions(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatu
             continue
         if condition.type != READY and _is_of_ready(condition, before, after):
             continue
-        if condition.reason == Why.NOT_YET or (good and old and old.reason == Why.NOT_YET):
+        before_it = old.status if old is not None else "True"
+        if condition.reason == Why.NOT_YET and before_it == "True":
             continue  # not read often enough yet: that passes by itself
+        if good and old and old.reason == Why.NOT_YET:
+            continue
         if condition.type != READY and good and was_broken and old and old.status == "Unknown":
             continue  # Ready, which is True again, says it
         name = FLIPPED[condition.type][condition.status]

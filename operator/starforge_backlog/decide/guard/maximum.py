@@ -51,7 +51,7 @@ from starforge_backlog.decide.guard.marks import (
     write,
 )
 from starforge_backlog.decide.plan import SetMaximum
-from starforge_backlog.decide.reasons import ScalingReason
+from starforge_backlog.decide.reasons import ScalingReason, no_budget
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
 from starforge_backlog.decide.steps.ownership import forget_another_target, yield_for
 from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown
@@ -140,7 +140,7 @@ def _guard(at: Situation, found: Autoscaler) -> Outcome:
     at = _remembered(at, found, mark)
     if isinstance(at.budget, Unknown):
         full = _full(at, found, mark)
-        return full or hold(at, ScalingReason.BUDGET_NOT_KNOWN, f"no budget: {at.budget.message}")
+        return full or hold(at, no_budget(at.budget), f"no budget: {at.budget.message}")
     outcome = (
         _lower(at, found, mark)
         or _unmark(at, found, mark)

@@ -149,12 +149,12 @@ def decide_producers(
         if elsewhere is not None:
             let_go = breaker is None and name not in waiting
             entry = elsewhere
-            action = Resume(elsewhere, "the breaker closed") if let_go else None
+            action = Resume(elsewhere, "no open breaker pauses it") if let_go else None
         elif breaker is not None:
             if name not in moving:  # else what is paused here stays, and nothing more is
                 entry, action = _want(entry, producer, reading, breaker, pausing)
         elif entry is not None and name not in waiting:
-            entry, action = _release(entry, producer, reading, "the breaker closed")
+            entry, action = _release(entry, producer, reading, "no open breaker pauses it")
         if action is not None:
             actions[name] = action
         if entry is not None:

@@ -21,7 +21,7 @@ from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.assess.need import demand, need
 from starforge_backlog.decide.plan import StepKind
-from starforge_backlog.decide.reasons import ScalingReason
+from starforge_backlog.decide.reasons import ScalingReason, no_budget
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember, take_step
 from starforge_backlog.decide.steps.ownership import hidden
 from starforge_backlog.snapshot import Confidence, Known, QueueReading, Unknown
@@ -93,9 +93,7 @@ def _held(at: Situation, jobs: str) -> Outcome | None:
             f"{jobs}, but autoscalers of the target are not known",
         )
     if isinstance(at.budget, Unknown):
-        return hold(
-            at, ScalingReason.BUDGET_NOT_KNOWN, f"{jobs}, but no budget: {at.budget.message}"
-        )
+        return hold(at, no_budget(at.budget), f"{jobs}, but no budget: {at.budget.message}")
     if at.budget is not None and at.pressure is None:
         return hold(
             at, ScalingReason.HEALTH_NOT_KNOWN, f"{jobs}, but the database's health cannot be read"

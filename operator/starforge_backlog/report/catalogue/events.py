@@ -69,7 +69,8 @@ EVENTS: Final[Mapping[str, Entry]] = {
         kind="Warning",
     ),
     "ProducerNotPaused": Entry(
-        "A producer should be paused and is not: its row is missing or has a bad shape.",
+        "A producer should be paused and is not: the write failed, or its row is missing or has a"
+        " bad shape.",
         "Correct what the note names; stop the producer by hand until then.",
         kind="Warning",
     ),
