@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCE
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)
 
 # The programs are built before pytest starts: inside a test they would run into its time limit.
-test: tools ## every test, on real servers and workers (about 25 minutes on two cores; WORKERS=0, one after the other: an hour)
+test: tools ## every test, on real servers and workers (about 28 minutes on two cores; WORKERS=0, one after the other: 36)
 	@$(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # Their short forms are part of `make test`.
