@@ -326,9 +326,7 @@ FLAG = Source(SourceKind.PRODUCER, "flag")
 def test_a_wrong_password_names_the_secret_and_its_key(what: Source, secret: str | None) -> None:
     wrong = Unknown(Why.WRONG_PASSWORD, "refused; put the current password into the Secret.", NOW)
     named = with_secrets(SOURCES, what, wrong).message
-    assert named == (
-        f"{wrong.message.removesuffix('.')} (Secret {secret}, key K)." if secret else wrong.message
-    )
+    assert named == wrong.message + (f" (Secret {secret}, key K)" if secret else "")
     away = replace(wrong, why=Why.TIMEOUT)
     assert with_secrets(SOURCES, what, away) == away
 
@@ -357,7 +355,7 @@ def test_a_fault_that_names_its_secret_names_it_once() -> None:
     assert isinstance(wrong, Unknown)
     assert with_secrets(SOURCES, DATABASE, wrong) == wrong
     elsewhere = replace(wrong, names_secret=False)
-    assert with_secrets(SOURCES, DATABASE, elsewhere).message.endswith(" (Secret db, key K).")
+    assert with_secrets(SOURCES, DATABASE, elsewhere).message.endswith(" (Secret db, key K)")
 
 
 def test_ready_says_it() -> None:

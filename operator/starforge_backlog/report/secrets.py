@@ -37,8 +37,7 @@ def with_secrets(spec: QueueBacklogPolicySpec, what: Source, fault: Unknown) -> 
     )
     if not named:
         return fault
-    sentence = fault.message.removesuffix(".")
-    return replace(fault, message=f"{sentence} ({' or '.join(named)}).")
+    return replace(fault, message=f"{fault.message} ({' or '.join(named)})")
 
 
 def _parts(spec: QueueBacklogPolicySpec, what: Source) -> Iterator[BaseModel | None]:
