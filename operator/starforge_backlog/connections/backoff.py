@@ -38,7 +38,7 @@ def retry_delay(failures: int, pacing: ReconnectPacing) -> float:
 
 async def patiently(answer: Awaitable[T], known: Exception | None, patience: timedelta) -> T:
     """The answer. While it is `known` what is wrong nobody waits longer for it than `patience`: a
-    pass that ran out of time would know no mend. Raises `known` then."""
+    pass that ran out of time would not know what to fix. Raises `known` then."""
     if known is None:
         return await answer
     try:

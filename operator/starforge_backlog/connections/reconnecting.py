@@ -118,7 +118,7 @@ class Reconnecting(Generic[W, S]):
             await session.close()
 
     async def close(self) -> None:
-        """Close it after the turns before. It can be used again and then connects anew."""
+        """Close it after the turns before. It can be used again and then connects again."""
         async with self._turn:
             await self.drop()
 

@@ -62,8 +62,8 @@ class SharedAnswer(Generic[T]):
         return await await_shared(question)
 
     def rest(self, seconds: float, *, since: float | None = None) -> None:
-        """The answer was dear, or a fault: it lasts this long, from now or from a moment of the
-        timer."""
+        """The answer was expensive, or a fault: it lasts this long, from now or from a moment of
+        the timer."""
         self._stands_until = (self._timer() if since is None else since) + seconds
 
     def expire(self) -> None:

@@ -71,13 +71,14 @@ class Facts:
 def gather(spec: QueueBacklogPolicySpec, before: QueueBacklogPolicyStatus, seen: Snapshot) -> Facts:
     """The facts of one pass. `before` holds the peak of other clients over a restart."""
     served = _served(spec, before, seen)
+    terms, caps = (served.budget, served.role_caps) if isinstance(served, _Served) else (served, {})
     utilization = _utilization(spec, seen)
     return Facts(
         load=load(seen.queues.items()),
         utilization=utilization,
         pressure=_pressure(spec, seen),
-        budget=served.budget if isinstance(served, _Served) else served,
-        role_caps=served.role_caps if isinstance(served, _Served) else {},
+        budget=terms,
+        role_caps=caps,
         missed={queue.name: missed(queue, seen.queues[queue.name]) for queue in spec.queues},
         rules={b.name: signals(b, seen.queues, utilization) for b in spec.breakers},
         sampled_at=_sampled_at(seen),

@@ -189,11 +189,7 @@ def _lower(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
             " cannot be lowered further; lower its minimum or the pool of its pods"
         )
         return followed(at, found, mark) or hold(at, ScalingReason.MINIMUM_ABOVE_BUDGET, message)
-    if mark is Whose.CHANGED:
-        at, respected = _respect(at, found)
-        if respected is not None:
-            return respected
-    return write(at, found, mark, to=to, why=limit_text(at))
+    return _written_down(at, found, mark, to)
 
 
 def _full(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
@@ -208,6 +204,11 @@ def _full(at: Situation, found: Autoscaler, mark: Whose) -> Outcome | None:
             " keep one for the operator: reserved_connections, GRANT pg_use_reserved_connections"
         )
         return followed(at, found, mark) or hold(at, ScalingReason.DATABASE_FULL, message)
+    return _written_down(at, found, mark, to)
+
+
+def _written_down(at: Situation, found: Autoscaler, mark: Whose, to: int) -> Outcome:
+    """The lower maximum, unless a client that insists on its own is respected for a while."""
     if mark is Whose.CHANGED:
         at, respected = _respect(at, found)
         if respected is not None:
