@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -24,8 +25,8 @@ Start = Callable[..., PrometheusServer]
 WINDOW = timedelta(seconds=90)
 
 
-@pytest.fixture
-def exporter() -> Iterator[Exporter]:
+@contextmanager
+def exporter_of_a_database() -> Iterator[Exporter]:
     with Exporter(
         pg_settings_max_connections=200,
         pg_settings_superuser_reserved_connections=3,
@@ -36,11 +37,15 @@ def exporter() -> Iterator[Exporter]:
         yield made
 
 
-@pytest.fixture
-def server(start_prometheus: Start, exporter: Exporter) -> PrometheusServer:
-    made = start_prometheus(targets={"postgres": [exporter.address]}, interval=0.25)
-    made.wait_for("pg_settings_max_connections")
-    return made
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """One for all: its tests ask, and change nothing."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    with exporter_of_a_database() as exporter:
+        targets = {"postgres": [exporter.address]}
+        with closing(PrometheusServer.start(folder, targets=targets)) as made:
+            made.wait_for("pg_settings_max_connections")
+            yield made
 
 
 @pytest.fixture
@@ -84,19 +89,22 @@ async def test_lock_waiters_where_somebody_tells_them(
     assert reading.health.value.lock_waiters == 7
 
 
-async def test_peaks_are_remembered(
-    prometheus: Prometheus, server: PrometheusServer, exporter: Exporter
-) -> None:
-    told = spec(server)
-    readers = ScrapedDatabases(prometheus)
-    await readers.reader(told).read(told, WINDOW)
-    exporter.by_role["web"] = 5
-    server.wait_for('pg_stat_activity_count{usename="web"} == 5')
-    # Another policy of the same database, however else it asks.
-    other = spec(server, lockWaiters="waiters")
-    await asyncio.sleep(1)  # what is nearer in time is one sample
-    found = connections(await readers.reader(other).read(other, WINDOW))
+async def test_peaks_are_remembered(start_prometheus: Start) -> None:
+    hub = PrometheusHub(limits=Limits(shared_for=timedelta(0)))
+    with exporter_of_a_database() as exporter:
+        server = start_prometheus(targets={"postgres": [exporter.address]})
+        server.wait_for("pg_settings_max_connections")
+        told = spec(server)
+        readers = ScrapedDatabases(hub.get(Server(server.url), owner="ns/a"))
+        await readers.reader(told).read(told, WINDOW)
+        exporter.by_role["web"] = 5
+        server.wait_for('pg_stat_activity_count{usename="web"} == 5')
+        # Another policy of the same database, however else it asks.
+        other = spec(server, lockWaiters="waiters")
+        await asyncio.sleep(1)  # what is nearer in time is one sample
+        found = connections(await readers.reader(other).read(other, WINDOW))
     assert (found.peak_by_role["web"], found.by_role["web"]) == (30, 5)
+    await hub.close()
 
 
 @pytest.mark.parametrize(

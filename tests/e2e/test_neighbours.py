@@ -49,14 +49,14 @@ def broken_world(place: Place, server: PostgresServer) -> Iterator[World]:
 
 def go_on(world: World) -> None:
     begin = {name: len(world.passes(name)) for name in OTHERS}
-    world.until_passes(PASSES, OTHERS[0])
     for name in OTHERS:
+        world.until_passes(max(1, PASSES - len(world.passes(name)[begin[name] :])), name)
         fresh = world.passes(name)[begin[name] :]
-        assert len(fresh) >= PASSES - 1, name
         times = [datetime.fromisoformat(line["timestamp"]) for line in fresh]
         gaps = [after - before for before, after in pairwise(times)]
         # Half a second is their spread; the rest is for a busy machine, not for a neighbour: one
-        # that is waited for costs five seconds.
+        # that is waited for costs five seconds in every pass. How many passes fit into that time
+        # is the machine's as well: it is not counted.
         assert max(gaps) < timedelta(seconds=5), name
     world.store.enqueue(TRIPS)
     world.until(lambda: all(world.replicas(name) > 1 for name in OTHERS), "their steps")

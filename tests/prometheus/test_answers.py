@@ -20,7 +20,7 @@ from starforge_backlog.snapshot import Known, Unknown, Why
 pytestmark = pytest.mark.prometheus
 
 Start = Callable[..., PrometheusServer]
-INTERVAL = 0.25  # seconds between scrapes
+INTERVAL = 1.0  # seconds between scrapes, see `PrometheusServer.start`
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def server(
     folder = tmp_path_factory.mktemp("prometheus")
     targets = {"workers": [exporter.address]}
     with closing(PrometheusServer.start(folder, targets=targets, interval=INTERVAL)) as made:
-        made.wait_for("rate(jobs_done_total[2s])")
+        made.wait_for("rate(jobs_done_total[4s])")
         yield made
 
 
@@ -57,8 +57,8 @@ async def test_a_number_has_the_time_of_its_sample(prometheus: Prometheus) -> No
 
 
 async def test_a_rate_over_the_policys_window(prometheus: Prometheus) -> None:
-    await asyncio.sleep(2)  # Prometheus counts the time before a series' first sample as idle
-    reading = await prometheus.number(question("sum(rate(jobs_done_total[$window]))", window=2))
+    await asyncio.sleep(4)  # Prometheus counts the time before a series' first sample as idle
+    reading = await prometheus.number(question("sum(rate(jobs_done_total[$window]))", window=4))
     assert isinstance(reading, Known)
     assert reading.value == pytest.approx(5 / INTERVAL, rel=0.3)
 

@@ -87,7 +87,7 @@ def server(start_prometheus: Start) -> Iterator[PrometheusServer]:
         pg_stat_activity_max_tx_duration=1,
     ) as exporter:
         exporter.by_role = {"worker": 5}
-        made = start_prometheus(targets={"postgres": [exporter.address]}, interval=0.25)
+        made = start_prometheus(targets={"postgres": [exporter.address]})
         made.wait_for("pg_settings_max_connections")
         yield made
 

@@ -17,7 +17,7 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 pytestmark = pytest.mark.prometheus
 
 Start = Callable[..., PrometheusServer]
-INTERVAL = 0.25  # seconds between scrapes
+INTERVAL = 1.0  # seconds between scrapes, see `PrometheusServer.start`
 WAITING = "sum(jobs_waiting)"
 RATE = "sum(rate(jobs_done_total[$window]))"
 
@@ -50,7 +50,7 @@ async def start(
     server = start_prometheus(
         targets={"workers": [e.address for e in exporters]}, interval=INTERVAL
     )
-    server.wait_for(f"count(rate(jobs_done_total[1s])) == {len(exporters)}")
+    server.wait_for(f"count(rate(jobs_done_total[3s])) == {len(exporters)}")
     await asyncio.sleep(4)  # half of the window holds samples
     return server, hub.get(Server(server.url), owner="ns/a")
 
