@@ -28,7 +28,7 @@ from starforge_backlog.decide.pauses.server_identity import (
     same_server,
     surely_same_server,
 )
-from starforge_backlog.decide.pauses.standing import OURS
+from starforge_backlog.decide.pauses.standing import OURS, no_record
 from starforge_backlog.decide.pauses.ways import carries_token
 from starforge_backlog.decide.plan import Action, Pause, Resume, ScaleTo, SetMaximum
 from starforge_backlog.decide.results import (
@@ -44,13 +44,13 @@ from starforge_backlog.decide.results import (
     ResumeOutcome,
     Written,
 )
-from starforge_backlog.observe import access_of
+from starforge_backlog.observe import access_of, read_producer
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.protocol import Pausable
-from starforge_backlog.snapshot import Source, SourceKind, Unknown, Why
+from starforge_backlog.snapshot import Known, Source, SourceKind, Unknown, Why
 
 # All effects of one pass together. A write that takes longer is given up; it may have happened,
 # which is why each can be repeated.
@@ -277,6 +277,8 @@ async def _pause(
 async def _resume(
     services: Services, policy: Policy, held: PauseStatus, access: PolicyAccess
 ) -> Resumed | Failed:
+    if not held.token:  # every adapter proves a pause of ours by it
+        return await _unrecorded(services, policy, held, access)
     got = await _resume_there(services, policy, held, access)
     in_spec = policy.spec.producer(held.producer) is not None
     if in_spec or not isinstance(got, Failed):
@@ -291,6 +293,18 @@ async def _resume(
     mend = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
     forget = f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"
     return Failed(got.reason, f"{got.message.rstrip('.')}; {mend}{forget}")
+
+
+async def _unrecorded(
+    services: Services, policy: Policy, held: PauseStatus, access: PolicyAccess
+) -> Failed:
+    """With what a person runs, as far as the producer itself shows it."""
+    release = ""
+    producer = policy.spec.producer(held.producer)
+    if producer is not None:
+        reading = await read_producer(services, policy, producer, (held,), access)
+        release = reading.value.release if isinstance(reading, Known) else ""
+    return Failed(NotDone.UNRECORDED, no_record(release))
 
 
 async def _resume_there(

@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from starforge_backlog.act import act
-from starforge_backlog.api.status import PauseProgress, PauseStatus, QueueBacklogPolicyStatus
+from starforge_backlog.api.status import (
+    PauseProgress,
+    PauseState,
+    PauseStatus,
+    QueueBacklogPolicyStatus,
+)
 from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.cluster.finalizer import remove_finalizer
 from starforge_backlog.context import Services
@@ -17,7 +22,7 @@ from starforge_backlog.decide.pauses.moved import located
 from starforge_backlog.decide.pauses.pausing import release_all
 from starforge_backlog.decide.pauses.standing import OURS
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
-from starforge_backlog.decide.results import Failed, Result, Resumed, ResumeOutcome
+from starforge_backlog.decide.results import Failed, NotDone, Result, Resumed, ResumeOutcome
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.report.announce import announce, count_actions
@@ -130,6 +135,8 @@ async def _why(services: Services, policy: Policy, stuck: tuple[Result, ...]) ->
     assert isinstance(first.got, Failed), "only what failed is stuck"
     namespace = policy.namespace
     command = f"kubectl annotate qbp/{policy.name} -n {namespace} {RELEASE}={RELEASE_ABANDON}"
+    if first.got.reason is NotDone.UNRECORDED:
+        return f"{_what(first)}: {first.got.message}. Then run: {command}"
     undo = _undo_of(policy, first.action)
     if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(services, policy):
         return (
@@ -150,9 +157,16 @@ async def _is_going(services: Services, policy: Policy) -> bool:
 
 
 def held_by_us(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[Action, ...]:
-    """Pauses of ours, and an autoscaler's maximum that we lowered."""
+    """Pauses of ours, and an autoscaler's maximum that we lowered. One without a record is among
+    them: it cannot be resumed, and must not be forgotten."""
+    released = release_all(status.paused, why)
+    lost = (e for e in released.entries if e.state is PauseState.UNRECORDED)
     back = hand_back(status.scaling.guard, None, owner, why)
-    return (*release_all(status.paused, why).actions, *((back,) if back is not None else ()))
+    return (
+        *released.actions,
+        *(Resume(entry, why) for entry in lost),
+        *((back,) if back is not None else ()),
+    )
 
 
 async def _resume(

@@ -23,8 +23,11 @@ from starforge_backlog.databases.pgbouncer_pools import Workers
 from starforge_backlog.databases.prometheus import ScrapedDatabases
 from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.decide.pauses.outcome import entry_of
+from starforge_backlog.decide.pauses.standing import with_unrecorded
+from starforge_backlog.decide.pauses.whose import lacks_record
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import Deadline, PolicyAccess
+from starforge_backlog.producers.by_hand import by_hand_without_record
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.snapshot import (
@@ -83,7 +86,7 @@ async def observe(services: Services, policy: Policy, entries: tuple[PauseStatus
             *(
                 isolated(
                     Source(SourceKind.PRODUCER, p.name),
-                    _producer(services, policy, p, entries, access),
+                    read_producer(services, policy, p, entries, access),
                     _itself,
                 )
                 for p in spec.producers
@@ -266,14 +269,16 @@ async def _queue(
     return await access.deadline.keep(reading, unread(access.late))
 
 
-async def _producer(
+async def read_producer(
     services: Services,
     policy: Policy,
     producer: Producer,
     entries: tuple[PauseStatus, ...],
     access: PolicyAccess,
 ) -> Reading[ProducerReading]:
-    holder = Holder(policy.uid, producer.name, entry_of(policy.spec, producer, entries))
+    """The producer's own state, as the holder of these pauses sees it."""
+    entry = entry_of(policy.spec, producer, with_unrecorded(entries))
+    holder = Holder(policy.uid, producer.name, entry)
 
     async def read() -> Reading[ProducerReading]:
         found = await services.producers.find(producer, access, holder)
@@ -282,6 +287,9 @@ async def _producer(
     reading = await access.deadline.keep(read(), access.late)
     if producer.queue is not None:
         access.invalidate(producer.queue.url, reading)
+    if isinstance(reading, Known) and lacks_record(entry, reading.value, policy.uid):
+        release = by_hand_without_record(policy.namespace, producer, reading)
+        return replace(reading, value=replace(reading.value, release=release))
     return reading
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from starforge_backlog.api.memory import MEMORY
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.client import POLICIES, Json
 from starforge_backlog.cluster.credentials import Credentials
@@ -273,4 +274,5 @@ def _memory_of(body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
     status = body.get("status")
     if not isinstance(status, Mapping):
         return QueueBacklogPolicyStatus()
-    return parse_status({name: status[name] for name in ("budget", "scaling") if name in status})[0]
+    parts = ("budget", "scaling", MEMORY)
+    return parse_status({name: status[name] for name in parts if name in status})[0]

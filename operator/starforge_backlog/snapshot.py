@@ -449,6 +449,10 @@ class ProducerReading:
     # where it is, or it could not be told.
     where: ServerPlace | None = None
     note: str = ""  # what a person should know or do, whatever is paused
+    # Where the mark at its place says what was there before the pause: that, as JSON text.
+    previous: str | None = None
+    # How a person releases what is paused here, for a pause of which status has no record.
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,12 +343,19 @@ STATUS_EXAMPLE: dict[str, Any] = {
         },
         "external": {"manager": "hpa", "replicas": 3, "since": MOMENT},
     },
-    "breakers": [
-        {"name": "b", "state": "Open", "owners": ["#etl"], "rules": [{"signal": "waiting>=1"}]}
-    ],
-    "paused": [
-        {"producer": "p", "by": "Us", "state": "Held", "since": MOMENT, "locator": {"a": "b"}}
-    ],
+    "breakers": [{"name": "b", "state": "Open", "owners": ["#etl"]}],
+    "paused": [{"producer": "p", "by": "Us", "state": "Held", "since": MOMENT}],
+    "memory": {
+        "releasedAt": MOMENT,
+        "scaling": {
+            "guard": {"uid": "u"},
+            "oldPool": {"pool": 4, "since": MOMENT},
+            "surplus": {"connections": 3},
+            "lastExternal": {"manager": "hpa", "replicas": 3, "since": MOMENT},
+        },
+        "breakers": [{"name": "b", "rules": [{"signal": "waiting>=1"}]}],
+        "paused": [{"producer": "p", "locator": {"a": "b"}}],
+    },
 }
 
 

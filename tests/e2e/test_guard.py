@@ -210,6 +210,17 @@ def a_deleted_autoscaler(world: World) -> None:
     world.until_gone()
 
 
+def the_memory_is_cleared_beside_a_lowered_maximum(world: World) -> None:
+    """The autoscaler keeps its owner's maximum itself: it stays lowered, and is restored."""
+    before = lowered(world, headroom=65)
+    world.forget_memory()
+    world.until_passes(3)
+    assert maximum(world) == before
+    assert world.status()["scaling"]["guard"]["previousMaximum"] == OWNERS
+    world.apply(mode="Observe")
+    world.until(lambda: maximum(world) == OWNERS and not marks(hpa(world)), "its own maximum")
+
+
 def a_scaled_object(world: World) -> None:
     """One that names no maximum has none again at the end. KEDA does not run here: what it would
     have made is here, and nobody makes it follow but the operator."""
@@ -244,6 +255,7 @@ STORIES: Final[tuple[Story, ...]] = (
     a_guard_of_something_else,
     breakers_go_on,
     a_deleted_autoscaler,
+    the_memory_is_cleared_beside_a_lowered_maximum,
     a_scaled_object,
 )
 

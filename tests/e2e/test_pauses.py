@@ -172,6 +172,46 @@ def the_place_is_edited_in_the_middle_of_an_incident(world: World) -> None:
     assert world.status()["paused"] == []
 
 
+def the_memory_is_cleared_while_a_pause_is_held(world: World) -> None:
+    """Nothing is paused twice, nothing resumed, and what is said releases it."""
+    paused_by_us(world)
+    flag = world.store.flag()
+    world.forget_memory()
+    found = world.until_condition("ProducersRunning", "PausedWithoutRecord")
+    assert found["status"] == "False"
+    calm(world)
+    world.until_passes(3)
+    assert world.store.flag() == flag
+    assert world.pause()["state"] == "Unrecorded"
+    assert world.reasons().count("Paused") == 1
+    assert world.reasons().count("PauseWithoutRecord") == 1
+    assert "Resumed" not in world.reasons()
+    message = world.pause()["message"]
+    assert f"TO DO: ingestion: {message}" in world.status()["summary"]
+    assert message in world.condition("ProducersRunning")["message"]
+
+    world.store.run(message[message.index("UPDATE ") :])
+    assert world.store.flag() == RUNNING
+    world.until(lambda: world.breaker() == "Closed", "a probe that passed")
+    assert world.condition("ProducersRunning")["reason"] == "Running"
+    assert world.status()["paused"] == []
+
+
+def a_policy_without_its_memory_is_deleted(world: World) -> None:
+    """The deletion waits for a person, who is told what to run."""
+    paused_by_us(world)
+    world.forget_memory()
+    world.delete()
+    found = world.until_condition("Ready", "ReleaseFailed")
+    assert 'UPDATE "feature_flags"' in found["message"]
+    assert "release=abandon" in found["message"]
+    assert world.store.paused
+    world.store.people_resume()
+    world.annotate(release="abandon")
+    world.until_gone()
+    assert not world.store.paused
+
+
 STORIES: Final[tuple[Story, ...]] = (
     our_own_pause_is_released_to_the_letter,
     the_place_is_edited_in_the_middle_of_an_incident,
@@ -181,6 +221,8 @@ STORIES: Final[tuple[Story, ...]] = (
     the_row_vanishes_before_the_pause,
     the_flag_has_a_bad_shape,
     a_locked_row_is_not_waited_for,
+    the_memory_is_cleared_while_a_pause_is_held,
+    a_policy_without_its_memory_is_deleted,
 )
 
 

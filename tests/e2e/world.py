@@ -18,6 +18,7 @@ from tests.e2e.store import Store
 from local.errors import LocalError
 from local.postgres import PostgresServer
 from local.waiting import eventually
+from starforge_backlog.api.memory import together
 
 T = TypeVar("T")
 
@@ -227,8 +228,12 @@ class World:
         return self.api.get(self._path(name))
 
     def status(self, name: str = "etl") -> Json:
-        found: Json = self.policy(name).get("status") or {}
-        return found
+        """With what `status.memory` has of each part."""
+        return together(self.policy(name).get("status") or {})
+
+    def forget_memory(self, name: str = "etl") -> None:
+        """Somebody clears it."""
+        self.api.patch(f"{self._path(name)}/status", {"status": {"memory": None}})
 
     def condition(self, kind: str, name: str = "etl") -> Json:
         """LookupError before the first pass."""

@@ -63,6 +63,7 @@ async def test_a_pause_and_its_mark(person: Person, producer: MarkedObjectProduc
     }
     now = await seen(producer)
     assert (now.value, now.token, now.version) == (FlagValue.PAUSED, TOKEN, got.version)
+    assert now.previous == got.previous, "for a person, where status has no record"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ async def test_paused_and_back_to_the_letter(
     assert (mark["token"], mark["by"], mark["previous"]) == (TOKEN, OWNER, held.previous)
     now = await seen(producer)
     assert (now.value, now.token, now.version) == (FlagValue.PAUSED, TOKEN, held.version)
+    assert now.previous == held.previous, "for a person, where status has no record"
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_OURS
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
     after = person.look()

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.simulator.setup import EPOCH
 
+from starforge_backlog.api.memory import apart, together
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.decision import decide
@@ -220,8 +221,8 @@ def seen(
 
 def through_json(status: QueueBacklogPolicyStatus) -> QueueBacklogPolicyStatus:
     """As the API server keeps it between two passes (P6)."""
-    text = json.dumps(status.model_dump(by_alias=True, mode="json"))
-    return QueueBacklogPolicyStatus.model_validate(json.loads(text))
+    text = json.dumps(apart(status))
+    return QueueBacklogPolicyStatus.model_validate(together(json.loads(text)))
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ REQUIRED_IN_STATUS = {
     "PauseStatus": "by producer since state",
     "GuardStatus": "kind name",
     "Holder": "connections policy share",
+    "PauseStatus in memory": "producer",
 }
 
 # By which field the items of a list of a status are told apart; None: it is written as a whole.
@@ -57,9 +58,11 @@ LISTS_OF_A_STATUS = {
     "status.budget.heldBy": None,
     "status.breakers": ["name"],
     "status.breakers[].owners": None,
-    "status.breakers[].rules": None,
     "status.paused": ["producer"],
     "status.conditions": ["type"],
+    "status.memory.breakers": ["name"],
+    "status.memory.breakers[].rules": None,
+    "status.memory.paused": ["producer"],
 }
 
 
@@ -176,7 +179,7 @@ def test_what_is_one_statement_of_a_status_is_replaced_as_a_whole() -> None:
     """A budget of which half is of another pass would not add up."""
     found = {path for path, schema in STATUS if schema.get(MAP_TYPE) == "atomic"}
     scaling = {f"status.scaling.{name}" for name in ("lastStep", "lastJudged", "guard")}
-    assert found == {"status.budget", *scaling}
+    assert found == {"status.budget", *scaling, "status.memory.scaling.guard"}
 
 
 def test_a_spec_has_no_floats() -> None:

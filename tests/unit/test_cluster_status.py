@@ -167,7 +167,7 @@ async def test_nothing_is_sent_after_a_restart_either(server: Server, writer: St
     wanted = status(scaling=ScalingStatus(throughput_per_replica=2.0, idle_since=NOW))
     writer.current(server.watched())
     await put(writer, wanted)
-    server.body["status"]["scaling"]["throughputPerReplica"] = 2
+    server.body["status"]["memory"]["scaling"]["throughputPerReplica"] = 2
     client: Any = server
     restarted = StatusWriter(client)
     found = restarted.current(server.watched())

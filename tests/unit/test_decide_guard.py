@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,12 +18,14 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     ScalingStatus,
 )
+from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.budget.formula import potential
 from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.decide.guard.marks import Whose, whose
 from starforge_backlog.decide.guard.maximum import guard, hand_back
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import SetMaximum
+from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.results import Failed, MaximumOutcome, MaximumResult, Result
 from starforge_backlog.decide.situation import Outcome, Situation
 from starforge_backlog.report.status import report
@@ -70,6 +73,44 @@ def at(found: Autoscaler | Unknown | None, **changes: Any) -> Situation:
     target = {**TARGET, **changes.pop("target", {})}
     parts = {"target": target, **changes.pop("spec", {})}
     return situation(**{"spec": parts, "autoscaler": reading, "owner": OWNER, **changes})
+
+
+def test_a_pass_right_after_a_step_is_followed_by_one_with_a_new_sample() -> None:
+    """The samples of a second are shared. An owner who raises the maximum within it would keep it
+    raised for a whole interval."""
+    policy = fresh_policy(target=TARGET, interval="5m", breakers=[], producers=[])
+    policy.status = QueueBacklogPolicyStatus(
+        scaling=ScalingStatus(
+            replicas=4,
+            applied_replicas=4,
+            target_uid=UID,
+            next_step_not_before=NOW + policy.spec.scaling.observe_for,  # lowered now
+            guard=GuardStatus(
+                kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous_maximum=20, maximum=4
+            ),
+        )
+    )
+    soon = later(0.2)
+
+    def decided(sampled: float) -> tuple[ScalingReason, datetime | None]:
+        snapshot = seen(at=soon, target=workload(replicas=4, uid=UID))
+        database = snapshot.database
+        assert database is not None
+        assert isinstance(database.connections, Known)
+        old = replace(database.connections, at=later(sampled))
+        plan = policy.decide(
+            replace(
+                snapshot,
+                database=replace(database, connections=old),
+                autoscaler=Known(hpa(15, kept_maximum=None), soon),
+            )
+        )
+        return plan.assessment.scaling_reason, due_again(policy.spec, plan, plan.status, soon)
+
+    assert decided(-0.5) == (ScalingReason.BUDGET_NOT_KNOWN, soon + timedelta(seconds=1))
+    reason, again = decided(0.1)
+    assert reason is not ScalingReason.BUDGET_NOT_KNOWN
+    assert again is None
 
 
 def step(outcome: Outcome) -> SetMaximum | None:

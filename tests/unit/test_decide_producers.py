@@ -29,6 +29,7 @@ from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Readin
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
 INTENDED, HELD, FOREIGN = PauseState.INTENDED, PauseState.HELD, PauseState.FOREIGN
 CHANGED, OVERRIDDEN, REFUSED = PauseState.CHANGED, PauseState.OVERRIDDEN, PauseState.REFUSED
+UNRECORDED = PauseState.UNRECORDED
 TOKEN = f"{OWNER}/ingestion/2026"
 THEIRS = "uid-2/ingestion/2026"
 
@@ -98,7 +99,7 @@ NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
         (None, None, INTENDED, PAUSES, None, NOTHING),
         (None, says(PAUSED), FOREIGN, NOTHING, FOREIGN, NOTHING),
         (None, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
-        (None, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
+        (None, says(PAUSED, TOKEN), UNRECORDED, NOTHING, UNRECORDED, NOTHING),
         (INTENDED, says(RUNNING), INTENDED, PAUSES, None, NOTHING),
         (INTENDED, unknown(), INTENDED, PAUSES, INTENDED, NOTHING),
         (INTENDED, says(PAUSED, TOKEN), INTENDED, PAUSES, HELD, RESUMES),
@@ -127,6 +128,11 @@ NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
         # Read too early, it looked resumed: forgotten now, it would be paused for ever.
         (OVERRIDDEN, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
         (OVERRIDDEN, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
+        (UNRECORDED, says(PAUSED, TOKEN), UNRECORDED, NOTHING, UNRECORDED, NOTHING),
+        (UNRECORDED, says(PAUSED, None), UNRECORDED, NOTHING, UNRECORDED, NOTHING),
+        (UNRECORDED, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
+        (UNRECORDED, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
+        (UNRECORDED, unknown(), UNRECORDED, NOTHING, UNRECORDED, NOTHING),
         (REFUSED, unknown(), REFUSED, PAUSES, None, NOTHING),
     ],
 )
@@ -143,6 +149,59 @@ def test_the_table(
     assert (state(wanted), tuple(map(type, wanted.actions))) == (when_wanted, does)
     unwanted = decided(remembered, reading, wanted=False)
     assert (state(unwanted), tuple(map(type, unwanted.actions))) == (when_not, does_not)
+
+
+@pytest.mark.parametrize("before", [HELD, INTENDED])
+@pytest.mark.parametrize(
+    ("reading", "when_wanted", "when_not"),
+    [
+        (says(PAUSED, TOKEN), UNRECORDED, UNRECORDED),
+        (says(PAUSED, None), UNRECORDED, UNRECORDED),
+        (says(PAUSED, THEIRS), FOREIGN, FOREIGN),
+        (unknown(), UNRECORDED, UNRECORDED),
+        (None, UNRECORDED, UNRECORDED),
+        (says(RUNNING), OVERRIDDEN, None),
+        (left(None), OVERRIDDEN, None),
+    ],
+)
+def test_without_memory_nothing_is_paused_again_and_nothing_resumed(
+    before: PauseState,
+    reading: Reading[ProducerReading] | None,
+    when_wanted: PauseState | None,
+    when_not: PauseState | None,
+) -> None:
+    """`status.memory` was cleared: the entry has no token."""
+    cleared = entry(before, token="", version="", breaker="ingestion")
+    for wanted, then in ((True, when_wanted), (False, when_not)):
+        found = decided(cleared, reading, wanted=wanted)
+        assert (state(found), found.actions) == (then, ())
+    released = release_all((cleared,), "the policy is deleted")
+    assert released.actions == ()
+    assert [kept.state for kept in released.entries] == [UNRECORDED]
+
+
+def test_a_pause_without_a_record_names_what_releases_it() -> None:
+    by_person = "When it is safe, in the database run: UPDATE ..."
+    reading = Known(ProducerReading(PAUSED, TOKEN, "5", release=by_person), NOW)
+    (found,) = decided(None, reading, wanted=False).entries
+    assert found.by is PausedBy.US
+    assert found.message.endswith(by_person)
+    (again,) = decided(found, reading, wanted=True).entries
+    assert again == found, "a steady status is written once"
+
+
+def test_a_pause_of_ours_that_met_the_new_one_is_not_called_anothers() -> None:
+    """The status was lost, and the producer not read before it was to be paused again."""
+    met = entry(FOREIGN, token=f"{OWNER}/ingestion/2027", foreign_token="")
+    found = decided(met, says(PAUSED, TOKEN), wanted=False)
+    assert (state(found), found.entries[0].by, found.actions) == (UNRECORDED, PausedBy.US, ())
+
+
+def test_a_pause_without_a_record_of_a_producer_that_is_gone_is_said_once() -> None:
+    gone = entry(HELD, producer="old", token="", version="")
+    first = decided(gone, None, wanted=False)
+    assert state(first) is UNRECORDED
+    assert decided(first.entries[0], None, wanted=False).entries == ()
 
 
 def test_what_was_lost_is_paused_again_once() -> None:
@@ -197,7 +256,7 @@ def test_a_reading_of_before_our_write_says_nothing_about_it(late: float) -> Non
 def test_a_reading_of_before_our_release_is_not_somebodys_pause() -> None:
     old = flag(PAUSED, token=TOKEN, at=later(-30))
     assert state(decided(None, old, wanted=False, released_at=later(-15))) is None
-    assert state(decided(None, old, wanted=False, released_at=later(-45))) is HELD
+    assert state(decided(None, old, wanted=False, released_at=later(-45))) is UNRECORDED
 
 
 @pytest.mark.parametrize("before", [HELD, INTENDED])

@@ -50,3 +50,10 @@ class Kept:
 
 
 KEPT: Final = Kept()
+
+
+class Remembered:
+    """What no person needs to read: it is in `status.memory`, see `api/memory.py`."""
+
+
+REMEMBERED: Final = Remembered()

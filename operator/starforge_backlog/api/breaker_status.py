@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
-from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, Shown
+from starforge_backlog.api.bounds import KEPT, PARAGRAPH, REMEMBERED, SENTENCE, Shown
 from starforge_backlog.api.breaker import MOST_NAMES, MOST_RULES
 from starforge_backlog.api.terms import CONTACT_LENGTH, LABEL_LENGTH, Schema, replaced
 
@@ -62,14 +62,16 @@ class BreakerStatus(StatusModel):
     ] = ()
     """Whom it concerns, from spec.owners; named while it is not closed."""
 
-    trips: int = 0
+    trips: Annotated[int, REMEMBERED] = 0
     """Openings without a calm time between them; the next probe waits longer."""
 
-    seen_at: AwareDatetime | None = None
+    seen_at: Annotated[AwareDatetime | None, REMEMBERED] = None
     """While a time runs that opens it or lets it probe: when its rules were last evaluated, to
     half a minute. Time that was not evaluated does not count."""
 
-    rules: Annotated[tuple[RuleStatus, ...], Shown(items=MOST_RULES), replaced(MOST_RULES)] = ()
+    rules: Annotated[
+        tuple[RuleStatus, ...], Shown(items=MOST_RULES), replaced(MOST_RULES), REMEMBERED
+    ] = ()
     """Memory of each trip rule, in the order of the spec."""
 
 
@@ -88,6 +90,7 @@ class PauseState(StrEnum):
     FOREIGN = "Foreign"  # another client paused it; it stays theirs (P4)
     CHANGED = "Changed"  # another client wrote over our pause; a person must resume it
     OVERRIDDEN = "Overridden"  # another client resumed it while we wanted it paused; respected
+    UNRECORDED = "Unrecorded"  # paused by us, and the memory of it is gone; a person must resume it
     REFUSED = "Refused"  # row missing or bad shape: the producer is NOT paused
 
 
@@ -124,8 +127,10 @@ class PauseStatus(StatusModel):
     state: PauseState
     """Intended: about to be written. Held: paused by the operator. Foreign: paused by another
     client. Changed: another client overwrote the operator's pause, a person must resume it.
-    Overridden: another client resumed it, which is respected. Refused: what would hold the pause
-    is missing or has a bad shape (for example a flag's row), so the producer is NOT paused."""
+    Overridden: another client resumed it, which is respected. Unrecorded: the operator paused it
+    and status.memory has no record of that, a person must resume it. Refused: what would hold the
+    pause is missing or has a bad shape (for example a flag's row), so the producer is NOT
+    paused."""
 
     since: AwareDatetime
     """Since when."""
@@ -133,17 +138,17 @@ class PauseStatus(StatusModel):
     breaker: Annotated[str, KEPT] = ""
     """The breaker that asked for it."""
 
-    token: Annotated[str, KEPT] = ""
+    token: Annotated[str, KEPT, REMEMBERED] = ""
     """Proves that the pause is the operator's; stored here before it is written to the producer."""
 
-    foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS)] = ""
+    foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS), REMEMBERED] = ""
     """Foreign: the ownership token that the producer has. If it is another policy's and is
     removed, the operator sets a pause that is still wanted."""
 
-    version: Annotated[str, KEPT] = ""
+    version: Annotated[str, KEPT, REMEMBERED] = ""
     """The producer's version right after the operator's write, for example of a row."""
 
-    previous: Annotated[str | None, KEPT] = None
+    previous: Annotated[str | None, KEPT, REMEMBERED] = None
     """JSON text of what a resume puts back: the value before; for a backfill the rows that are
     paused, for job types what was moved. Absent: there was no value."""
 
@@ -153,18 +158,18 @@ class PauseStatus(StatusModel):
     continues with the rest. Renewed: complete, but it was lost, for example in a failover of Redis,
     and set again; lost once more, it counts as resumed by another client."""
 
-    locator: Annotated[dict[str, str], KEPT] = Field(default_factory=dict)
+    locator: Annotated[dict[str, str], KEPT, REMEMBERED] = Field(default_factory=dict)
     """Where the pause is, so that it is released even when the spec has forgotten the producer."""
 
-    server: Annotated[str, KEPT] = ""
+    server: Annotated[str, KEPT, REMEMBERED] = ""
     """The server behind the Secret at which the pause was made, without its login. Another one that
     knows nothing of the pause is no proof that it was released."""
 
-    arrivals_before: float | None = None
+    arrivals_before: Annotated[float | None, REMEMBERED] = None
     """Jobs per second that arrived before the pause, to verify its effect."""
 
     message: Annotated[str, Shown(PARAGRAPH)] = ""
     """What a person should know or do."""
 
-    failed: bool = False
+    failed: Annotated[bool, REMEMBERED] = False
     """Whether the last write failed. What failed is tried after everything else."""

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from starforge_backlog.api import GROUP, PLURAL, VERSION
+from starforge_backlog.api.memory import apart_in
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.reference import render_reference
 from starforge_backlog.api.resource import (
@@ -47,7 +48,7 @@ def schema() -> dict[str, Any]:
             "kind": {"type": "string", "description": f"Always {KIND}."},
             "metadata": {"type": "object"},
             "spec": published(structural(QueueBacklogPolicySpec)),
-            "status": published(without_defaults(structural(QueueBacklogPolicyStatus))),
+            "status": published(without_defaults(apart_in(structural(QueueBacklogPolicyStatus)))),
         },
     }
 

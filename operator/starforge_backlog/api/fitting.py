@@ -16,6 +16,7 @@ from typing import Final, TypeVar, get_args
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import MOST_STATUS_BYTES, Shown
 from starforge_backlog.api.breaker_status import PauseState, PauseStatus
+from starforge_backlog.api.memory import apart
 from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import MOST_PAUSES, QueueBacklogPolicyStatus
 
@@ -37,6 +38,7 @@ _KEEP_FIRST: Final = (
     PauseState.INTENDED,
     PauseState.OVERRIDDEN,
     PauseState.CHANGED,
+    PauseState.UNRECORDED,
     PauseState.FOREIGN,
     PauseState.REFUSED,
 )
@@ -59,7 +61,7 @@ def fitted(
 
 def size(status: QueueBacklogPolicyStatus) -> int:
     """Bytes that the API server stores, at most: it writes other characters than ASCII shorter."""
-    text = json.dumps(status.model_dump(mode="json", by_alias=True, exclude_none=True)).encode()
+    text = json.dumps(apart(status)).encode()
     return len(text) + (_ESCAPE_BYTES - 1) * sum(text.count(sign) for sign in _ESCAPED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from starforge_backlog.api.memory import apart_in
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.resource import COLUMNS, KIND
 from starforge_backlog.api.rules import RULES
@@ -52,7 +53,10 @@ spec:
 def render_reference() -> str:
     """The whole page as Markdown."""
     parts = [_INTRODUCTION]
-    spec, status = structural(QueueBacklogPolicySpec), structural(QueueBacklogPolicyStatus)
+    spec, status = (
+        structural(QueueBacklogPolicySpec),
+        apart_in(structural(QueueBacklogPolicyStatus)),
+    )
     parts += [f"- {message}.\n" for message in _transitions(spec)]
     for path, schema in _objects("spec", spec):
         parts.append(_section(path, schema, with_defaults=True))

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, ConfigDict
 
 from starforge_backlog.api.base import StatusModel
-from starforge_backlog.api.bounds import KEPT, SENTENCE, Shown
+from starforge_backlog.api.bounds import KEPT, REMEMBERED, SENTENCE, Shown
 from starforge_backlog.api.rules import WHOLE
 from starforge_backlog.api.terms import replaced
 
@@ -123,15 +123,15 @@ class GuardStatus(StatusModel):
     name: Annotated[str, KEPT]
     """Name of that object."""
 
-    uid: Annotated[str, KEPT] = ""
-    """The object that the memory below belongs to."""
+    uid: Annotated[str, KEPT, REMEMBERED] = ""
+    """The object that this memory belongs to; another one of the same name begins without."""
 
-    token: Annotated[str, KEPT] = ""
+    token: Annotated[str, KEPT, REMEMBERED] = ""
     """Proves that the operator lowered the maximum; stored here before it is written to the
     autoscaler.
     """
 
-    previous_maximum: int | None = None
+    previous_maximum: Annotated[int | None, REMEMBERED] = None
     """The maximum before the operator lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
@@ -275,11 +275,11 @@ class ScalingStatus(StatusModel):
     need: int | None = None
     """Replicas that would drain the backlog in time."""
 
-    applied_replicas: int | None = None
+    applied_replicas: Annotated[int | None, REMEMBERED] = None
     """What this operator wrote or accepted last; a difference is another client's change."""
 
-    target_uid: Annotated[str, KEPT] = ""
-    """The workload that the memory below belongs to."""
+    target_uid: Annotated[str, KEPT, REMEMBERED] = ""
+    """The workload that this memory belongs to; another one of the same name begins without."""
 
     last_step: Step | None = None
     """The last change of replicas by this operator."""
@@ -299,27 +299,27 @@ class ScalingStatus(StatusModel):
     next_step_not_before: AwareDatetime | None = None
     """When the next step may come, as far as known."""
 
-    idle_since: AwareDatetime | None = None
+    idle_since: Annotated[AwareDatetime | None, REMEMBERED] = None
     """Since when fewer replicas would be enough, without a break."""
 
-    quiet_since: AwareDatetime | None = None
+    quiet_since: Annotated[AwareDatetime | None, REMEMBERED] = None
     """With minReplicas 0: since when nothing waits and nothing is in progress, without a break."""
 
     asleep_since: AwareDatetime | None = None
     """With minReplicas 0: since when the target sleeps, scaled to 0 by this operator. It wakes with
     the first due job; a target that another client scaled to 0 stays so."""
 
-    throughput_per_replica: float | None = None
+    throughput_per_replica: Annotated[float | None, REMEMBERED] = None
     """Jobs per second that one busy replica finishes, as last measured under load."""
 
     pool: int | None = None
     """Size of the pool that the next pod opens."""
 
-    old_pool: OldPool | None = None
+    old_pool: Annotated[OldPool | None, REMEMBERED] = None
     """A larger pool that pods may still have; the budget counts with it until all of them
     are replaced."""
 
-    surplus: Surplus | None = None
+    surplus: Annotated[Surplus | None, REMEMBERED] = None
     """Connections of another client under the workers' role."""
 
     guard: GuardStatus | None = None
@@ -328,5 +328,5 @@ class ScalingStatus(StatusModel):
     external: ExternalWriter | None = None
     """Another client that writes replicas, while that is respected."""
 
-    last_external: ExternalWriter | None = None
+    last_external: Annotated[ExternalWriter | None, REMEMBERED] = None
     """The last one that was respected: coming back soon means that it will come back again."""

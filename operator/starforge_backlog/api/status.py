@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from starforge_backlog.api.base import StatusModel
-from starforge_backlog.api.bounds import KEPT, PARAGRAPH, SENTENCE, WORD, Shown
+from starforge_backlog.api.bounds import KEPT, PARAGRAPH, REMEMBERED, SENTENCE, WORD, Shown
 from starforge_backlog.api.breaker import MOST_NAMES
 from starforge_backlog.api.breaker_status import (
     BreakerState,
@@ -216,7 +216,7 @@ class QueueBacklogPolicyStatus(StatusModel):
     paused: Annotated[tuple[PauseStatus, ...], keyed("producer", MOST_PAUSES)] = ()
     """Producers that are paused: what, since when, by whom."""
 
-    released_at: AwareDatetime | None = None
+    released_at: Annotated[AwareDatetime | None, REMEMBERED] = None
     """Last resume by this operator: one thing per observation window."""
 
     conditions: Annotated[

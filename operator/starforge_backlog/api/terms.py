@@ -19,6 +19,7 @@ from starforge_backlog.api.rules import RULES, Rule
 # A duration's bounds in words, for descriptions and the reference; not part of the CRD.
 SPAN: Final = "x-span"
 LIST_TYPE: Final = "x-kubernetes-list-type"
+MAP_KEYS: Final = "x-kubernetes-list-map-keys"
 
 
 @dataclass(frozen=True, eq=False)  # by identity: `Annotated[…] | None` wants it hashable
@@ -76,7 +77,7 @@ def named(most: int, *, least: int = 0) -> Schema:
 def keyed(key: str, most: int, *, least: int = 0) -> Schema:
     """A list of objects that are distinguished by a field."""
     return Schema(
-        {"maxItems": most, LIST_TYPE: "map", "x-kubernetes-list-map-keys": [key]}
+        {"maxItems": most, LIST_TYPE: "map", MAP_KEYS: [key]}
         | ({"minItems": least} if least else {})
     )
 

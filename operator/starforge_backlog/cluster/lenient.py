@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from starforge_backlog.api.memory import together
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 
 # Each round removes at least one wrong part; deeper damage than this is no longer a status.
@@ -23,7 +24,7 @@ def parse_status(raw: object) -> tuple[QueueBacklogPolicyStatus, tuple[str, ...]
         return QueueBacklogPolicyStatus(), ()
     if not isinstance(raw, dict):
         return QueueBacklogPolicyStatus(), ("status",)
-    rest: Any = raw
+    rest: Any = together(raw)
     for _ in range(ROUNDS):
         try:
             return QueueBacklogPolicyStatus.model_validate(rest), tuple(dropped)

@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from starforge_backlog.api.fitting import fitted
+from starforge_backlog.api.memory import apart
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.clock import Clock, utc_now
 from starforge_backlog.cluster.client import POLICIES, ClusterClient, Json, Operations
@@ -332,7 +333,7 @@ def _operations(version: str, status: Json) -> Operations:
 
 def _stamped(status: QueueBacklogPolicyStatus, passed: str) -> bytes:
     """As JSON, without what is None: the API server prunes nulls, and would look changed."""
-    dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped = apart(status)
     dumped.pop(RENEWED, None)
     return _canonical({**dumped, RENEWED: passed} if passed else dumped)
 

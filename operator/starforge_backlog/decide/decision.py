@@ -183,7 +183,13 @@ def _assess(
         blind={breaker: why for breaker, why in unreadable.items() if why},
         scaling_reason=reason,
         scaling_message=message,
+        sample_is_old=_sample_is_old(this.spec, this.before.scaling, facts),
     )
+
+
+def _sample_is_old(spec: QueueBacklogPolicySpec, before: ScalingStatus, facts: Facts) -> bool:
+    wrote_at = last_write(before, spec.scaling.observe_for)
+    return wrote_at is not None and facts.sampled_at is not None and facts.sampled_at <= wrote_at
 
 
 def _let_go(this: _Pass, status: QueueBacklogPolicyStatus, said: Assessment) -> Plan:
@@ -193,9 +199,11 @@ def _let_go(this: _Pass, status: QueueBacklogPolicyStatus, said: Assessment) -> 
     scaling = status.scaling
     back = hand_back(scaling.guard, this.seen.autoscaler, this.owner, why)
     fresh = ScalingStatus(replicas=scaling.replicas, guard=back.guard if back else None)
-    status = status.model_copy(update={"breakers": (), "scaling": fresh})
-    actions: tuple[Action, ...] = release_all(status.paused, why).actions
-    return Plan((*actions, *((back,) if back else ())), (), status, this.seen, said)
+    released = release_all(status.paused, why)
+    status = status.model_copy(
+        update={"breakers": (), "scaling": fresh, "paused": released.entries}
+    )
+    return Plan((*released.actions, *((back,) if back else ())), (), status, this.seen, said)
 
 
 def _stopped(
@@ -302,8 +310,7 @@ def _scale(
         unread = seen.per_replica
         return Outcome(None, before, ScalingReason.of(unread.why), unread.message)
     used = facts.utilization.value if isinstance(facts.utilization, Known) else None
-    wrote_at = last_write(before, spec.scaling.observe_for)
-    old = wrote_at is not None and facts.sampled_at is not None and facts.sampled_at <= wrote_at
+    old = _sample_is_old(spec, before, facts)
     steps = guard if spec.target.guard is not None else scale
     queues = seen.queues.values()
     return steps(

@@ -158,6 +158,8 @@ class Assessment:
     blind: Mapping[str, str]  # per breaker, why it cannot trip or recover now
     scaling_reason: ScalingReason
     scaling_message: str
+    # The database was sampled before our last write of replicas, which counts as no sample.
+    sample_is_old: bool = False
 
 
 @dataclass(frozen=True, slots=True)

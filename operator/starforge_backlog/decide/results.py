@@ -77,6 +77,7 @@ class MaximumResult:
 class NotDone(StrEnum):
     """Why an action was not carried out although everything could be reached."""
 
+    UNRECORDED = "PausedWithoutRecord"  # nothing proves that the pause there is ours
     ELSEWHERE = "AnotherServer"  # the Secret leads away from where the pause was made
     CONFLICT = "Conflict"  # another client wrote at the same moment; the next pass reads it again
 

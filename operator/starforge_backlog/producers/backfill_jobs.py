@@ -74,6 +74,9 @@ class HeldBackfills:
                     leaking=bool(new) and room,
                     plan=plan,
                 )
+            case PauseState.UNRECORDED if seen.paused:
+                # Which of them are ours is not known: as long as any is paused, a person is asked.
+                value = ProducerReading(FlagValue.PAUSED, None, _CONSTANT, plan=plan)
             case PauseState.INTENDED | PauseState.CHANGED | PauseState.FOREIGN:
                 value = running
                 if seen.paused & known.keys():

@@ -49,6 +49,7 @@ class _Seen:
     concurrency: str | None
     library: str | None  # the last writer's version: a hint, workers do not write it
     token: str | None
+    previous: str | None  # the concurrency before our pause, as the mark has it
     mark: str | None
     old: int  # things that only version 4 leaves
     new: int  # things that only later versions leave
@@ -106,7 +107,10 @@ class BrakeProducer:
             return Known(running, at)
         token = seen.token if seen.brake else None
         version = seen.mark or "" if token else f"{seen.concurrency or ''} {seen.paused}"
-        paused = ProducerReading(FlagValue.PAUSED, token, version, where=self._server.place)
+        previous = json.dumps(seen.previous) if token and seen.previous is not None else None
+        paused = ProducerReading(
+            FlagValue.PAUSED, token, version, where=self._server.place, previous=previous
+        )
         return Known(paused, at)
 
     async def where(self) -> ServerPlace | Unknown:
@@ -190,6 +194,7 @@ class BrakeProducer:
             concurrency=found.get("concurrency"),
             library=found.get("library"),
             token=found.get("token"),
+            previous=found.get("previous"),
             mark=found.get("mark"),
             old=found["old"],
             new=found["new"],

@@ -54,9 +54,10 @@ local concurrency, version = meta[1], meta[2]
 local field = if_small(KEYS[META], FIELD, MOST_OPTIONS)
 local mark = call('HGET', KEYS[META], field)
 local understood, parsed = pcall(cjson.decode, mark or 'null')
-local token
+local token, previous
 if mark and understood and type(parsed) == 'table' and type(parsed.token) == 'string' then
   token = parsed.token
+  previous = type(parsed.previous) == 'string' and parsed.previous or nil
 end
 -- Bull, the library before BullMQ, writes no events, and `meta` only beside `meta-paused`.
 local of_bullmq = exists[EVENTS] or (exists[META] and not exists[BULL_PAUSED])
@@ -68,6 +69,7 @@ return cjson.encode({
   concurrency = concurrency or nil,
   library = version or nil,
   token = token,
+  previous = previous,
   mark = mark and redis.sha1hex(mark) or nil,
   old = old,
   new = new,

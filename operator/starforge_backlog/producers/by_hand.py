@@ -21,11 +21,12 @@ from starforge_backlog.api.pausing import (
     WorkloadKind,
 )
 from starforge_backlog.api.producer import FeatureFlag, Producer
-from starforge_backlog.api.status import PauseStatus
+from starforge_backlog.api.status import PausedBy, PauseState, PauseStatus
 from starforge_backlog.databases import held_back
 from starforge_backlog.decide.pauses.items import stored
 from starforge_backlog.producers.job_types_plan import parse_plan
 from starforge_backlog.producers.rows import listed, table_name
+from starforge_backlog.snapshot import Known, ProducerReading
 
 # Ids that are listed in a statement; a condition is no place for 200 of them.
 IDS_LISTED = 20
@@ -49,10 +50,30 @@ def by_hand(namespace: str, producer: Producer, entry: PauseStatus) -> str:
         case BullmqQueue() as queue:
             return f"in Redis run: {_queue(queue, entry)}"
         case Webhook(url=url):
-            body = json.dumps({"action": "resume", "token": entry.token})
+            token = {"token": entry.token} if entry.token else {}
+            body = json.dumps({"action": "resume", **token})
             return f"resume it in the API behind {url}, as POST {body} would"
         case _:
             return "resume it in its own place"
+
+
+def by_hand_without_record(
+    namespace: str, producer: Producer, reading: Known[ProducerReading]
+) -> str:
+    """One sentence for a pause of ours of which status has no record. What was there before the
+    pause is known where the mark has it."""
+    seen = reading.value
+    if seen.note:
+        return seen.note  # it has the statement, for what is really there
+    entry = PauseStatus(
+        producer=producer.name,
+        by=PausedBy.US,
+        state=PauseState.UNRECORDED,
+        since=reading.at,
+        token=seen.token or "",
+        previous=seen.previous,
+    )
+    return f"When it is safe, {by_hand(namespace, producer, entry)}"
 
 
 def _flag(flag: FeatureFlag, entry: PauseStatus) -> str:
@@ -83,6 +104,17 @@ def _flag(flag: FeatureFlag, entry: PauseStatus) -> str:
 
 def _backfills(jobs: BackfillJobs, entry: PauseStatus) -> str:
     ids = list(stored(entry.previous))
+    if not ids:
+        find = sql.SQL("SELECT {id} FROM {table} WHERE {status} = {paused}").format(
+            table=table_name(jobs.table),
+            status=sql.Identifier(jobs.status_column),
+            paused=sql.Literal(jobs.paused),
+            id=sql.Identifier(jobs.id_column),
+        )
+        return (
+            f"{_text(find)}; and set {jobs.status_column} of those that the operator paused back"
+            f" to {jobs.running}"
+        )
     statement = sql.SQL(
         "UPDATE {table} SET {status} = {running} WHERE {status} = {paused} AND {id} IN ({ids})"
     ).format(
@@ -91,7 +123,7 @@ def _backfills(jobs: BackfillJobs, entry: PauseStatus) -> str:
         running=sql.Literal(jobs.running),
         paused=sql.Literal(jobs.paused),
         id=sql.Identifier(jobs.id_column),
-        ids=listed(ids[:IDS_LISTED]) if ids else sql.SQL("NULL"),
+        ids=listed(ids[:IDS_LISTED]),
     )
     more = f" and the {len(ids) - IDS_LISTED} other ids" if len(ids) > IDS_LISTED else ""
     return f"{_text(statement)}{more}"

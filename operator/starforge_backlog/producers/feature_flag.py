@@ -60,7 +60,10 @@ class FeatureFlagProducer:
         if row["rows_found"] > 1 or not row["has_place"]:
             return Unknown(Why.BAD_SHAPE, self._bad_shape(row), at)
         value = FlagValue.PAUSED if row["paused"] else FlagValue.RUNNING
-        return Known(ProducerReading(value, row["token"], row["version"], where=where), at)
+        reading = ProducerReading(
+            value, row["token"], row["version"], where=where, previous=row["previous"]
+        )
+        return Known(reading, at)
 
     async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""

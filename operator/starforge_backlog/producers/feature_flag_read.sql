@@ -9,6 +9,10 @@ SELECT count(*) OVER () AS rows_found,
            AS has_place,
        flag.data #> %(path)s::text[] IS NOT DISTINCT FROM 'true'::jsonb AS paused,
        -- Anybody's text: a token of ours is a third of that.
-       left(flag.data #> %(owner_path)s::text[] ->> 'token', 256) AS token
+       left(flag.data #> %(owner_path)s::text[] ->> 'token', 256) AS token,
+       -- As in feature_flag_pause.sql, which takes no larger one.
+       CASE WHEN octet_length((flag.data #> %(owner_path)s::text[] -> 'prev')::text)
+                 <= %(most_bytes)s
+            THEN (flag.data #> %(owner_path)s::text[] -> 'prev')::text END AS previous
   FROM (SELECT xmin::text AS version, {data}::jsonb AS data
           FROM {table} WHERE {name} = %(flag)s) AS flag

@@ -69,7 +69,9 @@ class HeldTypes:
             # Without an entry nothing is ours, whatever lies in any slot.
             slot = await table.free(name, line)
             new = HoldPlan(slot, table.spec.types).text if slot is not None else None
-            return ProducerReading(FlagValue.RUNNING, None, "", plan=new, note=note)
+            unrecorded = entry is not None and entry.state is PauseState.UNRECORDED
+            value = FlagValue.PAUSED if unrecorded and note else FlagValue.RUNNING
+            return ProducerReading(value, None, "", plan=new, note=note)
         wider = plan.with_types(table.spec.types).text
         running = ProducerReading(FlagValue.RUNNING, None, plan.version, plan=wider, note=note)
         paused = replace(running, value=FlagValue.PAUSED, token=entry.token, leaking=line.running)

@@ -90,8 +90,11 @@ class MarkedObjectProducer:
         value = FlagValue.PAUSED if self._field.is_paused(seen.value) else FlagValue.RUNNING
         if value is FlagValue.RUNNING and (wrong := self._too_long(seen)):
             return Unknown(Why.BAD_SHAPE, wrong, at)
-        token = seen.mark.token if seen.mark is not None else None
-        return Known(ProducerReading(value, token, seen.version, writer=seen.writer), at)
+        token, previous = None, None
+        if seen.mark is not None:
+            token, previous = seen.mark.token, seen.mark.previous
+        reading = ProducerReading(value, token, seen.version, writer=seen.writer, previous=previous)
+        return Known(reading, at)
 
     async def where(self) -> ServerPlace | Unknown | None:
         """The spec itself says where it is."""

@@ -228,6 +228,7 @@ def _producers(
     order = {
         PauseState.REFUSED: ("PauseFailed", "is NOT paused: {message}"),
         PauseState.CHANGED: ("ChangedByOthers", "{message}"),
+        PauseState.UNRECORDED: ("PausedWithoutRecord", "{message}"),
         PauseState.INTENDED: ("Pausing", "is being paused: {message}"),
         PauseState.HELD: ("PausedByBreaker", "paused by breaker {breaker} since {since}{effect}"),
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),

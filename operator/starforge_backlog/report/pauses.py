@@ -17,6 +17,7 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
 )
 from starforge_backlog.decide.pauses.items import count
+from starforge_backlog.decide.pauses.standing import BY_HAND
 from starforge_backlog.decide.plan import Pause
 from starforge_backlog.decide.results import Paused
 
@@ -76,8 +77,7 @@ def how_to_resume(producer: Producer) -> str:
 
 def waits_for(breaker: Breaker, status: QueueBacklogPolicyStatus) -> tuple[PauseStatus, ...]:
     """Producers of a breaker that others keep paused: none of its probes is one meanwhile."""
-    theirs = {PauseState.FOREIGN, PauseState.CHANGED}
-    return tuple(e for e in status.paused if e.producer in breaker.pause and e.state in theirs)
+    return tuple(e for e in status.paused if e.producer in breaker.pause and e.state in BY_HAND)
 
 
 def progress(entry: PauseStatus) -> str:
@@ -101,7 +101,7 @@ def concerned(status: QueueBacklogPolicyStatus) -> str:
 
 def paused_names(status: QueueBacklogPolicyStatus) -> str:
     """`ingestion`, with `(other)` for another client's pause; the PAUSED column."""
-    paused = {PauseState.HELD, PauseState.FOREIGN, PauseState.CHANGED}
+    paused = {PauseState.HELD, *BY_HAND}
     return ",".join(
         entry.producer + ("" if entry.by is PausedBy.US else "(other)")
         for entry in status.paused

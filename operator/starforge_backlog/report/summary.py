@@ -221,7 +221,8 @@ def _todo(status: QueueBacklogPolicyStatus) -> str:
     ready = status.condition("Ready")
     if ready is not None and ready.status == "False":
         return f"TO DO: {ready.message}"
-    changed = [e for e in status.paused if e.state in {PauseState.CHANGED, PauseState.REFUSED}]
+    by_hand = {PauseState.CHANGED, PauseState.UNRECORDED, PauseState.REFUSED}
+    changed = [e for e in status.paused if e.state in by_hand]
     stuck = [e for e in status.paused if is_stuck(e)]
     if changed or stuck:
         first = (*changed, *stuck)[0]

@@ -209,6 +209,7 @@ def _pauses(
     reasons = {
         PauseState.FOREIGN: "PausedByOthers",
         PauseState.CHANGED: "PauseChangedByOthers",
+        PauseState.UNRECORDED: "PauseWithoutRecord",
         PauseState.OVERRIDDEN: "ResumedByOthers",
         PauseState.REFUSED: "PauseFailed",
     }

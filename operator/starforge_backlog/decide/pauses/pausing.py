@@ -4,7 +4,7 @@
 |-----------------|------------------------------|-----------------------|----------------------|
 | none            | running or unknown           | pause (Intended)      | -                    |
 | none            | paused by another client     | Foreign               | Foreign              |
-| none            | paused under a token of ours | Held (status was lost)| Held, then release   |
+| none            | paused under a token of ours | Unrecorded            | Unrecorded           |
 | Intended        | any                          | pause again           | settle, then release |
 | Held            | running                      | Overridden            | forget               |
 | Held            | running, our token is lost   | pause again, once     | forget               |
@@ -15,7 +15,8 @@
 | Held            | paused, other version        | Changed               | Changed              |
 | Held            | paused, other token          | Foreign               | Foreign              |
 | Foreign         | running, their token is gone | pause (Intended)      | forget               |
-| Foreign, Changed| running                      | Overridden            | forget               |
+| Foreign, Changed, Unrecorded | running         | Overridden            | forget               |
+| Unrecorded      | paused, other token          | Foreign               | Foreign              |
 | Overridden      | running                      | -                     | forget               |
 | Overridden      | paused, our token            | Held or Changed       | the same             |
 | Overridden      | paused, other token or none  | Foreign               | Foreign              |
@@ -25,6 +26,9 @@
 Lost is a token that a person who resumes would have left there (a BullMQ queue's mark): a failover
 to a replica that had not got our pause yet, or a Redis that came back empty. Lost a second time it
 is Overridden: another client may take it away with all its traces, and is not fought (P9).
+
+Unrecorded is a pause of ours whose token is not in status: `status.memory` was edited or cleared.
+It is neither made again nor resumed; a person gets the statement that releases it.
 
 To pause again is to pause under the same token: nothing new to people, and idempotent.
 
@@ -48,14 +52,11 @@ the next one that still wants it paused must not take that for a person's decisi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from starforge_backlog.api.breaker_status import FOREIGN_TOKEN_CHARACTERS
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
-from starforge_backlog.api.shown import shortened
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -68,22 +69,25 @@ from starforge_backlog.decide.numbers import digits
 from starforge_backlog.decide.pauses import items
 from starforge_backlog.decide.pauses.moved import formerly, is_former
 from starforge_backlog.decide.pauses.server_identity import stored
-from starforge_backlog.decide.pauses.standing import OURS, after_our_write, made_elsewhere, renamed
+from starforge_backlog.decide.pauses.standing import (
+    OURS,
+    after_our_write,
+    made_elsewhere,
+    renamed,
+    turned,
+    with_unrecorded,
+)
 from starforge_backlog.decide.pauses.ways import (
     Proof,
-    carries_token,
     failed_before,
     in_order_of_mitigation,
     is_background,
     never_readable,
     proof,
 )
+from starforge_backlog.decide.pauses.whose import observed
 from starforge_backlog.decide.plan import Pause, Resume
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
-
-# The token of any policy: `<owner uid>/<producer>/<time>`, see `_want`. People write no such thing,
-# and a longer text that was cut for status does not end in a time.
-_POLICYS_TOKEN = re.compile(r"[^/\s]+/[^/\s]+/\d{4}[-0-9T:.+Z]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ def decide_producers(
     `unreadable` names the breakers of which a signal cannot be read now.
     """
     owner, now = pausing.owner, pausing.now
+    states = {entry.producer: entry.state for entry in entries}
+    entries = with_unrecorded(entries)
     wanted = _wanted(spec, breakers)
     waiting = {name for b in spec.breakers if b.name in unreadable for name in b.pause}
     names = {producer.name for producer in spec.producers}
@@ -145,7 +151,7 @@ def decide_producers(
         action: Pause | Resume | None = None
         elsewhere = made_elsewhere(entry, producer, reading)
         if elsewhere is None:
-            entry = _observe(entry, producer, reading, owner, breaker is not None, now)
+            entry = observed(entry, producer, reading, owner, breaker is not None, now)
         if elsewhere is not None:
             let_go = breaker is None and name not in waiting
             entry = elsewhere
@@ -170,6 +176,8 @@ def decide_producers(
             what = "place" if is_former(entry) else "producer"
             releases.append(Resume(entry, f"the policy names this {what} no more"))
             kept.append(entry)
+        elif entry.state is PauseState.UNRECORDED and states[entry.producer] in OURS:
+            kept.append(entry)  # said once: nothing leads to its place
     return Producers((*pauses, *releases), tuple(kept))
 
 
@@ -180,6 +188,7 @@ def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
     what could not be released before comes last, because the first failure keeps those after it
     waiting.
     """
+    entries = with_unrecorded(entries)
     ours = [e for e in entries if e.state in OURS]
     ours.sort(key=lambda entry: (failed_before(entry), not is_background(entry.locator)))
     return Producers(tuple(Resume(entry, why) for entry in ours), entries)
@@ -197,125 +206,6 @@ def _wanted(
             for producer in breaker.pause:
                 wanted.setdefault(producer, status)
     return wanted
-
-
-def _observe(
-    entry: PauseStatus | None,
-    producer: Producer,
-    reading: Reading[ProducerReading] | None,
-    owner: str,
-    wanted: bool,
-    now: datetime,
-) -> PauseStatus | None:
-    """What the producer's own state makes of the entry."""
-    if not isinstance(reading, Known):
-        return entry
-    seen = reading.value
-    if entry is None:
-        if seen.value is FlagValue.RUNNING:
-            return None
-        return _found_paused(producer.name, seen, owner, now)
-    if entry.state in {PauseState.INTENDED, PauseState.REFUSED}:
-        return entry
-    if seen.value is FlagValue.RUNNING:
-        return _found_running(entry, seen, wanted, now)
-    if entry.state is PauseState.HELD:
-        return _still_ours(entry, producer, seen)
-    if entry.state is PauseState.OVERRIDDEN:
-        if seen.token is not None and seen.token == entry.token:
-            # Paused under our token after all: forgetting it would leave it paused for ever.
-            return _still_ours(_turned(entry, PauseState.HELD, by=PausedBy.US), producer, seen)
-        return _foreign(
-            entry, seen, "paused by another client after the operator's pause was removed"
-        )
-    if entry.state is PauseState.FOREIGN and entry.foreign_token != _theirs(seen):
-        return entry.model_copy(update={"foreign_token": _theirs(seen)})
-    return entry
-
-
-def _found_paused(producer: str, seen: ProducerReading, owner: str, now: datetime) -> PauseStatus:
-    if seen.token is not None and seen.token.startswith(f"{owner}/"):
-        # The status was lost (restored from a backup, edited): the token still proves the pause.
-        return PauseStatus(
-            producer=producer,
-            by=PausedBy.US,
-            state=PauseState.HELD,
-            since=now,
-            token=seen.token,
-            version=seen.version,
-            server=stored(seen.where),
-            message="found with the operator's own token",
-        )
-    return PauseStatus(
-        producer=producer,
-        by=PausedBy.OTHER,
-        state=PauseState.FOREIGN,
-        since=now,
-        foreign_token=_theirs(seen),
-        message=f"paused by {seen.writer or 'another client'}, which has to resume it",
-    )
-
-
-def _found_running(
-    entry: PauseStatus, seen: ProducerReading, wanted: bool, now: datetime
-) -> PauseStatus | None:
-    if not wanted:
-        return None
-    # A policy takes its token along; one that stays behind is left by a person's own UPDATE.
-    if (
-        entry.state is PauseState.FOREIGN
-        and _POLICYS_TOKEN.fullmatch(entry.foreign_token)
-        and _theirs(seen) != entry.foreign_token
-    ):
-        return None  # nobody holds it any more: paused again, under a token of ours
-    if entry.state is PauseState.OVERRIDDEN:
-        return entry
-    lost = seen.leaves_token and seen.token != entry.token
-    if entry.state is PauseState.HELD and lost and entry.progress is not PauseProgress.RENEWED:
-        message = (
-            "the operator's pause was lost (a failover, or a Redis restart without its data) and is"
-            " set again"
-        )
-        return _turned(entry, PauseState.INTENDED, message, progress=PauseProgress.RENEWED)
-    message = (
-        f"{seen.writer or 'another client'} resumed it while the breaker is open; respected until"
-        " it closes"
-    )
-    return _turned(entry, PauseState.OVERRIDDEN, message, by=PausedBy.OTHER, since=now)
-
-
-def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -> PauseStatus:
-    if seen.token is not None and seen.token != entry.token:
-        return _foreign(entry, seen, "it has another owner's token now")
-    if seen.version != entry.version:
-        message = (
-            f"{seen.writer or 'another client'} overwrote the operator's pause; resume it by hand"
-            " when it is safe"
-        )
-        return _turned(entry, PauseState.CHANGED, message)
-    if not entry.server and seen.where and seen.token and carries_token(producer):
-        # An entry of an older version.
-        return entry.model_copy(update={"server": stored(seen.where)})
-    return entry
-
-
-def _foreign(entry: PauseStatus, seen: ProducerReading, message: str) -> PauseStatus:
-    return _turned(
-        entry, PauseState.FOREIGN, message, by=PausedBy.OTHER, foreign_token=_theirs(seen)
-    )
-
-
-def _theirs(seen: ProducerReading) -> str:
-    """Their token, as status can hold it: anybody may have written any text there."""
-    return shortened(seen.token or "", FOREIGN_TOKEN_CHARACTERS)
-
-
-def _turned(
-    entry: PauseStatus, state: PauseState, message: str = "", **changes: object
-) -> PauseStatus:
-    """The entry in another state. What was said of the one before is over."""
-    update = {"state": state, "message": message, "failed": False, **changes}
-    return entry.model_copy(update=update)
 
 
 def _want(
@@ -400,7 +290,7 @@ def _release(
             return _settle(entry, producer, reading, why)
         case PauseState.OVERRIDDEN | PauseState.REFUSED:
             return None, None
-        case PauseState.FOREIGN | PauseState.CHANGED:
+        case PauseState.FOREIGN | PauseState.CHANGED | PauseState.UNRECORDED:
             return entry, None
 
 
@@ -417,7 +307,7 @@ def _settle(
     if seen.value is FlagValue.RUNNING:
         return None, None
     if seen.token is not None and seen.token == entry.token:
-        held = _turned(entry, PauseState.HELD, version=seen.version)
+        held = turned(entry, PauseState.HELD, version=seen.version)
         return held, Resume(held, why)
     if seen.token is not None:
         return None, None
@@ -431,4 +321,4 @@ def _settle(
             message = (
                 "paused by the operator or by another client, which is not known; resume it by hand"
             )
-            return _turned(entry, PauseState.CHANGED, message), None
+            return turned(entry, PauseState.CHANGED, message), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
 from starforge_backlog.api.status import PauseState, PauseStatus
@@ -14,6 +15,12 @@ from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Readin
 
 # A pause of ours is in force, or may be.
 OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
+
+
+# Whoever paused it: the operator does not resume it, and no probe is one while it is paused.
+BY_HAND = frozenset({PauseState.FOREIGN, PauseState.CHANGED, PauseState.UNRECORDED})
+
+_NO_RECORD: Final = "paused by the operator, and status.memory has no record of that pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ def stopped(
         entry = remembered.get(name)
         reading = after_our_write(readings.get(name), entry, released_at)
         says = reading.value.value if isinstance(reading, Known) else None
-        theirs = entry is not None and entry.state in {PauseState.FOREIGN, PauseState.CHANGED}
+        theirs = entry is not None and entry.state in BY_HAND
         ours = entry is not None and entry.state in OURS
         if ours or says is FlagValue.PAUSED or (theirs and says is None):
             paused.add(name)
@@ -96,3 +103,32 @@ def renamed(
         if same_place or (shown and entry.state in OURS):
             return entry
     return None
+
+
+def turned(
+    entry: PauseStatus, state: PauseState, message: str = "", **changes: object
+) -> PauseStatus:
+    """The entry in another state. What was said of the one before is over."""
+    update = {"state": state, "message": message, "failed": False, **changes}
+    return entry.model_copy(update=update)
+
+
+def with_unrecorded(entries: tuple[PauseStatus, ...]) -> tuple[PauseStatus, ...]:
+    """The entries, with each pause of ours whose token is gone as `Unrecorded`.
+
+    Every pause of ours has a token before it is made. Without it (somebody edited or cleared
+    `status.memory`) nothing proves that a pause there is still ours, and nothing says what to put
+    back: it is neither made again nor resumed.
+    """
+    return tuple(
+        turned(entry, PauseState.UNRECORDED, no_record(""))
+        if entry.state in OURS and not entry.token
+        else entry
+        for entry in entries
+    )
+
+
+def no_record(release: str) -> str:
+    """The sentence for an `Unrecorded` pause. `release`: how a person releases it, where known."""
+    how = release or "When it is safe, resume it in its own place"
+    return f"{_NO_RECORD}; it is not resumed. {how}"

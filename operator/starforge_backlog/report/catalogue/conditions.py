@@ -238,6 +238,12 @@ REASONS: Final[Mapping[str, Mapping[str, Entry]]] = {
             "The message says how to resume it.",
             kind="False",
         ),
+        "PausedWithoutRecord": Entry(
+            "The operator paused the producer, and `status.memory` has no record of that pause: the"
+            " status was edited, cleared, or restored without it. The operator does not resume it.",
+            "The message has the statement that releases it. Run it when it is safe.",
+            kind="False",
+        ),
         "HeldWithoutRecord": Entry(
             "Jobs are held at due times of `jobTypes`, and the status has no record of them.",
             "Run the `UPDATE` of the message if they are the operator's.",

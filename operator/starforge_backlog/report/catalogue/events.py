@@ -124,6 +124,12 @@ EVENTS: Final[Mapping[str, Entry]] = {
         "Resume it by hand when it is safe.",
         kind="Warning",
     ),
+    "PauseWithoutRecord": Entry(
+        "A producer is paused by the operator, and `status.memory` has no record of that pause: the"
+        " status was edited, cleared, or restored without it. The operator does not resume it.",
+        "The message has the statement that releases it. Run it when it is safe.",
+        kind="Warning",
+    ),
     "ResumedByOthers": Entry(
         "Another client resumed a producer while its breaker is open.",
         kind="Warning",

@@ -1,0 +1,145 @@
+"""`status.memory` is cleared while something is paused: nothing is paused a second time, nothing
+resumed, and the sentence that a person reads releases it. Real Redis and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.producers.table import Hands
+from tests.producers.test_places import PLACES, STANDS, Operator, databases, hands, pair
+
+from starforge_backlog import observe
+from starforge_backlog.api.memory import MEMORY, apart
+from starforge_backlog.api.status import PausedBy, PauseState
+from starforge_backlog.clock import utc_now
+from starforge_backlog.cluster.lenient import parse_status
+from starforge_backlog.finalizer import held_by_us
+from starforge_backlog.snapshot import ProducerReading, Reading, Unknown, Why
+
+__all__ = ["databases", "hands", "pair"]  # fixtures
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+class Forgetful(Operator):
+    """Its status goes over the wire, where its memory can be cleared."""
+
+    def forget_memory(self) -> None:
+        written = apart(self.status)
+        assert self.producer in {item["producer"] for item in written.pop(MEMORY)["paused"]}
+        self.status, dropped = parse_status(written)
+        assert dropped == ()
+
+    async def look(self) -> Reading[ProducerReading]:
+        """As a pass of the operator does."""
+        late = Unknown(Why.TIMEOUT, "late", utc_now())
+        access = observe.access_of(self.services, self.policy, self.spec.interval, late)
+        (producer,) = self.spec.producers
+        return await observe.read_producer(
+            self.services, self.policy, producer, self.status.paused, access
+        )
+
+    async def passes(self, stands: Callable[[], bool], *, wanted: bool) -> str:
+        """Three passes that change nothing; returns what is said."""
+        for _ in range(3):
+            await self.run(wanted=wanted)
+            assert self.last == ()
+            assert stands()
+            assert (self.held.by, self.state) == (PausedBy.US, PauseState.UNRECORDED)
+        return self.held.message
+
+    async def until_forgotten(self) -> None:
+        """A look at what is paused is shared for a second."""
+        for _ in range(100):
+            await self.run(wanted=False)
+            if self.entry is None:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(self.held)
+
+
+@pytest.mark.parametrize("intended", [False, True])
+@pytest.mark.parametrize("way", STANDS)
+async def test_rows(
+    pair: tuple[str, str],
+    databases: tuple[Hands, Hands],
+    way: str,
+    intended: bool,
+) -> None:
+    person, _ = databases
+
+    def stands() -> bool:
+        return bool(person.one(STANDS[way]))
+
+    operator = Forgetful(pair[0], way, PLACES[way])
+    try:
+        await operator.until(stands)
+        if intended:  # killed before the result was stored
+            kept = operator.held.model_copy(update={"state": PauseState.INTENDED})
+            operator.status = operator.status.model_copy(update={"paused": (kept,)})
+        operator.forget_memory()
+        await operator.passes(stands, wanted=True)
+        said = await operator.passes(stands, wanted=False)
+        assert "status.memory has no record" in said
+        held = held_by_us(operator.status, "deleted", "uid-1")
+        await operator._act(held)
+        assert operator.outcome() == "PausedWithoutRecord"
+        assert stands(), "a deletion waits for a person"
+        if way == "backfillJobs":
+            _, _, find = said.partition("in the database run: ")
+            query = find.partition(";")[0]
+            assert person.rows(query) == [(1,), (2,)]
+            person.run("UPDATE backfill_jobs SET status = 'running'")
+        else:
+            person.run(said[said.index("UPDATE ") :])
+        assert not stands()
+        await operator.until_forgotten()
+    finally:
+        await operator.redis.close()
+        await operator.databases.close()
+
+
+@pytest.mark.parametrize("limit", [None, "5"])
+async def test_a_queue(hands: Any, redis_url: str, limit: str | None) -> None:
+    meta = "bull:etl-backfill:meta"
+    if limit is not None:
+        hands.hset(meta, "concurrency", limit)
+
+    def stands() -> bool:
+        return bool(hands.hget(meta, "concurrency") == "00")
+
+    operator = Forgetful(redis_url, "queue", {"name": "etl-backfill"})
+    try:
+        await operator.until(stands)
+        operator.forget_memory()
+        await operator.passes(stands, wanted=True)
+        said = await operator.passes(stands, wanted=False)
+        _, _, commands = said.partition("in Redis run: ")
+        for command in commands.split(", then "):
+            hands.execute_command(*shlex.split(command))
+        assert hands.hget(meta, "concurrency") == limit
+        await operator.until_forgotten()
+    finally:
+        await operator.redis.close()
+        await operator.databases.close()
+
+
+async def test_the_whole_status_is_gone(hands: Any, redis_url: str) -> None:
+    """The mark proves whose pause it was; what became of it is not known."""
+
+    def stands() -> bool:
+        return bool(hands.hget("bull:etl-backfill:meta", "concurrency") == "00")
+
+    operator = Forgetful(redis_url, "queue", {"name": "etl-backfill"})
+    try:
+        await operator.until(stands)
+        operator.status = operator.status.model_copy(update={"paused": ()})
+        await operator.passes(stands, wanted=False)
+        said = await operator.passes(stands, wanted=True)
+        assert "HDEL bull:etl-backfill:meta concurrency" in said
+    finally:
+        await operator.redis.close()
+        await operator.databases.close()
