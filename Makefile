@@ -23,11 +23,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo '  make demo SCENARIO=main      a storm: steps up, meets the budget, pauses, drains, resumes'
-	@echo '  make demo SCENARIO=pressure  a stranger takes 60 % of the connections: the step is reverted'
-	@echo '  make demo SCENARIO=blind     PostgreSQL stops answering: nothing is scaled up or resumed'
-	@echo '  make demo SCENARIO=bullmq    the main story on BullMQ: Node.js workers, Redis, Prometheus, a backfill'
-	@echo '  make demo CLUSTER=existing   in the cluster of $$KUBECONFIG    CLUSTER=kind: in a new kind cluster'
+	@echo '  make demo SCENARIO=main        a storm: steps up, meets the budget, pauses, drains, resumes'
+	@echo '  make demo SCENARIO=pressure    another client takes 60 % of the connections: the step is reverted'
+	@echo '  make demo SCENARIO=unreadable  PostgreSQL stops answering: nothing is scaled up or resumed'
+	@echo '  make demo SCENARIO=bullmq      the main story on BullMQ: Node.js workers, Redis, Prometheus, a backfill'
+	@echo '  make demo CLUSTER=existing     in the cluster of $$KUBECONFIG    CLUSTER=kind: in a new kind cluster'
 
 demo: $(INSTALLED) ## the main job on real parts, live, about three minutes (SCENARIO=, CLUSTER=)
 	@$(PY) -m demo --scenario $(SCENARIO) --cluster $(CLUSTER)

@@ -1,4 +1,4 @@
-"""Clients that hold connections: the web application, and the stranger that takes most of them.
+"""Clients that hold connections: the web application, and the other client that takes most of them.
 
 Some of the sessions do a little reading now and then, as idle pools do.
 """

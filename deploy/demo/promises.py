@@ -128,27 +128,27 @@ def _pressure(recording: Recording, s: Summary) -> Iterator[Promise]:
     yield Promise("no step up while the other client is there", not ups, f"{len(ups)} up-steps")
 
 
-def _blind(recording: Recording, s: Summary) -> Iterator[Promise]:
-    dark = recording.about.disturbed
-    silent = [x for x in recording.samples if _within(x.t, dark) and x.jobs is None]
-    seconds = sum(end - start for start, end in dark)
+def _unreadable(recording: Recording, s: Summary) -> Iterator[Promise]:
+    silences = recording.about.disturbed
+    silent = [x for x in recording.samples if _within(x.t, silences) and x.jobs is None]
+    seconds = sum(end - start for start, end in silences)
     yield Promise(
         "the database was silent in the storm and in the pause",
-        len(dark) == 2 and len(silent) >= seconds / 2,
-        f"{len(dark)} times, {seconds:.0f} s, {len(silent)} samples without an answer",
+        len(silences) == 2 and len(silent) >= seconds / 2,
+        f"{len(silences)} times, {seconds:.0f} s, {len(silent)} samples without an answer",
     )
     # A write that left just before the silence may show in the sample after it.
-    ups = [a for a in s.acts if a.kind is Kind.UP and _within(a.t - SEEN_SECONDS, dark)]
-    yield Promise("nothing was scaled up in the dark", not ups, f"{len(ups)} up-steps")
-    paused = [_flag(recording.samples, start, end) for start, end in dark]
+    ups = [a for a in s.acts if a.kind is Kind.UP and _within(a.t - SEEN_SECONDS, silences)]
+    yield Promise("nothing was scaled up meanwhile", not ups, f"{len(ups)} up-steps")
+    paused = [_flag(recording.samples, start, end) for start, end in silences]
     yield Promise(
-        "nothing was resumed in the dark",
+        "nothing was resumed meanwhile",
         (True, False) not in paused and any(before is True for before, _ in paused),
         "; ".join(f"paused before: {_yes(b)}, after: {_yes(a)}" for b, a in paused),
     )
-    words = [_sentence(recording, start, end) for start, end in dark]
+    words = [_sentence(recording, start, end) for start, end in silences]
     yield Promise(
-        "the operator said that it could not see",
+        "the operator reported the missing reading",
         bool(words) and all("nknown" in w or "nswer" in w for w in words),
         "; ".join(f"“{textwrap.shorten(w, 90, placeholder=' …')}”" for w in words),
     )
@@ -159,7 +159,7 @@ def _within(t: float, spans: tuple[tuple[float, float], ...]) -> bool:
 
 
 def _sentence(recording: Recording, start: float, end: float) -> str:
-    """What the operator said last in the dark."""
+    """The last summary of the operator between the two moments."""
     samples = recording.samples
     said = [s.operator.summary for s in samples if start <= s.t <= end and s.operator]
     return said[-1] if said else ""
@@ -181,5 +181,5 @@ _SCENARIOS: dict[str, Callable[[Recording, Summary], Iterator[Promise]]] = {
     "main": _main,
     "bullmq": _bullmq,
     "pressure": _pressure,
-    "blind": _blind,
+    "unreadable": _unreadable,
 }

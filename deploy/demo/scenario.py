@@ -8,7 +8,7 @@ from enum import StrEnum
 from demo.schedule import Schedule
 
 MAX_CONNECTIONS = 100
-"""PostgreSQL's default, so that the numbers look like everybody's."""
+"""PostgreSQL's default, so that the numbers are those of a default server."""
 
 PER_REPLICA = 4
 """`PG_POOL_MAX` of the workers' Deployment."""
@@ -78,14 +78,14 @@ SCENARIOS = {
             name="pressure",
             title="Another client takes 60 % of the connections while a step is being observed",
             schedule=Schedule.parse("10s@12,30s@50,80s@5"),
-            # Room for the stranger beside 4 replicas: what is shown is pressure, not refusals.
+            # Beside 4 replicas the other client gets its connections: pressure, and no refusals.
             web_connections=10,
             trip_waiting=4000,
             trouble=Trouble.STRANGER,
             trouble_seconds=25.0,
         ),
         Scenario(
-            name="blind",
+            name="unreadable",
             title="PostgreSQL stops answering, in the storm and in the pause",
             schedule=Schedule.parse("10s@12,75s@110,60s@12"),
             web_connections=43,

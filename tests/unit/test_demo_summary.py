@@ -116,15 +116,17 @@ def test_pressure_must_revert() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dark", "claim"),
+    ("silences", "claim"),
     [
-        (((30.0, 45.0), (66.0, 75.0)), "nothing was scaled up in the dark"),
-        (((38.0, 45.0), (66.0, 100.0)), "nothing was resumed in the dark"),
+        (((30.0, 45.0), (66.0, 75.0)), "nothing was scaled up meanwhile"),
+        (((38.0, 45.0), (66.0, 100.0)), "nothing was resumed meanwhile"),
     ],
 )
-def test_blind_must_sit_still(dark: tuple[tuple[float, float], ...], claim: str) -> None:
+def test_nothing_may_change_while_the_database_is_unreadable(
+    silences: tuple[tuple[float, float], ...], claim: str
+) -> None:
     def silence(sample: Sample) -> Sample:
-        if not any(start <= sample.t <= end for start, end in dark):
+        if not any(start <= sample.t <= end for start, end in silences):
             return sample
         # The flag is read from the same database: what it says is seen before and after.
         assert sample.operator is not None
@@ -132,7 +134,7 @@ def test_blind_must_sit_still(dark: tuple[tuple[float, float], ...], claim: str)
         unseen = {"jobs": None, "connections": None, "flag_paused": None}
         return sample.model_copy(update={**unseen, "operator": operator})
 
-    assert broken(with_samples(silence, scenario="blind", disturbed=dark)) == [claim]
+    assert broken(with_samples(silence, scenario="unreadable", disturbed=silences)) == [claim]
 
 
 def test_nothing_counted_is_an_error_and_not_a_success() -> None:
