@@ -2,8 +2,8 @@
 
 python -m tests.bench.bullmq [--jobs 1000000] [--rounds 6]
 
-Slices beside the observer and beside a peer that walks the queue come in turns with slices beside
-nobody, in one run; each is compared with those just before and after it.
+Slices beside the observer and beside a peer that walks the queue alternate with slices without a
+watcher, in one run; each is compared with those just before and after it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.bench.bullmq_jobs import MIXED, QUEUE
 from tests.bench.bullmq_others import Others
 from tests.bench.bullmq_redis import NODE, SlowLog, Spent, cpu_milliseconds
 from tests.bench.bullmq_source import OPERATOR
-from tests.bench.bullmq_watchers import CHUNK, OBSERVER, WALK, Look, Order, Watcher
+from tests.bench.bullmq_watchers import CHUNK, OBSERVER, WALK, Observation, Order, Watcher
 from tests.bench.result import Result, Table, percentile, spread
 from tests.bench.stage import say
 from tests.node.bull import Bull
@@ -36,8 +36,8 @@ from local.redis import RedisServer
 
 BAR_REDIS_MILLISECONDS: Final = 20.0
 BAR_OTHERS_MILLISECONDS: Final = 1.0
-ALONE_SECONDS: Final = 3.0  # a slice beside nobody
-# Calls of a pass that does not sample: look, events, names of what ended, clients.
+ALONE_SECONDS: Final = 3.0  # a slice without a watcher
+# Calls of a pass that does not sample: counts, events, names of what ended, clients.
 PLAIN_CALLS: Final = 4
 MANY_PASSES: Final = 40
 MANY_SECONDS: Final = 0.25  # between passes where only their number counts
@@ -52,7 +52,7 @@ JOB_MILLISECONDS: Final = 10
 
 @dataclass(frozen=True)
 class Case:
-    """Who watches in a slice."""
+    """Which client watches in a slice."""
 
     name: str
     who: str
@@ -61,7 +61,7 @@ class Case:
 
 
 USUAL: Final = Case("this observer every second", OBSERVER, 1.0, 10.0)
-# 150 times as often as in production: for what it costs who meets it, and without a bar.
+# 150 times as often as in production: what it costs other clients at that moment. No bar.
 OFTEN: Final = Case("this observer ten times a second", OBSERVER, 0.1, 4.0)
 PEER: Final = Case("a walk through the queue", WALK, 0.0, 4.0)
 CASES: Final = (USUAL, OFTEN, PEER)
@@ -69,16 +69,16 @@ CASES: Final = (USUAL, OFTEN, PEER)
 
 @dataclass(frozen=True)
 class Slice:
-    """Other clients' milliseconds beside a watcher, and beside nobody before and after."""
+    """Other clients' milliseconds beside a watcher, and without one before and after."""
 
     case: Case
     before: list[float]
     beside: list[float]
     after: list[float]
-    looks: list[Look]
+    seen: list[Observation]
 
     def worse(self, percent: float) -> float:
-        """Milliseconds by which the percentile is worse than beside nobody."""
+        """Milliseconds by which the percentile is worse than without a watcher."""
         alone = percentile(self.before, percent), percentile(self.after, percent)
         return percentile(self.beside, percent) - statistics.mean(alone)
 
@@ -88,11 +88,11 @@ class Measured:
     """Everything."""
 
     slices: list[Slice] = field(default_factory=list)
-    cpu: dict[str, float] = field(default_factory=dict)  # of Redis, ms per look
+    cpu: dict[str, float] = field(default_factory=dict)  # of Redis, ms per observation
     slowest: dict[str, int] = field(default_factory=dict)  # of the observer, µs, by case
-    mixed: list[Look] = field(default_factory=list)
+    mixed: list[Observation] = field(default_factory=list)
     mixed_jobs: int = 0
-    pages: list[Look] = field(default_factory=list)
+    pages: list[Observation] = field(default_factory=list)
     workers: list[Slice] = field(default_factory=list)
     workers_redis: list[float] = field(default_factory=list)  # ms per pass
     workers_rates: dict[str, list[float]] = field(default_factory=dict)  # jobs/s
@@ -102,8 +102,8 @@ class Measured:
     def of(self, case: Case) -> list[Slice]:
         return [piece for piece in self.slices if piece.case == case]
 
-    def looks(self, case: Case) -> list[Look]:
-        return [look for piece in self.of(case) for look in piece.looks]
+    def seen(self, case: Case) -> list[Observation]:
+        return [one for piece in self.of(case) for one in piece.seen]
 
 
 @dataclass(frozen=True)
@@ -122,17 +122,17 @@ class Bench:
         self.others.start(seconds)
         return self.others.finish()
 
-    def beside(self, case: Case, queue: str = QUEUE) -> tuple[list[float], list[Look]]:
+    def beside(self, case: Case, queue: str = QUEUE) -> tuple[list[float], list[Observation]]:
         self.watcher.start(Order(case.who, queue, case.every, case.seconds))
         self.others.start(case.seconds)
         return self.others.finish(), self.watcher.finish()
 
 
 def measure(bench: Bench, jobs: int, rounds: int, found: Measured) -> None:
-    """The rounds on a queue that nobody works on."""
+    """The rounds on a queue without workers."""
     log = SlowLog(bench.admin, from_microseconds=100)
-    bench.watcher.start(Order(OBSERVER, QUEUE, 0.5, 2.0))  # scripts are loaded, versions told
-    assert all(look.jobs == jobs for look in bench.watcher.finish())
+    bench.watcher.start(Order(OBSERVER, QUEUE, 0.5, 2.0))  # scripts are loaded, versions known
+    assert all(one.jobs == jobs for one in bench.watcher.finish())
     bench.alone()
     shuffle = random.Random(20_260_101).shuffle
     for number in range(1, rounds + 1):
@@ -141,11 +141,11 @@ def measure(bench: Bench, jobs: int, rounds: int, found: Measured) -> None:
         before = bench.alone()
         for case in cases:
             log.take(OPERATOR)
-            beside, looks = bench.beside(case)
+            beside, seen = bench.beside(case)
             slow = log.take(OPERATOR)
             found.slowest[case.name] = max(found.slowest.get(case.name, 0), *slow, 0)
             after = bench.alone()
-            piece = Slice(case, before, beside, after, looks)
+            piece = Slice(case, before, beside, after, seen)
             found.slices.append(piece)
             before = after
             say(f"round {number} of {rounds}, {case.name}: others' p99 {piece.worse(99):+.2f} ms")
@@ -158,7 +158,7 @@ def measure_mixed(bench: Bench, jobs: int, found: Measured) -> None:
     say(f"{found.mixed_jobs:,} prioritized, delayed and LIFO jobs")
     bench.watcher.start(Order(OBSERVER, MIXED, MANY_SECONDS, MANY_SECONDS * MANY_PASSES))
     found.mixed = bench.watcher.finish()
-    assert all(look.jobs == found.mixed_jobs for look in found.mixed), found.mixed
+    assert all(one.jobs == found.mixed_jobs for one in found.mixed), found.mixed
     found.cpu["mixed"] = _cpu_of_passes(bench, MIXED)
 
 
@@ -188,17 +188,17 @@ def _cpu_of_passes(bench: Bench, queue: str) -> float:
     return (cpu_milliseconds(bench.admin) - began - idle) / passes
 
 
-def _page(bench: Bench, first: int) -> Look:
+def _page(bench: Bench, first: int) -> Observation:
     """BullMQ's own way to list jobs."""
     before, began = Spent.now(bench.admin), time.monotonic()
     got = bench.queue.call("getJobs", ["waiting"], first, first + PAGE - 1)
     wall = time.monotonic() - began
     calls, microseconds = Spent.now(bench.admin).since(before, NODE)
-    return Look(wall, microseconds, calls, len(got))
+    return Observation(wall, microseconds, calls, len(got))
 
 
 def measure_workers(bench: Bench, found: Measured) -> None:
-    """With workers: which commands are the observer's, only the slow log tells then."""
+    """With workers: only the slow log distinguishes the commands of the observer then."""
     wait = f"bull:{QUEUE}:wait"
 
     def left() -> int:
@@ -225,15 +225,15 @@ def measure_workers(bench: Bench, found: Measured) -> None:
         for _ in range(WORKER_ROUNDS):
             log.take(OPERATOR)
             began, jobs = time.monotonic(), left()
-            beside, looks = bench.beside(USUAL)
+            beside, seen = bench.beside(USUAL)
             rated("beside", began, jobs)
             spent = log.take(OPERATOR)
-            found.workers_redis.append(sum(spent) / 1000 / max(1, len(looks)))
+            found.workers_redis.append(sum(spent) / 1000 / max(1, len(seen)))
             found.slowest["with workers"] = max(found.slowest.get("with workers", 0), *spent)
             began, jobs = time.monotonic(), left()
             after = bench.alone()
             rated("alone", began, jobs)
-            found.workers.append(Slice(USUAL, before, beside, after, looks))
+            found.workers.append(Slice(USUAL, before, beside, after, seen))
             before = after
         found.workers_rates = rates
         say(f"with workers: {statistics.median(rates['beside']):,.0f} jobs/s beside the observer")
@@ -241,7 +241,7 @@ def measure_workers(bench: Bench, found: Measured) -> None:
 
 @contextlib.contextmanager
 def bench(jobs: int, found: Measured) -> Iterator[Bench]:
-    """Redis, the jobs, and the two processes that look at them."""
+    """Redis, the jobs, and the two processes that watch them."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bullmq-bench-")))
         server = RedisServer.start(folder, password="")
@@ -261,9 +261,9 @@ def bench(jobs: int, found: Measured) -> Iterator[Bench]:
 
 def report(result: Result, found: Measured, jobs: int) -> None:
     """Bars and tables."""
-    passes = found.looks(USUAL)
-    costs = [look.redis / 1000 for look in passes]
-    sampling = [look for look in passes if look.calls > PLAIN_CALLS]
+    passes = found.seen(USUAL)
+    costs = [one.redis / 1000 for one in passes]
+    sampling = [one for one in passes if one.calls > PLAIN_CALLS]
     p50, p99, most = spread(costs, "ms", 1)
     result.bar(
         f"Redis time of one pass over {jobs:,} waiting jobs, most of {len(passes)}"
@@ -279,13 +279,13 @@ def report(result: Result, found: Measured, jobs: int) -> None:
         f"{worse:+.2f} ms",
         worse <= BAR_OTHERS_MILLISECONDS,
     )
-    walked = found.looks(PEER)
-    plain = [look for look in passes if look.calls <= PLAIN_CALLS]
+    walked = found.seen(PEER)
+    plain = [one for one in passes if one.calls <= PLAIN_CALLS]
     cpu = found.cpu
     result.tables.append(
         Table(
-            "One look at all jobs that wait",
-            ("who", "Redis time", "Redis' CPU", "times ours", "commands", "wall time"),
+            "One observation of all waiting jobs",
+            ("who", "Redis time", "Redis' CPU", "times a pass", "commands", "wall time"),
             [
                 _pass_row("a pass", passes, cpu["pass"], cpu["pass"]),
                 _pass_row("… that does not sample", plain),
@@ -315,8 +315,8 @@ def report(result: Result, found: Measured, jobs: int) -> None:
     slowest = found.slowest[USUAL.name] / 1000, found.slowest[OFTEN.name] / 1000
     result.notes.append(
         f"The slowest single command of the observer, from SLOWLOG: {max(slowest):.1f} ms; with"
-        f" workers running {found.slowest['with workers'] / 1000:.1f} ms. So long other clients"
-        " wait for it at most."
+        f" workers running {found.slowest['with workers'] / 1000:.1f} ms. Other clients wait"
+        " for it no longer than that."
     )
     result.notes.append(
         f"{jobs:,} jobs in {found.megabytes:,} MB, added by the real BullMQ 5 (Node.js) in"
@@ -343,8 +343,8 @@ def _report_workers(result: Result, found: Measured) -> None:
     alone, beside = (_jobs_per_second(found.workers_rates[what]) for what in ("alone", "beside"))
     result.notes.append(
         f"With {WORKERS} workers of {CONCURRENCY} jobs at once ({JOB_MILLISECONDS} ms each),"
-        f" BullMQ 5, jobs/s per slice: {alone} beside nobody, {beside} beside the observer. All of"
-        " them, Redis and both clients share the machine's cores."
+        f" BullMQ 5, jobs/s per slice: {alone} without a watcher, {beside} beside the observer."
+        " All of them, Redis and both clients share the machine's cores."
     )
 
 
@@ -352,16 +352,18 @@ def _jobs_per_second(rates: Sequence[float]) -> str:
     return f"{min(rates):,.0f} to {max(rates):,.0f}"
 
 
-def _pass_row(name: str, looks: Sequence[Look], cpu: float = 0.0, ours: float = 0.0) -> list[str]:
-    if not looks:
+def _pass_row(
+    name: str, seen: Sequence[Observation], cpu: float = 0.0, ours: float = 0.0
+) -> list[str]:
+    if not seen:
         return [name, "none seen", "", "", "", ""]
     return [
-        f"{name} ({len(looks)})",
-        _three([look.redis / 1000 for look in looks]),
+        f"{name} ({len(seen)})",
+        _three([one.redis / 1000 for one in seen]),
         f"{cpu:.1f} ms" if cpu else "",
         f"{cpu / ours:.1f}" if cpu else "",
-        f"{statistics.mean(look.calls for look in looks):.1f}",
-        _three([look.wall * 1000 for look in looks]),
+        f"{statistics.mean(one.calls for one in seen):.1f}",
+        _three([one.wall * 1000 for one in seen]),
     ]
 
 
@@ -369,29 +371,29 @@ def _three(milliseconds: Sequence[float]) -> str:
     return "p50 {} / p99 {} / max {}".format(*spread(milliseconds, "ms", 1))
 
 
-def _whole(name: str, looks: Sequence[Look], jobs: int, cpu: float, ours: float) -> list[str]:
+def _whole(name: str, seen: Sequence[Observation], jobs: int, cpu: float, ours: float) -> list[str]:
     """What all jobs would cost, from those that were walked over."""
-    walked = sum(look.jobs for look in looks)
+    walked = sum(one.jobs for one in seen)
     scale = jobs / walked
     return [
         f"{name} ({min(1.0, 1 / scale):.0%} of the jobs, scaled to all)",
-        f"{sum(look.redis for look in looks) * scale / 1000:,.0f} ms",
+        f"{sum(one.redis for one in seen) * scale / 1000:,.0f} ms",
         f"{cpu:,.0f} ms",
         f"{cpu / ours:,.0f}",
-        f"{sum(look.calls for look in looks) * scale:,.0f}",
-        f"{sum(look.wall for look in looks) * scale:.1f} s",
+        f"{sum(one.calls for one in seen) * scale:,.0f}",
+        f"{sum(one.wall for one in seen) * scale:.1f} s",
     ]
 
 
 def _others_table(found: Measured) -> Table:
     alone = [took for piece in found.slices for took in (*piece.before, *piece.after)]
-    rows = [["nobody", *spread(alone, "ms"), "", ""]]
+    rows = [["no watcher", *spread(alone, "ms"), "", ""]]
     for case in CASES:
         beside = [took for piece in found.of(case) for took in piece.beside]
         worse = [piece.worse(99) for piece in found.of(case)]
         rows.append([case.name, *spread(beside, "ms"), *_differences(worse)])
     alone = [took for piece in found.workers for took in (*piece.before, *piece.after)]
-    rows.append(["workers, and nobody", *spread(alone, "ms"), "", ""])
+    rows.append(["workers, and no watcher", *spread(alone, "ms"), "", ""])
     beside = [took for piece in found.workers for took in piece.beside]
     worse = [piece.worse(99) for piece in found.workers]
     rows.append([f"workers, and {USUAL.name}", *spread(beside, "ms"), *_differences(worse)])
@@ -407,20 +409,21 @@ def _differences(worse: Sequence[float]) -> tuple[str, str]:
 
 
 HOW: Final = f"""\
-Redis time is what INFO commandstats says that a client's commands took, scripts as wholes, before
-and after each pass. It is time by the clock: on a busy machine a command that has to wait for a
-core is counted with the wait. Redis' CPU is the kernel's account of the server's process over
-{MANY_PASSES} passes without other clients, less what it spends idle, with reading what is asked and
-writing the answers; "times ours" compares that. A pass is the operator's own way from a policy's
+Redis time is the time of a client's commands in INFO commandstats, before and after each pass; a
+script counts as one command. It is wall time: if a command waits for a core on a busy machine, the
+wait is included. Redis' CPU is the kernel's account of the server's process over {MANY_PASSES}
+passes without other clients, minus what it spends when idle; it includes reading queries and
+writing answers. "times a pass" compares that. A pass is the operator's own way from a policy's
 queue to its reading, over its one connection, in a process of its own. Passes come each second or
 more often instead of every 15 s, and what the observer does by the clock (the sample of names each
-minute, the list of clients) runs so much faster: every fourth pass samples, as in production. Other
-clients ask PING and HGET in turns, half a millisecond apart. A slice of {USUAL.seconds:g} s
+minute, the list of clients) runs as much faster: every fourth pass samples, as in production. Other
+clients send PING and HGET in turns, half a millisecond apart. A slice of {USUAL.seconds:g} s
 ({OFTEN.seconds:g} s where passes come ten times a second, and for the walk) beside a watcher is
-compared with the slices of {ALONE_SECONDS:g} s beside nobody just before and after it. The mixed
-queue has {bullmq_jobs.PRIORITIES} priorities (60 %), delays that are over (30 %) and LIFO jobs.
-The walk asks for names and times by {CHUNK} jobs; getJobs for pages of {PAGE:,}. With workers,
-Redis time is the sum of the observer's entries in a SLOWLOG of everything, per pass and slice."""
+compared with the slices of {ALONE_SECONDS:g} s without a watcher just before and after it. The
+mixed queue has {bullmq_jobs.PRIORITIES} priorities (60 %), delays that are over (30 %) and LIFO
+jobs. The walk reads names and times of {CHUNK} jobs at a time; getJobs reads pages of {PAGE:,}.
+With workers, Redis time is the sum of the observer's entries in a SLOWLOG of all commands, per pass
+and slice."""
 
 
 def main() -> int:

@@ -138,7 +138,7 @@ class Producer:
     def _run(self) -> None:
         try:
             self._add()
-        except Exception as fault:  # noqa: BLE001 - told by `stop`
+        except Exception as fault:  # noqa: BLE001 - reported by `stop`
             self._fault = fault
 
     def _add(self) -> None:
@@ -277,11 +277,12 @@ COLUMNS: Final = (
 )
 HOW: Final = f"""\
 Producers (BullMQ 5, addBulk of {BATCH}) add {PER_MINUTE:,} jobs a minute to each queue, steadily or
-{BURST:,} at once; a worker of {CONCURRENCY} jobs at once ({JOB_MILLISECONDS} ms each) finishes a
+{BURST:,} at once. A worker of {CONCURRENCY} jobs at once ({JOB_MILLISECONDS} ms each) finishes a
 part of them, and removeOnComplete keeps none. The operator's own way from a policy's queue to its
-reading passes every {INTERVAL_SECONDS:g} s, with observeFor {WINDOW_SECONDS:g}s. Added: what the
-producers know by then, evenly within a batch. Finished: when each job's function ended, which is
-some milliseconds before Redis is told. Windows overlap; all that are whole are here."""
+reading passes every {INTERVAL_SECONDS:g} s, with observeFor {WINDOW_SECONDS:g}s. Added: the number
+that the producers have added by then, spread evenly within a batch. Finished: the time at which
+each job's function ended, some milliseconds before Redis gets the result. Windows overlap; all
+complete windows are listed."""
 
 
 def judge(result: Result, name: str, found: Sequence[Window]) -> None:

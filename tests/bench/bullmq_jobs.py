@@ -13,12 +13,12 @@ QUEUE: Final = "etl"
 MIXED: Final = "etl-mixed"
 # The runbook's kinds of work, and one that is rare.
 NAMES: Final = {"process_snapshot": 60, "archive_snapshot": 25, "send_webhook": 14, "recompute": 1}
-PRIORITIES: Final = 100  # more than the observer looks at
+PRIORITIES: Final = 100  # more than the observer reads
 # Bytes of data per job: Redis keeps hashes with longer fields than 64 bytes in a larger form, and
 # real payloads are longer.
 PAD: Final = 200
 _CHUNK: Final = 50_000
-_DELAYED_MS: Final = 1000  # due at once, and nobody there who would promote them
+_DELAYED_MS: Final = 1000  # due at once, and no worker is there to promote them
 
 
 def load(bull: Bull, url: str, jobs: int) -> BullQueue:

@@ -1,9 +1,9 @@
-"""What a BullMQ queue costs Redis whose events, names or options are far larger than anybody's.
+"""What a BullMQ queue costs Redis if its events, names or options are far larger than usual.
 
-python -m tests.bench.bullmq_large [--looks 20]
+python -m tests.bench.bullmq_large [--passes 20]
 
-Each case is a queue of its own on one Redis. The observer looks at it often; the slow log has each
-of its commands, and Redis' memory is read before and after.
+Each case is a queue of its own on one Redis. The observer reads it often; the slow log has each of
+its commands, and Redis' memory is read before and after.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Case:
 class Measured:
     case: Case
     spent: list[float]  # ms, of each command of the observer
-    cpu: float  # ms of Redis' CPU per look, by the kernel's account
+    cpu: float  # ms of Redis' CPU per pass, by the kernel's account
     megabytes: float  # before
-    grown: float  # percent, after all looks
+    grown: float  # percent, after all passes
 
     @property
     def slowest(self) -> float:
@@ -104,25 +104,25 @@ CASES: Final = (
 )
 
 
-def measure(case: Case, parts: Parts, looks: int) -> Measured:
+def measure(case: Case, parts: Parts, passes: int) -> Measured:
     admin = parts.admin
     admin.flushall()
     parts.bull.queue(parts.url, case.queue).add("a")
     case.fill(admin, case.queue)
     # Scripts are loaded, and the connection's buffers are as large as they will be.
-    _looks(parts, case, 4)
+    _observe(parts, case, 4)
     # Without the slow log, whose entries are memory as well.
     before, began = _memory(admin), cpu_milliseconds(admin)
-    found = _looks(parts, case, looks)
+    found = _observe(parts, case, passes)
     after, cpu = _memory(admin), cpu_milliseconds(admin) - began
     log = SlowLog(admin, from_microseconds=LOGGED_MICROSECONDS)
-    _looks(parts, case, looks)
+    _observe(parts, case, passes)
     spent = [spent / 1000 for spent in log.take(OPERATOR)]
     admin.config_set("slowlog-log-slower-than", -1)
     return Measured(case, spent, cpu / found, before / 1e6, 100 * (after - before) / before)
 
 
-def _looks(parts: Parts, case: Case, many: int) -> int:
+def _observe(parts: Parts, case: Case, many: int) -> int:
     seconds = EVERY_SECONDS * many
     parts.watcher.start(Order(OBSERVER, case.queue, EVERY_SECONDS, seconds, accounts=False))
     return len(parts.watcher.finish())
@@ -183,36 +183,35 @@ def report(result: Result, found: list[Measured]) -> None:
         ]
         for one in found
     ]
-    columns = ("queue", "command: p50", "p99", "max", "CPU per look", "memory", "more meanwhile")
+    columns = ("queue", "command: p50", "p99", "max", "CPU per pass", "memory", "more meanwhile")
     result.tables.append(Table("Each queue", columns, rows))
     result.notes.append(HOW.replace("\n", " "))
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         result.notes.append(
-            "Run at real-time priority (chrt -r 1): the machine's cores were busy with others, and"
-            " this is about what a command costs and not about how long it waits for a core."
+            "Run at real-time priority (chrt -r 1): other processes used the machine's cores, and"
+            " this page is about the cost of a command and not about its wait for a core."
         )
 
 
 HOW: Final = """\
-Times are those of the slow log, from 50 µs on, of the observer's connection alone: by the clock, so
-a command that waits for a core is counted with the wait; the CPU is the kernel's account of Redis
-per look, which is not. Memory is used_memory and the scripts' own
-after the looks against before them, when every script had run. The observer looks four times a
-second, with all that it does by the clock (the sample of names, the list of clients) so much more
-often. Before sizes were asked for first, 500 events of 200 kB took 1.4 to 1.7 s per look and
-95 MB."""
+Times are those of the slow log, from 50 µs on, of the observer's connection only. They are wall
+time: if a command waits for a core, the wait is included. The CPU is the kernel's account of Redis
+per pass, without such waits. Memory is used_memory and the memory of scripts, after the passes
+compared with before, when every script had run. The observer reads four times a second, and what it
+does by the clock (the sample of names, the list of clients) runs as much more often. Before the
+observer read sizes first, 500 events of 200 kB took 1.4 to 1.7 s per pass and 95 MB."""
 
 
 def main() -> int:
     """One Redis, one case after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bullmq_large", description=__doc__)
-    parser.add_argument("--looks", type=int, default=20)
+    parser.add_argument("--passes", type=int, default=20)
     chosen = parser.parse_args()
     result = Result("bullmq_large", "BullMQ jobs and events of any size")
     found = []
     with bench() as parts:
         for case in CASES:
-            found.append(measure(case, parts, chosen.looks))
+            found.append(measure(case, parts, chosen.passes))
             say(f"{case.name}: slowest command {found[-1].slowest:.1f} ms")
     report(result, found)
     return result.save()

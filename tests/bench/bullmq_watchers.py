@@ -1,7 +1,7 @@
-"""Who watches the queue meanwhile: our observer, or a peer that walks it.
+"""Which client watches the queue meanwhile: the observer of the operator, or a peer that walks it.
 
 Runs as a process of its own, as the operator would: a line of JSON with an order on its input, a
-line of JSON with what each look cost on its output.
+line of JSON with what each observation cost on its output.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STRIDE: Final = 101
 
 @dataclass(frozen=True)
 class Order:
-    """Look at `queue` every `every` seconds for `seconds`."""
+    """Observe `queue` every `every` seconds for `seconds`."""
 
     who: str
     queue: str
@@ -41,8 +41,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look cost: of the observer a pass, of the walk as far as it came."""
+class Observation:
+    """What one observation cost: a pass of the observer, or the walk as far as it came."""
 
     wall: float  # seconds
     redis: int  # microseconds of Redis' one thread
@@ -67,8 +67,8 @@ class Watcher:
         assert self._process.stdin is not None
         print(json.dumps(asdict(order)), file=self._process.stdin, flush=True)
 
-    def finish(self) -> list[Look]:
-        """Every look. Raises RuntimeError when the process has failed."""
+    def finish(self) -> list[Observation]:
+        """Every observation. Raises RuntimeError when the process has failed."""
         return self._answer()
 
     def close(self) -> None:
@@ -78,17 +78,17 @@ class Watcher:
         self._process.wait(10)
         self._process.stdout.close()
 
-    def _answer(self) -> list[Look]:
+    def _answer(self) -> list[Observation]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the watcher's process has failed")
-        return [Look(**look) for look in json.loads(line)]
+        return [Observation(**one) for one in json.loads(line)]
 
 
-async def _observe(watching: Eye, admin: redis.Redis, order: Order) -> list[Look]:
+async def _observe(watching: Eye, admin: redis.Redis, order: Order) -> list[Observation]:
     watching.timer.every(order.every)
-    looks: list[Look] = []
+    seen: list[Observation] = []
     start = time.monotonic()
     due = start + order.every / 2
     while due < start + order.seconds:
@@ -99,9 +99,9 @@ async def _observe(watching: Eye, admin: redis.Redis, order: Order) -> list[Look
         wall = time.monotonic() - began
         calls, microseconds = Spent.now(admin).since(before, OURS) if before else (0, 0)
         assert isinstance(reading.waiting, Known), reading.waiting
-        looks.append(Look(wall, microseconds, calls, reading.waiting.value.value))
+        seen.append(Observation(wall, microseconds, calls, reading.waiting.value.value))
         due = max(due + order.every, time.monotonic())
-    return looks
+    return seen
 
 
 def _chunks(length: int) -> Iterator[int]:
@@ -112,8 +112,8 @@ def _chunks(length: int) -> Iterator[int]:
             yield number * CHUNK
 
 
-def _walk(admin: redis.Redis, order: Order) -> list[Look]:
-    """As a peer that knows no better: names and times of all waiting jobs, chunk by chunk."""
+def _walk(admin: redis.Redis, order: Order) -> list[Observation]:
+    """A peer without bounds: names and times of all waiting jobs, chunk by chunk."""
     base, jobs = f"bull:{order.queue}:", 0
     before, began = Spent.now(admin), time.monotonic()
     for first in _chunks(admin.llen(base + "wait")):
@@ -126,7 +126,7 @@ def _walk(admin: redis.Redis, order: Order) -> list[Look]:
             pipeline.execute()
         jobs += len(ids)
     calls, microseconds = Spent.now(admin).since(before, PEERS)
-    return [Look(time.monotonic() - began, microseconds, calls, jobs)]
+    return [Observation(time.monotonic() - began, microseconds, calls, jobs)]
 
 
 async def _serve(url: str, orders: IO[str]) -> None:
@@ -136,10 +136,10 @@ async def _serve(url: str, orders: IO[str]) -> None:
             while line := await asyncio.to_thread(orders.readline):
                 order = Order(**json.loads(line))
                 if order.who == OBSERVER:
-                    looks = await _observe(watching, admin, order)
+                    seen = await _observe(watching, admin, order)
                 else:
-                    looks = _walk(admin, order)
-                print(json.dumps([asdict(look) for look in looks]), flush=True)
+                    seen = _walk(admin, order)
+                print(json.dumps([asdict(one) for one in seen]), flush=True)
 
 
 if __name__ == "__main__":

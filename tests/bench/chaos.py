@@ -2,9 +2,9 @@
 
 python -m tests.bench.chaos [--seconds 660] [--seed 1]
 
-Real pods with real connections; rollouts, strangers, policies that are deleted, suspended and
-broken, and the operator killed again and again. An auditor on the side holds every step against
-what the server and the targets really were.
+Real pods with real connections; rollouts, other clients, policies that are deleted, suspended and
+broken, and the operator killed again and again. An auditor compares every step with the state that
+server and targets really had.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ NAMESPACE: Final = "chaos"
 MAX_CONNECTIONS: Final = 130
 HEADROOM: Final = 20
 INTERVAL_SECONDS: Final = 2
-# Strangers come and go within this. They come by no more than the headroom at once: what is left
-# free for others is what others may take without asking.
-STRANGERS: Final = (8, 26)
+# Other clients hold so many connections. At most the headroom comes at once: the connections that
+# are left free for other clients are those that they may take at any moment.
+OTHERS: Final = (8, 26)
 # Something happens after so many seconds, and the operator is killed after so many.
 EVENT_SECONDS: Final = (0.5, 3.0)
 KILL_SECONDS: Final = (30.0, 75.0)
 # A policy that was deleted, suspended or broken is made whole again after so many.
-MENDED_SECONDS: Final = (8.0, 25.0)
+REPAIRED_SECONDS: Final = (8.0, 25.0)
 # The end is quiet for so long, so that what was killed last is started again.
 QUIET_SECONDS: Final = 15.0
 STARTS_SECONDS: Final = 2
 WORKER_SPEED: Final = 6.0  # jobs per second of one pod
-HUNGRY: Final = 3000  # jobs that wait for a policy that wants all it can get
+HUNGRY: Final = 3000  # jobs that wait for a policy that needs its whole share
 MODEST: Final = 150
 SHARE_TEXT: Final = "the share is"
 REFUSALS: Final = ("too many clients", "remaining connection slots")
@@ -153,9 +153,9 @@ class Chaos:
     database: JobDatabase
     chance: random.Random
     happened: Counter[str] = field(default_factory=Counter)
-    strangers: list[psycopg.Connection[Any]] = field(default_factory=list)
-    refused: int = 0  # strangers that found no connection
-    _mend: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    others: list[psycopg.Connection[Any]] = field(default_factory=list)
+    refused: int = 0  # other clients that found no connection
+    _repairs: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _spoiled: set[str] = field(default_factory=set)
 
     def play(self, seconds: float) -> None:
@@ -166,12 +166,12 @@ class Chaos:
         kill_at = time.monotonic() + self.chance.uniform(*KILL_SECONDS)
         kinds = (
             *((self._hunger,) * 8),
-            *((self._strangers,) * 6),
+            *((self._other_clients,) * 6),
             *((self._rollout,) * 3),
             *(self._delete, self._suspend, self._break),
         )
         while time.monotonic() < over:
-            self._mend_what_is_due()
+            self._repair_what_is_due()
             if time.monotonic() >= kill_at:
                 self._kill()
                 kill_at = time.monotonic() + self.chance.uniform(*KILL_SECONDS)
@@ -179,12 +179,12 @@ class Chaos:
             with contextlib.suppress(Refused):
                 self.chance.choice(kinds)()
             time.sleep(self.chance.uniform(*EVENT_SECONDS))
-        for _, mend in self._mend:
-            mend()
-        self._mend.clear()
+        for _, repair in self._repairs:
+            repair()
+        self._repairs.clear()
 
     def close(self) -> None:
-        for connection in self.strangers:
+        for connection in self.others:
             connection.close()
 
     # --- what happens --------------------------------------------------------------------------
@@ -204,20 +204,20 @@ class Chaos:
                 (policy.name, jobs),
             )
 
-    def _strangers(self) -> None:
-        wanted = self.chance.randint(*STRANGERS)
-        while len(self.strangers) > wanted:
-            self.strangers.pop().close()
-        while len(self.strangers) < wanted:
+    def _other_clients(self) -> None:
+        wanted = self.chance.randint(*OTHERS)
+        while len(self.others) > wanted:
+            self.others.pop().close()
+        while len(self.others) < wanted:
             try:
-                self.strangers.append(psycopg.connect(self._strangers_url, connect_timeout=5))
+                self.others.append(psycopg.connect(self._others_url, connect_timeout=5))
             except psycopg.OperationalError:
                 self.refused += 1
                 break
-        self.happened["strangers come or go"] += 1
+        self.happened["other clients come or go"] += 1
 
     @property
-    def _strangers_url(self) -> str:
+    def _others_url(self) -> str:
         return self.database.server.url("web", self.database.name, PASSWORD)
 
     def _rollout(self) -> None:
@@ -236,20 +236,20 @@ class Chaos:
         if policy is None:
             return
         self.place.api.delete(_path(policy.name))
-        self.happened["policies deleted and made anew"] += 1
+        self.happened["policies deleted and created again"] += 1
 
         def again() -> None:
             eventually(lambda: not self._exists(policy.name), within=60, what="it is gone")
             stage.make_policies(self.place, NAMESPACE, {policy.name: policy.spec})
 
-        self._mend_later(policy, again)
+        self._repair_later(policy, again)
 
     def _suspend(self) -> None:
         policy = self._whole()
         if policy is not None:
             self._patch(policy, {"suspend": True})
             self.happened["policies suspended"] += 1
-            self._mend_later(policy, lambda: self._patch(policy, {"suspend": False}))
+            self._repair_later(policy, lambda: self._patch(policy, {"suspend": False}))
 
     def _break(self) -> None:
         """A variable that its pods do not have: what they can open is unknown."""
@@ -257,37 +257,37 @@ class Chaos:
         if policy is not None:
             self._patch(policy, {"target": {"connectionsPerReplica": {"env": "NOT_THERE"}}})
             self.happened["policies made unreadable"] += 1
-            mended = {"target": {"connectionsPerReplica": {"env": "PG_POOL_MAX"}}}
-            self._mend_later(policy, lambda: self._patch(policy, mended))
+            repaired = {"target": {"connectionsPerReplica": {"env": "PG_POOL_MAX"}}}
+            self._repair_later(policy, lambda: self._patch(policy, repaired))
 
     def _kill(self) -> None:
         with contextlib.suppress(LookupError, ProcessLookupError):
             os.kill(self.place.pid(), signal.SIGKILL)
             self.happened["operator killed"] += 1
 
-    # --- and is mended -------------------------------------------------------------------------
+    # --- and is repaired -----------------------------------------------------------------------
 
     def _whole(self) -> Policy | None:
         left = [policy for policy in SIX if policy.name not in self._spoiled]
-        # Half of them at most, so that there is always somebody to share with.
+        # Half of them at most, so that there is always another policy to share with.
         return self.chance.choice(left) if len(left) > len(SIX) / 2 else None
 
-    def _mend_later(self, policy: Policy, mend: Callable[[], None]) -> None:
+    def _repair_later(self, policy: Policy, repair: Callable[[], None]) -> None:
         self._spoiled.add(policy.name)
 
         def whole() -> None:
-            mend()
+            repair()
             self._spoiled.discard(policy.name)
 
-        due = time.monotonic() + self.chance.uniform(*MENDED_SECONDS)
-        self._mend.append((due, whole))
+        due = time.monotonic() + self.chance.uniform(*REPAIRED_SECONDS)
+        self._repairs.append((due, whole))
 
-    def _mend_what_is_due(self) -> None:
+    def _repair_what_is_due(self) -> None:
         now = time.monotonic()
-        due = [item for item in self._mend if item[0] <= now]
-        self._mend = [item for item in self._mend if item[0] > now]
-        for _, mend in due:
-            mend()
+        due = [item for item in self._repairs if item[0] <= now]
+        self._repairs = [item for item in self._repairs if item[0] > now]
+        for _, repair in due:
+            repair()
 
     def _patch(self, policy: Policy, spec: Json) -> None:
         self.place.api.patch(_path(policy.name), {"spec": spec})
@@ -405,18 +405,18 @@ def _scales(request: Request) -> bool:
 def judge(result: Result, story: Story) -> None:
     """The promise: nothing beyond the server, ever."""
     beyond = [v for v in story.verdicts if v.most > story.usable]
-    auditor, looks = story.auditor, story.auditor.looks
+    auditor, samples = story.auditor, story.auditor.samples
     result.bar(
-        "steps up that all together could mean more than the server has, headroom left",
+        "steps up that together could exceed the server minus headroom",
         "0",
         f"{len(beyond)} of {len(story.verdicts)}",
         not beyond,
     )
-    over = [k for k in looks if auditor.potential(k) + auditor.strangers(k) > story.usable]
+    over = [k for k in samples if auditor.potential(k) + auditor.others(k) > story.usable]
     result.bar(
-        "looks at which pools that fill up would have exhausted the server",
+        "samples at which full pools would have exhausted the server",
         "0",
-        f"{len(over)} of {len(looks)}",
+        f"{len(over)} of {len(samples)}",
         not over,
     )
     refused = sum(story.fleet.refused.values()) + story.chaos.refused + story.refused_in_log
@@ -430,19 +430,19 @@ def judge(result: Result, story: Story) -> None:
 
 
 def rows(story: Story) -> list[tuple[str, object]]:
-    looks, auditor = story.auditor.looks, story.auditor
-    most_sessions = max(sum(k.sessions.values()) for k in looks)
-    most = max(auditor.potential(k) + auditor.strangers(k) for k in looks)
-    per_second = len(looks) / story.seconds
+    samples, auditor = story.auditor.samples, story.auditor
+    most_sessions = max(sum(k.sessions.values()) for k in samples)
+    most = max(auditor.potential(k) + auditor.others(k) for k in samples)
+    per_second = len(samples) / story.seconds
     return [
         *sorted(story.chaos.happened.items()),
         ("operator's process started again", story.restarts),
         ("pods that lived", len(story.fleet.pods_seen)),
         ("connections that pods opened", story.fleet.opened),
         ("jobs finished", story.fleet.finished),
-        ("looks of the auditor", f"{len(looks)}, {per_second:.1f} per second"),
+        ("samples of the auditor", f"{len(samples)}, {per_second:.1f} per second"),
         ("most sessions at once", f"{most_sessions} of {story.usable}"),
-        ("most that pods and strangers could have opened", f"{most} of {story.usable}"),
+        ("most that pods and other clients could have opened", f"{most} of {story.usable}"),
         *((f"Event {reason}", count) for reason, count in sorted(story.kinds.items())),
     ]
 
@@ -470,11 +470,11 @@ def main() -> int:
 HOW: Final = f"""\
 One PostgreSQL with {MAX_CONNECTIONS} connections (3 for superusers), a headroom of {HEADROOM}, six
 policies with an interval of {INTERVAL_SECONDS} s. Each pod has a pool of real connections that
-fills and empties, and keeps them for up to 6 s when it is told to stop. Strangers hold
-{STRANGERS[0]} to {STRANGERS[1]} connections. The auditor reads pg_stat_activity, all targets and
-their pods on its own; every step up is held against what could be known until it: pods with surge
-and those about to end, strangers, and the headroom. A policy that is deleted leaves its pods, which
-are strangers' then."""
+fills and empties; a pod that ends keeps them for up to 6 s. Other clients hold {OTHERS[0]} to
+{OTHERS[1]} connections. The auditor reads pg_stat_activity, all targets and their pods on its own.
+It compares every step up with what could be known before it: pods with surge and pods that are
+about to end, other clients, and the headroom. A policy that is deleted leaves its pods, which then
+count as other clients."""
 
 if __name__ == "__main__":
     sys.exit(main())

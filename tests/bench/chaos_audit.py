@@ -1,5 +1,5 @@
-"""An auditor beside the operator: what the server and the targets really were, several times a
-second, and each write of replicas held against it afterwards."""
+"""An auditor beside the operator: it samples the real state of the server and the targets several
+times a second, and compares each write of replicas with it afterwards."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.e2e.audit import Request
 from local.postgres import PostgresServer
 from starforge_backlog.decide.budget.formula import surge
 
-LOOK_SECONDS: Final = 0.25
-# What came later than this before a write (a stranger, a rollout that somebody started) nobody
-# could know: a pass is up to one interval old, and takes a moment itself.
+SAMPLE_SECONDS: Final = 0.25
+# What came later than this before a write (another client, a rollout that a user
+# started) could not be known: a pass is up to one interval old, and takes a moment itself.
 UNKNOWN_SECONDS: Final = 3.5
 SESSIONS: Final = """
     SELECT usename::text, count(*) FROM pg_stat_activity
@@ -51,7 +51,7 @@ class Pods:
 
 
 @dataclass(frozen=True)
-class Look:
+class Sample:
     """The truth at a moment (Unix time)."""
 
     at: float
@@ -67,12 +67,12 @@ class Verdict:
     at: float
     target: str
     to: int
-    most: int  # connections of all policies' pods, strangers and headroom
+    most: int  # connections of all policies' pods, other clients and headroom
     text: str
 
 
 class Auditor:
-    """Looks between `start` and `stop`, in a thread of its own, on a superuser's connection: its
+    """Samples between `start` and `stop`, in a thread of its own, on a superuser's connection: its
     slot is none of those that are shared."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Auditor:
         self._kinds = kinds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="auditor")
-        self.looks: list[Look] = []
+        self.samples: list[Sample] = []
         self.failure: BaseException | None = None
 
     def start(self) -> None:
@@ -97,19 +97,19 @@ class Auditor:
     def _run(self) -> None:
         try:
             with psycopg.connect(self._server.url(), autocommit=True) as connection:
-                while not self._over.wait(LOOK_SECONDS):
-                    self.looks.append(self._look(connection))
+                while not self._over.wait(SAMPLE_SECONDS):
+                    self.samples.append(self._sample(connection))
         except BaseException as error:
             self.failure = error
             raise
 
-    def _look(self, connection: psycopg.Connection[tuple[object, ...]]) -> Look:
+    def _sample(self, connection: psycopg.Connection[tuple[object, ...]]) -> Sample:
         at = time.time()
         sessions = {str(role): int(str(n)) for role, n in connection.execute(SESSIONS)}
         deployments = self._api.items(f"{APPS}/namespaces/{self._namespace}/deployments")
         pods = self._api.items(f"{CORE}/namespaces/{self._namespace}/pods")
         policies = self._api.items(f"{POLICIES}/namespaces/{self._namespace}/queuebacklogpolicies")
-        return Look(
+        return Sample(
             at,
             sessions,
             {d["metadata"]["name"]: _pods(d, pods) for d in deployments},
@@ -122,15 +122,15 @@ class Auditor:
 
     # --- afterwards ----------------------------------------------------------------------------
 
-    def strangers(self, look: Look) -> int:
+    def others(self, sample: Sample) -> int:
         """Sessions that are no policy's workers: the operator's own, and those of targets that
         have no policy, among them."""
-        workers = {self._kinds[name].role for name in look.guarded}
-        return sum(n for role, n in look.sessions.items() if role not in workers)
+        workers = {self._kinds[name].role for name in sample.guarded}
+        return sum(n for role, n in sample.sessions.items() if role not in workers)
 
-    def potential(self, look: Look) -> int:
+    def potential(self, sample: Sample) -> int:
         """Connections that the pods of all policies can open."""
-        return sum(look.pods[name].most(self._kinds[name]) for name in look.guarded)
+        return sum(sample.pods[name].most(self._kinds[name]) for name in sample.guarded)
 
     def judge(self, writes: Sequence[Request], headroom: int) -> list[Verdict]:
         """Every up-step: what it could mean at that moment, by what could be known of it."""
@@ -138,7 +138,7 @@ class Auditor:
         found = []
         for write in sorted(writes, key=lambda request: request.at):
             at = datetime.fromisoformat(write.at).timestamp()
-            known = [look for look in self.looks if at - UNKNOWN_SECONDS <= look.at <= at]
+            known = [sample for sample in self.samples if at - UNKNOWN_SECONDS <= sample.at <= at]
             if write.replicas is None or not known:
                 continue
             before = known[-1].pods[write.name].replicas
@@ -151,23 +151,23 @@ class Auditor:
         self,
         target: str,
         at: float,
-        known: Sequence[Look],
+        known: Sequence[Sample],
         written: Mapping[str, tuple[float, int]],
         headroom: int,
     ) -> Verdict:
         last, to = known[-1], written[target][1]
         terms: dict[str, int] = {}
         for name in sorted(last.guarded):
-            kind, seen = self._kinds[name], [look.pods[name] for look in known]
+            kind, seen = self._kinds[name], [sample.pods[name] for sample in known]
             wrote_at, wrote = written.get(name, (0.0, 0))
-            # The looks see a write only after it.
+            # A sample shows a write only after it.
             asked = wrote if wrote_at > last.at else seen[-1].replicas
             living = min(pods.living for pods in seen)
             ending = min(pods.ending for pods in seen)
             terms[name] = Pods(asked, living, ending).most(kind)
-        strangers = min(self.strangers(look) for look in known)
-        most = sum(terms.values()) + strangers + headroom
-        text = f"{terms} + {strangers} strangers + {headroom} headroom = {most}"
+        others = min(self.others(sample) for sample in known)
+        most = sum(terms.values()) + others + headroom
+        text = f"{terms} + {others} other clients + {headroom} headroom = {most}"
         return Verdict(at, target, to, most, text)
 
 

@@ -20,13 +20,13 @@ from psycopg import AsyncConnection
 from tests.e2e.api import CORE, Api, Json, Refused
 
 FINALIZER: Final = "bench.starforge.dev/drain"
-LOOK_SECONDS: Final = 0.4
-# A pod opens or closes so many connections per look at most: pools fill while work comes.
+POLL_SECONDS: Final = 0.4
+# A pod opens or closes so many connections per poll at most: pools fill while work comes.
 OPENED_AT_ONCE: Final = 2
-# A pod that is told to stop keeps its connections for so long: between a quick one and one that
+# A pod that has to stop keeps its connections for so long: between a quick one and one that
 # finishes its job first.
 STOPS_WITHIN_SECONDS: Final = (0.5, 6.0)
-# Of looks at a pod: how often its pool shrinks by one instead of filling up.
+# Per poll of a pod: how often its pool shrinks by one instead of filling up.
 SHRINKS: Final = 0.15
 
 
@@ -74,8 +74,8 @@ class Fleet:
     async def _run(self) -> None:
         try:
             while not self._over.is_set():
-                await self._look()
-                await asyncio.sleep(LOOK_SECONDS)
+                await self._poll()
+                await asyncio.sleep(POLL_SECONDS)
         except BaseException as error:
             self.failure = error
             raise
@@ -83,7 +83,7 @@ class Fleet:
             for pod in self._pods.values():
                 await self._close(pod, 0)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         found = await asyncio.to_thread(self._api.items, self._pods_path)
         there = {str(pod["metadata"]["name"]): pod for pod in found}
         for name in [name for name in self._pods if name not in there]:
@@ -135,7 +135,7 @@ class Fleet:
     async def _finish_jobs(self, pod: _Pod) -> None:
         if not pod.open:
             return
-        number = pod.crew.speed * LOOK_SECONDS
+        number = pod.crew.speed * POLL_SECONDS
         whole = int(number) + (self._random.random() < number % 1)
         if not whole:
             return
@@ -143,7 +143,7 @@ class Fleet:
             done = await pod.open[0].execute(FINISH, (pod.crew.kind, whole))
             self.finished += done.rowcount
         except psycopg.Error:
-            await self._close(pod, 0)  # a connection that broke: the next look opens anew
+            await self._close(pod, 0)  # a connection that broke: the next poll opens another one
 
     async def _close(self, pod: _Pod, keep: int) -> None:
         while len(pod.open) > keep:

@@ -134,8 +134,8 @@ def spec(group: str, number: int, target: str, url: str) -> Json:
     shared = {"interval": f"{INTERVAL_SECONDS:g}s", "target": {"name": target}}
     if group.startswith("redis"):
         queue = mixed_sources.in_redis(group, f"etl-{number % QUEUES}")
-        brake = {"url": mixed_sources.secret(group), "name": f"etl-{(number + 1) % QUEUES}"}
-        return {**shared, "queues": [queue], **mixed_sources.paused_by({"queue": brake})}
+        paused = {"url": mixed_sources.secret(group), "name": f"etl-{(number + 1) % QUEUES}"}
+        return {**shared, "queues": [queue], **mixed_sources.paused_by({"queue": paused})}
     if group.startswith("prometheus"):
         return {**shared, "queues": [mixed_sources.in_prometheus(url, number)]}
     return {
@@ -191,7 +191,7 @@ class Freeze:
     group: str
     before: Phase
     during: Phase
-    told: int  # policies of the server that say that it does not answer
+    reported: int  # policies of the server that say that it does not answer
 
 
 def freeze(found: World, group: str, seconds: float) -> Freeze:
@@ -207,7 +207,7 @@ def freeze(found: World, group: str, seconds: float) -> Freeze:
         time.sleep(seconds)
         until, waited_frozen = time.time(), waited_seconds_of(pid) - waited - waited_calm
         policies = stage.policies(found.place, NAMESPACE)
-        told = sum(
+        reported = sum(
             p["metadata"]["name"] in found.names[group] and not stage.is_ready(p) for p in policies
         )
     finally:
@@ -219,7 +219,7 @@ def freeze(found: World, group: str, seconds: float) -> Freeze:
         group,
         phase("before", before, others, reference, frozen - calm, waited_calm),
         phase("during", during, others, reference, until - frozen, waited_frozen),
-        told,
+        reported,
     )
     say(f"{group}: others' p99 {result.before.at(99):.3f} s before, {result.during.at(99):.3f} s")
     eventually(found.all_ready, within=RECOVERED_WITHIN, what=f"{group} is back", every=1)
@@ -244,8 +244,8 @@ def judge(result: Result, found: Freeze, policies: int) -> None:
     result.bar(
         f"{found.group} hangs: its own policies say so",
         str(policies),
-        str(found.told),
-        found.told == policies,
+        str(found.reported),
+        found.reported == policies,
     )
 
 
@@ -272,12 +272,12 @@ COLUMNS: Final = (
     "operator waited for a core",
 )
 HOW: Final = f"""\
-Each policy has a target and one source (a queue and a brake on one of two Redis servers, a table
-and a flag on one of two PostgreSQL servers, or series of one of two Prometheus servers), with an
-interval of {INTERVAL_SECONDS:g} s. A server is stopped with SIGSTOP, all its processes at once.
-When a pass ends is read from the operator's log and compared with where in its interval the same
-policy's passes ended in the calm just before (the median); so it counts late starts and long passes
-alike."""
+Each policy has a target and one source (a queue to read and a queue to pause on one of two Redis
+servers, a table and a flag on one of two PostgreSQL servers, or series of one of two Prometheus
+servers), with an interval of {INTERVAL_SECONDS:g} s. A server is stopped with SIGSTOP, all its
+processes at once. The end of a pass is read from the operator's log. It is compared with the median
+position within the interval at which the same policy's passes ended in the calm phase just before.
+So the delay includes late starts and long passes alike."""
 
 
 def main() -> int:

@@ -32,8 +32,8 @@ NAMESPACE: Final = "isolation"
 POLICIES: Final = 50
 INTERVAL_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 60.0
-# Between two looks at /metrics: it is part of the error.
-LOOK_SECONDS: Final = 0.2
+# Between two reads of /metrics: it is part of the error.
+POLL_SECONDS: Final = 0.2
 WITHIN_SECONDS: Final = 180.0
 NEVER, LATER = "never-read", "hangs-later"
 
@@ -67,13 +67,13 @@ def until_all(place: Place, kind: str, names: frozenset[str], since: float) -> f
     """Unix time at which each of them has a pass that ended after `since` and has the condition
     True."""
 
-    def look() -> float | None:
+    def found() -> float | None:
         found = conditions(place, kind)
         good = {n for n, (status, ended) in found.items() if status == "True" and ended > since}
         return time.time() if names <= good else None
 
     what = f"{kind} of {len(names)} policies"
-    return eventually(look, within=WITHIN_SECONDS, what=what, every=LOOK_SECONDS)
+    return eventually(found, within=WITHIN_SECONDS, what=what, every=POLL_SECONDS)
 
 
 def api_server(place: Place) -> Child:
@@ -100,7 +100,7 @@ def silence(place: Place, names: frozenset[str]) -> tuple[float, float]:
         return time.time() if all_names <= again else None
 
     what = f"a pass of all {POLICIES} policies"
-    first = eventually(passed, within=WITHIN_SECONDS, what=what, every=LOOK_SECONDS)
+    first = eventually(passed, within=WITHIN_SECONDS, what=what, every=POLL_SECONDS)
     return first - back, until_all(place, "Ready", names, back) - back
 
 
@@ -137,11 +137,11 @@ def crowd(place: Place) -> Iterator[frozenset[str]]:
 HOW: Final = f"""\
 {POLICIES} policies with an interval of {INTERVAL_SECONDS:g} s: {POLICIES - 2} on one PostgreSQL
 server, one whose URL leads to a port that accepts and never answers, one whose server was read
-before and is stopped (SIGSTOP). The operator is killed and started again; from the kernel's start
-of the process it is measured when each of the {POLICIES - 2} has a budget again (condition
-DatabaseHeadroom, by /metrics, which knows only passes of this process). Then the API server is
-stopped for {SILENT_SECONDS:g} s and let go on; measured is when each policy's first pass after that
-has ended, and when each of the {POLICIES - 2} has read everything again."""
+before and is stopped (SIGSTOP). First the operator is killed and started again. Time counts from
+the kernel's start of the process until each of the {POLICIES - 2} has a budget again (condition
+DatabaseHeadroom, from /metrics, which has only passes of this process). Then the API server is
+stopped for {SILENT_SECONDS:g} s and continued. Time counts until each policy's first pass after
+that has ended, and until each of the {POLICIES - 2} has read everything again."""
 
 
 def main() -> int:

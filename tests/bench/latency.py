@@ -3,7 +3,7 @@
 python -m tests.bench.latency [--policies 30] [--rounds 2]
 
 Both ends are PostgreSQL's own commit timestamps (`track_commit_timestamp`), of the row that was
-inserted and of the flag's row: nobody's polling is in the number.
+inserted and of the flag's row: no polling of the benchmark is in the number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BAR_BEYOND_SECONDS: Final = 1.0  # the promise: one interval and a second
 SPREAD_SECONDS: Final = 20.0
 # After which a trip without a pause counts as none.
 GIVE_UP_SECONDS: Final = 90.0
-BETWEEN_LOOKS_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def trip_all(database: JobDatabase, names: Sequence[str], over: float) -> list[T
             )
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while len(found) < len(names) and time.monotonic() < deadline:
-            time.sleep(BETWEEN_LOOKS_SECONDS)
+            time.sleep(POLL_SECONDS)
             found |= {n: t for n in names if n not in found and (t := _measure(connection, n))}
     return list(found.values())
 

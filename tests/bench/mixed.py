@@ -75,10 +75,10 @@ def spec(number: int, target: str, prometheus: str) -> Json:
     """
     kind = KINDS[number % len(KINDS)]
     if kind == "bullmq":
-        # Each queue is read by some and braked by others.
-        brake = {"url": mixed_sources.secret(REDIS), "name": _queue(number + QUEUES // 2)}
+        # Some policies read a queue, others pause it.
+        paused = {"url": mixed_sources.secret(REDIS), "name": _queue(number + QUEUES // 2)}
         queue = mixed_sources.in_redis(REDIS, _queue(number))
-        more = mixed_sources.paused_by({"queue": brake})
+        more = mixed_sources.paused_by({"queue": paused})
     elif kind == "postgres":
         queue = mixed_sources.in_table(TYPES, number)
         more = mixed_sources.paused_by({"featureFlag": {}})
@@ -170,13 +170,13 @@ def judge(result: Result, many: int, cost: Cost, connections: Connections) -> No
 
 HOW: Final = f"""\
 Of five policies two read a BullMQ queue (one of {QUEUES} on one Redis, made by the real BullMQ 5,
-with {mixed_sources.DELAYED} delayed jobs each) and can brake another, two read a type of a job
-table, one asks Prometheus (the runbook's expressions, one of {mixed_sources.SERIES} for what waits)
-and these pause by the flag; each has a target of its own and the budget of one of {DATABASES}
-databases. Watching begins {SETTLE_SECONDS:g} s after all of them are Ready. No job arrives or ends.
-Lateness and duration: upper ends of the buckets of the operator's own histograms. Connections:
-CLIENT LIST, pg_stat_activity and /proc/net/tcp, each second, the most. Requests and writes: the API
-server's audit log. RSS and cores: /proc."""
+with {mixed_sources.DELAYED} delayed jobs each) and can pause another queue. Two read a type of a
+job table, and one queries Prometheus (the runbook's expressions, one of {mixed_sources.SERIES} for
+what waits); these three pause by the flag. Each policy has a target of its own and the budget of
+one of {DATABASES} databases. The measurement begins {SETTLE_SECONDS:g} s after all of them are
+Ready. No job arrives or ends. Lateness and duration: upper bounds of the buckets of the operator's
+own histograms. Connections: the maximum in CLIENT LIST, pg_stat_activity and /proc/net/tcp, read
+each second. Requests and writes: the API server's audit log. RSS and cores: /proc."""
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ SETTINGS: dict[str, str | int | bool] = {
 
 @dataclass(frozen=True)
 class Case:
-    """Who watches in a slice, and how often."""
+    """Which client watches in a slice, and how often."""
 
     name: str
     who: str
@@ -186,7 +186,7 @@ def _measure(server: PostgresServer, arguments: argparse.Namespace, folder: Path
 def render(result: Result) -> str:
     """The result as Markdown."""
     alone = [speed for piece in result.slices for speed in (piece.before, piece.after)]
-    rows = [f"| nobody | {statistics.median(alone):,.0f} | 100 % | | |"]
+    rows = [f"| no watcher | {statistics.median(alone):,.0f} | 100 % | | |"]
     for case in CASES:
         took = [1000 * t for piece in result.of(case) for t in piece.observations]
         lower, middle, upper = result.left(case)
@@ -205,8 +205,8 @@ def render(result: Result) -> str:
 {result.server} (fsync on), primary key and claim index `(run_after) WHERE status = 'pending'` only,
 {result.clients} workers ({result.workers}) at full speed (claim with SKIP LOCKED, complete,
 enqueue). {result.rounds} rounds; each slice of {result.slice_seconds:g} s beside a watcher is
-compared with the slices without one just before and after it. The machine was shared with other
-work: {result.busy}.
+compared with the slices without one just before and after it. Other work ran on the same
+machine: {result.busy}.
 
 | watcher | jobs/s | throughput left: median (quartiles) | an observation, ms | most, ms |
 |---|---|---|---|---|
@@ -215,14 +215,14 @@ work: {result.busy}.
 Observing an idle table: median **{statistics.median(idle):.1f} ms**, most {max(idle):.1f} ms of
 {len(idle)}.
 
-The effect of one observation in {EVERY:g} s is smaller than the noise of a shared machine, so the
-second line has it {MAGNIFIED} times as often; a {MAGNIFIED}th of what that costs leaves
+The effect of one observation in {EVERY:g} s is smaller than the noise of a shared machine. So the
+second row has {MAGNIFIED} times as many observations; a {MAGNIFIED}th of their cost leaves
 **{result.left_usually:.1%}**.
 
 | bar | reached |
 |---|---|
 | one observation ≤ 50 ms | {fast} ({statistics.median(idle):.1f} ms) |
-| ≥ 99 % of the throughput left | {light} ({result.left_usually:.1%}; seen directly, \
+| ≥ 99 % of the throughput left | {light} ({result.left_usually:.1%}; measured directly, \
 {result.left(USUAL)[1]:.1%} with the noise of the quartiles above) |
 
 | machine | |

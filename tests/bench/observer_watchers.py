@@ -1,4 +1,4 @@
-"""Who watches the table meanwhile: nobody, our observer, or the runbook's three queries.
+"""What watches the table meanwhile: nothing, the operator's observer, or the runbook's queries.
 
 Runs as a process of its own, as the operator would: a line of JSON with an order on its input, a
 line of JSON with the seconds of each observation on its output.
@@ -109,7 +109,7 @@ async def _serve(url: str, orders: IO[str]) -> None:
                 await (await connection.execute(query)).fetchall()
 
         acts: dict[str, Act] = {OURS: ours, RUNBOOK: runbook}
-        await ours()  # the look at catalog and plans, once in five minutes
+        await ours()  # the read of catalog and plans, once in five minutes
         print("[]", flush=True)
         while line := await asyncio.to_thread(orders.readline):
             order = Order(**json.loads(line))

@@ -1,4 +1,4 @@
-"""Workers at full speed: claim, complete, enqueue. pgbench where it is, else a loop of our own."""
+"""Workers at full speed: claim, complete, enqueue. pgbench where it is, else a loop in Python."""
 
 from __future__ import annotations
 

@@ -78,15 +78,17 @@ def assemble(pages: list[Page]) -> str:
     """The page of all pages."""
     bars = [bar for page in pages for bar in page.bars]
     missed = [bar for bar in bars if not bar.ok]
-    told = f"{len(missed)} of {len(bars)} bars are missed." if missed else "All bars are reached."
+    verdict = (
+        f"{len(missed)} of {len(bars)} bars are missed." if missed else "All bars are reached."
+    )
     lines = [
         "# Benchmarks",
         "",
         "<!-- Generated: `make bench`, or `python -m tests.bench --assemble` from docs/bench/. -->",
         "",
-        f"{told} Each number is from one run on one machine, which its page names together with",
-        "how busy it was; ratios compare things that ran in turns in the same run. `make bench`",
-        "repeats all of them (about 60 minutes), each page says how to repeat one.",
+        f"{verdict} Each number is from one run on one machine. Each section names its machine",
+        "and the load. Ratios compare slices that alternated in the same run. `make bench` repeats",
+        "all benchmarks (about 60 minutes); each section says how to repeat one.",
         "",
         *summary(pages).markdown(),
         *(f"Beyond the bars, {line.removeprefix('- ')}" for line in _failures(pages)),

@@ -186,11 +186,11 @@ def row(case: Case, cost: Cost) -> list[str]:
 
 
 HOW: Final = f"""\
-Each policy has a target, a queue (one of {TYPES} types in queue_jobs), a flag and a breaker;
-watching begins {SETTLE_SECONDS:g} s after all of them are Ready. No job arrives or ends.
-Lateness and duration: upper ends of the buckets of the operator's own histograms. Requests and
-writes: the API server's audit log. Transactions: pg_stat_database; one statement of the operator
-is one transaction. RSS and cores: /proc."""
+Each policy has a target, a queue (one of {TYPES} types in queue_jobs), a flag and a breaker. The
+measurement begins {SETTLE_SECONDS:g} s after all of them are Ready. No job arrives or ends.
+Lateness and duration: upper bounds of the buckets of the operator's own histograms. Requests and
+writes: the API server's audit log. Transactions: pg_stat_database; one statement of the operator is
+one transaction. RSS and cores: /proc."""
 
 COLUMNS: Final = (
     "case",

@@ -33,15 +33,16 @@ COLUMNS: Final = (
     "passes/s",
 )
 
-HOW: Final = f"""The real `decide` runs against a model of queue, pods, pools, database and flag in
-virtual time: 200 connections, 40 of them other clients', headroom 20, pressure from 80 %, interval
-15 s, observation 90 s. A storm of {STORM_FOR / 60:.0f} minutes brings about a third more jobs than
-the whole budget finishes. *Best* is what one drains the same arrivals in who knows the storm
-and runs the whole budget (with a slow database, the best number within it) from its first second.
-Where a breaker pauses producers, both drain what the pause let through. Going up by
-observed steps costs the same few minutes however long a storm is, so short ones show it most.
-Passes per second are of CPU time. The bar holds where
-arrivals are steady and steps may grow (SlowStart)."""
+HOW: Final = f"""\
+The real `decide` runs against a model of queue, pods, pools, database and flag in virtual time: 200
+connections, 40 of them of other clients, headroom 20, pressure from 80 %, interval 15 s,
+observation 90 s. A storm of {STORM_FOR / 60:.0f} minutes brings about a third more jobs than the
+whole budget finishes. *Best* is the time to drain the same arrivals for an operator that knows the
+storm and runs the whole budget (with a slow database, the best number within it) from its first
+second. Where a breaker pauses producers, both drain what the pause let through. Scaling up by
+observed steps costs the same few minutes for a storm of any length, so short storms have the
+highest ratio. Passes per second are of CPU time. The bar holds where arrivals are steady and steps
+may grow (SlowStart)."""
 
 
 def main() -> int:

@@ -111,10 +111,10 @@ def is_ready(policy: Json) -> bool:
 def until_ready(place: Place, namespace: str, count: int, within: float = 180) -> None:
     """Wait until so many policies are Ready."""
 
-    def look() -> bool:
+    def all_ready() -> bool:
         return sum(map(is_ready, policies(place, namespace))) >= count
 
-    eventually(look, within=within, what=f"{count} policies are Ready", every=1)
+    eventually(all_ready, within=within, what=f"{count} policies are Ready", every=1)
 
 
 def _all(make: Any, items: list[Any]) -> None:

@@ -34,8 +34,8 @@ from local.waiting import eventually
 NAMESPACE: Final = "start"
 BAR_SECONDS: Final = 3.0
 POLICIES: Final = 5
-# Between two looks at the process table, the log or /readyz: it is part of the error.
-LOOK_SECONDS: Final = 0.01
+# Between two reads of the process table, the log or /readyz: it is part of the error.
+POLL_SECONDS: Final = 0.01
 WITHIN_SECONDS: Final = 60.0
 
 
@@ -59,7 +59,7 @@ class Log:
     def first(self, wanted: Callable[[Mapping[str, Any]], bool], number: int = 1) -> float:
         """Unix time of the first such line, or of the one that completes `number` policies."""
 
-        def look() -> float | None:
+        def found() -> float | None:
             seen: set[str] = set()
             for line in self._lines():
                 if wanted(line):
@@ -69,7 +69,7 @@ class Log:
             return None
 
         what = f"{number} lines in the operator's log"
-        return eventually(look, within=WITHIN_SECONDS, what=what, every=LOOK_SECONDS)
+        return eventually(found, within=WITHIN_SECONDS, what=what, every=POLL_SECONDS)
 
     def _lines(self) -> list[dict[str, Any]]:
         with self._file.open("rb") as file:
@@ -99,10 +99,10 @@ def next_process(place: Place) -> int:
     (node,) = [int(line) for line in _parents(before)]
     os.kill(before, signal.SIGKILL)
 
-    def look() -> int | None:
+    def found() -> int | None:
         return next((pid for pid in _children(node, "starforge_backlog") if pid != before), None)
 
-    return eventually(look, within=WITHIN_SECONDS, what="the next process", every=LOOK_SECONDS)
+    return eventually(found, within=WITHIN_SECONDS, what="the next process", every=POLL_SECONDS)
 
 
 def _parents(pid: int) -> list[str]:
@@ -173,7 +173,7 @@ def _kill_server(place: Place, server: Child) -> None:
 def _until_it_answers(place: Place) -> float:
     """Unix time of its first answer, whatever it says: it answers before it calls itself ready."""
 
-    def look() -> float | None:
+    def found() -> float | None:
         try:
             place.api.pool.request("GET", f"{place.api.url}/readyz")
         except urllib3.exceptions.HTTPError:
@@ -181,7 +181,7 @@ def _until_it_answers(place: Place) -> float:
         return time.time()
 
     what = "the API server answers again"
-    return eventually(look, within=WITHIN_SECONDS, what=what, every=LOOK_SECONDS)
+    return eventually(found, within=WITHIN_SECONDS, what=what, every=POLL_SECONDS)
 
 
 def row(name: str, starts: list[Start]) -> list[str]:
@@ -254,11 +254,11 @@ def main() -> int:
 
 
 HOW: Final = f"""\
-The operator's process is killed (SIGKILL) and started again by the node, as its chart's Deployment,
-with {POLICIES} policies. Its start is the kernel's (10 ms steps), the first pass is the first line
-of a pass in its log. For the second row it is started while the API server is down, waits for it,
-and time counts from its first answer to anybody, ready or not. No bytecode is written here
-(PYTHONDONTWRITEBYTECODE); an image brings it along."""
+The operator's process is killed (SIGKILL) and started again by the node, as the Deployment of its
+chart, with {POLICIES} policies. Its start is the kernel's start time (10 ms steps); the first pass
+is the first line of a pass in its log. In the second row the process starts while the API server is
+down and waits for it; time counts from the API server's first answer to any client, ready or not.
+No bytecode is written here (PYTHONDONTWRITEBYTECODE); an image contains it."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ from tests.bench.machine import cpu_seconds_of, resident_bytes
 from tests.e2e.audit import Request
 from tests.e2e.place import Place, Samples
 
-EVERY_SECONDS: Final = 1.0  # between two looks at the operator's connections
+EVERY_SECONDS: Final = 1.0  # between two reads of the operator's connections
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Watching:
         self._over = threading.Event()
         self._connections: list[int] = []
         self._rss: list[int] = []
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> Self:
         self._pid = self._place.pid()
@@ -122,7 +122,7 @@ class Watching:
             rss_megabytes=max(self._rss, default=0) / 2**20,
         )
 
-    def _look_on(self) -> None:
+    def _watch(self) -> None:
         names = [database.name for database in self._databases]
         while not self._over.wait(EVERY_SECONDS):
             rows = self._admin.execute(
@@ -134,7 +134,7 @@ class Watching:
             self._rss.append(resident_bytes(self._pid))
 
     def _transactions(self) -> int:
-        """Nobody but the operator works in these databases meanwhile."""
+        """Only the operator works in these databases meanwhile."""
         names = [database.name for database in self._databases]
         row = self._admin.execute(
             "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname = ANY(%s)",
