@@ -268,7 +268,7 @@ async def test_one_that_was_made_or_deleted_counts_soon(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_scaled_object_is_told_rather_than_what_keda_made_of_it(
+async def test_a_scaled_object_is_named_rather_than_what_keda_made_of_it(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     """Its autoscaler would be made again, and is refused as a guard."""
@@ -420,7 +420,7 @@ async def test_a_scaled_objects_own_autoscaler_is_not_another_one(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_one_that_was_made_anew_is_not_beside_itself(
+async def test_one_that_was_created_again_is_not_beside_itself(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     guard = guarding("so", "scaledObject")

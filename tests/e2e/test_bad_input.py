@@ -283,7 +283,7 @@ FAULTS: Final = (
 )
 
 
-def told_held_and_mended(world: World, fault: Fault) -> None:
+def reported_held_and_recovered(world: World, fault: Fault) -> None:
     """In force it is told and nothing is scaled; mended it recovers and steps."""
     fault.deploys(world)
     world.store.enqueue(fault.backlog)
@@ -306,7 +306,7 @@ def told_held_and_mended(world: World, fault: Fault) -> None:
 
 def story_of(fault: Fault) -> Story:
     def story(world: World) -> None:
-        told_held_and_mended(world, fault)
+        reported_held_and_recovered(world, fault)
 
     story.__name__ = fault.name
     return story
@@ -316,5 +316,5 @@ STORIES: Final[tuple[Story, ...]] = tuple(map(story_of, FAULTS))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_told_held_and_mended(outcomes: Outcomes, story: Story) -> None:
+def test_reported_held_and_recovered(outcomes: Outcomes, story: Story) -> None:
     outcomes[story].result()

@@ -296,7 +296,7 @@ def seen(place: Place) -> Iterator[Seen]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_told_with_its_mend_and_no_step(seen: Seen, fault: Fault) -> None:
+def test_reported_with_its_fix_and_no_step(seen: Seen, fault: Fault) -> None:
     told = seen.told[fault.name]
     assert (told["reason"], told["status"]) == (fault.reason, "False")
     for words in fault.says:

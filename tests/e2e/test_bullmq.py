@@ -72,7 +72,7 @@ def connections_of_the_operator(redis: RedisServer) -> int:
         return sum(one["name"] == CLIENT_NAME for one in client.client_list())
 
 
-def told_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
+def reported_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
     """A queue of BullMQ 5 and one of 6. Watched first, so that nothing moves but the jobs."""
     with own_redis(world) as redis, own_bull(world) as bull:
         snapshots = bull.queue(redis.url(), SNAPSHOTS, version=5)
@@ -121,7 +121,7 @@ def told_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
         world.until_condition("BacklogHealthy", "WithinObjectives")
 
 
-def a_background_queue_is_braked_and_let_go(world: World) -> None:
+def a_background_queue_is_paused_and_released(world: World) -> None:
     """Workers of BullMQ 6 on it, fed by 5. Let go on recovery, on a switch, on deletion."""
     with own_redis(world) as redis, own_bull(world) as bull:
         snapshots = bull.queue(redis.url(), SNAPSHOTS, version=5)
@@ -286,8 +286,8 @@ def one_that_lost_its_data_is_no_empty_queue(world: World) -> None:
 
 OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget
 STORIES: Final[tuple[Story, ...]] = (
-    told_as_it_is_and_stepped_up_within_the_budget,
-    a_background_queue_is_braked_and_let_go,
+    reported_as_it_is_and_stepped_up_within_the_budget,
+    a_background_queue_is_paused_and_released,
     what_a_person_paused_stays_paused,
     frozen_or_dead_it_moves_nothing,
     one_that_lost_its_data_is_no_empty_queue,

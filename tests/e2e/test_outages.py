@@ -152,7 +152,7 @@ def frozen_while_work_waits(world: World) -> None:
     world.until(world.scale_writes, "a step, once it can be read again")
 
 
-def our_session_hangs(world: World) -> None:
+def a_session_of_the_operator_hangs(world: World) -> None:
     """As behind a firewall that drops packets: the server is well, our session never answers."""
     paused(world)
     hung = backends(world)
@@ -247,7 +247,7 @@ STORIES: Final[tuple[Story, ...]] = (
     crashed,
     frozen,
     frozen_while_work_waits,
-    our_session_hangs,
+    a_session_of_the_operator_hangs,
     the_table_is_locked,
     demoted_to_a_standby_and_back,
     the_password_is_rotated,

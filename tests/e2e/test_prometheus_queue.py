@@ -121,7 +121,7 @@ def goes_on(world: World) -> None:
     world.until(lambda: len(world.scale_writes()) > steps, "a further step")
 
 
-def a_queue_of_series_is_told_and_stepped_for(world: World) -> None:
+def a_queue_of_series_is_reported_and_stepped_for(world: World) -> None:
     with exported(world) as (_, url):
         jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
         world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
@@ -219,7 +219,7 @@ def a_database_without_a_login_gives_a_budget(world: World) -> None:
 
 
 STORIES: Final[tuple[Story, ...]] = (
-    a_queue_of_series_is_told_and_stepped_for,
+    a_queue_of_series_is_reported_and_stepped_for,
     an_exporter_that_repeats_itself_is_stale,
     an_exporter_that_died_is_no_empty_queue,
     single_signals_replace_the_tables_own,

@@ -139,7 +139,7 @@ def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
     assert world.scale_writes()[2].time >= datetime.fromisoformat(held)
 
 
-def the_target_is_made_anew(world: World) -> None:
+def the_target_is_created_again(world: World) -> None:
     """Under the same name: nothing that is remembered of the old one is held against it."""
     world.deploy(env={"PG_POOL_MAX": "1"})
     world.apply()
@@ -162,7 +162,7 @@ STORIES: Final[tuple[Story, ...]] = (
     another_controller_insists,
     scaled_down_when_the_work_is_done,
     a_step_that_brings_pressure_is_taken_back,
-    the_target_is_made_anew,
+    the_target_is_created_again,
 )
 
 

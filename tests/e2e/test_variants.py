@@ -73,7 +73,7 @@ def enum_status(world: World) -> None:
     loop(world, ENUM, claimed="running", done="done")
 
 
-def words_that_nobody_knows(world: World) -> None:
+def words_that_are_not_known(world: World) -> None:
     """Said with the field to set; once it is set, the loop is as good as on any other."""
     words = "CHECK (status IN ('q', 'w', 'f'))"
     world.store.replace_jobs([part.replace("DEFAULT 'pending'", words) for part in SCHEMA_SQL])
@@ -126,7 +126,7 @@ STORIES: Final[tuple[Story, ...]] = (
     schema_sql,
     first_migration,
     enum_status,
-    words_that_nobody_knows,
+    words_that_are_not_known,
     one_table_two_queues_by_type,
 )
 

@@ -100,7 +100,7 @@ def test_a_storm_from_steps_to_a_pause_and_back(world: World, place: RealPlace) 
     assert by == {place.pod()["metadata"]["name"]}
 
 
-def test_a_worker_that_the_kernel_kills_is_told_as_such(world: World) -> None:
+def test_a_worker_that_the_kernel_kills_is_reported_as_such(world: World) -> None:
     deploy_workers(world, EATS, memory="32Mi")
     world.apply()
 

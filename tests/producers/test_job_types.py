@@ -150,7 +150,7 @@ async def test_each_schema_with_a_due_time(
     assert hands.rows(ALL) == before
 
 
-async def test_no_due_time_is_refused_with_the_mend(hands: Hands, operators: Operators) -> None:
+async def test_no_due_time_is_refused_with_the_fix(hands: Hands, operators: Operators) -> None:
     hands.fresh()
     hands.run(*FIRST_MIGRATION, "INSERT INTO queue_jobs (type) VALUES ('backfill_range')")
     before = hands.rows(ALL)
@@ -272,7 +272,7 @@ async def test_two_producers_of_one_policy_do_not_mix(hands: Hands, operators: O
     assert held == [("process_snapshot",)]
 
 
-async def test_a_lost_status_is_told_with_the_statement_that_mends_it(
+async def test_a_lost_status_is_reported_with_the_statement_that_fixes_it(
     hands: Hands, operators: Operators
 ) -> None:
     """The slot alone proves nothing, so nothing is released by it. A person can."""

@@ -122,7 +122,7 @@ async def test_events_of_a_large_stream_are_read_as_far_as_the_last_look(
 
 @pytest.mark.valkey
 @pytest.mark.parametrize("size", [80_000, 2_000])
-async def test_a_payload_for_a_name_is_told_by_its_size(
+async def test_a_payload_for_a_name_is_reported_by_its_size(
     eye: Eye, bull: Bull, redis_url: str, size: int
 ) -> None:
     queue = queue_of(bull, redis_url, 5)

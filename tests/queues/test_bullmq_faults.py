@@ -393,7 +393,7 @@ async def test_a_login_that_may_only_read(
         admin.execute_command("ACL", "DELUSER", "least")
 
 
-async def test_a_hundred_policies_one_look(
+async def test_a_hundred_policies_one_reading(
     hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
 ) -> None:
     queue_of(bull, redis_url, 5).add("a")

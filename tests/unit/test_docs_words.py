@@ -26,8 +26,6 @@ DESCRIPTIONS = "operator/starforge_backlog/api/"
 """Docstrings of this folder become descriptions of the CRD."""
 IDENTIFIER = re.compile(r"`[^`\s]+`|\]\([^)\s]+\)")
 """A quoted identifier, and where a link leads."""
-NOT_YET = frozenset((ROOT / "tests/unit/words_not_yet.txt").read_text().split())
-"""Files that are still to be rewritten. The list only gets shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +108,6 @@ def complaints(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", checked(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_text_is_written_in_standard_words(path: Path) -> None:
-    if path.relative_to(ROOT).as_posix() in NOT_YET:
-        pytest.skip("not rewritten yet")
     found = complaints(path)
     assert not found, "\n".join(found)
 

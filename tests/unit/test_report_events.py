@@ -179,7 +179,7 @@ async def test_a_second_operator_is_events_and_a_metric(api: Api) -> None:
     assert line in metrics.render().decode()
 
 
-async def test_what_passes_without_a_stored_status_did_is_told_once(api: Api) -> None:
+async def test_what_passes_without_a_stored_status_did_is_reported_once(api: Api) -> None:
     """Seven `Paused` in 20 s: each pass found the flag paused under the stored token."""
     poster, _ = made(api)
     before = QueueBacklogPolicyStatus()

@@ -70,7 +70,7 @@ def test_the_start_of_an_operator_is_no_event() -> None:
     assert [note.warning for note in transitions(calm, after, ())] == [True]
 
 
-def test_a_second_fault_beside_the_first_is_told_as_well() -> None:
+def test_a_second_fault_beside_the_first_is_reported_as_well() -> None:
     one = having(("Ready", "False", "Unreachable"), ("ConsumersHealthy", "True", "AllReady"))
     two = having(
         ("Ready", "False", "Unreachable"), ("ConsumersHealthy", "Unknown", "TargetNotFound")
@@ -159,7 +159,7 @@ def held(**changes: Any) -> PauseStatus:
     return PauseStatus(**(found | changes))
 
 
-def test_a_resume_without_an_answer_that_was_done_is_told() -> None:
+def test_a_resume_without_an_answer_that_was_done_is_reported() -> None:
     """The last word of it was ResumeFailed."""
     action = Resume(held(), "no open breaker pauses it")
     failed = Result(action, Failed(Why.TIMEOUT, "no answer in time"))
@@ -174,7 +174,7 @@ def test_a_resume_without_an_answer_that_was_done_is_told() -> None:
 
 
 @pytest.mark.parametrize("reverted", [False, True])
-def test_a_step_without_an_answer_that_was_done_is_told(reverted: bool) -> None:
+def test_a_step_without_an_answer_that_was_done_is_reported(reverted: bool) -> None:
     step = Step(from_=4, to=6, message="w", at=NOW, reverted=reverted)
     start, end = (6, 4) if reverted else (4, 6)
     kind = StepKind.REVERT if reverted else StepKind.UP
