@@ -60,12 +60,12 @@ def must_have_programs() -> None:
     run(["docker", "version"], "Docker does not answer. Start it, or use CLUSTER=local.")
 
 
-def run(command: Sequence[str], mend: str = "") -> None:
+def run(command: Sequence[str], fix: str = "") -> None:
     """Run it; on failure its last words and what to do."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip()[-1500:]
-        raise LocalError(f"`{' '.join(command)}` exited with {done.returncode}: {words}\n{mend}")
+        raise LocalError(f"`{' '.join(command)}` exited with {done.returncode}: {words}\n{fix}")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read `15s@12,60s@90,30s@12`. Raises ValueError with the mend for anything else."""
+        """Read `15s@12,60s@90,30s@12`. Raises ValueError with the fix for anything else."""
         phases: list[Phase] = []
         for part in text.split(","):
             match = _PHASE.fullmatch(part.strip())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class LocalError(RuntimeError):
-    """Something on this machine keeps the cluster from running; the message names the mend."""
+    """Something on this machine keeps the cluster from running; the message names the fix."""
 
 
 def log_tail(path: Path, lines: int = 12) -> str:

@@ -24,7 +24,7 @@ from starforge_backlog.process import Process
 from starforge_backlog.report import logs
 from starforge_backlog.settings import PREFIX, BadSettings, Settings
 
-# sysexits.h: the configuration is wrong; restarting will not mend it.
+# sysexits.h: the configuration is wrong; restarting will not fix it.
 EX_CONFIG = 78
 # The same: it cannot go on now, and is to be started again.
 EX_TEMPFAIL = 75

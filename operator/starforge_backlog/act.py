@@ -290,9 +290,9 @@ async def _resume(
     if kept is None or "deletionTimestamp" in policy.body.get("metadata", {}):
         return got  # of a deletion `finalizer.py` says it
     at = f" at {held.server}" if held.server else ""
-    mend = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
+    fix = f"to do it by hand{at}, {by_hand(policy.namespace, kept, held)}"
     forget = f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"
-    return Failed(got.reason, f"{got.message.rstrip('.')}; {mend}{forget}")
+    return Failed(got.reason, f"{got.message.rstrip('.')}; {fix}{forget}")
 
 
 async def _unrecorded(

@@ -18,7 +18,7 @@ class LogFormat(StrEnum):
 
 
 class BadSettings(Exception):
-    """The environment cannot be used; the text names the variable and the mend."""
+    """The environment cannot be used; the text names the variable and the fix."""
 
 
 class Settings(BaseModel):

@@ -70,7 +70,7 @@ def grant(cluster: LocalCluster, namespace: str, *rules: dict[str, list[str]]) -
 
 
 @pytest.mark.usefixtures("crd")
-async def test_without_rights_each_fault_names_the_right_and_the_mend(
+async def test_without_rights_each_fault_names_the_right_and_the_fix(
     cluster: LocalCluster, namespace: str, account: Path
 ) -> None:
     apply(cluster, namespace, policy(), workload(), secret("postgres://h/d"))

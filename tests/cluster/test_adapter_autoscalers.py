@@ -362,7 +362,7 @@ async def test_a_right_that_was_there_is_missed_for_long(
 
 
 @pytest.mark.parametrize(
-    ("document", "why", "mend"),
+    ("document", "why", "fix"),
     [
         (None, Why.AUTOSCALER_NOT_FOUND, "create it, or take spec.target.guard away"),
         (
@@ -378,14 +378,14 @@ async def test_what_is_no_guard(
     adapter: tuple[ClusterClient, Requests],
     document: Json | None,
     why: Why,
-    mend: str,
+    fix: str,
 ) -> None:
     if document is not None:
         apply(cluster, namespace, document)
     reading = await AutoscalerReader(adapter[0]).read(namespace, guarding())
     assert isinstance(reading, Unknown)
     assert reading.why is why
-    assert mend in reading.message
+    assert fix in reading.message
 
 
 @pytest.mark.usefixtures("keda")
@@ -638,7 +638,7 @@ async def test_more_than_was_decided_is_not_restored(
     assert (await guarded(reader, namespace)).maximum == 5
 
 
-async def test_gone_and_made_anew_there_is_nothing_to_restore(
+async def test_gone_and_made_again_there_is_nothing_to_restore(
     cluster: LocalCluster, namespace: str, writer: MaximumWriter
 ) -> None:
     assert (await restore(writer, namespace)).outcome is MaximumOutcome.GONE

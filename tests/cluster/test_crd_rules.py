@@ -349,7 +349,7 @@ def examples(kind: str, *, updates: bool) -> list[Any]:
 
 
 @pytest.mark.parametrize(("case", "edits"), examples("refused", updates=False))
-def test_a_wrong_policy_is_refused_with_the_mend(
+def test_a_wrong_policy_is_refused_with_the_fix(
     policies: Policies, case: Case, edits: Edits
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -363,7 +363,7 @@ def test_its_right_neighbour_is_accepted(policies: Policies, case: Case, edits: 
 
 
 @pytest.mark.parametrize(("case", "edits"), examples("refused", updates=True))
-def test_what_cannot_change_is_refused_with_the_mend(
+def test_what_cannot_change_is_refused_with_the_fix(
     policies: Policies, stored: Policy, case: Case, edits: Edits
 ) -> None:
     with pytest.raises(Refused) as refused:

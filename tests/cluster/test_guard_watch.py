@@ -97,7 +97,7 @@ async def test_what_others_do_to_it_starts_a_pass_and_what_we_do_does_not(
 
 
 @pytest.mark.cluster
-async def test_one_that_is_deleted_and_made_anew_starts_a_pass_each_time(
+async def test_one_that_is_deleted_and_made_again_starts_a_pass_each_time(
     cluster: LocalCluster, namespace: str
 ) -> None:
     bell = Bell()

@@ -1,4 +1,4 @@
-"""Every way a database refuses: its own reason, the mend, and no secret."""
+"""Every way a database refuses: its own reason, the fix, and no secret."""
 
 from __future__ import annotations
 

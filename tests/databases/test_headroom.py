@@ -116,7 +116,7 @@ async def test_no_limits_are_none(open_database: Open, postgres_url: str) -> Non
     assert "postgres" not in seen.role_limits
 
 
-async def test_a_blind_role_knows_nothing_and_prints_the_mend(
+async def test_a_blind_role_knows_nothing_and_prints_the_fix(
     open_database: Open, role: Role, postgres_url: str
 ) -> None:
     reader = HeadroomReader(open_database(role.url), utc_now)

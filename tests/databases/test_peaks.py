@@ -37,7 +37,7 @@ def test_until_when_a_peak_counts() -> None:
     }
 
 
-def test_another_server_starts_anew() -> None:
+def test_another_server_starts_again() -> None:
     peaks = Peaks()
     peaks.add("a", {"web": 9}, START)
     assert peaks.add("b", {"web": 1}, START + MINUTE) == ({"web": 1}, timedelta())

@@ -1,4 +1,4 @@
-"""TLS with an authority of one's own, as RDS and Cloud SQL have it: four causes, four mends."""
+"""TLS with an authority of one's own, as RDS and Cloud SQL have it: four causes, four fixes."""
 
 from __future__ import annotations
 

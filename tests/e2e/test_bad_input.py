@@ -1,5 +1,5 @@
-"""Bad input at run time (one policy for each kind): its own reason, the mend in the
-message, no step, no traceback, the others go on; and once mended, it recovers without a restart."""
+"""Bad input at run time (one policy for each kind): its own reason, the fix in the
+message, no step, no traceback, the others go on; and once fixed, it recovers without a restart."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def nothing(_world: World) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, how it shows, and how a person mends it."""
+    """What is wrong, how it shows, and how a person fixes it."""
 
     name: str
     reason: str
     says: tuple[str, ...]  # words of the message: what is wrong and what to do
-    mend: Callable[[World], None]
+    fix: Callable[[World], None]
     spoil: Callable[[World], None] = nothing  # before the policy
     deploys: Callable[[World], None] = World.deploy
     applies: Callable[[World], None] = World.apply
@@ -43,7 +43,7 @@ def secret(**values: str) -> Callable[[World], None]:
     return lambda world: world.write_secret(values)
 
 
-def mended_secret(world: World) -> None:
+def fixed_secret(world: World) -> None:
     world.write_secret({KEY: world.store.url()})
 
 
@@ -137,21 +137,21 @@ FAULTS: Final = (
         "wrong password",
         "WrongPassword",
         ("refused the password of role ops_", "into the Secret"),
-        mended_secret,
+        fixed_secret,
         spoil=other_url("{password}", "not-the-password"),
     ),
     Fault(
         "host unknown",
         "HostUnknown",
         ("nowhere.invalid", "correct the host"),
-        mended_secret,
+        fixed_secret,
         spoil=other_url("127.0.0.1", "nowhere.invalid"),
     ),
     Fault(
         "database unknown",
         "DatabaseNotFound",
         ("has no database", "correct the URL in the Secret"),
-        mended_secret,
+        fixed_secret,
         spoil=other_url("{database}", "db_of_nobody"),
     ),
     Fault(
@@ -174,7 +174,7 @@ FAULTS: Final = (
         "secret malformed",
         "SecretMalformed",
         (f"Secret {SECRET}, key {KEY}", "postgresql://"),
-        mended_secret,
+        fixed_secret,
         spoil=secret(DATABASE_URL="planted-malformed"),
     ),
     Fault(
@@ -284,7 +284,7 @@ FAULTS: Final = (
 
 
 def reported_held_and_recovered(world: World, fault: Fault) -> None:
-    """In force it is told and nothing is scaled; mended it recovers and steps."""
+    """In force it is told and nothing is scaled; fixed it recovers and steps."""
     fault.deploys(world)
     world.store.enqueue(fault.backlog)
     fault.spoil(world)
@@ -298,10 +298,10 @@ def reported_held_and_recovered(world: World, fault: Fault) -> None:
     assert world.scale_writes() == []
     assert "planted" not in str(world.status())
 
-    fault.mend(world)
+    fault.fix(world)
     world.until_ready()
     if fault.backlog == BACKLOG:
-        world.until(world.scale_writes, "a step, now that it is mended")
+        world.until(world.scale_writes, "a step, now that it is fixed")
 
 
 def story_of(fault: Fault) -> Story:

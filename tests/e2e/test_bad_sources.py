@@ -1,8 +1,8 @@
 """Queues outside of the database that are named wrongly, or misbehave: one policy for each, all in
 one namespace and on few servers, beside a healthy one.
 
-Each has its own reason and mend and takes no step; the healthy one goes on stepping, over the same
-Redis; and what is mended recovers with the next pass or the one after it, without a restart.
+Each has its own reason and fix and takes no step; the healthy one goes on stepping, over the same
+Redis; and what is fixed recovers with the next pass or the one after it, without a restart.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ QUEUE: Final = "etl-snapshots"
 BACKLOG: Final = 100
 HEALTHY: Final = "healthy"
 WAITING: Final = "starforge_queue_jobs_waiting_total"
-# Passes from the mend to the recovery: the one under way, and two intervals.
+# Passes from the fix to the recovery: the one under way, and two intervals.
 SOON: Final = 3
 # A server that could not be connected to is tried every 2 to 20 s: as often as a policy with the
 # default interval looks, and here that is ten passes.
@@ -151,7 +151,7 @@ def sources(world: World) -> Iterator[Sources]:
         yield Sources(world, redis, bull, cluster, worn, authority, prometheus.url, page)
 
 
-def mend_with(**spec: object) -> Callable[[Sources, str], None]:
+def fix_with(**spec: object) -> Callable[[Sources, str], None]:
     """By another spec."""
     return lambda sources, name: sources.world.apply(name, **spec)
 
@@ -168,14 +168,14 @@ def renewed_certificate(sources: Sources, _name: str) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, and how it is told and mended."""
+    """What is wrong, and how it is told and fixed."""
 
     name: str
     spec: Callable[[Sources], Json]
     reason: str
     says: tuple[str, ...]  # words of the message: what is wrong and what to do
-    mend: Callable[[Sources, str], None] | None = None
-    becomes: str = "AllReadable"  # reason after the mend
+    fix: Callable[[Sources, str], None] | None = None
+    becomes: str = "AllReadable"  # reason after the fix
     recovers_in: int = SOON  # passes
 
     def __str__(self) -> str:
@@ -188,14 +188,14 @@ FAULTS: Final = (
         lambda _: bullmq("redis", prefix="app"),
         "QueueNotFound",
         (f"no BullMQ queue {QUEUE} under prefix app", ".prefix", f"bull:{QUEUE}"),
-        mend_with(**bullmq("redis")),
+        fix_with(**bullmq("redis")),
     ),
     Fault(
         "wrong-name",
         lambda _: bullmq("redis", "etl-snapshot"),
         "QueueNotFound",
         ("no BullMQ queue etl-snapshot under prefix bull", ".name", f"bull:{QUEUE}"),
-        mend_with(**bullmq("redis")),
+        fix_with(**bullmq("redis")),
     ),
     Fault(
         "bull-3",
@@ -208,7 +208,7 @@ FAULTS: Final = (
         lambda _: bullmq("cluster"),
         "HashTagMissing",
         ("is a cluster", "give prefix or name a hash tag"),
-        mend_with(**bullmq("cluster", prefix="{bull}")),
+        fix_with(**bullmq("cluster", prefix="{bull}")),
     ),
     Fault(
         "wrong-password",
@@ -272,16 +272,16 @@ def course(world: World, sources: Sources) -> Seen:
         }
         scaled = {write.name for write in world.scale_writes()}
         published = "".join(str(world.status(fault.name)) for fault in FAULTS)
-        passes = {fault.name: mended_after(world, sources, fault) for fault in FAULTS if fault.mend}
+        passes = {fault.name: fixed_after(world, sources, fault) for fault in FAULTS if fault.fix}
         assert world.condition("Ready", HEALTHY)["status"] == "True"
     return Seen(told, scaling, scaled, passes, published, world.tracebacks())
 
 
-def mended_after(world: World, sources: Sources, fault: Fault) -> int:
-    """Passes of the policy from its mend to its recovery."""
-    assert fault.mend is not None
+def fixed_after(world: World, sources: Sources, fault: Fault) -> int:
+    """Passes of the policy from its fix to its recovery."""
+    assert fault.fix is not None
     before = len(world.passes(fault.name))
-    fault.mend(sources, fault.name)
+    fault.fix(sources, fault.name)
     world.until_condition("Ready", fault.becomes, name=fault.name)
     return len(world.passes(fault.name)) - before
 
@@ -306,7 +306,7 @@ def test_reported_with_its_fix_and_no_step(seen: Seen, fault: Fault) -> None:
     assert "planted" not in seen.published
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.mend], ids=str)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.fix], ids=str)
 def test_recovers_soon(seen: Seen, fault: Fault) -> None:
     assert seen.passes_to_recover[fault.name] <= fault.recovers_in
 

@@ -230,8 +230,8 @@ def frozen_or_dead_it_moves_nothing(world: World) -> None:
         assert world.store.flag() == RUNNING
 
 
-def nothing_moves(world: World, reasons: set[str], mends: tuple[str, ...]) -> None:
-    """While Redis is away: told with a mend by every pass, no step, nothing resumed."""
+def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> None:
+    """While Redis is away: told with a fix by every pass, no step, nothing resumed."""
 
     def told() -> bool:
         found = [world.condition("Ready", name) for name in ("etl", "steps")]
@@ -239,7 +239,7 @@ def nothing_moves(world: World, reasons: set[str], mends: tuple[str, ...]) -> No
             return False
         for condition in found:
             assert condition["reason"] in reasons, condition
-            assert any(mend in condition["message"] for mend in mends), condition
+            assert any(fix in condition["message"] for fix in fixes), condition
         return True
 
     world.until(told, "both are told")

@@ -119,7 +119,7 @@ def test_passes_go_on_beside_a_silent_api_server(place: Place, crowd: World) -> 
         meanwhile = passes_of_all(crowd)
         probes = [probe(f"{address}/{path}") for path in ("healthz", "readyz")]
     assert all(meanwhile[name] > before[name] for name in POLICIES), (before, meanwhile)
-    assert probes == [200, 200], "a restart would mend nothing"
+    assert probes == [200, 200], "a restart would fix nothing"
     all_pass_again(crowd, "answers again")
 
     assert place.restarts() == restarts

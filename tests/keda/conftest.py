@@ -22,7 +22,7 @@ CONTROLLER_FLAGS = (
 
 @pytest.fixture(scope="session")
 def with_keda(pytestconfig: pytest.Config) -> Iterator[Place]:
-    """The cluster with KEDA. Where KEDA is not built, `make keda` is named as the mend."""
+    """The cluster with KEDA. Where KEDA is not built, `make keda` is named as the fix."""
     run_dir = new_run_dir("keda")
     front = FrontProxy.make(run_dir)
     with contextlib.ExitStack() as stack:

@@ -133,7 +133,7 @@ def a_pipeline_that_writes_it_back(world: World) -> None:
     )
 
 
-def deleted_and_made_anew(world: World) -> None:
+def deleted_and_made_again(world: World) -> None:
     """In the first second of its life KEDA writes a ScaledObject again and again."""
     scaled_by_keda(world)
     guard(world)
@@ -259,7 +259,7 @@ STORIES: Final[tuple[Story, ...]] = (
     if os.environ.get("STORIES") == "short"
     else (
         *SHORT,
-        deleted_and_made_anew,
+        deleted_and_made_again,
         paused_above_the_budget,
         restored_from_a_backup,
         applied_to_a_server_that_is_full_already,

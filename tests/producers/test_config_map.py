@@ -193,7 +193,7 @@ async def test_a_person_resumed_and_paused_again(
     assert person.look() == before
 
 
-async def test_the_mend_runs_as_printed(
+async def test_the_fix_runs_as_printed(
     cluster: LocalCluster, person: Person, producer: MarkedObjectProducer
 ) -> None:
     person.write({"data": {"ingest_paused": 'it\'s "off"\n'}})
@@ -281,7 +281,7 @@ async def test_gitops_that_wants_it_paused_as_well_keeps_it(
     assert person.look()["data"]["ingest_paused"] == "true"
 
 
-async def test_made_anew_with_our_mark_from_a_backup(
+async def test_made_again_with_our_mark_from_a_backup(
     person: Person, producer: MarkedObjectProducer
 ) -> None:
     held = await paused(producer)
@@ -311,7 +311,7 @@ async def test_an_object_whose_owners_the_api_server_does_not_keep(
     assert person.look()["data"] == BEFORE
 
 
-async def test_no_config_map_is_loud_and_the_mend_runs_as_printed(
+async def test_no_config_map_is_loud_and_the_fix_runs_as_printed(
     cluster: LocalCluster, person: Person, producer: MarkedObjectProducer
 ) -> None:
     person.delete()

@@ -211,9 +211,7 @@ async def test_vacuum_is_no_write(human: Human, operator: Operator, how: str) ->
     assert (await resumed(operator(), held)).outcome is ResumeOutcome.RESUMED
 
 
-async def test_no_row_is_loud_and_the_mend_runs_as_printed(
-    human: Human, operator: Operator
-) -> None:
+async def test_no_row_is_loud_and_the_fix_runs_as_printed(human: Human, operator: Operator) -> None:
     producer = operator(name='it\'s "new"', path=("ingest", "paused"))
     reading = await producer.read()
     assert isinstance(reading, Unknown)

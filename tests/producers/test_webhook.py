@@ -321,7 +321,7 @@ HTML = "<html><body>sign in</body></html>"
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
-async def test_what_is_no_answer_is_unknown_and_says_the_mend(
+async def test_what_is_no_answer_is_unknown_and_says_the_fix(
     caller: HttpCaller, api: FakeApi, fault: Fault, why: Why, says: str
 ) -> None:
     invalidated: list[Unknown] = []

@@ -136,7 +136,7 @@ async def test_a_secret_that_is_not_there(
     assert place.api.got == []
 
 
-async def test_a_refused_signature_has_the_secret_read_anew(place: Place) -> None:
+async def test_a_refused_signature_has_the_secret_read_again(place: Place) -> None:
     place.api.faults.append(answers(401))
     got = await (await place.reader()).read()
     assert isinstance(got, Unknown)

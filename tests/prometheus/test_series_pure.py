@@ -205,7 +205,7 @@ def test_no_number(result: Any, why: Why) -> None:
     assert fault.value.why is why
 
 
-def test_several_series_are_counted_and_the_mend_is_the_expression_itself() -> None:
+def test_several_series_are_counted_and_the_fix_is_the_expression_itself() -> None:
     result = [{"metric": {"a": str(n)}, "value": [NOW, "1"]} for n in range(3)]
     with pytest.raises(PrometheusFault, match=r"^3 series .* sum\(foo\)"):
         one_number(series_of(result), "foo")

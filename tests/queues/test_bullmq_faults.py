@@ -1,4 +1,4 @@
-"""Queues that are not there, servers that misbehave, rights that are missing: own reason and mend,
+"""Queues that are not there, servers that misbehave, rights that are missing: own reason and fix,
 never an exception, and the others go on."""
 
 from __future__ import annotations
@@ -481,7 +481,7 @@ async def test_from_a_policy_to_a_reading(
     reading = await read()
     assert value(reading.waiting) == Count(3)
     assert value(reading.by_type["rare"].waiting) == Count(0)
-    # A wrong password is looked up again with the next pass, so that the mend counts at once.
+    # A wrong password is looked up again with the next pass, so that the fix counts at once.
     secrets.values = {"url": redis_url.replace(redis_server.password, "old")}
     reader.forget("starforge", "redis")
     assert why((await read()).waiting) is Why.WRONG_PASSWORD

@@ -497,7 +497,7 @@ def test_numbers_that_grow_with_each_reading_do_not_change_a_text_with_each() ->
     assert "waits at least 1h1m40s" in texts(0)[2], "at least: never more than it is"
 
 
-# --- what mends a queue that cannot be read -----------------------------------------------------
+# --- what fixes a queue that cannot be read -----------------------------------------------------
 
 KEYS = Keys("bull", "etl")
 NOT_OFFERED = RedisFault(Why.ERROR, "No command EVALSHA.", instead="prometheus")
@@ -520,6 +520,6 @@ def test_each_policy_reads_its_own_name_of_the_queue(
         assert f"spec.queues[{name}].{field}" in why.unknown(name).message
 
 
-def test_a_fault_that_no_field_mends_names_none() -> None:
+def test_a_fault_that_no_field_fixes_names_none() -> None:
     fault = RedisFault(Why.TIMEOUT, "No answer.")
     assert missing.refused(fault, AT) == Unknown(Why.TIMEOUT, "No answer.", AT)

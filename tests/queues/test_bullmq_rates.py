@@ -171,7 +171,7 @@ async def test_jobs_that_people_remove_are_not_worked_on(
 
 
 @every_version
-async def test_an_obliterated_queue_is_gone_and_its_successor_starts_anew(
+async def test_an_obliterated_queue_is_gone_and_its_successor_starts_again(
     eye: Eye, bull: Bull, redis_url: str, version: Version
 ) -> None:
     queue = queue_of(bull, redis_url, version)
@@ -230,7 +230,7 @@ async def test_outcomes_by_type_where_ended_jobs_are_kept(
     assert "removeOnComplete and removeOnFail: {age: 600}" in hidden.message
 
 
-async def test_without_any_trace_outcomes_are_unknown_with_the_mend(
+async def test_without_any_trace_outcomes_are_unknown_with_the_fix(
     eye: Eye, bull: Bull, redis_url: str
 ) -> None:
     queue = bull.queue(redis_url, "etl", options={"streams": {"events": {"maxLen": 0}}})

@@ -262,7 +262,7 @@ def test_a_burst_that_the_counters_have_not_seen_is_not_an_outage() -> None:
 
 
 @pytest.mark.parametrize("what", ["negative", "epoch", "clock"])
-def test_counters_that_started_anew_are_unknown_for_one_window(what: str) -> None:
+def test_counters_that_started_again_are_unknown_for_one_window(what: str) -> None:
     table = Table()
     watch = Watch(table)
     watch.sample()

@@ -13,7 +13,7 @@ from tests.simulator.setup import Event, Setup, What
 from tests.simulator.world import World
 
 # A storm begins after ten quiet minutes, so that the operator knows a calm queue before it, and
-# lasts for forty: a campaign, or a client that retries until somebody mends it.
+# lasts for forty: a campaign, or a client that retries until somebody fixes it.
 STORM_AT = 600.0
 STORM_FOR = 2400.0
 # Jobs that may wait in a queue that counts as drained: about what comes in one pass.

@@ -23,7 +23,7 @@ class Neighbours:
         storms: tuple[tuple[Event, ...], ...],
         restarts: tuple[float, ...] = (),
     ) -> None:
-        """At each of `restarts` the operator starts anew: only statuses are left."""
+        """At each of `restarts` the operator starts again: only statuses are left."""
         self.broken: list[str] = []
         self.raised = [0 for _ in setups]  # steps up of each policy
         self._now = 0.0

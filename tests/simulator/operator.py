@@ -185,7 +185,7 @@ class Operator:
         self.eye.forget()
 
     def _store(self, status: QueueBacklogPolicyStatus) -> None:
-        """Through JSON, as the API server keeps it; parsed anew only when it differs."""
+        """Through JSON, as the API server keeps it; parsed again only when it differs."""
         if status == self._status:
             return
         text = status.model_dump_json(by_alias=True, exclude_defaults=True)

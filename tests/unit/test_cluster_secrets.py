@@ -98,7 +98,7 @@ async def test_askers_share_one_question_for_a_while() -> None:
     assert await reader.read("ns", REF) == Known("two", NOW)
 
 
-async def test_forgetting_reads_anew() -> None:
+async def test_forgetting_reads_again() -> None:
     api = Api({"url": encoded("old")})
     reader, _, _ = made(api)
     await reader.read("ns", REF)
@@ -111,7 +111,7 @@ async def test_a_fault_is_believed_for_less_than_a_pass() -> None:
     api = Api(None)
     reader, _, clock = made(api)
     assert isinstance(await reader.read("ns", REF), Unknown)
-    api.data = {"url": encoded("mended")}
+    api.data = {"url": encoded("fixed")}
     clock.now = 3
     assert isinstance(await reader.read("ns", REF), Known)
 

@@ -282,7 +282,7 @@ def test_a_step_that_does_not_show_yet_outlives_its_policy() -> None:
     assert ledger.others("db", "ns/b") == ()
 
 
-def test_a_policy_made_anew_is_counted_once() -> None:
+def test_a_policy_made_again_is_counted_once() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.raise_to("ns/a", 60)

@@ -19,7 +19,7 @@ def test_reads_what_it_writes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "15@12", "15s@", "15s@-1", "1s@5", "15s@12,,30s@12"])
-def test_refuses_with_the_mend(text: str) -> None:
+def test_refuses_with_the_fix(text: str) -> None:
     with pytest.raises(ValueError, match="write phases like"):
         Schedule.parse(text)
 

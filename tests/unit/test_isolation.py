@@ -52,7 +52,7 @@ def itself(bug: Unknown) -> Unknown:
     return bug
 
 
-async def test_the_reading_says_what_and_where_and_the_mend_and_no_secret() -> None:
+async def test_the_reading_says_what_and_where_and_the_fix_and_no_secret() -> None:
     counted = Counted()
     got = await FaultIsolation(lambda: NOW, counted).run(
         "ns/etl", Source(SourceKind.QUEUE, "jobs"), breaks(ValueError(SECRET)), itself

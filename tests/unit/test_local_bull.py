@@ -168,7 +168,7 @@ def test_packages_are_installed_once_and_linked(
     assert not list(folder.glob(".linking-*"))
 
 
-def test_a_lock_file_that_npm_refuses_names_the_mend(
+def test_a_lock_file_that_npm_refuses_names_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

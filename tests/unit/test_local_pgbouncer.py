@@ -65,7 +65,7 @@ def test_its_own_databases_and_pauses(pool: PgBouncer) -> None:
     assert pool.url() == before
 
 
-def test_without_one_the_message_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_one_the_message_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(NoPgBouncerError, match="Install the package `pgbouncer`"):
         find_pgbouncer()

@@ -240,7 +240,7 @@ def test_postgres_wrappers_and_old_servers_are_passed_over(tmp_path: Path) -> No
     assert postgres_programs._inspect(tmp_path / "16") is None
 
 
-def test_wheel_that_cannot_be_installed_names_the_mend(
+def test_wheel_that_cannot_be_installed_names_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

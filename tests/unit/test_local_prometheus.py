@@ -69,7 +69,7 @@ def test_it_has_the_past_that_it_is_given(tmp_path: Path) -> None:
         server.close()
 
 
-def test_a_bad_past_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_bad_past_is_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="# EOF"):
         PrometheusServer.start(tmp_path, history="backlog 7\n")
 

@@ -28,7 +28,7 @@ VALUE = SecretValue.model_validate(REFERENCE)
 
 
 class Api:
-    """One Secret that a person mends."""
+    """One Secret that a person fixes."""
 
     def __init__(self, **values: str) -> None:
         self.values = values
@@ -59,7 +59,7 @@ def reader_of(api: Api) -> SecretReader:
     ("wrong", "why"),
     [({"other": "x"}, Why.SECRET_KEY_MISSING), ({"url": " "}, Why.SECRET_MALFORMED)],
 )
-async def test_a_key_that_was_mended_counts_with_the_next_pass(
+async def test_a_key_that_was_fixed_counts_with_the_next_pass(
     wrong: dict[str, str], why: Why
 ) -> None:
     api = Api(**wrong)
@@ -67,11 +67,11 @@ async def test_a_key_that_was_mended_counts_with_the_next_pass(
     found = await access(reader).secret(VALUE)
     assert isinstance(found, Unknown)
     assert found.why is why
-    api.values = {"url": "mended"}
-    assert await access(reader).secret(VALUE) == Known("mended", NOW)
+    api.values = {"url": "fixed"}
+    assert await access(reader).secret(VALUE) == Known("fixed", NOW)
 
 
-async def test_a_poolers_url_that_was_mended_counts_with_the_next_pass() -> None:
+async def test_a_poolers_url_that_was_fixed_counts_with_the_next_pass() -> None:
     api = Api(url="mysql://pooler/pgbouncer")
     reader = reader_of(api)
     spec = QueueBacklogPolicySpec.model_validate(
@@ -87,5 +87,5 @@ async def test_a_poolers_url_that_was_mended_counts_with_the_next_pass() -> None
     assert isinstance(found, Unknown)
     assert found.why is Why.SECRET_MALFORMED
     assert "mysql" not in found.message
-    api.values = {"url": "mended"}
-    assert await access(reader).secret(VALUE) == Known("mended", NOW)
+    api.values = {"url": "fixed"}
+    assert await access(reader).secret(VALUE) == Known("fixed", NOW)

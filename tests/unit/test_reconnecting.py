@@ -336,7 +336,7 @@ async def test_a_full_server_that_refuses_new_credentials_is_asked_with_the_old(
     assert server.open == (["first"] if survives else [])
 
 
-async def test_closed_it_connects_anew_and_retired_it_does_not() -> None:
+async def test_closed_it_connects_again_and_retired_it_does_not() -> None:
     server = Server()
     connection = server.used()
     await connection.run(name)

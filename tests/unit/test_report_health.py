@@ -80,7 +80,7 @@ def test_each_has_the_patience_of_its_own_interval(clock: Turned, health: Health
 def test_a_pass_that_runs_long_is_late_and_one_that_does_not_let_go_is_a_hang(
     clock: Turned, health: Health
 ) -> None:
-    """A source that is down makes a pass long; it ends by itself, and a restart mends nothing."""
+    """A source that is down makes a pass long; it ends by itself, and a restart fixes nothing."""
     health.api_reached()
     health.policies_listed()
     passed(health, "a")

@@ -54,8 +54,8 @@ def _make(target: Path) -> None:
         try:
             run_inside(unpacked(), command, within=MADE_WITHIN)
         except LocalError as error:
-            mend = f"Check that a Debian mirror can be reached; {MIRROR_VARIABLE} names another."
-            raise LocalError(f"{error}\n{mend}") from None
+            fix = f"Check that a Debian mirror can be reached; {MIRROR_VARIABLE} names another."
+            raise LocalError(f"{error}\n{fix}") from None
         for name in UNNEEDED:
             shutil.rmtree(root / name, ignore_errors=True)
             (root / name).mkdir(parents=True)

@@ -36,7 +36,7 @@ class Volumes:
             await self._write_one(volume, sources, tokens, authority)
 
     def root(self, container: Object) -> Path:
-        """Made anew for each start: links into the pod's volumes at the mount paths."""
+        """Made again for each start: links into the pod's volumes at the mount paths."""
         root = self._folder / "roots" / str(container["name"])
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)

@@ -81,7 +81,7 @@ class Database:
             survived=_NO_SLOT,
         )
         self._where: ServerPlace | None = None  # see `where`
-        self._where_by: Session | None = None  # asked anew for each session
+        self._where_by: Session | None = None  # asked again for each session
         self._where_until = 0.0  # loop time
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ class Database:
         return self._where
 
     async def close(self) -> None:
-        """Close the connection. The object can be used again and then connects anew."""
+        """Close the connection. The object can be used again and then connects again."""
         await self._connection.close()
 
     async def _run(self, transaction: _Transaction, query: Query, params: Params) -> Rows:

@@ -176,9 +176,9 @@ class HeldBackfills:
             )
         if said:
             spec = self._table.spec
-            mend = f"set {spec.status_column} back to {spec.running} by hand when it is time"
+            fix = f"set {spec.status_column} back to {spec.running} by hand when it is time"
             outcome = ResumeOutcome.CHANGED_SINCE if changed else ResumeOutcome.NOT_OURS
-            return Resumed(outcome, f"{'. '.join(said)}; {mend}.")
+            return Resumed(outcome, f"{'. '.join(said)}; {fix}.")
         if row["written"]:
             return Resumed(ResumeOutcome.RESUMED)
         message = f"No backfill in {place} is still paused by the operator."

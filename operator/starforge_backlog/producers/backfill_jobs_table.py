@@ -55,7 +55,7 @@ class BackfillJobsTable:
         self.seen = SharedAnswer(self._sample, shared_for)
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
-        """A fault with its mend."""
+        """A fault with its fix."""
         return rows.unknown(fault, self.place, self._fixes(), self.clock())
 
     def refusal(self, fault: DatabaseFault) -> str | None:

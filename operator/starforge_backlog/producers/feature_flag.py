@@ -181,9 +181,9 @@ class FeatureFlagProducer:
         }
 
     def _unknown(self, fault: DatabaseFault, at: datetime) -> Unknown:
-        return rows.unknown(fault, f"The {self._place}", self._mends(), at)
+        return rows.unknown(fault, f"The {self._place}", self._fixes(), at)
 
-    def _mends(self) -> dict[str, str]:
+    def _fixes(self) -> dict[str, str]:
         column, table = self._flag.data_column, self._flag.table
         no_json = (
             f"Column {column} of the {self._place} holds text that jsonb cannot hold (no JSON, or"
@@ -236,7 +236,7 @@ class FeatureFlagProducer:
                 " nothing was paused; correct the path in the policy, or fix the value there."
             )
         if kind == "NULL":
-            mend = sql.SQL("run: UPDATE {} SET {} = '{{}}' WHERE {} = {} AND {} IS NULL;").format(
+            fix = sql.SQL("run: UPDATE {} SET {} = '{{}}' WHERE {} = {} AND {} IS NULL;").format(
                 self._table(),
                 sql.Identifier(column),
                 sql.Identifier(self._flag.name_column),
@@ -245,7 +245,7 @@ class FeatureFlagProducer:
             )
             return (
                 f"{column} of the {self._place} is NULL, so nothing was paused;"
-                f" {mend.as_string(None)}"
+                f" {fix.as_string(None)}"
             )
         return (
             f"{column} of the {self._place} is a JSON {kind}, not an object, so nothing was paused;"

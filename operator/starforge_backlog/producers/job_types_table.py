@@ -80,7 +80,7 @@ class JobTypesTable:
         self.line = SharedAnswer(self._sample, shared_for)
 
     def unknown(self, fault: DatabaseFault) -> Unknown:
-        """A fault with its mend."""
+        """A fault with its fix."""
         return rows.unknown(fault, self.place, self._fixes(fault), self.clock())
 
     def refusal(self, fault: DatabaseFault) -> str | None:
@@ -149,7 +149,7 @@ class JobTypesTable:
 
     def _stray(self, found: int, slot: int) -> str:
         many = f"at least {found}" if found == MOST_STRAYS else str(found)
-        mend = self._fill(
+        fix = self._fill(
             "undo",
             between=held_back.slot_range(slot),
             hours=sql.Literal(held_back.shift_hours(slot)),
@@ -157,7 +157,7 @@ class JobTypesTable:
         return (
             f"{many} jobs of {self.place} are due where this policy would hold them, and no status"
             " says that it does: it was lost, or they are another policy's or the application's"
-            f" own. They are not changed. If they are this policy's, run: {' '.join(mend.split())}"
+            f" own. They are not changed. If they are this policy's, run: {' '.join(fix.split())}"
         )
 
     async def hold(self, plan: HoldPlan) -> Moved:

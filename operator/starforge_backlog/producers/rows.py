@@ -1,4 +1,4 @@
-"""What producers that are many rows of a table have in common: names, and faults with a mend."""
+"""What producers that are many rows of a table have in common: names, and faults with a fix."""
 
 from __future__ import annotations
 

@@ -118,16 +118,16 @@ def understood(answer: Answer) -> InForce | Wrong:
 
 
 def _state(answer: Answer) -> InForce | Wrong:
-    mend = 'it must be {"paused": true|false} and may have an "owner"'
+    fix = 'it must be {"paused": true|false} and may have an "owner"'
     try:
         found = json.loads(answer.body)
     except (ValueError, RecursionError):  # the second for thousands of brackets
-        return Wrong(Why.BAD_ANSWER, f"it answered no JSON ({_said(answer)}); {mend}")
+        return Wrong(Why.BAD_ANSWER, f"it answered no JSON ({_said(answer)}); {fix}")
     if not isinstance(found, dict) or not isinstance(found.get("paused"), bool):
-        return Wrong(Why.BAD_ANSWER, f"it answered other JSON; {mend}")
+        return Wrong(Why.BAD_ANSWER, f"it answered other JSON; {fix}")
     owner = found.get("owner")
     if owner is not None and (not isinstance(owner, str) or len(owner) > OWNER_CHARACTERS):
-        message = f"its owner is no text of at most {OWNER_CHARACTERS} characters; {mend}"
+        message = f"its owner is no text of at most {OWNER_CHARACTERS} characters; {fix}"
         return Wrong(Why.BAD_ANSWER, message)
     return InForce(found["paused"], owner or None)
 

@@ -71,7 +71,7 @@ class WorkloadField:
         return ""
 
     def missing(self) -> str:
-        """With the mend."""
+        """With the fix."""
         return (
             f"There is no {self.workload.kind} {self.workload.name} in namespace {self.namespace},"
             " so nothing is paused and nothing can be; create it, or correct kind and name in the"

@@ -27,7 +27,7 @@ class Pacing(reconnecting.Pacing):
     turn_within: timedelta = timedelta(seconds=2)  # for the pipelines of others before ours
     retry_first: timedelta = timedelta(seconds=2)
     # A server that comes back is connected to in milliseconds. Nobody waits longer for an attempt
-    # while it is known what is wrong: a pass that ran out of time would know no mend.
+    # while it is known what is wrong: a pass that ran out of time would know no fix.
     patience: timedelta = timedelta(milliseconds=100)
 
 
@@ -68,7 +68,7 @@ class Node:
         return await self._connection.run(_greeting_of)
 
     async def close(self) -> None:
-        """Close the connection. The object can be used again and then connects anew."""
+        """Close the connection. The object can be used again and then connects again."""
         await self._connection.close()
 
     async def retire(self) -> None:

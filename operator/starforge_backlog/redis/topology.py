@@ -198,15 +198,13 @@ def _of_sentinel(fault: RedisFault, address: Address, *, own: bool) -> RedisFaul
     if fault.why is not Why.WRONG_PASSWORD:
         return fault
     if own:
-        mend = (
-            "put the current password into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
-        )
+        fix = "put the current password into ?sentinelPassword= (and ?sentinelUsername=) of the URL"
     else:
-        mend = (
+        fix = (
             "it requires a password of its own; add &sentinelPassword= (and &sentinelUsername= for"
             " an ACL user) to the URL, percent-encoded"
         )
-    message = f"The Sentinel at {address}, not Redis, refused the login; {mend} in the Secret."
+    message = f"The Sentinel at {address}, not Redis, refused the login; {fix} in the Secret."
     return RedisFault(fault.why, message, code=fault.code)
 
 

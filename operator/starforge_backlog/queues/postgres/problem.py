@@ -1,4 +1,4 @@
-"""Why a table cannot be read as a queue, as a sentence that names the policy field to mend."""
+"""Why a table cannot be read as a queue, as a sentence that names the policy field to fix."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Problem:
 
     def unknown(self, queue: str, at: datetime) -> Unknown:
         """This problem as the reason why the readings of `queue` are missing."""
-        mend = f"; set spec.queues[{queue}].postgres.{self.field}" if self.field else ""
-        return Unknown(self.why, f"{self.text[:1].upper()}{self.text[1:]}{mend}.", at)
+        fix = f"; set spec.queues[{queue}].postgres.{self.field}" if self.field else ""
+        return Unknown(self.why, f"{self.text[:1].upper()}{self.text[1:]}{fix}.", at)

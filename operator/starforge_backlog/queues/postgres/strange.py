@@ -76,7 +76,7 @@ def by_statistics(table: JobTable, rows: int) -> tuple[Strange, ...]:
 
 
 def strange_words_text(found: Iterable[Strange], queue: str) -> str:
-    """The words with their jobs and the mend, as a sentence. Numbers are rounded: a text that
+    """The words with their jobs and the fix, as a sentence. Numbers are rounded: a text that
     changes with every job would be a write with every pass (P7)."""
     jobs: dict[str, list[Count]] = {}
     for part in found:
