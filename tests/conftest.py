@@ -100,7 +100,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The stories are the longest part, so they begin first; those that run side by side before
-    those that end the operator. Lanes are asked last: they are told meanwhile."""
+    those that end the operator. Lanes are asked last: they run meanwhile."""
 
     def place(item: pytest.Item) -> tuple[bool, bool, bool]:
         together = "outcomes" in getattr(item, "fixturenames", ())

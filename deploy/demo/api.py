@@ -18,7 +18,7 @@ FLAG_SECONDS = 1.0
 """How long a reading of the flag is believed: a pause must work within a second."""
 
 ANSWER_SECONDS = 2.0
-"""A client is told 503 rather than be kept waiting on a database that does not answer."""
+"""A client gets 503 rather than be kept waiting on a database that does not answer."""
 
 RETRY_AFTER = {"Retry-After": "3"}
 
@@ -41,7 +41,7 @@ class Api:
             return _unavailable("paused" if self._paused else "starting")
         try:
             # Shielded: cancelling a statement on a silent server would wait for that server too.
-            # The row may still be written after the client was told 503; clients count that as
+            # The row may still be written after the client got 503; clients count that as
             # unsure and do not believe that it is lost.
             await asyncio.wait_for(asyncio.shield(self._start(self._store(raw))), ANSWER_SECONDS)
         except (TimeoutError, psycopg.Error) as error:
@@ -87,7 +87,7 @@ def _unavailable(reason: str) -> web.Response:
 
 
 async def main(stop: asyncio.Event) -> None:
-    """Serve until told to stop."""
+    """Serve until asked to stop."""
     pool = Pool(environment.text("DATABASE_URL"), environment.integer("PG_POOL_MAX", 4), "api")
     api = Api(pool)
     watcher = asyncio.create_task(api.watch_flag(stop))

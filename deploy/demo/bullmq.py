@@ -16,12 +16,12 @@ BACKFILL_JOBS = 3_000
 """More than the backfill's worker can do within the story: it is busy until it is stopped."""
 
 ANSWER_SECONDS = 2.0
-"""Time limit of one look."""
+"""Time limit of one read."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuesView:
-    """One look at both queues, without what is done: that is in PostgreSQL."""
+    """One read of both queues, without what is done: that is in PostgreSQL."""
 
     waiting: int
     running: int

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Holder:
-    """Holds `count` sessions until told to stop; a session that ends is opened again."""
+    """Holds `count` sessions until asked to stop; a session that ends is opened again."""
 
     def __init__(self, url: str, count: int, name: str) -> None:
         self._url = url

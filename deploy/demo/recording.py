@@ -1,4 +1,4 @@
-"""What one run looked like, once a second: one JSON line per sample, read back for the picture.
+"""The state of one run, once a second: one JSON line per sample, read back for the picture.
 
 Every group may be missing (`None`): a database that does not answer must leave a gap in the
 recording, never a zero.

@@ -57,7 +57,7 @@ class Fleet:
         self.counts = Counts()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Wait for the start, then send until told to stop."""
+        """Wait for the start, then send until asked to stop."""
         waiters = [asyncio.create_task(e.wait()) for e in (self._begin, stop)]
         await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
         for waiter in waiters:

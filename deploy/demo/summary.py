@@ -17,7 +17,7 @@ class Summary:
     """A run in numbers."""
 
     seconds: float
-    accepted: int  # clients were told 202
+    accepted: int  # clients got 202
     unsure: int  # clients got no clear answer: each may be a job or not
     turned_away: int  # refused, or held back by clients that honour Retry-After
     jobs: int  # rows in the table at the end

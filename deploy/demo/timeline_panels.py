@@ -34,7 +34,7 @@ STYLE = {
     "ytick.color": MUTED,
     "xtick.major.size": 3,
     "ytick.major.size": 0,
-    # Letters as outlines: who looks at the SVG may not have the font, and labels would collide.
+    # Letters as outlines: a reader of the SVG may not have the font, and labels would collide.
     "svg.fonttype": "path",
     "svg.hashsalt": "starforge",
     "hatch.linewidth": 0.7,

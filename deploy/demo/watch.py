@@ -1,4 +1,4 @@
-"""Looks at the database, the cluster and the clients once a second, from outside the operator."""
+"""Reads the database, the cluster and the clients once a second, from outside the operator."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from demo.recording import Backfill, Clients, Connections, Jobs, Operator, Sampl
 
 POLICY, TARGET = "etl", "etl-worker"
 SECONDS = 1.5
-"""Time limit of one look at the cluster or the clients."""
+"""Time limit of one read of the cluster or the clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseView:
-    """One look at the database."""
+    """One read of the database."""
 
     jobs: Jobs
     connections: Connections
@@ -41,7 +41,7 @@ class DatabaseView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """One look at the cluster."""
+    """One read of the cluster."""
 
     workload: Workload
     operator: Operator | None

@@ -18,7 +18,7 @@ from demo.database import statement
 from demo.pool import Pool
 
 IDLE_POLL_SECONDS = 0.25
-"""How often an idle slot looks for work; jittered, so that slots do not march in step."""
+"""How often an idle slot polls for work; jittered, so that slots do not march in step."""
 
 STOP_SECONDS = 6.0
 """Jobs in hand get this long to finish before they are given back; below the grace period."""
@@ -78,7 +78,7 @@ class Worker:
         self._finished = self._failed = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until told to stop; then finish what is in hand, or give it back."""
+        """Work until asked to stop; then finish what is in hand, or give it back."""
         slots = [asyncio.create_task(self._slot(stop)) for _ in range(self._settings.concurrency)]
         await stop.wait()
         _, late = await asyncio.wait(slots, timeout=STOP_SECONDS)

@@ -92,7 +92,7 @@ def _installed(folder: Path, node: NodeProgram) -> Path:
 
 def _npm_ci(target: Path, node: NodeProgram) -> None:
     command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    # npm's own programs look for `node` on PATH, which may have none or an old one.
+    # npm's own programs search for `node` on PATH, which may have none or an old one.
     path = f"{node.path.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         done = subprocess.run(

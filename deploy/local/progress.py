@@ -1,4 +1,4 @@
-"""What a long wait looks like: a bar on a terminal, a plain line now and then elsewhere."""
+"""What a long wait shows: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 

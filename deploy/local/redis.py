@@ -20,7 +20,7 @@ from local.tls_proxy import TlsProxy
 DATABASES = 64
 ALL_SLOTS = range(16384)
 HIGHEST_PORT = 65535
-# Where Redis cannot be told otherwise, its cluster bus is this far above its port.
+# Where Redis has no setting for it, its cluster bus is this far above its port.
 BUS_OFFSET = 10_000
 LINKED_WITHIN = 20.0
 

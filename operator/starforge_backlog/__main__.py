@@ -80,7 +80,7 @@ def main() -> int:
         )
     except Exception as error:  # noqa: BLE001 - the framework's errors are not public
         # Mostly a watch that is refused: the CRD is gone, or a right to read a namespace. The next
-        # start looks at both again, and says what it waits for.
+        # start checks both again, and says what it waits for.
         _log.error("ended, to be started again", error=type(error).__name__, reason=str(error))
         return EX_TEMPFAIL
     return EX_TEMPFAIL if process.again.is_set() else 0

@@ -42,7 +42,7 @@ class NoDiffBase(kopf.DiffBaseStorage):
     the copy is one more write per policy, up to the annotation's size limit (kopf#1087)."""
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        """What `store` did not keep: the object as it is, so that nothing looks new."""
+        """What `store` did not keep: the object as it is, so that nothing appears new."""
         return self.build(body=body)
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
@@ -57,7 +57,7 @@ async def start(settings: kopf.OperatorSettings, memo: Process, **_: Any) -> Non
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.posting.enabled = False  # one Event per transition, posted by `report/`
     settings.peering.standalone = True
-    # Our resource is looked for once, by `memo.start`. Scanning, the framework would stop to watch
+    # `memo.start` searches for the resource once. Scanning, the framework would stop to watch
     # it as soon as its CRD is terminating (discovery then lists it without `patch`), and policies
     # that are deleted with the CRD would be released by nobody.
     settings.scanning.disabled = True

@@ -1,8 +1,8 @@
 """Fault isolation: a bug of ours in one reading or effect is the fault of that one alone.
 
 Adapters translate what they expect, and check foreign values at their edge. What they did not
-expect would end the pass: the policy would be blind, its breakers stay as they are, and status go
-on saying the last good thing.
+expect would end the pass: the policy would have no readings, its breakers would stay as they are,
+and status would continue to show the last good state.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """What came of a look at each."""
+    """What came of a check of each."""
 
     followed: tuple[str, ...]
     left_out: Mapping[str, str]  # namespace → why

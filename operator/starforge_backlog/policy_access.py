@@ -77,7 +77,7 @@ class PolicyAccess:
         types: frozenset[str] = frozenset(),
         tls: DatabaseTls | None = None,
     ) -> None:
-        """`types`: job types that the policy looks at one by one, besides those of its queues.
+        """`types`: job types that the policy reads one by one, besides those of its queues.
         `tls`: whom the database's connection trusts. So many, and all by name, because each kind of
         source needs a few others of them."""
         self.types = types
@@ -105,7 +105,9 @@ class PolicyAccess:
         """The value behind a reference in the policy's namespace."""
         reading = self._secrets.read(self.namespace, value.secret_key_ref)
         found = await self.deadline.keep(reading, self.late)
-        self.invalidate(value, found)  # a key that is missing or malformed is looked for next time
+        self.invalidate(
+            value, found
+        )  # a key that is missing or malformed is searched for next time
         return found
 
     async def redis(

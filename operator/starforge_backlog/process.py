@@ -30,7 +30,7 @@ from starforge_backlog.stranded import Stranded
 START_RETRY_SECONDS = 0.5
 # A resource that has just appeared is asked for once more after this time.
 SETTLE_SECONDS = 1.0
-# How often namespaces that could not be followed at the start are looked at again.
+# How often namespaces that could not be followed at the start are checked again.
 LEFT_OUT_AGAIN_SECONDS = 60.0
 # Policies that are released side by side: one whose database hangs takes seconds.
 RELEASES_AT_ONCE = 16
@@ -120,7 +120,7 @@ class Process:
         task.add_done_callback(self._tasks.discard)
 
     async def _until_readable(self) -> None:
-        """Namespaces that could not be followed at the start: said, and looked at now and then."""
+        """Namespaces that could not be followed at the start: said, and checked now and then."""
         for namespace, why in self._left_out.items():
             _log.warning(
                 "namespace not followed",

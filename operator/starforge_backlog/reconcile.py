@@ -81,7 +81,7 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
     status = report(policy.spec, before, plan, results, policy.generation, services.clock())
     written = await _write(services, policy, status)
     done = Pass(plan, results, before, status, written)
-    # What was done is told even where its status could not be stored (P8).
+    # What was done is reported even where its status could not be stored (P8).
     known = status if written.stands else before
     await announce(services.events, policy, before, known, results, stored=written.stands)
     unchanged = written.outcome is WriteOutcome.UNCHANGED and not results

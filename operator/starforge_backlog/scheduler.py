@@ -42,7 +42,7 @@ SECONDS_PER_PASS = 0.01
 SPREAD_STEP = 2
 # Of the interval; a policy that is always late by half of it is not on time any more.
 WIDEST_SPREAD = 0.5
-# The event loop's clock may be ahead of the wall clock by a little; a look that comes a moment too
+# The event loop's clock may be ahead of the wall clock by a little; a read that comes a moment too
 # early would have to come again.
 CLOCKS_APART_SECONDS = 0.01
 # Everything that a pass waits for has a limit of its own: with an API server that answers each
@@ -68,7 +68,7 @@ class PassScheduler:
         """Run passes until the policy is gone or the process stops.
 
         Nothing else ends them (P11): the framework takes a loop that ended by itself as done, and
-        nobody would look at the policy again before the next start of the process.
+        nobody would read the policy again before the next start of the process.
         """
         loop, meta = asyncio.get_running_loop(), self.body()["metadata"]
         due, woken = loop.time(), True  # the first pass is as one that a change started
@@ -100,7 +100,7 @@ class PassScheduler:
         return due if extra_pass_in is None else min(due, loop.time() + extra_pass_in)
 
     async def _one(self, lateness: float) -> tuple[timedelta, float | None]:
-        """One pass; returns the interval until the next, and the seconds until a look that
+        """One pass; returns the interval until the next, and the seconds until a read that
         cannot wait for it."""
         async with self.turn:
             if self.stopped():

@@ -3,7 +3,7 @@
 A task that is cancelled raises CancelledError in all who await it, and to asyncio, and to the
 framework, that looks as if they had been cancelled themselves: their loops end for good. It
 happened with an API server that was silent for 36 s: the deadline of one reading ended the question
-that the other readings of the pass awaited, and the policy was never looked at again.
+that the other readings of the pass awaited, and the policy was never checked again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def await_shared(work: asyncio.Future[T]) -> T:
 
 
 def retrieve_exception(running: asyncio.Future[Any]) -> None:
-    """For a task whose caller may have left: look at its fault, or asyncio logs that nobody did."""
+    """For a task whose caller may have left: read its fault, or asyncio logs that nobody did."""
     if not running.cancelled():
         running.exception()
 

@@ -165,7 +165,7 @@ class Outcomes:
 
     @property
     def failed_percent(self) -> float:
-        """Failed of all that ended, in percent; 0 for none, so look at `samples` first."""
+        """Failed of all that ended, in percent; 0 for none, so read `samples` first."""
         return 100 * self.failed / self.samples if self.samples else 0.0
 
 
@@ -441,12 +441,12 @@ class ProducerReading:
     # What a pause would cover, for producers without a place for a token (ids, as JSON text). It is
     # stored with the intent, before the effect (P6).
     plan: str | None = None
-    writer: str = ""  # who made it what it is, where that can be told: "kubectl-edit", "argocd"
+    writer: str = ""  # who made it what it is, where that is known: "kubectl-edit", "argocd"
     # Running, and who lifts a pause here leaves its token: where that is gone too, the pause was
     # lost and not lifted.
     leaves_token: bool = False
     # The server behind a Secret, without its login (see `same_server`); None: the spec itself says
-    # where it is, or it could not be told.
+    # where it is, or it is not known.
     where: ServerPlace | None = None
     note: str = ""  # what a person should know or do, whatever is paused
     # Where the mark at its place says what was there before the pause: that, as JSON text.
@@ -560,5 +560,5 @@ class Snapshot:
     # An older policy with the same target (or the same guarded autoscaler): it acts, we do not.
     rival: Rival | None = None
     # With spec.target.guard that autoscaler, else whoever else scales the target. Known(None):
-    # nobody. None: not looked for.
+    # nobody. None: not searched for.
     autoscaler: Reading[Autoscaler | None] | None = None

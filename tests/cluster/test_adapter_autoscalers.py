@@ -42,7 +42,7 @@ TOKEN = "uid-1/hpa/2026-01-01T00:00:00.000+00:00"
 
 
 class Timer:
-    """Seconds that pass when told to."""
+    """Seconds that pass when asked to."""
 
     now = 0.0
 

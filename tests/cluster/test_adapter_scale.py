@@ -253,7 +253,7 @@ async def test_what_the_controllers_make_of_it(
 async def test_a_canary_under_the_same_labels_is_no_replica(
     cluster: LocalCluster, namespace: str, reader: WorkloadReader
 ) -> None:
-    """Seen: no step for good, because its pods look like a rollout that never ends."""
+    """Seen: no step for good, because its pods are taken for a rollout that never ends."""
     canary: dict[str, Any] = json.loads(json.dumps(workload(replicas=1)))
     canary["metadata"]["name"] = "etl-worker-canary"
     canary["spec"]["template"]["spec"]["containers"][0]["image"] = "canary"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 CRD = "crd/queuebacklogpolicies.backlog.starforge.dev"
 # The pod stays Pending: what runs in it is not this test's matter, nor what an uninstall would run.
 NOWHERE = {"nodeSelector": {"test": "nowhere"}, "uninstall": {"release": False}}
-# Other tests of the run have applied the CRD already, so Helm has to be told to take it over.
+# Other tests of the run have applied the CRD already, so Helm needs the flag that takes it over.
 TAKE = ("--take-ownership", "--force-conflicts")
 
 
@@ -40,7 +40,7 @@ def installed(
 
 @pytest.fixture(scope="module")
 def cluster_wide(cluster: LocalCluster, api: Api) -> Iterator[str]:
-    """Installed with the default values, once for all tests that look at it."""
+    """Installed with the default values, once for all tests that read it."""
     api.create_namespace("installed")
     yield from installed(cluster, "wide", "installed", {}, *TAKE)
 

@@ -174,7 +174,7 @@ def test_words_at_connect(text: str, why: Why) -> None:
 async def test_an_option_that_is_refused_is_no_outage(
     open_database: Open, postgres_server: PostgresServer, option: str
 ) -> None:
-    """Whoever reads "does not answer" looks at firewalls."""
+    """A person who reads "does not answer" checks firewalls."""
     fault = await fault_of(open_database, f"{postgres_server.url()}?{option}")
     assert fault.why is Why.SECRET_MALFORMED
     assert "Secret" in fault.message

@@ -1,4 +1,4 @@
-"""Full, restarted, frozen, killed, demoted, with a new password: told apart, and recovered from."""
+"""Full, restarted, frozen, killed, demoted, with a new password: distinguished, and recovered."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ async def test_a_rotated_password(
             "SELECT count(*) AS n FROM pg_stat_activity WHERE usename = session_user"
         )
         assert row["n"] == 1
-        # A wrong one in the Secret is told, although the session of the right one would work.
+        # A wrong one in the Secret is reported, although the session of the right one would work.
         database.update_url(parse_url(postgres_server.url(role.name, name, "planted-3")))
         assert (await fault_of(database)).why is Why.WRONG_PASSWORD
 

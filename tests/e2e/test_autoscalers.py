@@ -50,7 +50,7 @@ def left_to_a_scaled_object(world: World) -> None:
     world.deploy()
     make_scaled_object(world)
     world.store.enqueue(TRIPS)
-    # Where the CRD was installed a moment ago, the operator may not have looked for it yet.
+    # Where the CRD was installed a moment ago, the operator may not have read it yet.
     world.apply(mode="Observe")
     world.until_condition("Scaling", "ReplicaConflict", within=SEEN_WITHIN)
     world.apply(mode="Enforce")

@@ -34,7 +34,7 @@ PRODUCERS: Final[list[Json]] = [
 MITIGATION: Final = ["ingestion", "exports", "backfills"]
 RECOVERY: Final = MITIGATION[::-1]
 WINDOW: Final = 2.0  # seconds, `scaling.observeFor`
-# How late a look at the database may be that saw a release.
+# How late a read of the database may be that saw a release.
 LATE: Final = 0.5
 
 STORM: Final = "process_snapshot"
@@ -136,7 +136,7 @@ def watching(world: World) -> Iterator[list[tuple[float, str]]]:
 
 
 def told_of(world: World, reason: str) -> list[str]:
-    """The producers of these Events, in the order in which they were told."""
+    """The producers of these Events, in the order in which they were reported."""
     notes = [str(event["note"]) for event in world.events_of(reason)]
     return [next(name for name in MITIGATION if name in note) for note in notes]
 

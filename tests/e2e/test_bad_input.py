@@ -266,7 +266,7 @@ FAULTS: Final = (
     Fault(
         "scaled to zero by a person",
         "ScaledToZero",
-        # By whom cannot be told: the API server keeps no owner of a 0.
+        # By whom is not known: the API server keeps no owner of a 0.
         ("scaled to 0 by", "hand it back"),
         lambda world: world.scale(1),
         deploys=at_zero,
@@ -284,7 +284,7 @@ FAULTS: Final = (
 
 
 def reported_held_and_recovered(world: World, fault: Fault) -> None:
-    """In force it is told and nothing is scaled; fixed it recovers and steps."""
+    """In force it is reported and nothing is scaled; fixed it recovers and steps."""
     fault.deploys(world)
     world.store.enqueue(fault.backlog)
     fault.spoil(world)

@@ -138,7 +138,7 @@ def sources(world: World) -> Iterator[Sources]:
         prometheus.wait_for(WAITING)
         queue = bull.queue(redis.url(), QUEUE, version=5)
         queue.add_bulk(BACKLOG, "process_snapshot")
-        queue.worker(Behaviour(hang=["process_snapshot"]))  # a queue at work is told of at once
+        queue.worker(Behaviour(hang=["process_snapshot"]))  # a queue at work is known at once
         old = bull.old_queue(redis.url(), "old", package="bull3")
         for options in ({}, {"delay": 60_000}, {"priority": 2}):
             old.add("x", **options)
@@ -168,7 +168,7 @@ def renewed_certificate(sources: Sources, _name: str) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, and how it is told and fixed."""
+    """What is wrong, and how it is reported and fixed."""
 
     name: str
     spec: Callable[[Sources], Json]
@@ -243,7 +243,7 @@ FAULTS: Final = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What was told of each fault while all were in force, and what was done meanwhile."""
+    """What was reported of each fault while all were in force, and what was done meanwhile."""
 
     told: dict[str, Json]
     scaling: dict[str, str]

@@ -54,7 +54,7 @@ def owners(world: World) -> dict[str, list[str]]:
 
 
 def opened(world: World) -> str:
-    """What people were told of the only breaker that opened."""
+    """What people read about the only breaker that opened."""
     world.until_told("BreakerOpen")
     (event,) = world.events_of("BreakerOpen")
     assert event["type"] == "Warning"
@@ -124,8 +124,8 @@ def one_failing_type_of_a_table(world: World) -> None:
 
 
 def long_ago(redis: RedisServer, job: str, world: World) -> None:
-    """As if the job had ended before the window of outcomes: how the types of a queue end is told
-    once what is kept reaches back that far."""
+    """As if the job had ended before the window of outcomes: how the types of a queue end is
+    known once what is kept reaches back that far."""
     completed = "bull:etl-snapshots:completed"
     with redis.client() as client:
         world.until(lambda: client.zscore(completed, job), "the first job")

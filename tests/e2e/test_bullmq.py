@@ -192,7 +192,7 @@ def what_a_person_paused_stays_paused(world: World) -> None:
         assert meta(redis) == before
 
 
-# What a person is told to do meanwhile.
+# What a person is asked to do meanwhile.
 FROZEN: Final = ("SLOWLOG GET", "check that it runs", "opened again with the next pass")
 DEAD: Final = ("check that Redis runs", "opened again with the next pass")
 

@@ -52,7 +52,7 @@ SHORT_ON_BULLMQ = replace(
 def told_short(short: Scenario) -> None:
     result = run(short, "local", began=time.monotonic())
     assert result.kept, report(result)
-    # Half a minute on an idle machine (tests/bench); here stories are told beside it.
+    # Half a minute on an idle machine (tests/bench); here stories run beside it.
     assert result.first_decision_seconds < 150
     assert all(picture.stat().st_size > 20_000 for picture in result.pictures)
 
@@ -113,7 +113,7 @@ def running(folder: str) -> list[str]:
             command = (entry / "cmdline").read_bytes()
             environment = (entry / "environ").read_bytes()
         except OSError:
-            continue  # gone, or not ours to look at
+            continue  # gone, or not ours to read
         if command and folder.encode() in command + environment:
             found.append(f"{entry.name} {command.decode(errors='replace')}")
     return found

@@ -160,7 +160,7 @@ def clients_of(world: World, pooler: PgBouncer, *columns: str) -> int:
 
 
 def strangers_of(world: World, pooler: PgBouncer) -> int:
-    """Clients that are not the workers', by SHOW POOLS; this look at it is one of them itself."""
+    """Clients that are not the workers', by SHOW POOLS; this connection is one of them itself."""
     rows = [row for row in pooler.show("POOLS") if row["user"] != world.store.worker]
     return sum(int(row["cl_active"]) + int(row["cl_waiting"]) for row in rows) - 1
 
@@ -196,14 +196,14 @@ def the_pool_bounds_the_server_and_its_clients_the_pods(world: World) -> None:
         strangers = strangers_of(world, pooler)
         assert strangers == VISITORS + 1, "and the operator's console"
         left = MOST_CLIENTS - strangers
-        # A look of ours at the console counts as a stranger while it lasts.
+        # A read of ours at the console counts as a stranger while it lasts.
         found = world.until(
             lambda: b if (b := budget(world))["poolClients"] == left else None, "the sum"
         )
 
         assert found["role"] == world.store.worker
         assert found["usable"] == CONNECTIONS - SUPERUSERS
-        # And the pooler's look at passwords, which has a pool of its own, and our own looks.
+        # And the pooler's query for passwords, which has a pool of its own, and our own reads.
         assert WEB <= found["others"] <= WEB + SIZE + RESERVE + 2
         assert found["workerCap"] == found["usable"] - found["others"] - HEADROOM
         assert found["pool"] == SIZE + RESERVE

@@ -70,7 +70,7 @@ def url_of_another_scheme(world: World) -> None:
 
 
 def password_with_an_at_sign(world: World) -> None:
-    """After which a piece of the password looks like the host."""
+    """After which a piece of the password reads as the host."""
     password = world.store.password
     url = world.store.url().replace(password, f"{password}@{password}/x")
     with_url(world, url, "SecretMalformed")

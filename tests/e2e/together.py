@@ -2,7 +2,7 @@
 namespace and with a database of its own; each test then says how its story ended.
 
 Stories that take the operator away from everybody have a cluster of their own: a `Lane`. Those of
-one lane are told one after another, beside all others.
+one lane run one after another, beside all others.
 
 What ends the operator of all, or needs it for itself, is a test of its own and runs after the
 stories (`tests/conftest.py`).
@@ -41,7 +41,7 @@ class Lane:
     open: Callable[[], AbstractContextManager[Any]]
     """What each story is given: a cluster, for example."""
     late: bool = False
-    """Begins when all others have ended: its stories are told in time, and need some CPU for it."""
+    """Begins when all others have ended: its stories are timed, and need some CPU for it."""
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class World:
         """`spec.database` for a small server: little headroom."""
         return {**SPEC["database"], "headroom": 2}
 
-    # --- what people look at -------------------------------------------------------------------
+    # --- what people read -------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
         return f"{POLICIES}/namespaces/{self.namespace}/queuebacklogpolicies/{name}"

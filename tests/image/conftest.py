@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def before() -> Machine:
-    """What the machine looked like before the first node."""
+    """The state of the machine before the first node."""
     if lacking := node_lacking():
         pytest.fail(f"a real kubelet cannot run on this machine: {lacking}", pytrace=False)
     return Machine.now()
@@ -44,7 +44,7 @@ def archive() -> Path:
 
 @pytest.fixture(scope="module")
 def place(archive: Path, before: Machine) -> Iterator[RealPlace]:
-    """The cluster with the operator installed by Helm, after a look at the machine."""
+    """The cluster with the operator installed by Helm, after a check of the machine."""
     with contextlib.ExitStack() as stack:
         try:
             place = stack.enter_context(installed(new_run_dir("image"), archive))

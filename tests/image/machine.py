@@ -1,4 +1,4 @@
-"""What a machine looks like from outside of a node: what is there after one has ended was left."""
+"""A machine from outside of a node: what is there after one has ended was left."""
 
 from __future__ import annotations
 

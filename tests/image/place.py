@@ -103,7 +103,7 @@ def wait_until_ready(cluster: LocalCluster) -> None:
 
 
 def described(cluster: LocalCluster) -> str:
-    """What a person would look at."""
+    """What a person would read."""
     found = [cluster.kubectl("describe", "pods", "-n", NAMESPACE)]
     with contextlib.suppress(CommandError):
         found.append(cluster.kubectl("logs", f"deployment/{RELEASE}", "-n", NAMESPACE))

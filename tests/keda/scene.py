@@ -192,7 +192,7 @@ class Watcher:
 
     @contextlib.contextmanager
     def looking(self, limit: int) -> Iterator[Watcher]:
-        """While the block lasts. A time is that of the first look at `limit` or less after one
+        """While the block lasts. A time is that of the first reading of `limit` or less after one
         above it."""
         began = time.monotonic()
         parts: dict[str, Callable[[], int]] = {

@@ -1,4 +1,4 @@
-// What a worker of the tests does with a job: as long as it is told, with the end it is told.
+// What a worker of the tests does with a job: with the duration and the end that its options say.
 // The job's own data (`ms`, `fail`, `crash`, `hang`) comes before what is set for its name.
 import { bullmq } from './connection.mjs';
 

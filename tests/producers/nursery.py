@@ -85,7 +85,7 @@ class Nursery:
 
 
 def _kill_after(seconds: float, pid: int) -> None:
-    """In a thread: an event loop looks at its timers when something wakes it, which is the next
+    """In a thread: an event loop checks its timers when something wakes it, which is the next
     announcement, so that all of them would die before their next write."""
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)

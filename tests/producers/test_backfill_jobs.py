@@ -104,7 +104,7 @@ async def test_nothing_to_pause_is_held_all_the_same(hands: Hands, operators: Op
 async def test_the_batch_under_way_may_still_write_its_progress(
     hands: Hands, operators: Operators
 ) -> None:
-    """A backfill that is told to pause finishes its batch: that is no person's hand."""
+    """A backfill that is asked to pause finishes its batch: that is no person's hand."""
     policy = operators.backfills()
     await policy.pause()
     hands.run(

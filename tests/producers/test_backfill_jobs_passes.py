@@ -1,4 +1,4 @@
-"""The rules and the table together: what a pause of backfills looks like from pass to pass."""
+"""The rules and the table together: a pause of backfills from pass to pass."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ KILLS = 80 if THOROUGH else 24
 BACKFILLS = 12
 ROUNDS = 40 if THOROUGH else 12
 
-# Each backfill stores its progress after a batch, whatever it was told meanwhile.
+# Each backfill stores its progress after a batch, whatever was written meanwhile.
 PROGRESS = """
 UPDATE backfill_jobs SET processed_count = processed_count + 1, last_checkpoint = '{}'
  WHERE job_id = 'x' || %s

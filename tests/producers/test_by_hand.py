@@ -1,4 +1,4 @@
-"""What a person is told to run where the operator cannot release: run here, it releases."""
+"""What a person is asked to run where the operator cannot release: run here, it releases."""
 
 from __future__ import annotations
 

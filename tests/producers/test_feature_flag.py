@@ -197,7 +197,7 @@ async def test_without_a_mark_only_the_version_proves_it(human: Human, operator:
     held = await paused(producer)
     assert human.look() == {"ingest_paused": True}
     assert (await seen(producer)).token is None
-    # After a crash it cannot be told from a person's pause: safe.
+    # After a crash it cannot be distinguished from a person's pause: safe.
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_PAUSED
     human.run(RUNBOOK)
     assert (await resumed(producer, held)).outcome is ResumeOutcome.CHANGED_SINCE

@@ -149,7 +149,7 @@ async def test_operators_killed_at_random(human: Human, operator: Operator, flag
             held += left.outcome is ResumeOutcome.RESUMED
             assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
             await _settled(human)
-            if human.look()["ingest_paused"]:  # sent before the kill, carried out after our look
+            if human.look()["ingest_paused"]:  # sent before the kill, carried out after our read
                 await successor.resume(token=token, version="", previous=None)
             assert human.look() == {"ingest_paused": False, "other": 1}
     assert 0 < held < KILLS, "the kills met one side of the write only"

@@ -1,4 +1,4 @@
-"""The rules and the table together: what a pause of job types looks like from pass to pass."""
+"""The rules and the table together: a pause of job types from pass to pass."""
 
 from __future__ import annotations
 

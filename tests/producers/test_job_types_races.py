@@ -119,7 +119,7 @@ async def test_operators_killed_at_random(
                 pass
     await settled(hands, 2)
     for intent in intents:
-        await _release(successor, intent)  # what it did after our last look
+        await _release(successor, intent)  # what it did after our last read
     over.set()
     await asyncio.gather(*beside)
     assert outcomes.count(ResumeOutcome.RESUMED) > KILLS / 10, "the kills met no pause"

@@ -180,7 +180,7 @@ class Operator:
         await self._act(decided.actions)
 
     async def until(self, stands: Callable[[], bool]) -> None:
-        """Passes until it stands still and is held: a look at rows is shared for a second."""
+        """Passes until it stands still and is held: a read of rows is shared for a second."""
         for _ in range(50):
             await self.run(wanted=True)
             if stands() and PauseState.HELD in {entry.state for entry in self.status.paused}:
@@ -365,7 +365,7 @@ async def test_another_redis_is_no_proof_of_a_release(
 async def test_another_database_is_no_proof_of_a_release(
     make: Make, pair: tuple[str, str], databases: tuple[Hands, Hands], way: str, deleted: bool
 ) -> None:
-    """Its rows look the same, and stay as they are."""
+    """Its rows are the same, and stay as they are."""
     here, there = databases
     operator = make(pair[0], way, **PLACES[way])
     await operator.run(wanted=True)

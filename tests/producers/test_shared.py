@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Flag:
-    """Answers when it is told to."""
+    """Answers when it is asked to."""
 
     def __init__(self) -> None:
         self.value = FlagValue.RUNNING

@@ -178,7 +178,7 @@ async def test_an_api_that_keeps_no_owner(api: FakeApi, producer: WebhookProduce
     held = await paused(producer)
     assert held == Paused(PauseOutcome.PAUSED, UNOWNED)
     assert (await seen(producer)).version == held.version
-    # After a crash it cannot be told from a person's pause: safe.
+    # After a crash it cannot be distinguished from a person's pause: safe.
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_PAUSED
     assert (await resumed(producer)).outcome is ResumeOutcome.NOT_OURS
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
@@ -404,7 +404,7 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
 async def test_a_call_that_waits_for_others_says_that_nothing_was_sent(
     caller: HttpCaller, api: FakeApi
 ) -> None:
-    """Of one API that hangs: what never left is told apart from what may have happened."""
+    """Of one API that hangs: what never left is distinguished from what may have happened."""
     producer = producer_of(caller, api.url, readable=False, seconds=10, attempts=1)
     api.faults.extend([hangs] * 8)
     got = await asyncio.gather(
@@ -483,7 +483,7 @@ async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
         ("http://127.0.0.1:1/x", Why.UNREACHABLE),
         ("http://nowhere.invalid/x", Why.HOST_UNKNOWN),
         ("http://nöwhere.invalid/x", Why.HOST_UNKNOWN),
-        # Whatever else the API server lets through is told, and stops nobody's pass.
+        # Whatever else the API server lets through is reported, and stops nobody's pass.
         ("http://127.0.0.1:99999/x", Why.BAD_SHAPE),
         ("http://127.0.0.1:port/x", Why.BAD_SHAPE),
         ("http://[::1/x", Why.BAD_SHAPE),

@@ -1,4 +1,4 @@
-"""An API on loopback that pauses itself, answers as the page says, and fails as it is told to."""
+"""An API on loopback that pauses itself, answers as the page says, and fails as it is asked to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from starforge_backlog.snapshot import Unknown
 SECRET = "planted-signing-key"
 BEARER = "planted-bearer-token"
 
-# A test looks again at once; the operator shares readings for a second.
+# A test reads again at once; the operator shares readings for a second.
 _NEVER = timedelta(0)
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -126,7 +126,7 @@ def producer_of(
 
 
 def _nobody(_: Unknown) -> None:
-    """Nobody is told."""
+    """No message is sent."""
 
 
 def genuine(headers: dict[str, str], signed: bytes) -> bool:

@@ -317,7 +317,7 @@ async def test_nobody_there(hub: PrometheusHub, url: str, why: Why) -> None:
     prometheus = hub.get(Server(url.format(free=free)), owner="ns/a")
     reading = await prometheus.number(question("1"))
     assert isinstance(reading, Unknown)
-    # Name resolution has no limit of its own, so a slow resolver looks like a slow server.
+    # Name resolution has no limit of its own, so a slow resolver counts as a slow server.
     assert reading.why in {why, Why.TIMEOUT} if why is Why.HOST_UNKNOWN else reading.why is why
 
 

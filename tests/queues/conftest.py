@@ -38,7 +38,7 @@ PATIENT = timedelta(seconds=20)
 
 
 class Recorder:
-    """Passes statements on and keeps their text; can be told to fail."""
+    """Passes statements on and keeps their text; can be made to fail."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -93,7 +93,7 @@ class Watcher:
 
 
 async def estimates(watcher: Watcher, take: Callable[[QueueReading], Count]) -> list[int]:
-    """Nine readings of a table that nobody has looked at before. Blocks are chosen at random, so
+    """Nine readings of a table that nobody has read before. Blocks are chosen at random, so
     one sample in some hundred is far off; the mean of nine is not."""
     found: list[int] = []
     for _ in range(9):
@@ -147,7 +147,7 @@ def run(admin: Admin, *statements: LiteralString) -> None:
 
 @pytest.fixture
 async def eye(hub: RedisHub, redis_url: str) -> Eye:
-    """Looks at queues of the run's Redis."""
+    """Reads queues of the run's Redis."""
     return Eye(hub, redis_url)
 
 

@@ -181,7 +181,7 @@ async def test_a_counter_that_counts_nothing_is_named(
 async def test_one_odd_job_hides_no_queue(
     eye: Eye, bull: Bull, redis_url: str, fields: dict[str, str]
 ) -> None:
-    """The counts are told, and whose number it is."""
+    """The counts are reported, and whose number it is."""
     queue_of(bull, redis_url, 5).add_bulk(10, {"a": 9, "b": 1})
     with client(redis_url) as admin:
         admin.hset("bull:etl:odd", mapping={"name": "c", "timestamp": "1", **fields})
@@ -481,7 +481,7 @@ async def test_from_a_policy_to_a_reading(
     reading = await read()
     assert value(reading.waiting) == Count(3)
     assert value(reading.by_type["rare"].waiting) == Count(0)
-    # A wrong password is looked up again with the next pass, so that the fix counts at once.
+    # A wrong password is read again with the next pass, so that the fix counts at once.
     secrets.values = {"url": redis_url.replace(redis_server.password, "old")}
     reader.forget("starforge", "redis")
     assert why((await read()).waiting) is Why.WRONG_PASSWORD

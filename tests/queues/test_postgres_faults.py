@@ -357,7 +357,7 @@ async def test_a_job_of_the_future_has_no_age_of_0(admin: Admin, watcher: Watche
 
 async def test_another_table_of_the_same_name_is_noticed(admin: Admin, watcher: Watcher) -> None:
     """ALTER TABLE … RENAME, as migrations swap tables: counts are of the new one at once, so the
-    counters of the old one must not be told beside them."""
+    counters of the old one must not be used with them."""
     run(admin, *schemas.MODEL, "CREATE TABLE fresh (LIKE queue_jobs INCLUDING ALL)")
     await watcher.read()
     run(

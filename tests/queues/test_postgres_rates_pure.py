@@ -376,7 +376,7 @@ def test_times_of_change_tell_rates_per_type_beyond_the_cap() -> None:
 
 
 def test_a_time_of_change_that_nobody_keeps_is_not_believed() -> None:
-    """Rows are updated, none of them with a new time: zero would look like an outage."""
+    """Rows are updated, none of them with a new time: zero would mean an outage."""
     table = Table()
     table.enqueue(1_000)
     watch = Watch(table)

@@ -158,7 +158,7 @@ async def test_a_slow_look_for_words_costs_no_count(admin: Admin, recorder: Reco
     seen = await Watcher(recorder, BIG).read()
     assert isinstance(seen.waiting, Known)
     assert any("could not be searched for" in note for note in seen.notes)
-    # What the last ANALYZE knew needs no look at a row.
+    # What the last ANALYZE knew needs no read of a row.
     assert seen.waiting.value.confidence is Confidence.AT_LEAST
     assert "retrying" in seen.notes[0]
     assert not readable(QUEUE, seen)

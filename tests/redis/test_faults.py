@@ -1,4 +1,4 @@
-"""What Redis says, and what people are told."""
+"""What Redis says, and what the messages say."""
 
 from __future__ import annotations
 

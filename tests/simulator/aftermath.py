@@ -1,4 +1,4 @@
-"""What a run looks like once the storm is over: when it drained, was released, and fell silent."""
+"""The state of a run once the storm is over: when it drained, was released, and fell silent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Aftermath:
         return 1800.0 + max(waits) + 3 * self.setup.observe_for
 
     def __call__(self, world: World, turn: Turn) -> bool:
-        """Look at one pass; True ends the run."""
+        """Read one pass; True ends the run."""
         if world.now < LAST_TROUBLE:
             return False
         if self.drained_at is None and world.queue.waiting <= DRAINED:

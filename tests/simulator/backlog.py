@@ -72,7 +72,7 @@ class Backlog:
         return now - self._cohorts[0][0] if self._cohorts else 0.0
 
     def note(self, now: float) -> None:
-        """Remember the counters, so that rates can be told."""
+        """Remember the counters, so that rates are known."""
         history = self._history
         history.append((now, self.arrived, self.finished, self.failed))
         while len(history) > 1 and history[1][0] <= now - self._window:

@@ -34,7 +34,7 @@ class Change(StrEnum):
     SUSPEND = "suspend"
     GO_ON = "go on"
     BREAK = "break"  # its spec is not understood any more
-    MEND = "mend"
+    REPAIR = "repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Crowd:
                 self.suspended.discard(number)
             case Change.BREAK:
                 self.not_understood.add(number)
-            case Change.MEND:
+            case Change.REPAIR:
                 self.not_understood.discard(number)
 
     def _share(self, operator: Operator) -> None:

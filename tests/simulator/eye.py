@@ -208,7 +208,7 @@ class Eye:
         if age > limit:
             blind |= frozenset(PARTS) - {"workload"}
         else:
-            blind |= facts.blind - {"workload"}  # which is looked at again
+            blind |= facts.blind - {"workload"}  # which is checked again
         snapshot = Snapshot(
             taken_at=seen.taken_at,
             workload=workload,

@@ -238,7 +238,7 @@ class Line:
 
 @dataclass
 class Deaf:
-    """An API that can only be told, and keeps apart who paused it."""
+    """An API without a read, which distinguishes who paused it."""
 
     tokens: set[str] = field(default_factory=set)
 

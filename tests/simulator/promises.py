@@ -1,6 +1,6 @@
 """The promises as a bystander checks them who knows the truth.
 
-Nothing here looks at how a decision was made: only at what was written, when, and what was true.
+Nothing here checks how a decision was made: only what was written, when, and what was true.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ REQUIRED_IN_STATUS = {
     "PauseStatus in memory": "producer",
 }
 
-# By which field the items of a list of a status are told apart; None: it is written as a whole.
+# By which field the items of a list of a status are distinguished; None: it is written as a whole.
 LISTS_OF_A_STATUS = {
     "status.queues": ["name"],
     "status.queues[].notes": None,

@@ -1,4 +1,4 @@
-"""Text from outside is cut where it enters: one line, bounded, and still told apart."""
+"""Text from outside is cut where it enters: one line, bounded, and still distinct."""
 
 from __future__ import annotations
 

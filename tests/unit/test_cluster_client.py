@@ -21,7 +21,7 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Answers as it is told, and remembers what it was asked."""
+    """Answers as configured, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.answer: Answer = self.well

@@ -211,7 +211,7 @@ def entry(manager: str, time: str | None = None, sub: str = "", spec: Json | Non
         ),
         # a custom kind may keep replicas under another name; its scale can write nothing else
         ([entry("hpa", None, "scale", {"f:size": {}})], "hpa"),
-        # the controller owns status.replicas, which is not ours to look at
+        # the controller owns status.replicas, which is not ours to read
         ([{"manager": "kcm", "subresource": "status", "fieldsV1": {"f:status": {}}}], None),
     ],
 )

@@ -37,7 +37,7 @@ NEW = QueueBacklogPolicyStatus()
 
 
 class Timer:
-    """Seconds that pass when told to."""
+    """Seconds that pass when asked to."""
 
     now = 0.0
 

@@ -151,7 +151,7 @@ class Silent:
 async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All kinds of sources wait for one Secret; each is told as late, the pass comes to its end."""
+    """All kinds of sources wait for one Secret; each is late, the pass comes to its end."""
     monkeypatch.setattr(observing, "LONGEST_WAIT", timedelta(milliseconds=50))
     url = {"secretKeyRef": {"name": "db", "key": "url"}}
     body = {

@@ -141,7 +141,7 @@ def test_the_place_of_a_pause_that_is_held_or_not_written_now_stays() -> None:
 
 
 def test_what_stays_refused_is_written_once() -> None:
-    """Rows of a table look the same while they refuse; other places say so."""
+    """Rows of a table are the same while they refuse; other places say so."""
     missing = Unknown(Why.ROW_MISSING, "no such row", NOW)
     for way, reading in (("featureFlag", missing), ("jobTypes", RUNS), ("backfillJobs", RUNS)):
         place = whole(way, WAYS[way])

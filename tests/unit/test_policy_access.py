@@ -1,4 +1,4 @@
-"""What is wrong with a Secret is looked for again with the next pass, and not a minute later."""
+"""What is wrong with a Secret is searched for again with the next pass, and not a minute later."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_without_policies_nothing_is_late(clock: Turned, health: Health) -> None
 def test_one_whose_passes_stopped_is_told_however_well_the_others_are(
     clock: Turned, health: Health
 ) -> None:
-    """Its loop has ended, and nobody but the next process looks at it again."""
+    """Its loop has ended, and only the next process starts it again."""
     passed(health, "a")
     for _ in range(5):
         clock.now += 15

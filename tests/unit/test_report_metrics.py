@@ -317,7 +317,7 @@ def test_what_a_queue_does_not_tell_has_no_series(metrics: Metrics) -> None:
     text = metrics.render().decode()
     assert "queue_workers{" not in text
     assert "queue_type_waiting_jobs{" not in text
-    # A server that does not let us ask for connections: no number of workers, the rest is told.
+    # A server that does not let us ask for connections: no number of workers, the rest is reported.
     hidden = replace(quiet, consumers=Known(Consumers(live=None, orphaned=2), NOW))
     observe(metrics, replace(snapshot(), queues={"jobs": hidden}))
     text = metrics.render().decode()

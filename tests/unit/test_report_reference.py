@@ -34,7 +34,7 @@ SCALING: Final = "Scaling"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-# A conflict is no reason of a condition: the next pass looks again.
+# A conflict is no reason of a condition: the next pass tries again.
 FAILED: Final = frozenset({*Why, NotDone.ELSEWHERE})
 ALWAYS_REPORTED: Final = frozenset(
     r for r in ScalingReason if r.means.reported is not Reported.NEVER

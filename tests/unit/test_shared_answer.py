@@ -20,7 +20,7 @@ class Refused(Exception):
 
 @dataclass
 class Source:
-    """Answers with a number of its own each time, when it is told to; its clock is ours."""
+    """Answers with a number of its own each time, when it is asked to; its clock is ours."""
 
     now: float = 0.0
     takes: float = 0.0

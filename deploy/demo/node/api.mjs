@@ -5,7 +5,7 @@ import { integer, onStop, pool, redis, serve, text } from './pod.mjs';
 
 // How long a reading of the flag is believed: a pause must work within a second.
 const FLAG_MS = 500;
-// A client is told 503 rather than be kept waiting for a store that does not answer.
+// A client gets 503 rather than be kept waiting for a store that does not answer.
 const ANSWER_MS = 2000;
 const RETRY_AFTER = { 'Retry-After': '3' };
 const FLAG = `SELECT COALESCE((data ->> 'ingest_paused')::boolean, false) AS paused

@@ -1,4 +1,4 @@
--- One role per kind of client, so that connections can be told apart. The names in braces are
+-- One role per kind of client, so that connections can be distinguished. The names in braces are
 -- passwords, put in as literals by database.py (CREATE ROLE takes no parameters).
 CREATE ROLE starforge_api LOGIN PASSWORD {api};
 CREATE ROLE starforge_web LOGIN PASSWORD {web};

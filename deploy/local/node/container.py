@@ -25,7 +25,7 @@ from local.node.volumes import Volumes
 from local.processes import Child, spawn
 
 LOOK_AGAIN = 1.0
-"""Seconds until a missing ConfigMap or Secret is looked for again."""
+"""Seconds until a missing ConfigMap or Secret is searched for again."""
 
 KILLED = 128 + signal.SIGKILL
 CANNOT_RUN = 128

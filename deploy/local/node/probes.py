@@ -16,7 +16,7 @@ from local.node.execution import run_briefly
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a probe needs to know about the container that it looks at."""
+    """What a probe needs to know about the container that it checks."""
 
     pod_ip: str
     ports: Mapping[str, int]

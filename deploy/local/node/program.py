@@ -39,7 +39,7 @@ async def resolve_program(
     volumes: Volumes,
     access: ServiceAccountAccess,
 ) -> Program:
-    """Volumes are written first, as a kubelet mounts them before it looks at the environment."""
+    """Volumes are written first, as a kubelet mounts them before it reads the environment."""
     sources = Sources(node.api, pod["metadata"]["namespace"])
     await volumes.write(sources, access, node.api.access.authority)
     try:

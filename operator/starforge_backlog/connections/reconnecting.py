@@ -62,8 +62,8 @@ class Reconnecting(Generic[W, S]):
         survived: frozenset[Why] = frozenset(),
     ) -> None:
         """`connect` raises Fault. `no_turn`: others kept the session busy; `lost`: there is none,
-        and nobody was told why. `survived`: with other credentials refused for one of these, the
-        session of the earlier ones is used."""
+        and no caller got the reason. `survived`: if other credentials are refused for one of these,
+        the session of the earlier ones is used."""
         self.wanted = wanted
         self.backoff: Backoff[Fault] = Backoff(partial(retry_delay, pacing=pacing))
         self._connect = connect
@@ -162,7 +162,7 @@ class Reconnecting(Generic[W, S]):
         if session is not None and self._opened_with == wanted:
             return session
         if self._retired:
-            raise self._lost()  # who found it before that looks again
+            raise self._lost()  # a caller that found it before that tries again
         if not self.backoff.due:
             if session is not None:
                 return session

@@ -79,7 +79,7 @@ class TargetElection:
 
     def ask(self, body: Mapping[str, Any]) -> Rival | None:
         """At the start of a pass: may this policy act? From here on it has its target, until it
-        asks again and is told of an older one, or is gone."""
+        asks again and gets an older one, or is gone."""
         self.note(body)
         uid = str(body["metadata"]["uid"])
         stake = self._stakes[uid]

@@ -191,7 +191,9 @@ class Database:
                     await session.rollback()
                     status = session.info.transaction_status
             except (psycopg.Error, TimeoutError):
-                status = TransactionStatus.UNKNOWN  # dropped below; the statement's fault is told
+                status = (
+                    TransactionStatus.UNKNOWN
+                )  # dropped below; the statement's fault is reported
         if status is not TransactionStatus.IDLE:
             await self._connection.drop()
 

@@ -1,4 +1,4 @@
-"""Why a connection could not be made, with a second look where libpq does not say enough."""
+"""Why a connection could not be made, with a second check where libpq does not say enough."""
 
 from __future__ import annotations
 

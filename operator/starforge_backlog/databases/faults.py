@@ -315,7 +315,7 @@ _NAMES_ONLY = frozenset({"42P01", "3F000", "42703", "42501"})
 
 
 def lost_fault() -> DatabaseFault:
-    """The connection is gone and nobody was told why, e.g. a caller gave up in mid-statement."""
+    """The connection is gone and no caller got the reason, e.g. one gave up in mid-statement."""
     return DatabaseFault(Why.UNREACHABLE, _LOST)
 
 

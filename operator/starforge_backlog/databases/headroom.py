@@ -32,7 +32,7 @@ from starforge_backlog.snapshot import (
 LEAST_MAX_AGE = timedelta(seconds=1)
 # At most one part in 50, 2 %, of the time may be spent in our statements.
 REST_PER_WORK = 50
-# … but never rest longer than one default interval: a slow moment must not blind us for minutes.
+# … but never rest longer than one default interval: a slow moment must not stop it for minutes.
 MOST_REST = timedelta(seconds=15)
 
 # How long a server's name stands where no backend tells of a failover: shorter than people take to
@@ -74,8 +74,8 @@ class HeadroomReader:
         try:
             row = (await self._database.fetch(load_sql(__package__, "headroom.sql")))[0]
             if row["unseen"]:
-                blind = Unknown(Why.MISSING_ROLE, _missing_role(row["quoted_role"]), at)
-                return DatabaseReading(blind, blind)
+                hidden = Unknown(Why.MISSING_ROLE, _missing_role(row["quoted_role"]), at)
+                return DatabaseReading(hidden, hidden)
             server = await self._server_identity(row["pid"])
         except DatabaseFault as fault:
             self._tire(fault)

@@ -93,7 +93,7 @@ def is_held(due: sql.Composable) -> sql.Composed:
 def slot_in_sql(due: sql.Composable) -> sql.Composed:
     """The slot of a held due time."""
     # Epochs: PostgreSQL before 17 cannot subtract infinite timestamps, and an interval's days
-    # and hours are told apart.
+    # and hours are distinguished.
     return sql.SQL(
         "floor((extract(epoch FROM ({due})::timestamptz) - extract(epoch FROM now())"
         " - {first}) / {width})::int"

@@ -1,7 +1,7 @@
 -- Promise: as read_limits.sql, and the planner takes an index where one leads to the rows in their
 -- order, whatever the statistics say. They may be from before a storm: a table that was small and idle
 -- at the last ANALYZE is then read in full, or sorted, although the workers' claim index is there.
--- For statements that LIMITs bound, and of which the plan was looked at first under these settings.
+-- For statements that LIMITs bound, and of which the plan was checked first under these settings.
 SELECT set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('search_path',

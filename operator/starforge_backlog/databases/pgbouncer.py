@@ -115,7 +115,7 @@ class Console:
         self._session: Session | None = None
         self._shared = SharedAnswer(self._ask, limits.shared_for, from_end=True)
         self._last: Reading[Shown] | None = None
-        self._before: Known[Shown] | None = None  # the look before the last
+        self._before: Known[Shown] | None = None  # the read before the last
 
     def update_url(self, url: ServerUrl) -> None:
         """Use another password from the next connection on; it may be tried at once."""

@@ -33,7 +33,7 @@ LEAST_FOR_A_HOST = timedelta(seconds=2)  # libpq's rule; it counts whole seconds
 # A list of hosts is for a failover: the second must be reached when the first is silent, and nobody
 # waits for the tenth.
 MOST_FOR_ALL_HOSTS = timedelta(seconds=10)
-_POLL = 0.1  # seconds between psycopg's own looks at a socket that says nothing
+_POLL = 0.1  # seconds between psycopg's own polls of a socket that says nothing
 
 # transaction_timestamp() is the moment of BEGIN.
 _COST = b"SELECT extract(epoch FROM clock_timestamp() - transaction_timestamp())::float8 AS seconds"
@@ -43,7 +43,7 @@ class Rows(list[DictRow]):
     """Rows of a statement, and the seconds that the server was busy with its transaction.
 
     By the server's clock: the network, other statements' turns and a busy event loop are no work
-    for the database, and a rest that was measured by them would make us blind.
+    for the database, and a rest that was measured by them would stop readings.
     """
 
     def __init__(self, rows: Iterable[DictRow], seconds: float) -> None:
@@ -83,7 +83,7 @@ class Session(psycopg.AsyncConnection[DictRow]):
         return self.closed
 
     async def run(self, *statements: tuple[bytes | sql.SQL | sql.Composed, Params | None]) -> Rows:
-        """Send BEGIN …, a look at the clock, and COMMIT in one round trip; the rows of the last.
+        """Send BEGIN …, a read of the clock, and COMMIT in one round trip; the rows of the last.
 
         One round trip, so no snapshot is held while our packets travel.
         Raises the first psycopg.Error; the transaction is then failed, and open.

@@ -21,7 +21,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:,/%\[\]-]+")  # names, addresses, lists, socke
 _PORT = re.compile(r"[0-9]{0,5}(?:,[0-9]{0,5})*")  # in a list of hosts, empty is the default
 _LONGEST = 3600  # seconds; longer than anybody waits
 _DIGITS = 9  # that are read; Python refuses numbers of thousands
-# A URL that asks for no look at the certificate, and certificates of authorities: one is a slip.
+# A URL that asks for no check of the certificate, and certificates of authorities: one is a slip.
 _UNVERIFIED = frozenset({"disable", "allow", "prefer"})
 _DEFAULT_PORT = "5432"
 
@@ -39,7 +39,9 @@ class ServerKey:
     port: str
     dbname: str
     user: str
-    schemas: tuple[str, ...] = ()  # where tables without a schema are looked for; none: the role's
+    schemas: tuple[
+        str, ...
+    ] = ()  # where tables without a schema are searched for; none: the role's
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -79,7 +81,7 @@ def parse_url(text: str, *, ca: str = "") -> ServerUrl:
     sslmode is verify-full where the URL has none.
 
     Raises DatabaseFault(SECRET_MALFORMED) with the fix and nothing of the content but the name of
-    an option: after one unescaped `@` a piece of the password looks like the host.
+    an option: after one unescaped `@` a piece of the password reads as the host.
     """
     try:
         libpq, schemas = _for_libpq(text.strip())
@@ -110,7 +112,7 @@ def parse_url(text: str, *, ca: str = "") -> ServerUrl:
 
 
 def _verifying(sslmode: str, ca: str) -> str:
-    """Raises DatabaseFault for a mode that looks at no certificate."""
+    """Raises DatabaseFault for a mode that checks no certificate."""
     if sslmode in _UNVERIFIED:
         raise DatabaseFault(
             Why.SECRET_MALFORMED,

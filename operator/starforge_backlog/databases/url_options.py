@@ -25,15 +25,17 @@ class Options:
     """What a URL's options come to."""
 
     pairs: tuple[str, ...]  # `name=value` as libpq knows them, percent-encoded as they came
-    schemas: tuple[str, ...] = ()  # where tables without a schema are looked for; none: the role's
+    schemas: tuple[
+        str, ...
+    ] = ()  # where tables without a schema are searched for; none: the role's
 
 
-# Schemas in which tables without one are looked for: Prisma; JDBC; Go (lib/pq, pgx); Rails.
+# Schemas in which tables without one are searched for: Prisma; JDBC; Go (lib/pq, pgx); Rails.
 _SCHEMAS = frozenset({"schema", "currentSchema", "search_path", "schema_search_path"})
 # TLS of drivers that call it `ssl`; libpq's word for the same.
 _SSL = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
 _SSLMODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
-# node-postgres' word for TLS without a look at the certificate; libpq's `require` is the same.
+# node-postgres' word for TLS without a check of the certificate; libpq's `require` is the same.
 _NO_VERIFY = {"no-verify": "require"}
 # JDBC's words for the kind of server that is wanted among several hosts.
 _SERVER_TYPES = {

@@ -40,7 +40,7 @@ class ProducerAdapters:
         """The one way that the spec names; the schema has seen to it that there is exactly one.
 
         `holder` is the policy that asks and its entry in status: rows of a table have no place for
-        a token, so whose pause it is is told from both.
+        a token, so both together show whose pause it is.
         """
         if producer.in_database:
             opened = await access.database()

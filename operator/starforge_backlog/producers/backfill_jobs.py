@@ -1,7 +1,7 @@
 """Pausing running backfills, row by row, and resuming those that were ours (P4).
 
 A backfill is paused by one word in its status column; there is no place for a token. So the ids
-that a pause may cover are in the policy's status before the write, and what each row looked like
+that a pause may cover are in the policy's status before the write, and how each row was
 right after it is there afterwards. The table is in `backfill_jobs_table.py`, the guards are in the
 `.sql` files beside it.
 
@@ -119,7 +119,7 @@ class HeldBackfills:
             return rows.swallowed(self._table.place, self._table.clock())
         new = parse_marks(row["rows"])
         again = {key: mark for key, mark in proven.items() if key in doubtful}
-        # Whose the others are cannot be told. Without an audit table they may be ours, so they
+        # Whose the others are is not known. Without an audit table they may be ours, so they
         # stay in the plan, unproven; with one they are a person's.
         unsure = doubtful - again.keys() if self._table.spec.audit_table is None else set[str]()
         marks: Marks = {**dict.fromkeys(unsure), **held, **again, **new}

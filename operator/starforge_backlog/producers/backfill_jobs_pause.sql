@@ -1,4 +1,4 @@
--- Promise: backfills of the plan that still run are paused, in one statement, and each is told
+-- Promise: backfills of the plan that still run are paused, in one statement, and each is reported
 -- apart from a person's pause afterwards: by its version and fingerprints, and by a row of the
 -- audit table where there is one. Others are never touched. Run again, it finds them paused.
 --

@@ -24,7 +24,7 @@ from starforge_backlog.snapshot import Known, Reading, Unknown
 
 # Backfills under one pause. Each takes about 80 bytes of the policy's status; a system has a few.
 MOST_HELD = 200
-MOST_SEEN_PAUSED = 1_000  # paused rows that are looked at; nobody keeps so many
+MOST_SEEN_PAUSED = 1_000  # paused rows that are read; no table has so many
 # Hex digits of a fingerprint: 1 in 10^14 that a change of the row goes unseen.
 _DIGITS = 12
 PAUSED_ACTION = "backfill_paused"

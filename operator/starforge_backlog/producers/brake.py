@@ -26,7 +26,7 @@ from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.redis.scripts import Script, load_script
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
-# The first version whose workers look at the global concurrency.
+# The first version whose workers read the global concurrency.
 OLDEST = (5, 9)
 _LIBRARY = re.compile(r"^bullmq[^:]*:(\d+)\.(\d+)")
 _MOST_WHY = 300  # characters of the reason in the mark: people read it with HGET
@@ -64,12 +64,12 @@ class _Seen:
 
     @property
     def too_old(self) -> bool:
-        """Whether workers would not obey. What jobs look like outranks what was written once."""
+        """Whether workers would not obey. The form of jobs outranks what was written once."""
         if self.old:
             return True
         known = _LIBRARY.match(self.library or "")
         version = (int(known[1]), int(known[2])) if known else OLDEST
-        # Structure proves 5.0 but not 5.9, so the version counts among those; 4 is told by it
+        # Structure proves 5.0 but not 5.9, so the version counts among those; 4 is known by it
         # only where no job tells more.
         return version < OLDEST and not (self.new and version[0] < OLDEST[0])
 

@@ -13,7 +13,7 @@
 -- unknown to removeOrphanedJobs(), which deletes any key that it does not know.
 -- Paused by a person is `meta.paused` alone: every version writes it. Jobs in the list `paused` of a
 -- queue that is not paused are stranded there, while the others run.
--- Types are looked at before the first write: a script that fails half way is not undone.
+-- Types are checked before the first write: a script that fails half way is not undone.
 --
 -- KEYS: meta, id, wait, paused
 -- ARGV: 1 token, 2 owner, 3 at, 4 why

@@ -1,7 +1,7 @@
 """How a person takes a pause of ours back where the operator cannot: a statement or a command.
 
 For messages about a policy that goes away. Made of what the status keeps of the pause, so that it
-can be told without the place where the pause is, and without the Secret that leads there.
+can be composed without the place where the pause is, and without the Secret that leads there.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from starforge_backlog.databases import held_back
 from starforge_backlog.decide.pauses.items import stored
 from starforge_backlog.producers.holder import named_in
 
-# Held jobs that are looked up again when none is held any more: the last in order of the first
+# Held jobs that are read again when none is held any more: the last in order of the first
 # write and of the newest one, which workers would take last.
 SAMPLE = 4
-# Status keeps some of them for as long as the hold lasts; a longer one is not looked up again.
+# Status keeps some of them for as long as the hold lasts; a longer one is not read again.
 LONGEST_ID = 100
 
 
@@ -32,7 +32,7 @@ class HoldPlan:
 
     @property
     def version(self) -> str:
-        """Rows are told apart one by one; as a whole they have no version but where they are."""
+        """Rows are distinguished one by one; as a whole they have no version but where they are."""
         return f"slot {self.slot}"
 
     @property

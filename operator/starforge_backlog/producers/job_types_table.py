@@ -1,4 +1,4 @@
-"""A job table in which types are held back: its statements, and how dear they may be.
+"""A job table in which types are held back: its statements, and how expensive they may be.
 
 The Pausable that decides with them is in `job_types.py`, the guards in the `.sql` files.
 """
@@ -28,13 +28,13 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 BATCH = 2_000
 # All batches of one pass. The pass has 5 s for all its writes, and others wait for the connection.
 BATCHES_FOR = timedelta(seconds=1.5)
-# How far into the line, from both ends, it is looked for jobs that should be held (7 ms each).
+# How far from both ends of the queue jobs that should be held are searched (7 ms each).
 SCAN_ROWS = 10_001
-# As the observer of the queue: 1/50 = 2 % of one core of the database, never blind for longer.
+# As the observer of the queue: 1/50 = 2 % of one core of the database, and no longer pause.
 DUTY = 50
-CHEAP = timedelta(milliseconds=50)  # with an index a look takes 1 to 15 ms
+CHEAP = timedelta(milliseconds=50)  # with an index a search takes 1 to 15 ms
 LONGEST_REST = timedelta(minutes=2)
-MOST_SLOTS = 16  # that one look lists; beyond, each slot is asked for by itself
+MOST_SLOTS = 16  # that one read lists; beyond, each slot is asked for by itself
 # First choices of a holder: jobs there may be left from a hold of which the status was lost.
 MOST_FORMER = 8
 MOST_CHOICES = 200  # slots that are asked for until one is free
@@ -43,7 +43,7 @@ MOST_STRAYS = 1_000  # that are counted
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a look at the table brings, whoever asks."""
+    """What a read of the table brings, whoever asks."""
 
     held: frozenset[int]  # slots that hold jobs
     more: bool  # there may be others
@@ -106,7 +106,7 @@ class JobTypesTable:
         return Known(Line(slots, more, any(row["running"] for row in found)), at)
 
     def _spare(self, seconds: float) -> None:
-        """Without a fitting index a look reads the table: then it is looked at less often."""
+        """Without a fitting index a search reads the table: then it comes less often."""
         if seconds > CHEAP.total_seconds():
             self.line.rest(min(seconds * DUTY, LONGEST_REST.total_seconds()))
 

@@ -9,7 +9,7 @@
 | paused    | our token, value not ours   | ALREADY_OURS   | CHANGED_SINCE                       |
 
 "As we left it" is judged by `managedFields` and not by `resourceVersion`: every pod that becomes
-Ready moves the latter, and would look like a person's write.
+Ready moves the latter, and would count as a person's write.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ UNOWNED = "unowned"
 class WebhookProducer:
     """A `Pausable`: one API, as one producer of one policy calls it.
 
-    `shared` is the endpoint's reading, which all policies that name it share. `invalidate` is told
-    of each fault, so that a Secret that may be to blame is read again.
+    `shared` is the endpoint's reading, which all policies that name it share. `invalidate` gets
+    each fault, so that a Secret that may be its cause is read again.
     """
 
     def __init__(

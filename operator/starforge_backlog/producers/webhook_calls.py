@@ -26,7 +26,7 @@ BACKOFF_SECONDS = 0.2
 # An attempt with less time than this would only find out that it has none.
 SHORTEST_ATTEMPT_SECONDS = 0.1
 
-# Calls to one API at once: a look, and a pause that must not wait for it. One that hangs keeps its
+# Calls to one API at once: a read, and a pause that must not wait for it. One that hangs keeps its
 # own callers waiting, and nobody else's.
 CALLS_AT_ONCE = 2
 _NOT_SENT = "nothing was sent, because the calls before it still wait for an answer"

@@ -9,7 +9,7 @@ exporter that was stopped, and with a Prometheus that was killed and came back w
 | all targets are down       | empty, at once           | falls to nothing over w and ends  |
 | Prometheus scrapes no more | the last value for 5 min | falls to nothing over w and ends  |
 
-So neither a look at `timestamp()` of the answer nor a shorter look-back is enough; each selector of
+So neither a read of `timestamp()` of the answer nor a shorter look-back is enough; each selector of
 the expression is asked for its newest sample, for targets of its that are down, for series that
 have no target, and whether it answers out of the past alone.
 """

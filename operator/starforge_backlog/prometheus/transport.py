@@ -55,7 +55,7 @@ class Sockets:
             return any(one.fileno() >= 0 for one in self._open)
 
     def shut(self) -> None:
-        """Whoever waits for one of them is told at once that nothing more will come."""
+        """Whoever waits for one of them is informed at once that nothing more will come."""
         with self._lock:
             sockets = list(self._open)
         for one in sockets:

@@ -29,7 +29,7 @@ local function words(key, ...)
   return redis.call('HMGET', key, unpack(fields))
 end
 
--- A job's name as it is told apart from others: one that is too long by its size. nil: no hash.
+-- A job's name as it is distinguished from others: one that is too long by its size. nil: no hash.
 local function name_of(key)
   local field, size = if_small(key, 'name', MOST_NAME)
   if not field then return nil end

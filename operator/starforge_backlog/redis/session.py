@@ -196,7 +196,7 @@ async def _greet(connection: Connection, target: Target) -> Greeting:
             continue
         # Not fatal: a password that the server has no use for (Node's driver goes on as well) …
         spare = command[0] == "AUTH" and answer.code in {"ERR", "AUTH"}
-        # … and a server that does not let itself be asked, or be told our name.
+        # … and a server that does not let itself be asked, or given a name.
         shy = command in commands[len(first) :] and answer.code not in {"NOAUTH", "DENIED"}
         if not spare and not shy:
             raise answer

@@ -103,7 +103,7 @@ def parse_url(text: str, *, ca: str | None = None, server_name: str | None = Non
     """Read a URL; `ca` and `server_name` are the policy's `tls`.
 
     Raises RedisFault(SECRET_MALFORMED) with the fix and nothing of the content: after one
-    unescaped `/` a piece of the password looks like the host.
+    unescaped `/` a piece of the password reads as the host.
     """
     scheme, separator, rest = text.strip().partition("://")
     kind, tls = _kind(scheme.lower())

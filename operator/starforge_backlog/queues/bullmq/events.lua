@@ -3,7 +3,7 @@
 -- holds what the application handed over (progress, return values, reasons), and Redis cannot tell
 -- how large it is but by reading it. What it can tell is the size of the whole stream:
 --   small                  the newest `most` entries at once
---   large, of small ones   few, one by one, and no further than the last look read
+--   large, of small ones   few, one by one, and no further than the last reading went
 --   large ones on average  none of them: `heavy` says how large. 500 of 200 kB took 1.5 s.
 -- Where they do not reach back to the entry that was read last, the answer is a sample, the newest
 -- part of it, and `whole` says that it is not all. Redis 7 and later count what was ever added, which
@@ -16,7 +16,7 @@
 --
 -- KEYS: 1 the stream
 -- ARGV: 1 most (entries), 2 last (id of the newest entry of the time before; "0-0": there was
---       none; "": the first look), 3 major (4: an automatic retry says prev=failed), 4 start of all
+--       none; "": the first read), 3 major (4: an automatic retry says prev=failed), 4 start of all
 --       job keys, 5 small (bytes of a stream), 6 average (bytes of an entry, above which none is
 --       read), 7 few (entries read one by one), 8 budget (bytes read one by one), 9 nodes (of the
 --       stream that are measured)

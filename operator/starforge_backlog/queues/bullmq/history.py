@@ -1,4 +1,4 @@
-"""What happened on a queue between two looks at it. Pure.
+"""What happened on a queue between two readings of it. Pure.
 
 Every add raises the queue's `id`, and jobs are conserved: what arrived and has not ended has left
 the queue's lists and sets. So
@@ -26,7 +26,7 @@ _ALL_WORKERS = 0.8
 _REMOVED = 4.0
 # … and by more than this many jobs: below, events and counters are read at different moments.
 FEW = 20
-# Jobs that ended, among the events that were read, below which no ratio is told.
+# Jobs that ended, among the events that were read, below which no ratio is reported.
 ENOUGH_ENDED = 20
 
 
@@ -37,7 +37,7 @@ class Totals:
     seconds: float = 0.0
     arrived: float = 0.0
     left: float = 0.0
-    # How jobs ended, and in how many of the seconds that was told.
+    # How jobs ended, and in how many of the seconds that was reported.
     reported: float = 0.0
     completed: int = 0
     failed: int = 0
@@ -145,7 +145,7 @@ def _arrived(added: int, seen: Slice | None) -> float:
 
 
 def _left(last: Sample, sample: Sample, arrived: float) -> tuple[float, tuple[int, int] | None]:
-    """Jobs that ended between two samples, and how, where that is told."""
+    """Jobs that ended between two samples, and how, where that is reported."""
     seen = sample.slice if sample.slice is not None and sample.slice.tells else Slice(0, False, 0)
     scale = seen.scale or 0.0
     gone = arrived - (sample.live - last.live)

@@ -25,7 +25,7 @@ _ALIKE = 0.3  # of 1: names that share a word are alike enough to be shown first
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """Why a queue cannot be read, before it is known under which name: one look serves every policy
+    """Why a queue cannot be read, before it is known under which name: one read serves every policy
     that names the queue. The sentence has a field of the policy between `text` and `rest`."""
 
     why: Why
@@ -110,7 +110,7 @@ def groups(state: QueueState, what: str, at: datetime) -> Unknown:
 
 
 def priorities(oldest: int | None, state: QueueState) -> Unknown:
-    """More priorities than are looked at, and in any of the others an older job may wait."""
+    """More priorities than are read, and in any of the others an older job may wait."""
     seconds = 0 if oldest is None else max(0, state.now - oldest) // 1000
     # Down to two digits: an age that grows with each reading would be a write with each pass.
     waited = timedelta(seconds=seconds - seconds % 10 ** max(0, len(str(seconds)) - 2))
@@ -145,7 +145,7 @@ def odd_job(job: Job, at: datetime) -> Unknown:
 
 
 class SimilarQueues:
-    """Queues that are there, for the sentence about one that is not: looked for rarely, and never
+    """Queues that are there, for the sentence about one that is not: searched for rarely, and never
     by walking all keys."""
 
     def __init__(

@@ -19,7 +19,7 @@ from starforge_backlog.snapshot import QueueReading, Unknown, unread
 
 class BullmqQueues:
     """Reads queues of one Redis. Keep one per `RedisServer`: it holds what is shared (P7: a hundred
-    policies on one queue cost one look per interval)."""
+    policies on one queue cost one read per interval)."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class BullmqQueues:
     ) -> QueueReading:
         """See `QueueSource.read`. `name` is the queue's name in the policy, for messages.
 
-        `types` are told one by one even when none of them waits or ended lately.
+        `types` are reported one by one even when none of them waits or ended lately.
         """
         queue = self._queue(Keys(spec.prefix, spec.name))
         seen = await queue.observe(max_age, types=bool(types))

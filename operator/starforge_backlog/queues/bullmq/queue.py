@@ -87,7 +87,7 @@ class QueueObserver:
         self._clock = clock
         self._timer = timer
         self._settings = settings
-        self._chance = random.Random()  # noqa: S311 - which jobs are looked at is no secret
+        self._chance = random.Random()  # noqa: S311 - which jobs are read is no secret
         self._reading = SharedAnswer(self._read_or_fault, timedelta(0), timer=timer)
         self._fleet = Fleet()
         self._had_meta = False
@@ -258,7 +258,7 @@ class QueueObserver:
         return await self._server.run_all(script, [self._keys.of(suffix)], args)
 
     def _meta_is_lost(self, state: QueueState) -> bool:
-        """Gone since an earlier look, while the queue went on. Not every version wrote it at once,
+        """Gone since an earlier read, while the queue went on. Not every version wrote it at once,
         so a queue that was never seen with it is believed."""
         if state.meta:
             self._had_meta = True

@@ -1,13 +1,13 @@
 -- One state of a BullMQ queue (majors 4 to 6): counts of one moment, and the jobs that may be the
 -- oldest. Promise (P7): reads only, never walks the queue; every loop below has an end that does
 -- not depend on how many jobs there are, and bounded.lua, which is in front of this, bounds the bytes
--- that jobs' own text brings. P2: a key of another type is told, not counted as empty.
--- Jobs' fields and scores are anybody's: what is no number, or none of this world, is told by its job
+-- that jobs' own text brings. P2: a key of another type is reported, not counted as empty.
+-- Jobs' fields and scores are anybody's: what is no number, or not possible, is reported with its job
 -- and counts as 0, because cjson refuses to write an infinity and one job would hide the whole queue.
 --
 -- KEYS: see keys.py, in the order of `Keys.fixed`.
 -- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are looked
---       at), 3 priorities (looked at), 4 active (jobs in progress whose lock is looked for),
+--       at), 3 priorities (read), 4 active (jobs in progress whose lock is searched for),
 --       5 since (ms; when the sample before was taken), 6 window (ms; of finished jobs), 7 groups (of
 --       BullMQ Pro whose lists are counted, of each state)
 -- Returns JSON. Times are in ms since 1970, by Redis' clock.

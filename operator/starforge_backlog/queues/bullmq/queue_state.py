@@ -115,8 +115,8 @@ class QueueState:
     limit_duration: int | None  # … ms
     groups: int  # of BullMQ Pro; those in which jobs wait or may wait
     groups_looked: int
-    grouped: int  # jobs in the lists of the groups that were looked at
-    long_ids: bool  # ids are too long for all that should be looked at to be read
+    grouped: int  # jobs in the lists of the groups that were read
+    long_ids: bool  # ids are too long to be read in full
     active_looked: int
     orphaned: int
     stalled: int

@@ -9,7 +9,7 @@ from starforge_backlog.decide.numbers import steady
 from starforge_backlog.queues.bullmq.history import ENOUGH_ENDED, FEW, History, Totals
 from starforge_backlog.snapshot import Known, Outcomes, Reading, Unknown, Why
 
-_ALL_REPORTED = 0.95  # share of the seconds in which it must be told how jobs ended
+_ALL_REPORTED = 0.95  # share of the seconds in which it must be known how jobs ended
 _ALL_KEPT = 0.9  # share of the jobs that left that must still be there; the two are not one moment
 
 # Where entries are too large to be read.

@@ -65,7 +65,7 @@ def queue_reading(
     settings: ObserverSettings,
     named: frozenset[str] = frozenset(),
 ) -> QueueReading:
-    """What a policy is told. `window`: of its rates; `named`: types that it looks at."""
+    """What a policy gets. `window`: of its rates; `named`: types that it reads."""
     state = seen.state
     view = View(history, window.total_seconds(), state.at)
     kept = _kept(state, settings)
@@ -112,7 +112,7 @@ def _waiting(state: QueueState) -> Reading[Count]:
 
 
 def _uncounted(state: QueueState) -> Unknown | None:
-    """What left the queue is told by what is still there, which has to be all of it."""
+    """What left the queue is known by what is still there, which has to be all of it."""
     if state.groups > state.groups_looked:
         return missing.groups(state, "how many jobs end", state.at)
     return None
@@ -179,7 +179,7 @@ def _oldest_of(name: str, seen: Seen, mix: Mix) -> Reading[timedelta]:
     if mix.exact and (name in mix.oldest or name not in mix.names):
         oldest = mix.oldest.get(name, state.now)
         return Known(timedelta(milliseconds=max(0, state.now - oldest)), state.at)
-    # Workers take from the end that was looked at, so the first of a kind there is its oldest.
+    # Workers take from the end that was read, so the first of a kind there is its oldest.
     first = tuple(job for job in state.jobs if job.name == name and not job.place.endswith("-back"))
     if first:
         return _age(state, first, seen)

@@ -1,5 +1,5 @@
 -- Names and due times of some waiting jobs: a few blocks of neighbours from one list or sorted set.
--- Promise (P7): reads as many jobs as it is told to, wherever they are; the caller keeps blocks
+-- Promise (P7): reads as many jobs as it is asked to, wherever they are; the caller keeps blocks
 -- few, because Redis walks to the middle of a list, and asks again for more, so that other clients
 -- get their turn in between. Bounded in bytes by bounded.lua, which is in front of this.
 --
@@ -29,7 +29,7 @@ for at = 3, #ARGV do
       local f, odd = job_of(base .. id, 'atm', 'attemptsMade', 'ats', 'processedOn')
       f = f or {}
       local at_ = #found
-      -- Without a time of creation that can be told its age is none; it is counted all the same.
+      -- Without a known time of creation it has no age; it is counted all the same.
       found[at_ + 1], found[at_ + 2] = f[1] or '', odd and 'nan' or f[2] or '0'
       found[at_ + 3], found[at_ + 4] = string.format('%.0f', told_delay(f[3])), f[4] or f[5] or '0'
       found[at_ + 5], found[at_ + 6] = f[6] or '0', f[7] or '0'

@@ -27,7 +27,7 @@ _FIX = "set maxmemory-policy noeviction (CONFIG SET, and in its configuration), 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """Of one moment. Empty or None: not told."""
+    """Of one moment. Empty or None: not reported."""
 
     allowed: bool = True  # to ask
     policy: str = ""  # maxmemory-policy

@@ -13,15 +13,15 @@ from datetime import timedelta
 class ObserverSettings:
     """Defaults are for production; tests make queues small by making these small."""
 
-    # Jobs at the end of each waiting list in which the oldest is looked for: LIFO and stalled jobs
+    # Jobs at the end of each waiting list in which the oldest is sought: LIFO and stalled jobs
     # are put in front of older ones. 50 cost 0.2 ms.
     tail: int = 50
-    # Distinct priorities whose first job is looked at, from either end; each is one or two seeks in
+    # Distinct priorities whose first job is read, from either end; each is one or two seeks in
     # a sorted set. 128 cost 1 ms.
     priorities: int = 64
     # Groups (BullMQ Pro) of each state whose list is counted: 0.5 ms for all four.
     groups: int = 100
-    # Jobs in progress whose lock is looked for, the longest running first: more than the workers
+    # Jobs in progress whose lock is searched for, the longest running first: more than the workers
     # of most queues hold together.
     active: int = 100
     # Newest entries of the event stream: about 115 jobs' worth, 0.8 ms …
@@ -35,7 +35,7 @@ class ObserverSettings:
     events_budget: int = 256_000
     # Bytes of an entry on average above which none is read: the next one may be the megabyte.
     events_average: int = 8_000
-    # After an entry of more than twice the budget the next look at events comes so much later.
+    # After an entry of more than twice the budget the next read of events comes so much later.
     events_rest: timedelta = timedelta(minutes=5)
     # Nodes of the stream that are measured: all of a stream of BullMQ's default length, in which
     # each entry has a node of its own where entries are large. 0.9 ms.
@@ -57,7 +57,7 @@ class ObserverSettings:
     sample_every: timedelta = timedelta(seconds=60)
     # Jobs that ended lately whose names are read, of each outcome: 0.2 ms.
     ended: int = 200
-    # Names of jobs that are told apart; a policy allows 32 types per queue.
+    # Names of jobs that are distinguished; a policy allows 32 types per queue.
     most_types: int = 64
     # Window of the failure ratio (runbook: failed / processed over 5 minutes).
     outcome_window: timedelta = timedelta(minutes=5)
@@ -69,9 +69,9 @@ class ObserverSettings:
     clients_every: timedelta = timedelta(seconds=10)
     # At most 1/50 = 2 % of Redis' one core for that list …
     duty: int = 50
-    # … but never blind for longer than this.
+    # … but never without it for longer than this.
     longest_pause: timedelta = timedelta(minutes=2)
-    # Keys that are looked through for queues of a similar name, when the one named is not there.
+    # Keys that are searched through for queues of a similar name, when the one named is not there.
     similar_keys: int = 500
     similar_every: timedelta = timedelta(minutes=1)
     # Bounds of a rate window.

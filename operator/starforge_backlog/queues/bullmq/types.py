@@ -58,7 +58,7 @@ def blocks(
 @dataclass(frozen=True, slots=True)
 class Mix:
     """Names of waiting jobs. `exact`: all were read, and `oldest` is the oldest of each. `looks`:
-    places that were looked at, by chance."""
+    places that were read, by chance."""
 
     names: Mapping[str, int] = field(default_factory=dict)
     exact: bool = True

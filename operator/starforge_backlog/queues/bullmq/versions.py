@@ -29,7 +29,7 @@ class Fleet:
 
     major: int | None = None
     mixed: str = ""  # the evidence that there are several
-    stranded: int = 0  # jobs in a list that no worker looks at
+    stranded: int = 0  # jobs in a list that no worker reads
     hints: tuple[int, ...] = ()  # majors in meta.version, in order of time, without repetitions
 
     @property

@@ -47,7 +47,7 @@ class Counters:
         n_tup_ins also counts inserts that were rolled back (1,000 of 1,000, as
         measured), n_live_tup does not: between two moments without VACUUM or ANALYZE, which replace
         it by an estimate, it grows by committed inserts minus committed deletes. A producer whose
-        transactions fail would otherwise look like workers who finish jobs.
+        transactions fail would otherwise count as workers that finish jobs.
         """
         inserted = self.inserted - earlier.inserted
         stayed = self.live - earlier.live + self.deleted - earlier.deleted

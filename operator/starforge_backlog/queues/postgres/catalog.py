@@ -1,4 +1,4 @@
-"""A look at the catalog: does the table exist, may we read it, and which column means what.
+"""A read of the catalog: whether the table exists and may be read, and which column means what.
 
 All three published variants of `queue_jobs` are recognised without mapping.
 What a table cannot tell stays None in `JobTable`, and the readings that need it say so.

@@ -116,7 +116,7 @@ def _named_parts(names: ColumnNames) -> Iterator[tuple[str, str, bool]]:
 def _fits(part: str, column: Column) -> bool:
     if part == "status":
         return True
-    # Types are told apart with an index, in order: json, for example, has none.
+    # Types are distinguished with an index, in order: json, for example, has none.
     return column.holds is not None or column.type == "uuid" if part == "type" else column.is_time
 
 

@@ -28,7 +28,7 @@ from starforge_backlog.queues.postgres.words import Group
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a look at catalog and plans brought, and until when it holds (timer's seconds)."""
+    """What a read of catalog and plans brought, and until when it holds (timer's seconds)."""
 
     table: JobTable
     access: Access
@@ -36,7 +36,7 @@ class Inspection:
     since: float
     until: float
     strange: tuple[Strange, ...] = ()  # status words that were seen then
-    unsought: DatabaseFault | None = None  # why they could not be looked for
+    unsought: DatabaseFault | None = None  # why they could not be searched for
 
     @property
     def pages(self) -> int:
@@ -44,7 +44,7 @@ class Inspection:
         return self.counters.pages
 
     def outdated(self, counters: Counters, now: float, settings: ObserverSettings) -> bool:
-        """Whether the table is no longer the one that was looked at."""
+        """Whether the table is no longer the one that was read."""
         full = self.access.all_up_to
         if full and counters.pages > full:
             return True  # it outgrew counting in full

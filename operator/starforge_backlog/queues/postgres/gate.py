@@ -1,10 +1,10 @@
 """How a table may be read without hurting it: chosen by the planner's cost, not by hope.
 
 The same statement costs 13 ms with a fitting index and 31 s without, and
-one EXPLAIN (under 2 ms) tells them apart. Cost alone is not enough: with statistics from before a
-storm an unfit plan looks cheap, so a plan must also be *bounded*: no sort, no row fetched
-only to be thrown away. And a fit one looks dear, or is not even considered: so the planner is asked
-for its way by index (`databases/index_limits.sql`), and the statement later runs in that way.
+one EXPLAIN (under 2 ms) distinguishes them. Cost alone is not enough: with statistics from before a
+storm an unfit plan seems cheap, so a plan must also be *bounded*: no sort, no row fetched
+only to be thrown away. And a fit one seems expensive, or is not even considered: so the planner is
+asked for its way by index (`databases/index_limits.sql`), and the statement later runs in that way.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ async def _group_plan(
         ordered = choice is Head.ORDERED
         # In order and with nothing to throw away it costs at most one page per row, however many
         # rows the statistics know of.
-        dearest = max(most, settings.head_cost) if ordered else most
-        if plan and plan.cost < dearest and _fits(plan, settings, strict=ordered):
+        most_cost = max(most, settings.head_cost) if ordered else most
+        if plan and plan.cost < most_cost and _fits(plan, settings, strict=ordered):
             head = choice
             line_indexes += plan.indexes
             break

@@ -20,7 +20,7 @@ class Sample:
     counters: Counters
     depths: Depths | None
     arrived: int = 0
-    # Each sample is looked at as long as it is in a window, by every queue on the table.
+    # Each sample is read as long as it is in a window, by every queue on the table.
     _memo: dict[tuple[tuple[Group, ...], tuple[str, ...]], int | None] = field(
         default_factory=dict, compare=False, repr=False
     )

@@ -15,7 +15,7 @@ from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.table import TableObserver, Timer
 from starforge_backlog.snapshot import QueueReading
 
-# Types of one queue that are told one by one: as many as it can name, or its policy's breakers.
+# Types of one queue that are reported one by one: as many as it can name, or its policy's breakers.
 MOST_REPORTED = 32
 
 
@@ -45,7 +45,7 @@ class PostgresQueues:
     ) -> PostgresQueueSource:
         """The source for one queue; `name` is its name in the policy, for messages. Cheap.
 
-        `types` are told one by one, as are those of the spec.
+        `types` are reported one by one, as are those of the spec.
         """
         return PostgresQueueSource(self, name, spec, types)
 

@@ -12,7 +12,7 @@ from starforge_backlog.snapshot import Unknown, Why
 class Problem:
     """`text` says what is wrong, `field` which field below `spec.queues[…].postgres` fixes it.
 
-    The queue's name is added last: one look at the catalog serves every queue on the table.
+    The queue's name is added last: one read of the catalog serves every queue on the table.
     """
 
     why: Why

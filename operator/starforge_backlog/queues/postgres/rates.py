@@ -6,7 +6,7 @@ Jobs are conserved: what arrived and is neither in the line nor in progress has 
     finished = left − Δfailed − Δquarantined
 
 without reading one finished job. Where a count stops at its cap the
-difference is blind; then an index on the time of the last change tells it, and without one the
+difference is not known; then an index on the time of the last change gives it, and without one the
 number of row updates, which is an estimate.
 """
 
@@ -196,7 +196,7 @@ def learn_updates_per_job(history: History, seconds: float, before: float) -> fl
 
 
 def _arrived(view: View, first: Sample, last: Sample) -> int | None:
-    """Jobs that arrived between two samples; None where types cannot be told apart.
+    """Jobs that arrived between two samples; None where types cannot be distinguished.
 
     Without deletes the growth of all rows is it, at once and exactly; the counters know no types
     and are a second late, but see rows that came and went.
@@ -257,7 +257,7 @@ class _Ends:
 
 
 def _ends_of_step(view: View, first: Sample, last: Sample) -> _Ends | None:
-    """Jobs that ended between neighbouring samples; None where that cannot be told."""
+    """Jobs that ended between neighbouring samples; None where that is not known."""
     arrived = _arrived(view, first, last)
     live = _growth(first, last, _LIVE, view.types)
     failed = _growth(first, last, (Group.FAILED,), view.types)

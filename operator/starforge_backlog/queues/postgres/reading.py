@@ -51,7 +51,7 @@ def queue_reading(
     window: timedelta,
     settings: ObserverSettings,
 ) -> QueueReading:
-    """What `queue` is told. `window`: of its rates."""
+    """What `queue` gets. `window`: of its rates."""
     table = seen.table
     if table is None:
         return _nothing(_reason(queue, seen))

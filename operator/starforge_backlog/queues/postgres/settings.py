@@ -32,14 +32,14 @@ class ObserverSettings:
     # `head_rows` rows, each on a page of its own, by the planner's random_page_cost of 4 (25 ms
     # where the pages are in memory).
     head_cost: float = 50_000
-    # Pages of the sample that looks for status words, once per look: 8 MB, about 11 ms.
+    # Pages sampled for status words, per read of the catalog: 8 MB, about 11 ms.
     word_pages: int = 1_000
-    # How long a look at catalog and plans holds …
+    # How long a read of catalog and plans holds …
     recheck_after: timedelta = timedelta(minutes=5)
     # … while the table stays as it is. After it grew or shrank by this factor, or was analyzed, its
     # plans are other plans, and the storm that did that does not wait five minutes …
     changed_by: float = 2.0
-    # … but not more often than this: a look is up to two dozen statements.
+    # … but not more often than this: a read is up to two dozen statements.
     recheck_soonest: timedelta = timedelta(seconds=10)
     # Rows that changed last, read through an index on that time; 7 ms like the head.
     ended_rows: int = 10_001
@@ -53,7 +53,7 @@ class ObserverSettings:
     lower_for: timedelta = timedelta(minutes=10)
     # At most 1/50 = 2 % of one core of the database for one table …
     duty: int = 50
-    # … but never blind for longer than this after one slow reading.
+    # … but never without readings for longer than this after one slow reading.
     longest_pause: timedelta = timedelta(minutes=2)
     # Bounds of a rate window: below, the statistics' own delay (1 s) spoils it; above, it is no
     # longer a rate of now.

@@ -106,7 +106,7 @@ def head(table: JobTable, group: Group, limit: int, *, ordered: bool) -> Stateme
     """The first `limit` rows of a group, in the order of the line or as they come."""
     due = table.run_after
     if ordered and group is Group.WAITING and due is not None and not due.nullable:
-        # Without the jobs that are held back: thousands of them would look like a long line.
+        # Without the jobs that are held back: thousands of them would count as a long queue.
         before = _beside_held(due.name, "<")
         return _first(table, group, limit, ordered=True, part="front", and_range=before)
     return _first(table, group, limit, ordered=ordered, part="head", and_range=sql.SQL(""))
@@ -282,7 +282,7 @@ def _is_ageless(table: JobTable) -> sql.Composable:
 
 def _ranges(table: JobTable, group: Group) -> dict[str, sql.Composable]:
     """The same as ranges of an index: due, later (before and beyond the jobs that are held back),
-    held, undated. Only waiting jobs are told apart."""
+    held, undated. Only waiting jobs are distinguished."""
     if table.run_after is None or group is not Group.WAITING:
         none = dict.fromkeys(("later", "beyond", "held", "undated"), _FALSE)
         return {"due": _TRUE, **none}

@@ -4,7 +4,7 @@
 |------------------------------------------------|-------------------------------------------------|
 | an index that starts with the status, all rows | each reading jumps from word to word: none of   |
 |                                                | them is missed, jobs are exact up to a cap      |
-| none                                           | each look at the catalog (5 min) reads 1,000    |
+| none                                           | each read of the catalog (5 min) reads 1,000    |
 |                                                | blocks, and the statistics of the last ANALYZE  |
 
 What the second way cannot notice is a word of few jobs that came after the last ANALYZE.

@@ -32,7 +32,7 @@ Timer = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class TableReading:
-    """What one look at the table brought. `problem` and `fault` say why something is missing."""
+    """What one read of the table brought. `problem` and `fault` say why something is missing."""
 
     at: datetime
     table: JobTable | None = None
@@ -44,7 +44,7 @@ class TableReading:
     counters: Counters | None = None
     ended: Ended | None = None
     strange: tuple[Strange, ...] = ()
-    unsought: DatabaseFault | None = None  # why status words could not be looked for
+    unsought: DatabaseFault | None = None  # why status words could not be searched for
 
 
 class TableObserver:

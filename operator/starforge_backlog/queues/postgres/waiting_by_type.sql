@@ -1,7 +1,7 @@
 -- Promise: jumps from type to type through an index and stops counting each at a cap; never reads
 -- a row that it does not count. Run only where the gate saw
 -- that the index fits: without one it is 14 times worse than counting everything.
--- Of jobs that are held back (databases/held_back.py) the first holder's oldest is told.
+-- Of jobs that are held back (databases/held_back.py) the first holder's oldest is reported.
 -- The word is a literal: with a parameter the partial index is not used.
 (WITH RECURSIVE kind (type, position) AS (
     (SELECT j.{type}, 1 FROM {table} j WHERE j.{status} = {word} ORDER BY j.{type} LIMIT 1)
