@@ -136,7 +136,7 @@ async def deleted(body: kopf.Body, uid: str, memo: Process, **_: Any) -> None:
             raise kopf.TemporaryError(str(fault), delay=RELEASE_RETRY_SECONDS) from fault
     if memo.namespaced:
         # The right to take the finalizer off may be gone by now: then a person has to be
-        # told.
+        # informed.
         memo.stranded.watch(memo.services, body)
     memo.forget(body)
     _log.info("; ".join(("policy deleted", *done)), policy=policy.key)

@@ -144,7 +144,7 @@ class Process:
         While the CRD is terminating, its policies are released here. The framework serves no
         resource in that state, so that after a restart nobody else would do it.
         """
-        told, waited = "", False
+        reported, waited = "", False
         while True:
             pause = START_RETRY_SECONDS
             try:
@@ -161,9 +161,9 @@ class Process:
                     pause = SETTLE_SECONDS
             except ClusterFault as fault:
                 reason = fault.message
-            if reason and reason != told:
+            if reason and reason != reported:
                 _log.warning("waiting for the API server", reason=reason)
-            told = reason
+            reported = reason
             await asyncio.sleep(pause)
 
     async def _release_terminating(self) -> bool:
@@ -197,7 +197,7 @@ class Process:
 
         Waits for an API server that is not up yet, or does not know our resource yet.
         """
-        told = ""
+        reported = ""
         while True:
             try:
                 for namespace in self._settings.namespaces or (None,):
@@ -207,9 +207,9 @@ class Process:
                         self.services.ledger.expect(key, _memory_of(body))
                         self.services.targets.expect(body)
             except ClusterFault as fault:
-                if fault.message != told:
+                if fault.message != reported:
                     _log.warning("waiting for the API server", reason=fault.message)
-                told = fault.message
+                reported = fault.message
                 await asyncio.sleep(START_RETRY_SECONDS)
             else:
                 break

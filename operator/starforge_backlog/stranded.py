@@ -52,7 +52,7 @@ class Stranded:
             self._keep(self._go_on(services, dict(body)))
 
     async def _go_on(self, services: Services, body: Mapping[str, Any]) -> None:
-        uid, told = str(body["metadata"]["uid"]), ""
+        uid, reported = str(body["metadata"]["uid"]), ""
         try:
             while True:
                 await asyncio.sleep(self._retry)
@@ -65,9 +65,9 @@ class Stranded:
                     why = await _release(services, body)
                 if not why:
                     return
-                if why != told:
+                if why != reported:
                     _log.error("not released", policy=_key(body), reason=why)
-                told = why
+                reported = why
         finally:
             self._watched.discard(uid)
 

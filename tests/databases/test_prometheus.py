@@ -60,8 +60,8 @@ def spec(server: PrometheusServer, **parts: Any) -> PrometheusDatabase:
     return PrometheusDatabase.model_validate(whole)
 
 
-async def read(prometheus: Prometheus, told: PrometheusDatabase) -> DatabaseReading:
-    return await ScrapedDatabases(prometheus).reader(told).read(told, WINDOW)
+async def read(prometheus: Prometheus, given: PrometheusDatabase) -> DatabaseReading:
+    return await ScrapedDatabases(prometheus).reader(given).read(given, WINDOW)
 
 
 def connections(reading: DatabaseReading) -> Connections:
@@ -94,9 +94,9 @@ async def test_peaks_are_remembered(start_prometheus: Start) -> None:
     with exporter_of_a_database() as exporter:
         server = start_prometheus(targets={"postgres": [exporter.address]})
         server.wait_for("pg_settings_max_connections")
-        told = spec(server)
+        given = spec(server)
         readers = ScrapedDatabases(hub.get(Server(server.url), owner="ns/a"))
-        await readers.reader(told).read(told, WINDOW)
+        await readers.reader(given).read(given, WINDOW)
         exporter.by_role["web"] = 5
         server.wait_for('pg_stat_activity_count{usename="web"} == 5')
         # Another policy of the same database, however else it asks.
@@ -138,8 +138,8 @@ async def test_no_connections_without_each_part(
 
 
 async def test_constants_are_limits_too(prometheus: Prometheus, server: PrometheusServer) -> None:
-    told = spec(server, maxConnections="100", reservedConnections="vector(5)")
-    found = connections(await read(prometheus, told))
+    given = spec(server, maxConnections="100", reservedConnections="vector(5)")
+    found = connections(await read(prometheus, given))
     assert (found.max_connections, found.reserved_total) == (100, 5)
 
 

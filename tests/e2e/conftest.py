@@ -13,9 +13,9 @@ from tests.e2e.place import Place, installed
 from tests.e2e.together import (
     Lane,
     LaneStory,
+    OnServer,
     Outcomes,
     Story,
-    Told,
     in_lanes,
     side_by_side,
 )
@@ -47,7 +47,7 @@ def world(place: Place) -> Iterator[World]:
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """How the stories of all files end. A file whose stories need a PostgreSQL server each names
     its `max_connections` as `OWN_SERVER`; one that needs a cluster, or none, has a `LANE`."""
-    shared: list[Told] = []
+    shared: list[OnServer] = []
     lanes: defaultdict[Lane, list[LaneStory]] = defaultdict(list)
     for item in request.session.items:
         if not isinstance(item, pytest.Function) or "outcomes" not in item.fixturenames:
@@ -55,7 +55,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
         story, lane = item.callspec.params["story"], getattr(item.module, "LANE", None)
         if lane is None:
             connections = getattr(item.module, "OWN_SERVER", None)
-            shared.append(Told(cast(Story, story), connections))
+            shared.append(OnServer(cast(Story, story), connections))
         else:
             lanes[lane].append(cast(LaneStory, story))
     with contextlib.ExitStack() as stack:

@@ -135,7 +135,7 @@ def watching(world: World) -> Iterator[list[tuple[float, str]]]:
             seeing.result()
 
 
-def told_of(world: World, reason: str) -> list[str]:
+def producers_of(world: World, reason: str) -> list[str]:
     """The producers of these Events, in the order in which they were reported."""
     notes = [str(event["note"]) for event in world.events_of(reason)]
     return [next(name for name in MITIGATION if name in note) for note in notes]
@@ -144,8 +144,8 @@ def told_of(world: World, reason: str) -> list[str]:
 def in_order_and_back_one_at_a_time(world: World) -> None:
     before = begin(world)
     trip(world)
-    world.until(lambda: len(told_of(world, "Paused")) == len(PRODUCERS), "three Events")
-    assert told_of(world, "Paused") == MITIGATION
+    world.until(lambda: len(producers_of(world, "Paused")) == len(PRODUCERS), "three Events")
+    assert producers_of(world, "Paused") == MITIGATION
     notes = " ".join(str(event["note"]) for event in world.events_of("Paused"))
     assert "2 running backfills" in notes
     assert f"{DUE} waiting jobs held back" in notes
@@ -160,7 +160,7 @@ def in_order_and_back_one_at_a_time(world: World) -> None:
     for (earlier, _), (later, _) in pairwise(came):
         assert later - earlier >= WINDOW - LATE, "one thing per window"
     world.until_told("BreakerClosed")
-    assert told_of(world, "Resumed") == RECOVERY
+    assert producers_of(world, "Resumed") == RECOVERY
     moments = [datetime.fromisoformat(e["eventTime"]) for e in world.events_of("Resumed")]
     assert all((b - a).total_seconds() >= WINDOW - LATE for a, b in pairwise(moments))
 

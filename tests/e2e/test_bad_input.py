@@ -291,10 +291,10 @@ def reported_held_and_recovered(world: World, fault: Fault) -> None:
     fault.applies(world)
     world.until_condition(fault.condition, fault.reason)
     world.until_passes(2)
-    told = world.condition(fault.condition)
-    assert (told["reason"], told["status"]) == (fault.reason, "False")
+    reported = world.condition(fault.condition)
+    assert (reported["reason"], reported["status"]) == (fault.reason, "False")
     for words in fault.says:
-        assert words in told["message"]
+        assert words in reported["message"]
     assert world.scale_writes() == []
     assert "planted" not in str(world.status())
 

@@ -57,14 +57,14 @@ NEXT_ATTEMPT: Final = 11
 
 def bullmq(secret: str, name: str = QUEUE, *, prefix: str = "bull", ca: str = "") -> Json:
     """`spec.queues` with a URL of its own."""
-    told: Json = {
+    read: Json = {
         "url": {"secretKeyRef": {"name": secret, "key": "url"}},
         "name": name,
         "prefix": prefix,
     }
     if ca:
-        told["tls"] = {"ca": {"secretKeyRef": {"name": ca, "key": "ca.crt"}}}
-    return {"queues": [{"name": "jobs", "bullmq": told, "objectives": OBJECTIVES}]}
+        read["tls"] = {"ca": {"secretKeyRef": {"name": ca, "key": "ca.crt"}}}
+    return {"queues": [{"name": "jobs", "bullmq": read, "objectives": OBJECTIVES}]}
 
 
 class WebPage(BaseHTTPRequestHandler):
@@ -245,7 +245,7 @@ FAULTS: Final = (
 class Seen:
     """What was reported of each fault while all were in force, and what was done meanwhile."""
 
-    told: dict[str, Json]
+    reported: dict[str, Json]
     scaling: dict[str, str]
     scaled: set[str]  # targets whose replicas were written
     passes_to_recover: dict[str, int]
@@ -266,7 +266,7 @@ def course(world: World, sources: Sources) -> Seen:
             world.until_condition("Ready", fault.reason, name=fault.name)
         steps = len(world.scale_writes())
         world.until(lambda: len(world.scale_writes()) >= steps + 2, "two steps of the healthy one")
-        told = {fault.name: world.condition("Ready", fault.name) for fault in FAULTS}
+        reported = {fault.name: world.condition("Ready", fault.name) for fault in FAULTS}
         scaling = {
             fault.name: str(world.condition("Scaling", fault.name)["status"]) for fault in FAULTS
         }
@@ -274,7 +274,7 @@ def course(world: World, sources: Sources) -> Seen:
         published = "".join(str(world.status(fault.name)) for fault in FAULTS)
         passes = {fault.name: fixed_after(world, sources, fault) for fault in FAULTS if fault.fix}
         assert world.condition("Ready", HEALTHY)["status"] == "True"
-    return Seen(told, scaling, scaled, passes, published, world.tracebacks())
+    return Seen(reported, scaling, scaled, passes, published, world.tracebacks())
 
 
 def fixed_after(world: World, sources: Sources, fault: Fault) -> int:
@@ -297,10 +297,10 @@ def seen(place: Place) -> Iterator[Seen]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_reported_with_its_fix_and_no_step(seen: Seen, fault: Fault) -> None:
-    told = seen.told[fault.name]
-    assert (told["reason"], told["status"]) == (fault.reason, "False")
+    reported = seen.reported[fault.name]
+    assert (reported["reason"], reported["status"]) == (fault.reason, "False")
     for words in fault.says:
-        assert words in told["message"]
+        assert words in reported["message"]
     assert seen.scaling[fault.name] == "Unknown"
     assert fault.name not in seen.scaled
     assert "planted" not in seen.published

@@ -94,7 +94,9 @@ def reported_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
         age = seen(world, "queue_oldest_due_age_seconds")
         # How exact it is, tests/queues prove; here a pass may be some seconds old.
         assert 0 < age <= time.time() - began
-        world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is told")
+        world.until(
+            lambda: world.condition("BacklogHealthy")["status"] == "False", "it is reported"
+        )
 
         with fleet(world, snapshots, exports, ms=100) as workers:
             world.until(lambda: len(workers) == 2, "a worker of each")
@@ -231,9 +233,9 @@ def frozen_or_dead_it_moves_nothing(world: World) -> None:
 
 
 def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> None:
-    """While Redis is away: told with a fix by every pass, no step, nothing resumed."""
+    """While Redis is away: reported with a fix by every pass, no step, nothing resumed."""
 
-    def told() -> bool:
+    def reported() -> bool:
         found = [world.condition("Ready", name) for name in ("etl", "steps")]
         if any(condition["status"] == "True" for condition in found):
             return False
@@ -242,12 +244,12 @@ def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> No
             assert any(fix in condition["message"] for fix in fixes), condition
         return True
 
-    world.until(told, "both are told")
+    world.until(reported, "both are reported")
     world.until_not_known("Scaling", name="steps")
     steps = len(world.scale_writes())
     passes = len(world.passes())
     while len(world.passes()) < passes + 4:
-        assert told()
+        assert reported()
         time.sleep(0.1)  # another look
     assert world.condition("BacklogHealthy", "steps")["status"] != "True"
     assert world.condition("Scaling", "steps")["status"] == "Unknown"
@@ -272,8 +274,8 @@ def one_that_lost_its_data_is_no_empty_queue(world: World) -> None:
         world.until(lambda: states(world) == {"ingestion": "Held"}, "the pause")
         redis.kill()
         redis.restart()
-        told = world.until_condition("Ready", "QueueNotFound")
-        assert f"no BullMQ queue {SNAPSHOTS} under prefix bull" in told["message"]
+        reported = world.until_condition("Ready", "QueueNotFound")
+        assert f"no BullMQ queue {SNAPSHOTS} under prefix bull" in reported["message"]
         world.until_passes(4)
         assert world.breaker() == "Open"
         assert world.store.paused

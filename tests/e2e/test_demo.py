@@ -1,4 +1,4 @@
-"""The demo as people run it: its story told short, and Ctrl-C at awkward moments."""
+"""The demo as people run it: its story in a short form, and Ctrl-C at awkward moments."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHORT_ON_BULLMQ = replace(
 )
 
 
-def told_short(short: Scenario) -> None:
+def in_short(short: Scenario) -> None:
     result = run(short, "local", began=time.monotonic())
     assert result.kept, report(result)
     # Half a minute on an idle machine (tests/bench); here stories run beside it.
@@ -57,12 +57,12 @@ def told_short(short: Scenario) -> None:
     assert all(picture.stat().st_size > 20_000 for picture in result.pictures)
 
 
-def the_main_story_told_short(_: Path) -> None:
-    told_short(SHORT)
+def the_main_story_in_short(_: Path) -> None:
+    in_short(SHORT)
 
 
-def the_bullmq_story_told_short(_: Path) -> None:
-    told_short(SHORT_ON_BULLMQ)
+def the_bullmq_story_in_short(_: Path) -> None:
+    in_short(SHORT_ON_BULLMQ)
 
 
 def ctrl_c_while_servers_start_leaves_nothing_behind(folder: Path) -> None:
@@ -127,8 +127,8 @@ def a_folder() -> Iterator[Path]:
 
 LANE: Final = Lane(a_folder, late=True)
 STORIES: Final[tuple[LaneStory, ...]] = (
-    the_main_story_told_short,
-    the_bullmq_story_told_short,
+    the_main_story_in_short,
+    the_bullmq_story_in_short,
     ctrl_c_while_servers_start_leaves_nothing_behind,
     ctrl_c_after_the_first_decision_leaves_nothing_behind,
 )

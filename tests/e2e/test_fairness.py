@@ -89,8 +89,8 @@ def the_important_one_gets_it_step_by_step(world: World) -> None:
         most = world.replicas("backfill")
         assert most >= 4, held
         storm(world, "orders")
-        told = world.until(lambda: held_back(world, "orders"), "it is told who holds it", WITHIN)
-        assert f"{world.namespace}/backfill holds {most * POOL} connections" in told["message"]
+        reported = world.until(lambda: held_back(world, "orders"), "the holder is named", WITHIN)
+        assert f"{world.namespace}/backfill holds {most * POOL} connections" in reported["message"]
         world.until(lambda: world.replicas("orders") >= most - 1, "its share", WITHIN)
         assert world.replicas("backfill") <= 2
     writes = [write for write in world.scale_writes() if write.name == "backfill"]

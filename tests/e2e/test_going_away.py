@@ -64,11 +64,11 @@ def in_two_worlds(story: Callable[[tuple[World, World]], None]) -> LaneStory:
     """A story of a place."""
 
     @functools.wraps(story)
-    def told(place: Place) -> None:
+    def run(place: Place) -> None:
         with worlds(place) as made:
             story(made)
 
-    return told
+    return run
 
 
 def apply_crd(place: Place) -> None:

@@ -226,14 +226,14 @@ def test_killed_again_and_again(place: Place) -> None:
         for world in worlds:
             stack.callback(world.close)
         with ThreadPoolExecutor(len(STORIES)) as together:
-            told = [together.submit(s, w, ordeal) for s, w in zip(STORIES, worlds, strict=True)]
+            running = [together.submit(s, w, ordeal) for s, w in zip(STORIES, worlds, strict=True)]
             try:
                 ordeal.begin()
                 kill_again_and_again(place, worlds[0])
             finally:
                 ordeal.begun.abort()
                 ordeal.over.set()
-                checks = [story.result() for story in told]
+                checks = [story.result() for story in running]
         place.back(after=restarts)
         for check in checks:
             check()

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 from tests.e2e.place import Place
-from tests.e2e.together import Outcomes, Story, Told, own_server, side_by_side, title
+from tests.e2e.together import OnServer, Outcomes, Story, own_server, side_by_side, title
 from tests.e2e.world import TRIPS, World
 
 from local.postgres import PostgresServer
@@ -90,7 +90,7 @@ STORIES: Final[tuple[Story, ...]] = (
 @pytest.fixture(scope="module")
 def alone(place: Place) -> Iterator[Outcomes]:
     """Not beside the stories of other files: what is late here is late because of its neighbour."""
-    with side_by_side(place, map(Told, STORIES)) as outcomes:
+    with side_by_side(place, map(OnServer, STORIES)) as outcomes:
         yield outcomes
 
 

@@ -121,7 +121,7 @@ def with_feeders(story: Callable[[Place, World, Feeders], None]) -> LaneStory:
     """A story of a scene."""
 
     @functools.wraps(story)
-    def told(scene: Scene) -> None:
+    def run(scene: Scene) -> None:
         place = scene.place
         with contextlib.closing(World.create(place, place.cluster.postgres)) as world:
             world.write_secret({"signing-key": SECRET}, "partner")
@@ -131,7 +131,7 @@ def with_feeders(story: Callable[[Place, World, Feeders], None]) -> LaneStory:
             story(place, world, feeders)
             assert world.tracebacks() == []
 
-    return told
+    return run
 
 
 def guard(world: World, feeders: Feeders) -> None:
@@ -167,11 +167,11 @@ def off_until_it_is_granted_then_paused_and_released_to_the_letter(
     guard(world, feeders)
     trip(world)
 
-    def told() -> bool:
+    def named() -> bool:
         words = " ".join(entry.get("message", "") for entry in entries(world).values())
         return all(f"rbac.producers.{kind}.pause=true" in words for kind in KINDS)
 
-    world.until(told, "each missing value is named")
+    world.until(named, "each missing value is named")
     assert feeders.state() == RUNNING
     # The webhook needs no right of the cluster: what fails keeps nothing else from being paused.
     world.until(lambda: entries(world)["webhook"]["state"] == "Held", "the webhook's pause")

@@ -54,9 +54,9 @@ def test_a_storm_is_told(place: Place, world: World) -> None:
     recover(world)
     world.until_told("BreakerClosed")
     events = world.events()
-    told = [event["reason"] for event in events]
+    reported = [event["reason"] for event in events]
     order = ["BreakerOpen", "Paused", "BreakerHalfOpen", "Resumed", "BreakerClosed"]
-    assert [reason for reason in told if reason in order] == order
+    assert [reason for reason in reported if reason in order] == order
     (paused,) = (event for event in events if event["reason"] == "Paused")
     assert "60 waiting (trips at 50)" in paused["note"], "with the numbers that led to it"
     described = place.cluster.kubectl("describe", "qbp", "etl", "-n", world.namespace)

@@ -39,7 +39,7 @@ def loop(
     assert read("queue_failed_jobs", **labels) == FAILED
     world.until(lambda: world.store.paused, "the pause")
     world.until(lambda: world.replicas() > 1, "a step")
-    world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is told")
+    world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is reported")
 
     assert world.store.finish(TRIPS, word=done) == TRIPS
     world.until(lambda: world.breaker() == "Closed" and not world.store.paused, "the release")

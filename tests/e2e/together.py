@@ -1,7 +1,7 @@
 """Stories: tests that mostly wait. All of them run side by side, some at a time, each in a
 namespace and with a database of its own; each test then says how its story ended.
 
-Stories that take the operator away from everybody have a cluster of their own: a `Lane`. Those of
+Stories that take the operator away from all others have a cluster of their own: a `Lane`. Those of
 one lane run one after another, beside all others.
 
 What ends the operator of all, or needs it for itself, is a test of its own and runs after the
@@ -45,7 +45,7 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Told:
+class OnServer:
     """A story, and the `max_connections` of the server that it has for itself and may mistreat;
     None: a database on the shared server."""
 
@@ -60,22 +60,22 @@ def title(story: LaneStory) -> str:
 
 @contextlib.contextmanager
 def side_by_side(
-    place: Place, stories: Iterable[Told], at_once: int = AT_ONCE
+    place: Place, stories: Iterable[OnServer], at_once: int = AT_ONCE
 ) -> Iterator[Outcomes]:
     """How each story ends. No story may leave a traceback in the operator's log."""
 
-    def run(told: Told) -> None:
+    def run(one: OnServer) -> None:
         with contextlib.ExitStack() as stack:
             server = place.cluster.postgres
-            if told.connections is not None:
-                server = stack.enter_context(own_server(place, told.connections))
+            if one.connections is not None:
+                server = stack.enter_context(own_server(place, one.connections))
             world = stack.enter_context(contextlib.closing(World.create(place, server)))
-            told.story(world)
+            one.story(world)
             assert world.tracebacks() == []
 
     together = ThreadPoolExecutor(at_once)
     try:
-        yield {told.story: together.submit(run, told) for told in stories}
+        yield {one.story: together.submit(run, one) for one in stories}
     finally:
         together.shutdown(cancel_futures=True)  # those that have begun clear up after themselves
 
@@ -88,10 +88,10 @@ def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
     begun: list[Future[None]] = []
     try:
         for lane in sorted(lanes, key=lambda lane: lane.late):
-            told: dict[LaneStory, Future[None]] = {story: Future() for story in lanes[lane]}
+            pending: dict[LaneStory, Future[None]] = {story: Future() for story in lanes[lane]}
             others = tuple(outcomes.values()) if lane.late else ()
-            begun.append(pool.submit(_tell, lane, told, after=others))
-            outcomes |= told
+            begun.append(pool.submit(_run, lane, pending, after=others))
+            outcomes |= pending
         yield outcomes
     finally:
         for outcome in outcomes.values():
@@ -102,12 +102,12 @@ def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
             each.result()  # what a lane opened may have failed to close
 
 
-def _tell(
-    lane: Lane, told: Mapping[LaneStory, Future[None]], *, after: Sequence[Future[None]]
+def _run(
+    lane: Lane, pending: Mapping[LaneStory, Future[None]], *, after: Sequence[Future[None]]
 ) -> None:
     """What the lane opens is closed when its last story has ended."""
     wait(after)
-    left = deque(told.items())
+    left = deque(pending.items())
     try:
         with lane.open() as given:
             while left:

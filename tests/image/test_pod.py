@@ -104,11 +104,11 @@ def test_a_worker_that_the_kernel_kills_is_reported_as_such(world: World) -> Non
     deploy_workers(world, EATS, memory="32Mi")
     world.apply()
 
-    def told() -> bool:
+    def reported() -> bool:
         found = world.condition("ConsumersHealthy")
         return found["status"] == "False" and "OOMKilled" in json.dumps(found)
 
-    world.until(told, "the condition names the kernel's kill")
+    world.until(reported, "the condition names the kernel's kill")
 
 
 def test_it_ends_within_its_grace_period_and_goes_on_after(world: World, place: RealPlace) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.api import Refused
 from tests.e2e.autoscaling import HPAS, SCALED_OBJECT, database
 from tests.e2e.place import Place
-from tests.e2e.together import Outcomes, Story, Told, side_by_side, title
+from tests.e2e.together import OnServer, Outcomes, Story, side_by_side, title
 from tests.e2e.world import TARGET, World
 from tests.keda.scene import (
     CONNECTIONS,
@@ -271,7 +271,7 @@ STORIES: Final[tuple[Story, ...]] = (
 
 @pytest.fixture(scope="module")
 def outcomes(with_keda: Place) -> Iterator[Outcomes]:
-    stories = [Told(story, CONNECTIONS) for story in STORIES]
+    stories = [OnServer(story, CONNECTIONS) for story in STORIES]
     with side_by_side(with_keda, stories) as outcomes:
         yield outcomes
 

@@ -25,7 +25,7 @@ class Behaviour:
     """Names that always fail → the message."""
     fail_ratio: float = 0.0
     """Share of all others that fail, by chance."""
-    fail_message: str = "failed as told"
+    fail_message: str = "failed as asked"
     unrecoverable: Sequence[str] = ()
     """Names whose failure is final whatever `attempts` says."""
     crash: Sequence[str] = ()

@@ -6,7 +6,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export function processorOf(version, options, ran) {
   const { UnrecoverableError } = bullmq(version);
-  const { ms = 0, fail = {}, failRatio = 0, failMessage = 'failed as told' } = options;
+  const { ms = 0, fail = {}, failRatio = 0, failMessage = 'failed as asked' } = options;
   const { unrecoverable = [], crash = [], hang = [], ledger } = options;
   let client;
 

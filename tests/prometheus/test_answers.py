@@ -112,7 +112,7 @@ async def test_what_is_no_number_says_why_and_where(
     [r'job=~"work\\w+"', r'job!="say \"hi\""', r'job!~"a\\.(b|c)",instance=~".+:\\d+"'],
 )
 async def test_matchers_with_escapes(prometheus: Prometheus, matcher: str) -> None:
-    """Seen: `unknown escape sequence`, told as a fault of the expression, which has none."""
+    """Seen: `unknown escape sequence`, reported as a fault of the expression, which has none."""
     reading = await prometheus.number(question(f"sum(jobs_waiting{{{matcher}}})"))
     assert isinstance(reading, Known), reading
     assert reading.value == 100

@@ -98,8 +98,8 @@ async def test_connections_without_a_login(
     server: PrometheusServer, services: Services, with_login: bool
 ) -> None:
     """With one as well, the login is for queues and flags; nothing is asked of the server here."""
-    told = {"prometheus": {"url": server.url, "server": "main"}}
-    of = policy(**told, **({"url": URL} if with_login else {}))
+    given = {"prometheus": {"url": server.url, "server": "main"}}
+    of = policy(**given, **({"url": URL} if with_login else {}))
     reading, login = await observer._database(services, of, access(of, services))
     assert reading is not None
     assert isinstance(reading.connections, Known), reading.connections

@@ -52,8 +52,8 @@ def test_the_series_of_an_expression(
 ) -> None:
     series = selectors(expression)
     assert series is not None
-    told = [(s.text, s.range.total_seconds() if s.range else None) for s in series]
-    assert told == found
+    parts_of = [(s.text, s.range.total_seconds() if s.range else None) for s in series]
+    assert parts_of == found
 
 
 @pytest.mark.parametrize("expression", ["sum(a", "a{b!}", "a offset inf", "a[1e999]"])
@@ -92,7 +92,7 @@ def test_up_itself_is_not_held_against_up() -> None:
     assert "down" not in age_question(series)
 
 
-def told(**parts: tuple[float, float]) -> list[dict[str, Any]]:
+def parts_of(**parts: tuple[float, float]) -> list[dict[str, Any]]:
     return [{"metric": {PART: k}, "value": [at, str(v)]} for k, (at, v) in parts.items()]
 
 
@@ -104,14 +104,14 @@ STALE = 120 * SECONDS
     ("wanted", "answer", "age"),
     [
         ((), [], 0),
-        ((A,), told(newest0=(NOW, NOW - 7)), 7),
+        ((A,), parts_of(newest0=(NOW, NOW - 7)), 7),
         # The oldest of the newest.
-        ((A, RATE), told(newest0=(NOW, NOW - 7), newest1=(NOW, NOW - 9)), 9),
+        ((A, RATE), parts_of(newest0=(NOW, NOW - 7), newest1=(NOW, NOW - 9)), 9),
         # `or`: one of them is enough, if the other never was there.
-        ((A, RATE), told(newest0=(NOW, NOW - 7)), 7),
-        ((RATE,), told(newest0=(NOW, NOW - 30), past0=(NOW, 3)), 30),
+        ((A, RATE), parts_of(newest0=(NOW, NOW - 7)), 7),
+        ((RATE,), parts_of(newest0=(NOW, NOW - 30), past0=(NOW, 3)), 30),
         # A clock that was set back.
-        ((A,), told(newest0=(NOW, NOW + 3)), 0),
+        ((A,), parts_of(newest0=(NOW, NOW + 3)), 0),
     ],
 )
 def test_an_answer_that_counts(
@@ -121,7 +121,7 @@ def test_an_answer_that_counts(
 
 
 def test_series_of_which_no_target_tells_are_named() -> None:
-    answer = told(newest0=(NOW, NOW), newest1=(NOW, NOW), alone1=(NOW, 2))
+    answer = parts_of(newest0=(NOW, NOW), newest1=(NOW, NOW), alone1=(NOW, 2))
     assert judge((A, RATE), answer, stale_after=STALE).without_target == ("r",)
 
 
@@ -162,12 +162,12 @@ def test_an_age_of_another_shape_is_no_age(answer: Any) -> None:
     ("wanted", "answer", "why"),
     [
         ((A,), [], Why.EMPTY_RESULT),
-        ((A,), told(newest0=(NOW, NOW - 121)), Why.STALE),
-        ((A, RATE), told(newest0=(NOW, NOW - 1), newest1=(NOW, NOW - 31)), Why.STALE),
-        ((RATE,), told(past0=(NOW, 3)), Why.STALE),
+        ((A,), parts_of(newest0=(NOW, NOW - 121)), Why.STALE),
+        ((A, RATE), parts_of(newest0=(NOW, NOW - 1), newest1=(NOW, NOW - 31)), Why.STALE),
+        ((RATE,), parts_of(past0=(NOW, 3)), Why.STALE),
         # The other one is alive: still a rate that falls because its source is gone.
-        ((A, RATE), told(newest0=(NOW, NOW), past1=(NOW, 3)), Why.STALE),
-        ((A,), told(newest0=(NOW, NOW), down0=(NOW, 2)), Why.PARTIAL),
+        ((A, RATE), parts_of(newest0=(NOW, NOW), past1=(NOW, 3)), Why.STALE),
+        ((A,), parts_of(newest0=(NOW, NOW), down0=(NOW, 2)), Why.PARTIAL),
     ],
 )
 def test_an_answer_that_does_not(

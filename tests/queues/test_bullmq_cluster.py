@@ -82,7 +82,7 @@ async def test_a_slot_that_moves(bull: Bull, hub: RedisHub, nodes: RedisCluster)
     with nodes.moving(META, source):
         pass
     assert value((await eye.read(prefix="{bull}")).waiting) == Count(JOBS)
-    assert "errorstat_MOVED" in target.info("errorstats"), "it was asked, and told the way"
+    assert "errorstat_MOVED" in target.info("errorstats"), "it was asked, and gave the way"
     assert max(connections(node) for node in nodes.nodes) <= 1, "one for all, on each node"
 
 

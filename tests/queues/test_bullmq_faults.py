@@ -193,7 +193,9 @@ async def test_one_odd_job_hides_no_queue(
     assert why(reading.oldest_due_age) is Why.BAD_SHAPE
     assert isinstance(reading.oldest_due_age, Unknown)
     assert reading.oldest_due_age.message.startswith("Job odd (wait) has a number that is none")
-    assert value(reading.by_type["a"].oldest_due_age) < timedelta(minutes=1), "the others' is told"
+    assert value(reading.by_type["a"].oldest_due_age) < timedelta(minutes=1), (
+        "the others' is reported"
+    )
     assert why(reading.by_type["c"].oldest_due_age) is Why.BAD_SHAPE
 
 
@@ -419,7 +421,7 @@ async def test_a_hundred_policies_one_reading(
     )
     for number, reading in enumerate(missing):
         assert isinstance(reading.waiting, Unknown)
-        assert f"queues[q{number}]" in reading.waiting.message, "each is told its own field"
+        assert f"queues[q{number}]" in reading.waiting.message, "each names its own field"
 
 
 async def test_the_oldest_redis_that_is_supported(

@@ -125,8 +125,8 @@ def test_metrics_count_exactly_where_all_workers_keep_them() -> None:
     first = replace(START, metrics=(1000, 10))
     seen = view(first, replace(first, at=110, ids=1300, metrics=(1280, 30)))
     assert value(throughput(seen)) == 30
-    told = value(outcomes(seen, FIVE_MINUTES, NOTHING_KEPT))
-    assert (told.finished, told.failed) == (280, 20)
+    reported = value(outcomes(seen, FIVE_MINUTES, NOTHING_KEPT))
+    assert (reported.finished, reported.failed) == (280, 20)
 
 
 def test_metrics_of_some_workers_are_not_taken_for_all() -> None:
@@ -185,8 +185,8 @@ def test_without_events_failed_attempts_are_not_zero_but_unknown() -> None:
 def test_jobs_that_are_kept_tell_how_they_ended_as_long_as_all_are_kept() -> None:
     seen = view(START, later(ids=1300, live=500))
     kept = Kept(completed=280, failed=20, reaches_back=True)
-    told = value(outcomes(seen, FIVE_MINUTES, kept))
-    assert (told.finished, told.failed, told.window) == (280, 20, FIVE_MINUTES)
+    reported = value(outcomes(seen, FIVE_MINUTES, kept))
+    assert (reported.finished, reported.failed, reported.window) == (280, 20, FIVE_MINUTES)
     # An old one that is still there, while those that end now are removed.
     stale = outcomes(seen, FIVE_MINUTES, replace(kept, completed=0, failed=0))
     assert isinstance(stale, Unknown)
@@ -255,8 +255,8 @@ def test_rates_hold_for_any_history(day: list[dict[str, int]], whole: bool, metr
         assert came * 10 * len(day) == pytest.approx(arrived)
         assert left * 10 * len(day) == pytest.approx(ended)
     if whole:
-        told = value(outcomes(seen, timedelta(seconds=600), NOTHING_KEPT))
-        assert told.samples == ended
+        reported = value(outcomes(seen, timedelta(seconds=600), NOTHING_KEPT))
+        assert reported.samples == ended
 
 
 def events(**given: Any) -> str:

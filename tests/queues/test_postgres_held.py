@@ -1,4 +1,4 @@
-"""Jobs that are held back by their due times: told as held, by the age they had, in every tier."""
+"""Jobs that are held back by their due times: reported as held, with their age, in every tier."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def server(
 
 
 def queue(server: PrometheusServer, hub: PrometheusHub, **parts: Any) -> InSeries:
-    told = PrometheusQueue.model_validate({"url": server.url, **parts})
-    return InSeries("jobs", told, access(), hub, utc_now)
+    given = PrometheusQueue.model_validate({"url": server.url, **parts})
+    return InSeries("jobs", given, access(), hub, utc_now)
 
 
 async def read(source: InSeries | WithSignals) -> QueueReading:
@@ -169,8 +169,8 @@ async def test_series_without_a_target_are_said_once_for_the_queue(
     (note,) = reading.notes
     assert "it is not known whether a part of waiting:sum is down" in note
     assert "name the scraped metric itself" in note
-    told = PrometheusSignals.model_validate({"url": server.url, "waiting": "waiting:sum"})
-    with_signals = await read(WithSignals("jobs", Table(), told, access(), hub))
+    given = PrometheusSignals.model_validate({"url": server.url, "waiting": "waiting:sum"})
+    with_signals = await read(WithSignals("jobs", Table(), given, access(), hub))
     assert [n for n in with_signals.notes if "a part of waiting:sum is down" in n]
 
 
@@ -258,7 +258,7 @@ class Table:
 async def test_signals_replace_what_is_given_and_nothing_else(
     server: PrometheusServer, hub: PrometheusHub
 ) -> None:
-    told = PrometheusSignals.model_validate(
+    given = PrometheusSignals.model_validate(
         {
             "url": server.url,
             "completed": "sum(rate(starforge_etl_snapshots_processed_total[$window]))",
@@ -266,7 +266,7 @@ async def test_signals_replace_what_is_given_and_nothing_else(
         }
     )
     table = Table()
-    reading = await read(WithSignals("jobs", table, told, access(), hub))
+    reading = await read(WithSignals("jobs", table, given, access(), hub))
     assert value(reading.throughput_per_second) == pytest.approx(10, rel=0.3)
     assert value(reading.outcomes).failed_percent == pytest.approx(10, abs=3)
     assert reading.by_type["process_snapshot"].outcomes == reading.outcomes
@@ -279,9 +279,9 @@ async def test_signals_replace_what_is_given_and_nothing_else(
 async def test_completions_alone_leave_the_queues_own_ratio(
     server: PrometheusServer, hub: PrometheusHub
 ) -> None:
-    told = PrometheusSignals.model_validate({"url": server.url, "completed": "vector(7)"})
+    given = PrometheusSignals.model_validate({"url": server.url, "completed": "vector(7)"})
     table = Table()
-    reading = await read(WithSignals("jobs", table, told, access(), hub))
+    reading = await read(WithSignals("jobs", table, given, access(), hub))
     assert value(reading.throughput_per_second) == 7
     assert reading.outcomes == table.reading.outcomes
 
@@ -290,10 +290,10 @@ async def test_completions_alone_leave_the_queues_own_ratio(
 async def test_a_signal_that_cannot_be_read_is_not_the_queues_own(
     server: PrometheusServer, hub: PrometheusHub
 ) -> None:
-    told = PrometheusSignals.model_validate(
+    given = PrometheusSignals.model_validate(
         {"url": server.url, "waiting": "nope", "oldestAgeSeconds": "oldest"}
     )
-    reading = await read(WithSignals("jobs", Table(), told, access(), hub))
+    reading = await read(WithSignals("jobs", Table(), given, access(), hub))
     assert isinstance(reading.waiting, Unknown)
     assert "queues[jobs].signals.waiting (nope)" in reading.waiting.message
     assert value(reading.oldest_due_age) == timedelta(seconds=90)
@@ -305,8 +305,8 @@ async def test_a_slow_table_does_not_take_the_signals_along(hub: PrometheusHub) 
             await asyncio.sleep(30)
             raise AssertionError("the pass is over by then")
 
-    told = PrometheusSignals.model_validate({"url": "http://127.0.0.1:1", "waiting": "1"})
-    reading = await read(WithSignals("jobs", Stuck(), told, access(seconds=0.5), hub))
+    given = PrometheusSignals.model_validate({"url": "http://127.0.0.1:1", "waiting": "1"})
+    reading = await read(WithSignals("jobs", Stuck(), given, access(seconds=0.5), hub))
     assert why(reading.throughput_per_second) is Why.TIMEOUT
     assert why(reading.waiting) is Why.UNREACHABLE
 

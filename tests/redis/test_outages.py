@@ -75,9 +75,9 @@ async def test_an_attempt_to_connect_keeps_nobody_from_the_known_fault(
         assert "SLOWLOG GET" in (await fault(server.run(READ, ["k"]))).message
         for _ in range(35):
             started = time.monotonic()
-            told = await fault(server.run(READ, ["k"]))
+            reported = await fault(server.run(READ, ["k"]))
             assert time.monotonic() - started < 0.75
-            assert "SLOWLOG GET" in told.message or "check that it runs" in told.message
+            assert "SLOWLOG GET" in reported.message or "check that it runs" in reported.message
             await asyncio.sleep(0.1)
     finally:
         local.thaw()
@@ -175,7 +175,7 @@ async def test_a_failover_is_followed(hub: RedisHub, tmp_path: Path) -> None:
 
 
 async def _writes_to(pair: RedisFailover, server: RedisServer, value: str) -> None:
-    """Until Sentinel has told the old master that it is none any more, it takes writes as well."""
+    """Until Sentinel has demoted the old master, it takes writes as well."""
     async with asyncio.timeout(20):
         while True:
             assert await until_works(lambda: server.run(WRITE, ["k"], [value])) == "OK"

@@ -76,13 +76,13 @@ async def test_hanging_sentinels_are_asked_one_question_for_all() -> None:
     async with hanging(3) as sentinels:
         server = hub.get(sentinels.url, owner="test")
         started = time.monotonic()
-        told = await asyncio.gather(*(ask(server) for _ in range(60)))
-        assert set(told) == {Why.UNREACHABLE}
+        reported = await asyncio.gather(*(ask(server) for _ in range(60)))
+        assert set(reported) == {Why.UNREACHABLE}
         assert time.monotonic() - started < 5, "all within one limit of 1 s"
         assert sentinels.connections == 3
         started = time.monotonic()
-        told = await asyncio.gather(*(ask(server) for _ in range(60)))
-        assert set(told) == {Why.UNREACHABLE}
+        reported = await asyncio.gather(*(ask(server) for _ in range(60)))
+        assert set(reported) == {Why.UNREACHABLE}
         assert time.monotonic() - started < 0.9, "the known fault, at once"
         assert sentinels.connections == 3
         await hub.close()

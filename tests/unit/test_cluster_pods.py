@@ -28,7 +28,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def told(found: PodSummary) -> str:
+def described(found: PodSummary) -> str:
     return str(found.not_ready or "")
 
 
@@ -108,7 +108,7 @@ def test_states(given: Pod, counts: str, why: str) -> None:
         if getattr(found, name)
     }
     assert ones == set(counts.split())
-    assert told(found) == why
+    assert described(found) == why
 
 
 def test_an_unschedulable_pod_says_why_and_not_on_which_nodes() -> None:
@@ -123,8 +123,8 @@ def test_an_unschedulable_pod_says_why_and_not_on_which_nodes() -> None:
     ]
     found = summarize([given])
     assert found.pending == 1
-    assert "Unschedulable (0/9 nodes are available: 9 Insufficient memory." in told(found)
-    assert len(told(found)) < 150
+    assert "Unschedulable (0/9 nodes are available: 9 Insufficient memory." in described(found)
+    assert len(described(found)) < 150
 
 
 def test_terminating_pods_count_until_they_have_ended() -> None:
@@ -142,7 +142,7 @@ def test_the_worst_pod_is_quoted_and_always_the_same_one() -> None:
         pod(name, containerStatuses=[container(waiting("CrashLoopBackOff"), last=CRASHED)])
         for name in ("z", "y")
     ]
-    assert told(summarize([starting, *crashing])).startswith("y: CrashLoopBackOff")
+    assert described(summarize([starting, *crashing])).startswith("y: CrashLoopBackOff")
 
 
 def test_revisions_of_terminating_pods_are_of_the_past() -> None:

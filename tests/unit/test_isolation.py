@@ -81,8 +81,8 @@ async def test_it_is_logged_once_until_it_changes_or_is_gone() -> None:
         await run("ns/a", "q", breaks(KeyError(SECRET)))
         await run("ns/a", "q", fine())
         await run("ns/a", "q", breaks(KeyError(SECRET)))
-    told = [(one["policy"], one["source"], one["error"]) for one in logs]
-    assert told == [
+    reported = [(one["policy"], one["source"], one["error"]) for one in logs]
+    assert reported == [
         ("ns/a", "queue q", "ValueError"),
         ("ns/a", "queue r", "ValueError"),
         ("ns/b", "queue q", "ValueError"),

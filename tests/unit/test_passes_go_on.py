@@ -102,10 +102,10 @@ async def for_ever() -> None:
 async def test_a_cancellation_that_nobody_asked_for_is_one_bad_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = Passes(cancelled_by_nobody, times_out, cancelled_by_nobody, monkeypatch=monkeypatch)
-    await asyncio.wait_for(told.runner.run(), 5)
-    assert told.done == 4
-    first, second, *_ = told.statuses.summaries
+    passes = Passes(cancelled_by_nobody, times_out, cancelled_by_nobody, monkeypatch=monkeypatch)
+    await asyncio.wait_for(passes.runner.run(), 5)
+    assert passes.done == 4
+    first, second, *_ = passes.statuses.summaries
     assert "bug in pass: CancelledError" in first
     assert "bug in pass: TimeoutError" in second, "not ours: its limit is not the pass'"
 
@@ -113,28 +113,28 @@ async def test_a_cancellation_that_nobody_asked_for_is_one_bad_pass(
 async def test_not_even_a_report_that_is_cancelled_ends_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = Passes(times_out, times_out, monkeypatch=monkeypatch)
-    monkeypatch.setattr(told.statuses, "write", lambda *_: cancelled_by_nobody())
-    await asyncio.wait_for(told.runner.run(), 5)
-    assert told.done == 3
+    passes = Passes(times_out, times_out, monkeypatch=monkeypatch)
+    monkeypatch.setattr(passes.statuses, "write", lambda *_: cancelled_by_nobody())
+    await asyncio.wait_for(passes.runner.run(), 5)
+    assert passes.done == 3
 
 
 async def test_a_pass_that_hangs_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "LONGEST_PASS", timedelta(milliseconds=20))
-    told = Passes(for_ever, monkeypatch=monkeypatch)
-    await asyncio.wait_for(told.runner.run(), 5)
-    assert told.done == 2
-    assert "the pass was given up after" in told.statuses.summaries[0]
+    passes = Passes(for_ever, monkeypatch=monkeypatch)
+    await asyncio.wait_for(passes.runner.run(), 5)
+    assert passes.done == 2
+    assert "the pass was given up after" in passes.statuses.summaries[0]
 
 
 async def test_the_end_of_the_policy_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Passes(for_ever, monkeypatch=monkeypatch)
-    running = asyncio.create_task(told.runner.run())
-    await told.begun.wait()
+    passes = Passes(for_ever, monkeypatch=monkeypatch)
+    running = asyncio.create_task(passes.runner.run())
+    await passes.begun.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert told.done == 1
+    assert passes.done == 1
 
 
 # --- a silent API server --------------------------------------------------------------------------

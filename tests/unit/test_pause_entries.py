@@ -226,10 +226,10 @@ def test_an_older_entry_learns_its_server_from_our_token_alone() -> None:
 
 
 def test_a_message_is_no_failure() -> None:
-    told = after(entry(INTENDED), PAUSE, Paused(PauseOutcome.PAUSED, "5", message="2 stay paused"))
-    assert told is not None
-    assert (told.message, failed_before(told)) == ("2 stay paused", False)
-    stuck = after(told, PAUSE, Failed(Why.NO_PERMISSION, "may not"))
+    kept = after(entry(INTENDED), PAUSE, Paused(PauseOutcome.PAUSED, "5", message="2 stay paused"))
+    assert kept is not None
+    assert (kept.message, failed_before(kept)) == ("2 stay paused", False)
+    stuck = after(kept, PAUSE, Failed(Why.NO_PERMISSION, "may not"))
     assert stuck is not None
     assert failed_before(stuck)
     assert failed_before(entry(REFUSED))

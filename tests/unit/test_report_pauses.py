@@ -224,14 +224,14 @@ def test_readings_of_workers_and_attempts_are_shown_where_they_are_told() -> Non
 
     one = queue()
     assert shown(one) == ("", "")
-    told = replace(
+    given = replace(
         one,
         failed_attempts_per_second=Known(2.53, NOW),
         consumers=Known(Consumers(live=3), NOW),
     )
-    assert shown(told) == ("2.5", "3")
-    assert shown(replace(told, consumers=Known(Consumers(live=None), NOW))) == ("2.5", "")
-    gone = replace(told, failed_attempts_per_second=unknown(), consumers=unknown())
+    assert shown(given) == ("2.5", "3")
+    assert shown(replace(given, consumers=Known(Consumers(live=None), NOW))) == ("2.5", "")
+    gone = replace(given, failed_attempts_per_second=unknown(), consumers=unknown())
     assert shown(gone) == ("unknown", "unknown")
 
 
@@ -240,13 +240,13 @@ def test_readings_of_workers_and_attempts_are_shown_where_they_are_told() -> Non
 
 
 @pytest.mark.parametrize(
-    ("why", "told"),
+    ("why", "not_ready"),
     [(Why.QUERY_ERROR, True), (Why.SEVERAL_SERIES, True), (Why.NO_INDEX, False)],
 )
-def test_an_expression_that_is_refused_makes_a_policy_not_ready(why: Why, told: bool) -> None:
+def test_an_expression_that_is_refused_makes_a_policy_not_ready(why: Why, not_ready: bool) -> None:
     policy = fresh_policy()
     found = broken(policy, queue(arrivals=unknown(why)))
-    assert (found == ["queue jobs"]) is told
+    assert (found == ["queue jobs"]) is not_ready
 
 
 def broken(policy: Policy, reading: QueueReading) -> list[str]:

@@ -68,7 +68,7 @@ CONSTANTS: Final = {"TRUE": "True", "FALSE": "False", "UNKNOWN": "Unknown"}
 
 
 class Unclear(AssertionError):
-    """An expression whose values nobody has told this file."""
+    """An expression whose values this file does not know."""
 
 
 class Module:

@@ -81,20 +81,22 @@ def test_a_second_fault_beside_the_first_is_reported_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "expected"),
     [
         ("PausedByBreaker", "ProducersPaused"),
         ("PauseFailed", "ProducerNotPaused"),
         ("Pausing", "ProducerNotPaused"),
     ],
 )
-def test_a_pause_that_failed_is_not_called_one(reason: str, told: str) -> None:
+def test_a_pause_that_failed_is_not_called_one(reason: str, expected: str) -> None:
     before = having(("ProducersRunning", "True", "Running"))
-    assert reasons(transitions(before, having(("ProducersRunning", "False", reason)), ())) == [told]
+    assert reasons(transitions(before, having(("ProducersRunning", "False", reason)), ())) == [
+        expected
+    ]
 
 
 @pytest.mark.parametrize(
-    ("was", "now", "status", "told"),
+    ("was", "now", "status", "expected"),
     [
         ("Steady", "BudgetExhausted", "False", ["BudgetExhausted"]),
         ("Observing", "HoldDown", "False", ["HoldDown"]),
@@ -113,9 +115,9 @@ def test_a_pause_that_failed_is_not_called_one(reason: str, told: str) -> None:
         ("WarmingUp", "Unknown", "Unknown", ["Unknown"]),
     ],
 )
-def test_what_holds_the_next_step(was: str, now: str, status: str, told: list[str]) -> None:
+def test_what_holds_the_next_step(was: str, now: str, status: str, expected: list[str]) -> None:
     found = transitions(having(("Scaling", "True", was)), having(("Scaling", status, now)), ())
-    assert reasons(found) == told
+    assert reasons(found) == expected
     assert all(note.limit.startswith("Scaling") for note in found)
     assert all(note.warning == (status != "True") for note in found if note.reason == now)
 
@@ -166,7 +168,7 @@ def test_a_resume_without_an_answer_that_was_done_is_reported() -> None:
     one = QueueBacklogPolicyStatus(paused=(held(),))
     two = QueueBacklogPolicyStatus(paused=(held(failed=True, message="no answer in time"),))
     assert reasons(transitions(one, two, (failed,))) == ["ResumeFailed"]
-    assert reasons(transitions(two, two, (failed,))) == [], "told"
+    assert reasons(transitions(two, two, (failed,))) == [], "reported"
     assert reasons(transitions(two, NEW, ())) == ["Resumed"]
     done = Result(action, Resumed(ResumeOutcome.RESUMED))
     assert reasons(transitions(two, NEW, (done,))) == ["Resumed"], "once"

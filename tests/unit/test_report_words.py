@@ -103,15 +103,15 @@ def ready(message: str) -> QueueBacklogPolicyStatus:
     return QueueBacklogPolicyStatus(conditions=(condition,))
 
 
-@pytest.mark.parametrize(("waiters", "told"), [(None, 1), (0, 0)])
-def test_lock_waiters_that_nobody_watches_are_said_once(waiters: int | None, told: int) -> None:
+@pytest.mark.parametrize(("waiters", "reported"), [(None, 1), (0, 0)])
+def test_lock_waiters_that_nobody_watches_are_said_once(waiters: int | None, reported: int) -> None:
     policy = fresh_policy(breakers=[])
     plan = policy.decide(storm(state=health(lock_waiters=waiters)))
     status = report(policy.spec, policy.status, plan, (), 1, NOW)
     headroom = status.condition("DatabaseHeadroom")
     assert headroom is not None
-    assert headroom.message.count("lock waiters: not watched") == told
-    assert str(status).count("not watched") == told
+    assert headroom.message.count("lock waiters: not watched") == reported
+    assert str(status).count("not watched") == reported
 
 
 def test_a_scale_that_is_refused_again_is_one_event() -> None:
@@ -224,7 +224,7 @@ def test_a_connection_less_of_others_is_no_write_and_one_more_is() -> None:
 def test_a_peak_that_is_over_is_no_reason_to_change_a_policy() -> None:
     """A stranger held 90 of 200 connections and has left."""
     peak = connections(peak_by_role={"web": 190}, by_role={}, peak_until={"web": later(600)})
-    found = told(peak)
+    found = reported(peak)
     assert (found.status, found.reason) == ("False", "MinimumAboveBudget")
     assert "peak of role web: 190 connections, which count until " in found.message
     assert "lower it" not in found.message
@@ -232,15 +232,15 @@ def test_a_peak_that_is_over_is_no_reason_to_change_a_policy() -> None:
 
 def test_workers_whose_role_is_not_on_the_server_are_not_counted_as_strangers() -> None:
     """The pods' URL has the name that a pooler knows them by."""
-    found = told(connections(roles=frozenset({"web", "etl"})))
+    found = reported(connections(roles=frozenset({"web", "etl"})))
     assert (found.status, found.reason) == ("Unknown", "NotConfigured")
     assert "role worker" in found.message
     assert "spec.database.workerRole" in found.message
-    there = told(connections(roles=frozenset({"web", "worker"})))
+    there = reported(connections(roles=frozenset({"web", "worker"})))
     assert there.status == "True"
 
 
-def told(open_now: Connections) -> Condition:
+def reported(open_now: Connections) -> Condition:
     """The condition DatabaseHeadroom of a pass that saw this."""
     policy = spec()
     plan = decide(policy, NEW, seen(open_now=open_now), NOW, owner="uid-1")
@@ -263,5 +263,5 @@ def test_a_lower_bound_says_that_too_many_wait_and_never_that_few_do(
     policy = spec()
     plan = decide(policy, NEW, seen(queues=reading), NOW, owner="uid-1")
     found = report(policy, NEW, plan, (), 1, NOW).conditions
-    (told,) = [c for c in found if c.type == "BacklogHealthy"]
-    assert (told.status, told.reason) == (status, reason)
+    (reported,) = [c for c in found if c.type == "BacklogHealthy"]
+    assert (reported.status, reported.reason) == (status, reason)

@@ -108,14 +108,14 @@ async def test_what_the_work_raised_is_raised_in_all() -> None:
 
 
 async def test_a_cancellation_is_ours_only_when_somebody_asked_for_it() -> None:
-    told: list[bool] = []
+    requested: list[bool] = []
 
     async def await_it(work: asyncio.Future[None]) -> None:
         cancellation = CancellationCheck()
         try:
             await work
         except asyncio.CancelledError:
-            told.append(cancellation.requested)
+            requested.append(cancellation.requested)
 
     loop = asyncio.get_running_loop()
     stray = loop.create_future()
@@ -127,7 +127,7 @@ async def test_a_cancellation_is_ours_only_when_somebody_asked_for_it() -> None:
     await asyncio.sleep(0)
     task.cancel()
     await task
-    assert told == [False, True]
+    assert requested == [False, True]
 
 
 async def test_a_deadline_that_passed_before_is_no_request_to_end() -> None:

@@ -144,8 +144,8 @@ class ConnectionLedger:
             server, kept = self._claims[policy]
             wanted, cap = (claim.wanted, claim.cap) if claim is not None else (None, None)
             asked = claim.asked if claim is not None else kept.asked
-            told = replace(kept, wanted=wanted, cap=cap, asked=asked)
-            self._claims[policy] = (server, told)
+            declared = replace(kept, wanted=wanted, cap=cap, asked=asked)
+            self._claims[policy] = (server, declared)
             if wanted is not None:
                 self._asked[policy] = self._monotonic() + self._valid_for.get(policy, 0.0)
 
@@ -204,7 +204,7 @@ class ConnectionLedger:
         return claim if where == server else None
 
     def _still_asking(self, claim: Claim) -> Claim:
-        """With what its last decision told, until the next one tells again."""
+        """With what its last decision declared, until the next one."""
         _, before = self._claims.get(claim.policy, ("", None))
         if before is None:
             return claim

@@ -72,8 +72,8 @@ def parse_plan(previous: str | None, version: str, token: str) -> HoldPlan | Non
     slot = found.get("slot")
     if isinstance(slot, int):
         return HoldPlan(slot, _words(found.get("types")), held, _words(found.get("ids")))
-    told = re.fullmatch(r"slot (\d+)", version)
-    return HoldPlan(int(told[1]) if told else held_back.slot_of(named_in(token)), (), held)
+    given = re.fullmatch(r"slot (\d+)", version)
+    return HoldPlan(int(given[1]) if given else held_back.slot_of(named_in(token)), (), held)
 
 
 def _words(found: object) -> tuple[str, ...]:

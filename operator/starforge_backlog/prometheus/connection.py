@@ -172,8 +172,8 @@ class Connection:
             connected = client is not None and client.connected
             if client is not None:
                 client.give_up()
-            told = no_answer if connected else no_connection
-            self._stuck = told(self.server.host, limit)
+            describe = no_answer if connected else no_connection
+            self._stuck = describe(self.server.host, limit)
             raise self._stuck from None
 
     def _query(self, promql: str, given_up: Event) -> Any:

@@ -105,16 +105,16 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
             f"{nameless} names no single metric, so the age of its samples is not known: write the"
             " metric's name before the braces, and add several with + or or.",
         )
-    told = _parts(answer)
+    given = _parts(answer)
     ages: list[timedelta] = []
     for number, selector in enumerate(wanted):
-        newest = told.get(f"newest{number}")
+        newest = given.get(f"newest{number}")
         if newest is None:
-            if f"past{number}" in told:
+            if f"past{number}" in given:
                 raise _stale(f"{selector.text} has no new samples, only earlier ones")
             continue  # absent: `or` may have another series for it
         ages.append(_fresh(selector, newest, stale_after))
-        down = told.get(f"down{number}")
+        down = given.get(f"down{number}")
         if down is not None:
             raise PrometheusFault(
                 Why.PARTIAL,
@@ -128,7 +128,7 @@ def judge(wanted: tuple[Selector, ...], answer: Any, *, stale_after: timedelta) 
             f"no series exists for it ({', '.join(one.text for one in wanted)}): correct the names,"
             " or check the targets of Prometheus. A constant in their place is no reading.",
         )
-    alone = (one.text for number, one in enumerate(wanted) if f"alone{number}" in told)
+    alone = (one.text for number, one in enumerate(wanted) if f"alone{number}" in given)
     return Worth(max(ages), tuple(alone))
 
 
@@ -139,7 +139,7 @@ def _parts(answer: Any) -> Mapping[str, tuple[float, float]]:
     """
     if not isinstance(answer, list):
         raise another_shape()
-    told: dict[str, tuple[float, float]] = {}
+    given: dict[str, tuple[float, float]] = {}
     for one in answer:
         part = one.get("metric") if isinstance(one, Mapping) else None
         pair = one.get("value") if isinstance(one, Mapping) else None
@@ -151,8 +151,8 @@ def _parts(answer: Any) -> Mapping[str, tuple[float, float]]:
             raise another_shape() from None
         if not (abs(at) < MOST and abs(value) < MOST):
             raise another_shape()
-        told[str(part.get(PART, ""))] = at, value
-    return told
+        given[str(part.get(PART, ""))] = at, value
+    return given
 
 
 def _fresh(selector: Selector, newest: tuple[float, float], stale_after: timedelta) -> timedelta:

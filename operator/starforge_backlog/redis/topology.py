@@ -143,9 +143,9 @@ class Sentinels:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         # One that answers and does not know the master tells more than one that is away.
-        told = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
-        self._backoff.failed(told)
-        raise told
+        reported = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
+        self._backoff.failed(reported)
+        raise reported
 
     async def _ask_within(self, address: Address) -> Address:
         try:

@@ -41,7 +41,7 @@ class Totals:
     reported: float = 0.0
     completed: int = 0
     failed: int = 0
-    # Attempts that failed, and in how many of the seconds events told.
+    # Attempts that failed, and in how many of the seconds events showed them.
     seen: float = 0.0
     failed_attempts: float = 0.0
     # The ends among the events that were read, and how far those went back.
@@ -95,7 +95,7 @@ class History(Samples[Sample]):
         self.keep(sample)
 
     def past(self, seconds: float) -> Totals:
-        """What happened within the last `seconds`, or since we look if that is less."""
+        """What happened within the last `seconds`, or since the first sample if that is less."""
         steps = self.steps(seconds)
         return steps[-1][1].totals.since(steps[0][0].totals) if steps else Totals()
 
@@ -108,19 +108,19 @@ def _step(last: Sample, sample: Sample) -> Totals:
         left, ended = float(seen.ended), (seen.completed, seen.failed)
     else:
         left, ended = _left(last, sample, arrived)
-    told = Totals(seconds=seconds, arrived=arrived, left=left)
+    totals = Totals(seconds=seconds, arrived=arrived, left=left)
     if ended is not None:
-        told = replace(told, reported=seconds, completed=ended[0], failed=ended[1])
+        totals = replace(totals, reported=seconds, completed=ended[0], failed=ended[1])
     if seen is not None and seen.tells:
-        told = replace(
-            told,
+        totals = replace(
+            totals,
             seen=seconds,
             failed_attempts=_failed_attempts(seen, left, seconds),
             read=seconds if seen.whole else min(seen.seconds, seconds),
             read_completed=seen.completed,
             read_failed=seen.failed,
         )
-    return told
+    return totals
 
 
 def _failed_attempts(seen: Slice, left: float, seconds: float) -> float:

@@ -53,8 +53,8 @@ class Job:
     def at_times_before(self, now: int) -> bool:
         """Whether it was added, and taken, at times that there can be: producers that write
         seconds for milliseconds made jobs of 1970, and a breaker tripped over their age."""
-        told = (time for time in (self.created, self.processed) if time)
-        return all(_EARLIEST <= time <= now + _CLOCKS_DIFFER for time in told)
+        given = (time for time in (self.created, self.processed) if time)
+        return all(_EARLIEST <= time <= now + _CLOCKS_DIFFER for time in given)
 
     @property
     def due(self) -> int | None:

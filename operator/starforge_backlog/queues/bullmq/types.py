@@ -1,4 +1,4 @@
-"""Which kinds of jobs wait, told by a sample; and how each kind ends. Pure, but for chance."""
+"""Which kinds of jobs wait, from a sample; and how each kind ends. Pure, but for chance."""
 
 from __future__ import annotations
 
@@ -111,19 +111,19 @@ def parse_sample(
             name = shortened(name)
             names[name] += 1
             numbers = [_whole(text) for text in (created, delay, attempts, started, processed)]
-            told = [number for number in numbers if number is not None]
-            if len(told) < len(numbers):
+            given = [number for number in numbers if number is not None]
+            if len(given) < len(numbers):
                 undated.add(name)
                 continue
             job = Job(
                 id="",
                 place=suffix,
                 name=name,
-                created=told[0],
-                delay=told[1],
-                attempts=told[2],
-                started=told[3],
-                processed=told[4],
+                created=given[0],
+                delay=given[1],
+                attempts=given[2],
+                started=given[3],
+                processed=given[4],
                 due_at=int(due) if due > 0 else 0,
             )
             since = job.since(now)

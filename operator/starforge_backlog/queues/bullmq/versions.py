@@ -1,4 +1,4 @@
-"""Which BullMQ works on a queue, told by what it leaves there; and when several do. Pure.
+"""Which BullMQ works on a queue, by what it leaves there; and when several do. Pure.
 
 The version in the queue's meta hash is only a hint: whoever opened a Queue last wrote it, and a
 dashboard does that too. 5 (and 4) pause a queue by moving all waiting jobs to another list, 6 by a

@@ -65,11 +65,11 @@ class PostgresQueues:
             max(rate_window, self._settings.shortest_window), self._settings.longest_window
         )
         reading = queue_reading(name, spec.types, table, seen, window, self._settings)
-        told = {
+        reported = {
             kind: type_reading(name, kind, table, seen, window, self._settings)
             for kind in _reported_types(spec.types, types)
         }
-        return replace(reading, by_type=told)
+        return replace(reading, by_type=reported)
 
     def _table(self, spec: PostgresQueue) -> TableObserver:
         shared = spec.model_copy(update={"types": ()})

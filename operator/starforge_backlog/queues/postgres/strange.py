@@ -1,4 +1,4 @@
-"""Status words that nobody told us the meaning of, in a table that is too big to be read in full.
+"""Status words without a known meaning, in a table that is too big to be read in full.
 
 | the table has                                  | then                                            |
 |------------------------------------------------|-------------------------------------------------|
