@@ -60,7 +60,7 @@ class QueuesEye:
             url, decode_responses=True, socket_timeout=ANSWER_SECONDS
         )
 
-    def look(self) -> QueuesView:
+    def read(self) -> QueuesView:
         """One round trip, and one more for the oldest job."""
         with self._redis.pipeline(transaction=True) as pipe:
             for name in (SNAPSHOTS, BACKFILL):

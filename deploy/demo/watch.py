@@ -55,7 +55,7 @@ class DatabaseEye:
         self._queues = queues
         self._connection: psycopg.Connection[Any] | None = None
 
-    def look(self) -> DatabaseView:
+    def read(self) -> DatabaseView:
         """Count. Opens the connection again after it was lost."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
@@ -76,7 +76,7 @@ class DatabaseEye:
         if self._queues is None:
             return Jobs.model_validate(cursor.execute(statement("jobs")).fetchone()), None
         # The queue first: a job that ends in between is counted twice for a second, and not lost.
-        seen = self._queues.look()
+        seen = self._queues.read()
         done = cursor.execute(statement("jobs_done")).fetchone() or {}
         return seen.jobs(done["done"], done["repeated"]), seen.backfill(done["backfill_done"])
 
@@ -97,7 +97,7 @@ class ClusterEye:
         self._core = client.CoreV1Api(api)
         self._policy_there = threading.Event()
 
-    def look(self) -> ClusterView:
+    def read(self) -> ClusterView:
         """One look; the policy may not be there yet."""
         deployment = self._get("apps", "v1", "deployments", TARGET)
         pods = self._core.list_namespaced_pod(
@@ -165,11 +165,11 @@ class Watch:
         self.cluster_eye = ClusterEye(kubeconfig)
         eye = DatabaseEye(database_url, QueuesEye(redis_url) if redis_url else None)
         self._database = Latest(
-            "database", eye.look, expected=(psycopg.Error, redis.RedisError), close=eye.close
+            "database", eye.read, expected=(psycopg.Error, redis.RedisError), close=eye.close
         )
         self._cluster = Latest(
             "cluster",
-            self.cluster_eye.look,
+            self.cluster_eye.read,
             expected=(client.ApiException, OSError, HTTPError),
             every=0.5,
             fresh=4.0,

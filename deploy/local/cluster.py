@@ -157,9 +157,9 @@ class LocalCluster:
         self.kubectl("wait", f"--timeout={within:g}s", *arguments, timeout=within + 10)
 
     def eventually(
-        self, look: Callable[[], Found | None], *, within: float = 30, what: str = "condition"
+        self, poll: Callable[[], Found | None], *, within: float = 30, what: str = "condition"
     ) -> Found:
-        return eventually(look, within=within, what=what)
+        return eventually(poll, within=within, what=what)
 
     def _start(self) -> None:
         if self.existing:

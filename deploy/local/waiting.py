@@ -12,7 +12,7 @@ Found = TypeVar("Found")
 
 
 def eventually(
-    look: Callable[[], Found | None], *, within: float, what: str, every: float = 0.1
+    poll: Callable[[], Found | None], *, within: float, what: str, every: float = 0.1
 ) -> Found:
     """The first truthy answer. When it does not come, the last error or answer is in the message.
 
@@ -23,7 +23,7 @@ def eventually(
     while True:
         last: object
         try:
-            answer = look()
+            answer = poll()
             if answer:
                 return answer
             last = answer

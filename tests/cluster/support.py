@@ -48,12 +48,12 @@ async def connected(kubeconfig: Path | str) -> AsyncIterator[tuple[ClusterClient
 
 
 async def until(
-    look: Callable[[], Awaitable[Found | None]], what: str, within: float = 30
+    poll: Callable[[], Awaitable[Found | None]], what: str, within: float = 30
 ) -> Found:
     """Look until there is something."""
     end = time.monotonic() + within
     while time.monotonic() < end:
-        found = await look()
+        found = await poll()
         if found is not None:
             return found
         await asyncio.sleep(0.1)

@@ -202,7 +202,7 @@ async def test_the_role_shows_through_the_secret_that_the_pods_use(
 
 
 @pytest.mark.usefixtures("crd")
-async def test_events_show_where_one_looks(
+async def test_events_show_where_people_read_them(
     cluster: LocalCluster, namespace: str, client: ClusterClient
 ) -> None:
     apply(cluster, namespace, policy())

@@ -340,11 +340,11 @@ async def test_a_right_that_was_there_is_missed_for_long(
             apply(cluster, namespace, autoscaler())
         grant(cluster, namespace)
 
-        async def looked() -> Known[Autoscaler | None] | None:
+        async def listed() -> Known[Autoscaler | None] | None:
             reading = await reader.read(namespace, PLAIN)
             return reading if isinstance(reading, Known) else None
 
-        assert ((await until(looked, "the right")).value is not None) == known
+        assert ((await until(listed, "the right")).value is not None) == known
         grant(cluster, namespace, "delete")
 
         async def lost() -> bool | None:

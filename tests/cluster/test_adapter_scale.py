@@ -86,8 +86,8 @@ async def test_a_stale_version_is_refused(
     stale = await writer.write(namespace, TARGET, replicas=7, version=before.scale_version)
     assert isinstance(stale, ScaleConflict)
     assert adapter[1].made[-1] == ("patch", "deployments/scale", "409")
-    blind = await writer.write(namespace, TARGET, replicas=9, version="")
-    assert isinstance(blind, ScaleConflict)
+    without_version = await writer.write(namespace, TARGET, replicas=9, version="")
+    assert isinstance(without_version, ScaleConflict)
     assert (await seen(reader, namespace)).replicas == 2
 
 

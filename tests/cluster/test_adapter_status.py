@@ -45,7 +45,7 @@ class Adapter:
     async def body(self) -> Json:
         return await self.client.get(POLICIES, self.namespace, "etl")
 
-    async def look(self) -> QueueBacklogPolicyStatus:
+    async def read(self) -> QueueBacklogPolicyStatus:
         """What stands there, but for the time of the pass, which the writer adds."""
         found = self.writer.current(await self.body())
         return found.model_copy(update={"last_pass_time": None})
@@ -92,9 +92,9 @@ def everything() -> QueueBacklogPolicyStatus:
 
 
 async def test_what_is_written_comes_back_and_is_not_written_twice(adapter: Adapter) -> None:
-    await adapter.look()
+    await adapter.read()
     assert await adapter.write(everything()) is WriteOutcome.WRITTEN
-    assert await adapter.look() == everything()
+    assert await adapter.read() == everything()
     before = len(adapter.requests.made)
     uid = (await adapter.body())["metadata"]["uid"]
     for _ in range(3):
@@ -129,10 +129,10 @@ async def test_the_api_server_takes_the_largest_status_beside_large_annotations(
 ) -> None:
     note = {"metadata": {"annotations": {"note": "x" * 250_000}}}
     await adapter.client.patch(POLICIES, adapter.namespace, "etl", note)
-    await adapter.look()
+    await adapter.read()
     assert MOST_STATUS_BYTES * 0.5 < size(fitted(largest())) <= MOST_STATUS_BYTES
     assert await adapter.write(largest()) is WriteOutcome.WRITTEN
-    assert [entry.previous for entry in (await adapter.look()).paused] == [
+    assert [entry.previous for entry in (await adapter.read()).paused] == [
         entry.previous for entry in largest().paused
     ]
     assert await adapter.write(largest()) is WriteOutcome.UNCHANGED
@@ -150,9 +150,9 @@ async def test_a_second_operator_is_noticed(
         adapter.namespace,
     )
     theirs = replace(ours, writer=StatusWriter(adapter.client, clock=lambda: moments.pop(0)))
-    await ours.look()
+    await ours.read()
     assert await ours.write(everything()) is WriteOutcome.WRITTEN
-    await theirs.look()
+    await theirs.read()
     assert await theirs.write(QueueBacklogPolicyStatus(summary="b")) is WriteOutcome.WRITTEN
     assert await ours.write(QueueBacklogPolicyStatus(summary="c")) is WriteOutcome.CONFLICT
     assert "another operator" not in caplog.text
@@ -161,29 +161,29 @@ async def test_a_second_operator_is_noticed(
 
 
 async def test_a_restarted_operator_writes_nothing_either(adapter: Adapter) -> None:
-    await adapter.look()
+    await adapter.read()
     await adapter.write(everything())
     adapter.writer = StatusWriter(adapter.client)
-    await adapter.look()
+    await adapter.read()
     version = (await adapter.body())["metadata"]["resourceVersion"]
     assert await adapter.write(everything()) is WriteOutcome.UNCHANGED
     assert (await adapter.body())["metadata"]["resourceVersion"] == version
 
 
 async def test_removed_keys_are_removed(adapter: Adapter) -> None:
-    await adapter.look()
+    await adapter.read()
     await adapter.write(everything())
     assert await adapter.write(QueueBacklogPolicyStatus(summary="calm")) is WriteOutcome.WRITTEN
     status = (await adapter.body())["status"]
     assert "lastStep" not in status["scaling"]
     assert status["paused"] == []
-    assert await adapter.look() == QueueBacklogPolicyStatus(summary="calm")
+    assert await adapter.read() == QueueBacklogPolicyStatus(summary="calm")
 
 
 async def test_an_edit_of_the_spec_in_between_is_no_conflict(
     cluster: LocalCluster, adapter: Adapter
 ) -> None:
-    await adapter.look()
+    await adapter.read()
     patch = '{"spec": {"suspend": true}}'
     cluster.kubectl("patch", "-n", adapter.namespace, "qbp/etl", "--type=merge", "-p", patch)
     before = len(adapter.requests.made)
@@ -219,25 +219,25 @@ async def test_an_intent_is_void_once_the_policy_was_edited(
     )
     assert written.outcome is WriteOutcome.CONFLICT
     assert "edited during the pass" in written.message
-    assert (await adapter.look()).paused == ()
+    assert (await adapter.read()).paused == ()
 
 
 async def test_another_leader_wins_once(adapter: Adapter) -> None:
-    await adapter.look()
+    await adapter.read()
     other = StatusWriter(adapter.client)
     other.current(await adapter.body())
     uid = (await adapter.body())["metadata"]["uid"]
     theirs = QueueBacklogPolicyStatus(summary="theirs")
     await other.write(adapter.namespace, "etl", uid, theirs)
     assert await adapter.write(everything()) is WriteOutcome.CONFLICT
-    assert (await adapter.look()).summary == "theirs"
+    assert (await adapter.read()).summary == "theirs"
     assert await adapter.write(everything()) is WriteOutcome.WRITTEN
 
 
 async def test_a_status_that_a_person_edited_is_read_leniently(
     cluster: LocalCluster, adapter: Adapter
 ) -> None:
-    await adapter.look()
+    await adapter.read()
     await adapter.write(everything())
     # as far as the schema lets one go: times that are none, and a pause that names nobody
     patch = (
@@ -245,14 +245,14 @@ async def test_a_status_that_a_person_edited_is_read_leniently(
         ' {"op": "add", "path": "/status/cause", "value": "because"}]'
     )
     refused = try_patch(cluster, adapter.namespace, patch)
-    found = await adapter.look()
+    found = await adapter.read()
     assert found.summary == "waiting: 5,200"
     assert found.paused == everything().paused
     if not refused:
         assert found.cause == "because"
         assert found.scaling.last_step is None
     assert await adapter.write(everything()) in {WriteOutcome.WRITTEN, WriteOutcome.UNCHANGED}
-    assert await adapter.look() == everything()
+    assert await adapter.read() == everything()
 
 
 def try_patch(cluster: LocalCluster, namespace: str, patch: str) -> bool:
@@ -273,7 +273,7 @@ async def test_a_deleted_and_a_new_policy_of_the_name_are_gone(
     cluster: LocalCluster, adapter: Adapter
 ) -> None:
     uid = (await adapter.body())["metadata"]["uid"]
-    await adapter.look()
+    await adapter.read()
     cluster.kubectl("delete", "-n", adapter.namespace, "qbp/etl")
 
     async def write() -> Any:

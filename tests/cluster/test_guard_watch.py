@@ -54,10 +54,10 @@ async def watching(
 
 
 async def rings(bell: Bell, before: int) -> None:
-    async def look() -> bool | None:
+    async def poll() -> bool | None:
         return True if bell.rung > before else None
 
-    await until(look, "a pass", AT_ONCE_SECONDS)
+    await until(poll, "a pass", AT_ONCE_SECONDS)
 
 
 def write(cluster: LocalCluster, namespace: str, maximum: int) -> None:
@@ -177,10 +177,10 @@ class Still:
 
 
 async def settled(client: Still, count: int) -> None:
-    async def look() -> bool | None:
+    async def poll() -> bool | None:
         return True if client.open == count else None
 
-    await until(look, f"{count} watches")
+    await until(poll, f"{count} watches")
 
 
 async def test_one_watch_for_all_policies_that_name_it_until_none_does() -> None:

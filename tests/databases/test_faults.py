@@ -35,7 +35,7 @@ async def test_wrong_password(
     assert role.name in fault.message
 
 
-async def test_unknown_role_looks_like_a_wrong_password(
+async def test_an_unknown_role_is_reported_as_a_wrong_password(
     open_database: Open, postgres_server: PostgresServer
 ) -> None:
     fault = await fault_of(open_database, postgres_server.url("nobody", "postgres", "planted"))

@@ -1,4 +1,4 @@
-"""Connections, health and blockers of a real server, and what a blind role makes of them."""
+"""Connections, health and blockers of a real server, also by a role that sees no sessions."""
 
 from __future__ import annotations
 
@@ -116,15 +116,15 @@ async def test_no_limits_are_none(open_database: Open, postgres_url: str) -> Non
     assert "postgres" not in seen.role_limits
 
 
-async def test_a_blind_role_knows_nothing_and_prints_the_fix(
+async def test_a_role_that_sees_no_sessions_knows_nothing_and_prints_the_fix(
     open_database: Open, role: Role, postgres_url: str
 ) -> None:
     reader = HeadroomReader(open_database(role.url), utc_now)
     with held(postgres_url, 1) as (admin,):
         reading = await reader.read()
-        for blind in (reading.connections, reading.health):
-            assert isinstance(blind, Unknown)
-            assert blind.why is Why.MISSING_ROLE
+        for hidden in (reading.connections, reading.health):
+            assert isinstance(hidden, Unknown)
+            assert hidden.why is Why.MISSING_ROLE
         assert isinstance(reading.connections, Unknown)
         admin.execute(reading.connections.message.split("database: ")[1].encode())
         admin.commit()

@@ -207,7 +207,9 @@ async def test_several_ways_to_one_database(
     assert (await pools(console, Workers("worker", None))).capacity == 55
 
 
-async def test_who_may_not_look(start_pgbouncer: Start, hub: ConsoleHub) -> None:
+async def test_a_login_that_may_not_read_the_console(
+    start_pgbouncer: Start, hub: ConsoleHub
+) -> None:
     pooler = start_pgbouncer(
         stats_users={"nosy": "n0sy"}, settings={"stats_users": "pgbouncer_stats"}
     )

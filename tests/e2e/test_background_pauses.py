@@ -179,7 +179,7 @@ def what_arrives_meanwhile_is_held_and_comes_back_as_it_was(world: World) -> Non
     assert sorted(jobs) == sorted([*before[2], found])
 
 
-def a_policy_that_looks_on_or_is_deleted_releases_all(world: World) -> None:
+def a_policy_that_observes_or_is_deleted_releases_all(world: World) -> None:
     before = begin(world)
     trip(world)
     world.apply(mode="Observe")
@@ -196,7 +196,7 @@ def a_policy_that_looks_on_or_is_deleted_releases_all(world: World) -> None:
 STORIES: Final[tuple[Story, ...]] = (
     in_order_and_back_one_at_a_time,
     what_arrives_meanwhile_is_held_and_comes_back_as_it_was,
-    a_policy_that_looks_on_or_is_deleted_releases_all,
+    a_policy_that_observes_or_is_deleted_releases_all,
 )
 
 

@@ -300,10 +300,10 @@ def a_listed_namespace_is_deleted_while_its_database_hangs(worlds: tuple[World, 
     place.cluster.kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", NAMESPACE)
 
 
-def gone(look: Callable[[], object]) -> bool:
+def gone(read: Callable[[], object]) -> bool:
     """Whether there is nothing to see."""
     try:
-        look()
+        read()
     except LookupError:
         return True
     except Refused as refused:

@@ -34,7 +34,7 @@ def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> 
         over = threading.Event()
 
         def watch() -> int:
-            looks = 0
+            samples = 0
             while not over.wait(0.05):
                 found = hpa(world)
                 now, kept = found["spec"]["maxReplicas"], marks(found)
@@ -43,8 +43,8 @@ def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> 
                     assert kept["backlog.starforge.dev/guard-maximum"] == str(now)
                 else:
                     assert now == OWNERS, "lowered without a mark"
-                looks += 1
-            return looks
+                samples += 1
+            return samples
 
         with ThreadPoolExecutor(1) as together:
             watching = together.submit(watch)

@@ -198,13 +198,13 @@ def until_it_steps(world: World, number: int, *, intent: bool) -> None:
     mark = audit.mark()
     world.apply(name, target={"name": name})
 
-    def look() -> bool:
+    def stepped() -> bool:
         if intent:
             asked = audit.since(mark, namespace=world.namespace)
             return any(request.name == name and "lastStep" in request.text for request in asked)
         return any(r.name == name for r in audit.arrived(mark, namespace=world.namespace))
 
-    world.until(look, f"a step of {name}", within=60, every=0.002)
+    world.until(stepped, f"a step of {name}", within=60, every=0.002)
 
 
 def kill_again_and_again(place: Place, stepping: World) -> None:

@@ -34,7 +34,7 @@ def paused(world: World) -> None:
     world.until(lambda: world.pause()["state"] == "Held", "a pause of ours")
 
 
-def blind_and_still(world: World, *reasons: str) -> list[Json]:
+def unreadable_and_unchanged(world: World, *reasons: str) -> list[Json]:
     """Nothing can be read for several passes; nothing is stepped up, nothing resumed."""
     entry, scaled = world.pause(), len(world.scale_writes())
     world.until(lambda: world.condition("Ready")["reason"] in reasons, f"Ready says {reasons}")
@@ -113,7 +113,7 @@ def full_no_step_up_although_work_waits(world: World) -> None:
 def restarted(world: World) -> None:
     paused(world)
     world.store.server.stop("fast")
-    blind_and_still(world, "Unreachable")
+    unreadable_and_unchanged(world, "Unreachable")
     world.store.server.restart()
     released_in_the_end(world)
 
@@ -129,7 +129,7 @@ def frozen(world: World) -> None:
     world.store.clear()
     world.store.server.freeze()
     try:
-        blind_and_still(world, "Unreachable", "Timeout")
+        unreadable_and_unchanged(world, "Unreachable", "Timeout")
     finally:
         world.store.server.thaw()
     world.until_ready()

@@ -46,7 +46,7 @@ class Application(Exporter):
     def __init__(self, world: World) -> None:
         self._world = world
         self._over = threading.Event()
-        self.looked_up: float | None = None  # seconds; None: just now
+        self.read_at: float | None = None  # seconds; None: just now
         super().__init__(
             **{WAITING: 1200.0},
             pg_settings_max_connections=SERVER_LIMIT,
@@ -58,7 +58,7 @@ class Application(Exporter):
     def collect(self) -> Iterator[Metric]:
         yield from super().collect()
         age = GaugeMetricFamily("oldest_job_age_seconds", "")
-        age.add_metric((), 90, timestamp=self.looked_up or time.time())
+        age.add_metric((), 90, timestamp=self.read_at or time.time())
         yield age
 
     def _work(self, replicas: int) -> None:
@@ -144,11 +144,11 @@ def an_exporter_that_repeats_itself_is_stale(world: World) -> None:
         jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
         world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
         world.until(world.scale_writes, "a step")
-        application.looked_up = time.time()
+        application.read_at = time.time()
         holds(world, "Stale", "oldestAgeSeconds (max(oldest_job_age_seconds))", "staleAfter")
         assert queue(world)["oldest"] == "unknown"
         assert queue(world)["waiting"] == "1200"
-        application.looked_up = None
+        application.read_at = None
         goes_on(world)
 
 

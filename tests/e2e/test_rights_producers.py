@@ -86,16 +86,16 @@ class Feeders:
             {"name": "webhook", "webhook": {"url": self.url, "secret": reference}},
         ]
 
-    def look(self, group: str, plural: str) -> Json:
+    def get(self, group: str, plural: str) -> Json:
         return self.api.get(f"{group}/namespaces/{self.namespace}/{plural}/feeder")
 
     def state(self) -> tuple[Any, ...]:
         """Of the four objects."""
         return (
-            self.look(CORE, "configmaps")["data"],
-            self.look(APPS, "deployments")["spec"]["replicas"],
-            self.look(APPS, "statefulsets")["spec"]["replicas"],
-            self.look(BATCH, "cronjobs")["spec"]["suspend"],
+            self.get(CORE, "configmaps")["data"],
+            self.get(APPS, "deployments")["spec"]["replicas"],
+            self.get(APPS, "statefulsets")["spec"]["replicas"],
+            self.get(BATCH, "cronjobs")["spec"]["suspend"],
         )
 
 
@@ -187,7 +187,7 @@ def off_until_it_is_granted_then_paused_and_released_to_the_letter(
     assert feeders.state() == RUNNING
     assert world.status()["paused"] == []
     for group, plural in ((CORE, "configmaps"), (APPS, "deployments"), (BATCH, "cronjobs")):
-        annotations = feeders.look(group, plural)["metadata"].get("annotations", {})
+        annotations = feeders.get(group, plural)["metadata"].get("annotations", {})
         assert not [name for name in annotations if name.startswith("backlog.starforge.dev/")]
 
     requests = place.audit.since(mark, namespace=world.namespace)
@@ -268,7 +268,7 @@ def killed_again_and_again(place: Place, world: World, feeders: Feeders) -> None
 
 
 @with_feeders
-def a_policy_that_is_deleted_or_only_looks_on_releases_all(
+def a_policy_that_is_deleted_or_only_observes_releases_all(
     place: Place, world: World, feeders: Feeders
 ) -> None:
     grant(place)
@@ -290,7 +290,7 @@ STORIES: Final[tuple[LaneStory, ...]] = (
     off_until_it_is_granted_then_paused_and_released_to_the_letter,
     people_and_gitops_are_respected_and_named,
     killed_again_and_again,
-    a_policy_that_is_deleted_or_only_looks_on_releases_all,
+    a_policy_that_is_deleted_or_only_observes_releases_all,
 )
 
 

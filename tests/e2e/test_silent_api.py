@@ -89,11 +89,11 @@ def all_pass_again(world: World, what: str) -> None:
     eventually(lambda: answers(world), within=STARTS_WITHIN, what=f"the API server {what}")
     before = stored_of_all(world)
 
-    def look() -> bool:
+    def poll() -> bool:
         now = stored_of_all(world)
         return all(now[name] >= before[name] + 2 for name in POLICIES)
 
-    world.until(look, f"two passes of each after the API server {what}", BACK_WITHIN + 2 * INTERVAL)
+    world.until(poll, f"two passes of each after the API server {what}", BACK_WITHIN + 2 * INTERVAL)
 
 
 def answers(world: World) -> bool:

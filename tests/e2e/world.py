@@ -32,7 +32,7 @@ INTERVAL: Final = 2.0  # seconds, the shortest that the API allows
 WITHIN: Final = 150.0
 
 # Ten looks a second of six stories kept the API server busier than the operator did.
-LOOK_EVERY: Final = 0.25
+POLL_EVERY: Final = 0.25
 
 CONFLICT: Final = 409
 
@@ -106,15 +106,15 @@ class World:
 
     def until(
         self,
-        look: Callable[[], T | None],
+        poll: Callable[[], T | None],
         what: str,
         within: float = WITHIN,
         *,
-        every: float = LOOK_EVERY,
+        every: float = POLL_EVERY,
     ) -> T:
         """The first truthy answer; without one, the error says what the policies said."""
         try:
-            return eventually(look, within=within, what=what, every=every)
+            return eventually(poll, within=within, what=what, every=every)
         except LocalError as error:
             for name in self._policies:
                 with contextlib.suppress(Refused):
@@ -302,20 +302,20 @@ class World:
     ) -> Json:
         """Wait until a condition has that reason."""
 
-        def look() -> Json | None:
+        def poll() -> Json | None:
             found = self.condition(kind, name)
             return found if found["reason"] == reason else None
 
-        return self.until(look, f"{kind} of {name} is {reason}", within)
+        return self.until(poll, f"{kind} of {name} is {reason}", within)
 
     def until_not_known(self, kind: str, *, name: str = "etl") -> Json:
         """Wait until a condition is Unknown, whichever reading is the first that is missing."""
 
-        def look() -> Json | None:
+        def poll() -> Json | None:
             found = self.condition(kind, name)
             return found if found["status"] == "Unknown" else None
 
-        return self.until(look, f"{kind} of {name} is not known")
+        return self.until(poll, f"{kind} of {name} is not known")
 
     def until_ready(self, name: str = "etl") -> None:
         """Everything the policy names can be read, also by the last pass."""
@@ -325,21 +325,21 @@ class World:
         """Wait for so many more passes; returns their log lines."""
         before = len(self.passes(name))
 
-        def look() -> list[Json] | None:
+        def poll() -> list[Json] | None:
             fresh = self.passes(name)[before:]
             return fresh if len(fresh) >= more else None
 
-        return self.until(look, f"{more} passes of {name}", WITHIN + more * INTERVAL)
+        return self.until(poll, f"{more} passes of {name}", WITHIN + more * INTERVAL)
 
     def until_gone(self, name: str = "etl", within: float = WITHIN) -> None:
-        def look() -> bool:
+        def poll() -> bool:
             try:
                 self.policy(name)
             except Refused as refused:
                 return refused.status == 404
             return False
 
-        self.until(look, f"policy {name} is gone", within)
+        self.until(poll, f"policy {name} is gone", within)
 
 
 def _nothing() -> Any:

@@ -85,7 +85,7 @@ def a_server_that_fills_up(world: World) -> None:
     world.until_ready()
     world.until(lambda: budget(world) >= 6, "room for all six")
     watcher = Watcher(world)
-    with watcher.looking(1), full(world) as strangers:
+    with watcher.watching(1), full(world) as strangers:
         world.until(lambda: so_maximum(world) == 1, "the least", SOON)
         world.until(lambda: hpa_maximum(world) == 1, "KEDA's own autoscaler", SOON)
         world.until(lambda: world.replicas() == 1, "the pods", SOON)
@@ -120,7 +120,7 @@ def a_pipeline_that_writes_it_back(world: World) -> None:
         mine = world.status()["scaling"]["guard"].get("previousMaximum") == OWNERS
         return mine and so_maximum(world) == hpa_maximum(world) == allowed
 
-    with watcher.looking(allowed):
+    with watcher.watching(allowed):
         write_maximum(world, OWNERS)
         world.until(lowered, "lowered", AT_ONCE)
         world.until(lambda: world.replicas() == allowed, "the pods", SOON)
@@ -133,7 +133,7 @@ def a_pipeline_that_writes_it_back(world: World) -> None:
     )
 
 
-def deleted_and_made_again(world: World) -> None:
+def deleted_and_created_again(world: World) -> None:
     """In the first second of its life KEDA writes a ScaledObject again and again."""
     scaled_by_keda(world)
     guard(world)
@@ -141,7 +141,7 @@ def deleted_and_made_again(world: World) -> None:
     world.api.delete(so_path(world))
     world.until(partial(_is_gone, world), "KEDA lets go of it", SOON)
     watcher = Watcher(world)
-    with watcher.looking(budget(world)):
+    with watcher.watching(budget(world)):
         began = time.monotonic()
         make(world, scaled_object())
         bounded(world)
@@ -259,7 +259,7 @@ STORIES: Final[tuple[Story, ...]] = (
     if os.environ.get("STORIES") == "short"
     else (
         *SHORT,
-        deleted_and_made_again,
+        deleted_and_created_again,
         paused_above_the_budget,
         restored_from_a_backup,
         applied_to_a_server_that_is_full_already,

@@ -31,7 +31,7 @@ JOBS_PER_POD: Final = 5
 SOON: Final = 60.0
 NUMBERS: Final = "numbers.jsonl"  # of a run
 # Between two looks of a `Watcher`, in seconds.
-LOOK: Final = 0.02
+POLL_SECONDS: Final = 0.02
 
 
 def scaled_object(maximum: int = OWNERS, **changes: Any) -> Json:
@@ -134,12 +134,12 @@ def guard(world: World, *, headroom: int = 20, **parts: Any) -> None:
 def bounded(world: World) -> int:
     """Wait until the ScaledObject and KEDA's autoscaler show a number of ours."""
 
-    def look() -> int | None:
+    def poll() -> int | None:
         found = get(world)
         maximum = int(found["spec"]["maxReplicaCount"])
         return maximum if marks(found) and hpa_maximum(world) == maximum else None
 
-    return world.until(look, "a lower maximum, followed", SOON)
+    return world.until(poll, "a lower maximum, followed", SOON)
 
 
 AGAIN_SECONDS: Final = 0.02
@@ -191,7 +191,7 @@ class Watcher:
     _over: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
-    def looking(self, limit: int) -> Iterator[Watcher]:
+    def watching(self, limit: int) -> Iterator[Watcher]:
         """While the block lasts. A time is that of the first reading of `limit` or less after one
         above it."""
         began = time.monotonic()
@@ -201,7 +201,7 @@ class Watcher:
             "replicas": self._replicas,
         }
         threads = [
-            threading.Thread(target=self._look, args=(n, p, limit, began), daemon=True)
+            threading.Thread(target=self._watch, args=(n, p, limit, began), daemon=True)
             for n, p in parts.items()
         ]
         for thread in threads:
@@ -213,9 +213,9 @@ class Watcher:
             for thread in threads:
                 thread.join(10)
 
-    def _look(self, name: str, part: Callable[[], int], limit: int, began: float) -> None:
+    def _watch(self, name: str, part: Callable[[], int], limit: int, began: float) -> None:
         above = False
-        while not self._over.wait(LOOK):
+        while not self._over.wait(POLL_SECONDS):
             try:
                 now = part()
             except (Refused, LookupError):

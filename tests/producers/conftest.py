@@ -51,7 +51,7 @@ class Human:
             "UPDATE feature_flags SET data = %s WHERE name = 'ingest_control'", (json.dumps(data),)
         )
 
-    def look(self) -> Any:
+    def read(self) -> Any:
         row = self.session.execute(
             "SELECT data FROM feature_flags WHERE name = 'ingest_control'"
         ).fetchone()

@@ -32,12 +32,12 @@ class Person:
     api: Api
     path: str  # of the object
 
-    def look(self) -> Json:
+    def read(self) -> Json:
         return self.api.get(self.path)
 
     def marks(self) -> Any:
         """What the annotation says; None without it."""
-        text = (self.look()["metadata"].get("annotations") or {}).get(ANNOTATION)
+        text = (self.read()["metadata"].get("annotations") or {}).get(ANNOTATION)
         return json.loads(text) if text is not None else None
 
     def write(self, body: Json, manager: str = "kubectl-edit", *, sub: str = "") -> Json:

@@ -157,7 +157,7 @@ async def test_what_people_resumed_or_finished_is_let_be(
     assert dict(hands.rows(STATES))["r2"] == "done"
 
 
-async def test_a_person_pauses_between_our_look_and_our_write(
+async def test_a_person_pauses_between_our_read_and_our_write(
     hands: Hands, operators: Operators
 ) -> None:
     policy = operators.backfills(audit_table=AUDIT)

@@ -47,9 +47,9 @@ async def test_a_flag(human: Human, operator: Operator, before: dict[str, Any]) 
     human.write(before)
     got = await operator().pause(owner="ns/etl", token="ns/etl/1", at=AT)
     assert isinstance(got, Paused)
-    assert human.look()["ingest_paused"] is True
+    assert human.read()["ingest_paused"] is True
     human.run(statement({"featureFlag": {}}, entry(got.previous, got.version)))
-    assert human.look() == before
+    assert human.read() == before
 
 
 @pytest.mark.postgres

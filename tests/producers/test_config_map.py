@@ -50,7 +50,7 @@ async def test_a_pause_and_its_mark(person: Person, producer: MarkedObjectProduc
     assert (await seen(producer)).value is FlagValue.RUNNING
     got = await paused(producer)
     assert (got.outcome, got.previous) == (PauseOutcome.PAUSED, '"false"')
-    found = person.look()
+    found = person.read()
     assert found["data"] == {**BEFORE, "ingest_paused": "true"}
     assert person.marks() == {
         "data.ingest_paused": {
@@ -85,16 +85,16 @@ async def test_the_value_before_comes_back(
 ) -> None:
     person.delete()
     person.api.create(person.path.rpartition("/")[0], {"metadata": {"name": NAME}, "data": data})
-    before = person.look()
+    before = person.read()
     held = await paused(producer)
     assert held.outcome is PauseOutcome.PAUSED
-    assert person.look()["data"]["ingest_paused"] == "true"
+    assert person.read()["data"]["ingest_paused"] == "true"
     assert await resumed(producer, held) == Resumed(ResumeOutcome.RESUMED)
-    after = person.look()
+    after = person.read()
     assert after.get("data") == before.get("data")
     assert "annotations" not in after["metadata"]
     assert (await resumed(producer, held)).outcome is ResumeOutcome.NOT_PAUSED
-    assert person.look() == after, "nothing is written for nothing"
+    assert person.read() == after, "nothing is written for nothing"
 
 
 async def test_a_value_that_status_could_not_hold_is_not_replaced(
@@ -102,14 +102,14 @@ async def test_a_value_that_status_could_not_hold_is_not_replaced(
 ) -> None:
     """A key may hold a megabyte, and a resume has to put all of it back."""
     person.write({"data": {"ingest_paused": "x" * MOST_PREVIOUS_BYTES}})
-    before = person.look()
+    before = person.read()
     reading = await producer.read()
     assert isinstance(reading, Unknown)
     assert reading.why is Why.BAD_SHAPE
     got = await paused(producer)
     assert got.outcome is PauseOutcome.BAD_SHAPE
     assert "nothing was paused" in got.message
-    assert person.look() == before
+    assert person.read() == before
 
 
 async def test_annotations_of_others_and_marks_of_other_keys_stay(
@@ -124,7 +124,7 @@ async def test_annotations_of_others_and_marks_of_other_keys_stay(
         assert (await resumed(producer, first_held)).outcome is ResumeOutcome.RESUMED
         assert set(person.marks()) == {"data.other"}
         assert (await resumed(second, second_held, "uid/b/1")).outcome is ResumeOutcome.RESUMED
-    found = person.look()
+    found = person.read()
     assert (found["data"], found["metadata"]["annotations"]) == (BEFORE, {"note": "x"})
 
 
@@ -132,12 +132,12 @@ async def test_after_a_crash_the_pause_is_known_again(
     person: Person, producer: MarkedObjectProducer
 ) -> None:
     first = await paused(producer)
-    version = person.look()["metadata"]["resourceVersion"]
+    version = person.read()["metadata"]["resourceVersion"]
     assert await paused(producer) == Paused(PauseOutcome.ALREADY_OURS, first.version, '"false"')
-    assert person.look()["metadata"]["resourceVersion"] == version
+    assert person.read()["metadata"]["resourceVersion"] == version
     # Killed before the status was written: the token alone proves it and the mark knows the value.
     assert (await resumed(producer)).outcome is ResumeOutcome.RESUMED
-    assert person.look()["data"] == BEFORE
+    assert person.read()["data"] == BEFORE
 
 
 async def test_a_status_that_was_lost_and_found_by_its_token(
@@ -147,12 +147,12 @@ async def test_a_status_that_was_lost_and_found_by_its_token(
     await paused(producer)
     found = Paused(PauseOutcome.PAUSED, (await seen(producer)).version, None)
     assert (await resumed(producer, found)).outcome is ResumeOutcome.RESUMED
-    assert person.look()["data"] == BEFORE
+    assert person.read()["data"] == BEFORE
 
 
 async def test_a_person_paused_before(person: Person, producer: MarkedObjectProducer) -> None:
     person.write({"data": {"ingest_paused": "true"}}, "alice")
-    before = person.look()
+    before = person.read()
     got = await paused(producer)
     assert got.outcome is PauseOutcome.ALREADY_PAUSED
     assert "by another client (alice)" in got.message
@@ -160,18 +160,18 @@ async def test_a_person_paused_before(person: Person, producer: MarkedObjectProd
     for after in (None, Paused(PauseOutcome.PAUSED, (await seen(producer)).version)):
         left = await resumed(producer, after)
         assert left.outcome in {ResumeOutcome.NOT_OURS, ResumeOutcome.CHANGED_SINCE}
-    assert person.look() == before
+    assert person.read() == before
 
 
 async def test_a_person_resumed_meanwhile(person: Person, producer: MarkedObjectProducer) -> None:
     held = await paused(producer)
     person.write({"data": {"ingest_paused": "false"}}, "alice")
-    before = person.look()
+    before = person.read()
     assert (await seen(producer)).value is FlagValue.RUNNING
     left = await resumed(producer, held)
     assert left.outcome is ResumeOutcome.NOT_PAUSED
     assert "alice wrote it" in left.message
-    assert person.look() == before
+    assert person.read() == before
 
 
 async def test_a_person_resumed_and_paused_again(
@@ -181,7 +181,7 @@ async def test_a_person_resumed_and_paused_again(
     held = await paused(producer)
     person.write({"data": {"ingest_paused": "false"}}, "alice")
     person.write({"data": {"ingest_paused": "true"}}, "alice")
-    before = person.look()
+    before = person.read()
     now = await seen(producer)
     assert (now.token, now.version != held.version) == (TOKEN, True)
     again = await paused(producer)
@@ -190,21 +190,21 @@ async def test_a_person_resumed_and_paused_again(
         left = await resumed(producer, after)
         assert left.outcome is ResumeOutcome.CHANGED_SINCE
         assert "Another client (alice) wrote" in left.message
-    assert person.look() == before
+    assert person.read() == before
 
 
 async def test_the_fix_runs_as_printed(
     cluster: LocalCluster, person: Person, producer: MarkedObjectProducer
 ) -> None:
     person.write({"data": {"ingest_paused": 'it\'s "off"\n'}})
-    before = person.look()["data"]
+    before = person.read()["data"]
     held = await paused(producer)
     person.write({"data": {"ingest_paused": "x"}}, "alice")
     person.write({"data": {"ingest_paused": "true"}}, "alice")
     left = await resumed(producer, held)
     command = shlex.split(left.message.split("run: kubectl ")[1])
     cluster.kubectl(*command)
-    assert person.look()["data"] == before
+    assert person.read()["data"] == before
 
 
 async def test_other_keys_labels_and_annotations_are_nobodys_pause(
@@ -217,7 +217,7 @@ async def test_other_keys_labels_and_annotations_are_nobodys_pause(
     )
     assert (await seen(producer)).version == held.version
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
-    assert person.look()["data"] == {"ingest_paused": "false", "other": "new"}
+    assert person.read()["data"] == {"ingest_paused": "false", "other": "new"}
 
 
 @pytest.mark.parametrize("mark", [None, "no JSON", '{"data.ingest_paused": 1}', "[]"])
@@ -231,7 +231,7 @@ async def test_a_mark_that_a_person_took_away(
     assert (now.token, now.version != held.version) == (None, True)
     assert (await resumed(producer, held)).outcome is ResumeOutcome.CHANGED_SINCE
     assert (await resumed(producer)).outcome is ResumeOutcome.NOT_OURS
-    assert person.look()["data"]["ingest_paused"] == "true"
+    assert person.read()["data"]["ingest_paused"] == "true"
 
 
 async def test_a_mark_left_behind_is_replaced_not_kept(
@@ -242,7 +242,7 @@ async def test_a_mark_left_behind_is_replaced_not_kept(
     held = await paused(producer, "uid/api/2")
     assert (held.outcome, held.previous) == (PauseOutcome.PAUSED, '"off"')
     assert (await resumed(producer, held, "uid/api/2")).outcome is ResumeOutcome.RESUMED
-    assert person.look()["data"]["ingest_paused"] == "off"
+    assert person.read()["data"]["ingest_paused"] == "off"
 
 
 async def test_another_policys_pause(person: Person, producer: MarkedObjectProducer) -> None:
@@ -252,7 +252,7 @@ async def test_another_policys_pause(person: Person, producer: MarkedObjectProdu
     assert f"by {OWNER} since 2026-01-01T03:00:00+00:00" in got.message
     assert (await resumed(producer, held)).outcome is ResumeOutcome.NOT_OURS
     assert (await resumed(producer, held, "other/api/1")).outcome is ResumeOutcome.RESUMED
-    assert person.look()["data"] == BEFORE
+    assert person.read()["data"] == BEFORE
 
 
 async def test_gitops_that_reverts_it_is_respected_and_named(
@@ -278,21 +278,21 @@ async def test_gitops_that_wants_it_paused_as_well_keeps_it(
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"ingest_paused": "true"}}
     person.apply(manifest)
     assert (await resumed(producer, held)).outcome is ResumeOutcome.CHANGED_SINCE
-    assert person.look()["data"]["ingest_paused"] == "true"
+    assert person.read()["data"]["ingest_paused"] == "true"
 
 
 async def test_made_again_with_our_mark_from_a_backup(
     person: Person, producer: MarkedObjectProducer
 ) -> None:
     held = await paused(producer)
-    backup = person.look()
+    backup = person.read()
     person.delete()
     meta = {"name": NAME, "annotations": backup["metadata"]["annotations"]}
     person.api.create(person.path.rpartition("/")[0], {"metadata": meta, "data": backup["data"]})
     assert (await seen(producer)).version != held.version
     for after in (held, None):
         assert (await resumed(producer, after)).outcome is ResumeOutcome.CHANGED_SINCE
-    assert person.look()["data"] == backup["data"]
+    assert person.read()["data"] == backup["data"]
 
 
 async def test_an_object_whose_owners_the_api_server_does_not_keep(
@@ -300,7 +300,7 @@ async def test_an_object_whose_owners_the_api_server_does_not_keep(
 ) -> None:
     """Made without a field, or its managedFields were cleared: any write counts then."""
     person.write({"metadata": {"managedFields": [{}]}})
-    assert "managedFields" not in person.look()["metadata"]
+    assert "managedFields" not in person.read()["metadata"]
     held = await paused(producer)
     assert (await seen(producer)).version == held.version
     assert (await paused(producer)).version == held.version
@@ -308,7 +308,7 @@ async def test_an_object_whose_owners_the_api_server_does_not_keep(
     assert (await seen(producer)).version != held.version
     assert (await resumed(producer, held)).outcome is ResumeOutcome.CHANGED_SINCE
     assert (await resumed(producer)).outcome is ResumeOutcome.RESUMED  # the mark alone proves it
-    assert person.look()["data"] == BEFORE
+    assert person.read()["data"] == BEFORE
 
 
 async def test_no_config_map_is_loud_and_the_fix_runs_as_printed(
@@ -326,7 +326,7 @@ async def test_no_config_map_is_loud_and_the_fix_runs_as_printed(
     held = await paused(producer)
     assert (held.outcome, held.previous) == (PauseOutcome.PAUSED, None)
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
-    assert "data" not in person.look()
+    assert "data" not in person.read()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ async def test_what_cannot_be_written_is_loud_and_left_alone(
     assert (reading.why, said in reading.message) == (Why.BAD_SHAPE, True)
     got = await paused(producer)
     assert (got.outcome, got.message) == (PauseOutcome.BAD_SHAPE, reading.message)
-    assert person.look()["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert person.read()["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
 
 
 async def test_made_immutable_while_it_is_paused(
@@ -393,4 +393,4 @@ async def test_without_the_right_nothing_is_paused_and_the_chart_value_is_named(
     assert isinstance(got, Unknown)
     assert got.why is Why.NO_PERMISSION
     assert "rbac.producers.configMaps.pause=true" in got.message
-    assert person.look()["data"] == BEFORE
+    assert person.read()["data"] == BEFORE

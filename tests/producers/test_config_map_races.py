@@ -50,7 +50,7 @@ class Subject:
     @property
     def value(self) -> Any:
         """What pauses or does not."""
-        found = self.person.look()
+        found = self.person.read()
         if self.kind == "ConfigMap":
             return found["data"].get("ingest_paused")
         return found["spec"].get("suspend", found["spec"].get("replicas"))
@@ -268,10 +268,10 @@ async def test_a_pause_of_a_person_survives_all_kills(
     """Paused by hand before: whatever dies, nothing is written at all."""
     subject = made(api, namespace, "ConfigMap")
     subject.set("true")
-    version = subject.person.look()["metadata"]["resourceVersion"]
+    version = subject.person.read()["metadata"]["resourceVersion"]
     chance = random.Random(5)
     given = (str(cluster.kubeconfig), namespace, "ConfigMap", NAME)
     async with nursery("tests.producers.lives:by_object", *given) as forks:
         for kill in range(KILLS // 3):
             await forks.live_and_be_killed(f"t{kill}", chance)
-            assert subject.person.look()["metadata"]["resourceVersion"] == version
+            assert subject.person.read()["metadata"]["resourceVersion"] == version

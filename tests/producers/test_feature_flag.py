@@ -56,7 +56,7 @@ async def test_a_pause_and_its_mark(human: Human, operator: Operator) -> None:
         None,
         human.version(),
     )
-    assert human.look() == {
+    assert human.read() == {
         "ingest_paused": True,
         "ingest_paused_by": {
             "owner": "ns/etl",
@@ -93,15 +93,15 @@ async def test_the_value_before_comes_back(
     producer = operator(write_owner=write_owner)
     held = await paused(producer)
     assert held.outcome is PauseOutcome.PAUSED
-    now = human.look()
+    now = human.read()
     assert now["ingest_paused"] is True
     if not write_owner:
         assert {**now, "ingest_paused": 0} == {**before, "ingest_paused": 0}
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
-    assert human.look() == before
+    assert human.read() == before
     again = await resumed(producer, held)
     assert again.outcome is ResumeOutcome.NOT_PAUSED
-    assert human.look() == before
+    assert human.read() == before
 
 
 async def test_after_a_crash_the_pause_is_known_again(human: Human, operator: Operator) -> None:
@@ -110,7 +110,7 @@ async def test_after_a_crash_the_pause_is_known_again(human: Human, operator: Op
     second = await paused(operator())
     assert second == Paused(PauseOutcome.ALREADY_OURS, first.version, "false")
     assert (await resumed(operator(), second)).outcome is ResumeOutcome.RESUMED
-    assert human.look() == {"ingest_paused": False}
+    assert human.read() == {"ingest_paused": False}
 
 
 async def test_a_release_that_knows_only_its_token(human: Human, operator: Operator) -> None:
@@ -119,7 +119,7 @@ async def test_a_release_that_knows_only_its_token(human: Human, operator: Opera
     await paused(operator())
     got = await operator().resume(token="ns/etl/1", version="", previous=None)
     assert got == Resumed(ResumeOutcome.RESUMED)
-    assert human.look() == {"ingest_paused": False}
+    assert human.read() == {"ingest_paused": False}
 
 
 async def test_a_human_paused_before(human: Human, operator: Operator) -> None:
@@ -132,7 +132,7 @@ async def test_a_human_paused_before(human: Human, operator: Operator) -> None:
         left = await producer.resume(token="ns/etl/1", version=version, previous=None)
         assert isinstance(left, Resumed)
         assert left.outcome in {ResumeOutcome.NOT_OURS, ResumeOutcome.CHANGED_SINCE}
-    assert (human.look(), human.version()) == ({"ingest_paused": True}, before)
+    assert (human.read(), human.version()) == ({"ingest_paused": True}, before)
 
 
 async def test_a_human_resumed_meanwhile(human: Human, operator: Operator) -> None:
@@ -150,7 +150,7 @@ async def test_a_human_runs_the_runbook_over_ours(human: Human, operator: Operat
     got = await resumed(operator(), held)
     assert got.outcome is ResumeOutcome.CHANGED_SINCE
     assert "by hand" in got.message
-    assert human.look()["ingest_paused"] is True
+    assert human.read()["ingest_paused"] is True
 
 
 async def test_a_human_runs_the_runbook_between_our_write_and_our_crash(
@@ -182,7 +182,7 @@ async def test_a_mark_left_behind_is_taken_over_not_kept(human: Human, operator:
     held = await paused(operator(), "ns/etl/2")
     assert (held.outcome, held.previous) == (PauseOutcome.PAUSED, "false")
     assert (await resumed(operator(), held, "ns/etl/2")).outcome is ResumeOutcome.RESUMED
-    assert human.look() == {"ingest_paused": False}
+    assert human.read() == {"ingest_paused": False}
 
 
 async def test_another_operators_pause(human: Human, operator: Operator) -> None:
@@ -195,7 +195,7 @@ async def test_another_operators_pause(human: Human, operator: Operator) -> None
 async def test_without_a_mark_only_the_version_proves_it(human: Human, operator: Operator) -> None:
     producer = operator(write_owner=False)
     held = await paused(producer)
-    assert human.look() == {"ingest_paused": True}
+    assert human.read() == {"ingest_paused": True}
     assert (await seen(producer)).token is None
     # After a crash it cannot be distinguished from a person's pause: safe.
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_PAUSED
@@ -293,7 +293,7 @@ async def test_two_rows_of_one_name_are_a_bad_shape(human: Human, operator: Oper
     reading = await producer.read()
     assert isinstance(reading, Unknown)
     assert reading.why is Why.BAD_SHAPE
-    assert human.look() == {}
+    assert human.read() == {}
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb"])

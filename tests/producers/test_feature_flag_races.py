@@ -50,7 +50,7 @@ async def test_two_operators_at_once(human: Human, operator: Operator) -> None:
         ended = [x.outcome if isinstance(x, Resumed) else x.why for x in left]
         assert ended.count(ResumeOutcome.RESUMED) == 1
         assert set(ended) <= {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED, Why.LOCK_BUSY}
-        assert human.look() == {}
+        assert human.read() == {}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_a_write_between_our_snapshot_and_our_lock(
     left = await producer.resume(token="t1", version=got.version, previous=got.previous)
     assert isinstance(left, Resumed)
     assert (left.outcome is ResumeOutcome.RESUMED) == (outcome is PauseOutcome.PAUSED)
-    assert human.look() == after
+    assert human.read() == after
     human.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
@@ -116,14 +116,14 @@ async def test_backends_terminated_at_random(human: Human, operator: Operator) -
         while isinstance(got, Unknown):
             got = await producer.pause(owner="ns/etl", token=token, at=AT)
         assert got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}
-        assert human.look()["ingest_paused"] is True
+        assert human.read()["ingest_paused"] is True
         terminator = asyncio.create_task(_terminate_soon(human, chance.uniform(0, 0.004)))
         left: Resumed | Unknown = Unknown(Why.NOT_YET, "", AT)
         while isinstance(left, Unknown):
             left = await producer.resume(token=token, version=got.version, previous=got.previous)
         await terminator
         assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
-        assert human.look() == {"ingest_paused": False, "other": 1}
+        assert human.read() == {"ingest_paused": False, "other": 1}
 
 
 async def _terminate_soon(human: Human, delay: float) -> None:
@@ -149,9 +149,9 @@ async def test_operators_killed_at_random(human: Human, operator: Operator, flag
             held += left.outcome is ResumeOutcome.RESUMED
             assert left.outcome in {ResumeOutcome.RESUMED, ResumeOutcome.NOT_PAUSED}
             await _settled(human)
-            if human.look()["ingest_paused"]:  # sent before the kill, carried out after our read
+            if human.read()["ingest_paused"]:  # sent before the kill, carried out after our read
                 await successor.resume(token=token, version="", previous=None)
-            assert human.look() == {"ingest_paused": False, "other": 1}
+            assert human.read() == {"ingest_paused": False, "other": 1}
     assert 0 < held < KILLS, "the kills met one side of the write only"
 
 

@@ -156,7 +156,7 @@ class Operator:
         )
         return cast(Policy, one)
 
-    async def look(self) -> Reading[ProducerReading]:
+    async def read_producer(self) -> Reading[ProducerReading]:
         late = Unknown(Why.TIMEOUT, "late", utc_now())
         access = access_of(self.services, self.policy, self.spec.interval, late)
         (producer,) = self.spec.producers
@@ -167,7 +167,7 @@ class Operator:
     async def run(self, *, wanted: bool) -> None:
         """One pass."""
         state = BreakerState.OPEN if wanted else BreakerState.CLOSED
-        seen = {self.producer: await self.look()}
+        seen = {self.producer: await self.read_producer()}
         entries, readings = follow_places(self.spec, self.status.paused, seen, utc_now())
         decided = decide_producers(
             self.spec,
@@ -429,7 +429,7 @@ async def test_a_pause_that_was_not_read_before_knows_its_server_afterwards(
         return Unknown(Why.TIMEOUT, "late", utc_now())
 
     with monkeypatch.context() as slow:
-        slow.setattr(Operator, "look", late)
+        slow.setattr(Operator, "read_producer", late)
         await operator.run(wanted=True)
     assert operator.outcome() == PauseOutcome.PAUSED
     assert operator.held.server.startswith("Redis db ")

@@ -136,15 +136,15 @@ async def test_a_person_paused_before(
     assert api.methods == ["GET", "GET"], "nothing was asked for"
 
 
-async def test_a_person_paused_between_our_look_and_our_call(
+async def test_a_person_paused_between_our_read_and_our_call(
     api: FakeApi, producer: WebhookProducer
 ) -> None:
-    async def look(request: web.Request) -> web.StreamResponse:
+    async def pause_meanwhile(request: web.Request) -> web.StreamResponse:
         said = json.dumps(api.says())
         api.paused, api.owner = True, "alice"
         return await answers(200, said)(request)
 
-    api.faults.append(look)
+    api.faults.append(pause_meanwhile)
     got = await paused(producer)
     assert got.outcome is PauseOutcome.ALREADY_PAUSED
     assert "alice" in got.message

@@ -71,7 +71,7 @@ async def producer(
 
 def state(person: Person) -> Any:
     """Replicas, or whether it is suspended."""
-    spec = person.look()["spec"]
+    spec = person.read()["spec"]
     return spec.get("suspend", spec.get("replicas"))
 
 
@@ -86,7 +86,7 @@ def start(kind: WorkloadKind) -> Json:
 async def test_paused_and_back_to_the_letter(
     person: Person, producer: MarkedObjectProducer, kind: WorkloadKind
 ) -> None:
-    before = person.look()
+    before = person.read()
     assert (await seen(producer)).value is FlagValue.RUNNING
     held = await paused(producer)
     assert held.outcome is PauseOutcome.PAUSED
@@ -99,7 +99,7 @@ async def test_paused_and_back_to_the_letter(
     assert now.previous == held.previous, "for a person, where status has no record"
     assert (await paused(producer)).outcome is PauseOutcome.ALREADY_OURS
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
-    after = person.look()
+    after = person.read()
     assert after["spec"] == before["spec"]
     assert "backlog.starforge.dev/paused" not in after["metadata"].get("annotations", {})
     assert (await resumed(producer, held)).outcome is ResumeOutcome.NOT_PAUSED
@@ -164,7 +164,7 @@ async def test_no_such_workload_is_loud(
 
 def gone(person: Person) -> bool:
     try:
-        person.look()
+        person.read()
     except Refused as refused:
         return refused.status == 404
     return False
@@ -174,16 +174,16 @@ def gone(person: Person) -> bool:
 async def test_pods_that_come_and_go_are_no_write_of_a_person(
     person: Person, producer: MarkedObjectProducer
 ) -> None:
-    until(lambda: person.look()["status"].get("readyReplicas") == 3)
+    until(lambda: person.read()["status"].get("readyReplicas") == 3)
     held = await paused(producer)
-    version = person.look()["metadata"]["resourceVersion"]
-    until(lambda: not person.look()["status"].get("replicas"))
-    assert person.look()["metadata"]["resourceVersion"] != version, "pods move it"
+    version = person.read()["metadata"]["resourceVersion"]
+    until(lambda: not person.read()["status"].get("replicas"))
+    assert person.read()["metadata"]["resourceVersion"] != version, "pods move it"
     assert (await seen(producer)).version == held.version
     person.write({"spec": {"template": {"metadata": {"labels": {"v": "2"}}}}}, "alice")
     assert (await seen(producer)).version == held.version, "a new image is no pause of a person"
     assert (await resumed(producer, held)).outcome is ResumeOutcome.RESUMED
-    until(lambda: person.look()["status"].get("readyReplicas") == 3)
+    until(lambda: person.read()["status"].get("readyReplicas") == 3)
 
 
 @pytest.mark.parametrize("kind", SCALED, ids=str, indirect=True)
@@ -254,9 +254,9 @@ def reasons(api: Api, path: str) -> list[str]:
     return [condition["reason"] for condition in conditions]
 
 
-def until(look: Callable[[], bool], within: float = 30) -> None:
+def until(read: Callable[[], bool], within: float = 30) -> None:
     end = time.monotonic() + within
-    while not look():
+    while not read():
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -267,7 +267,7 @@ async def test_nothing_but_the_field_and_the_mark_is_ours(
 ) -> None:
     """Never the pod template, which would restart producers in the middle of an incident."""
     await paused(producer)
-    entries = person.look()["metadata"]["managedFields"]
+    entries = person.read()["metadata"]["managedFields"]
     (ours,) = (e["fieldsV1"] for e in entries if e["manager"] == "starforge-backlog")
     assert ours["f:spec"] == {"f:replicas": {}}
     assert set(ours["f:metadata"]["f:annotations"]) - {"."} == {"f:backlog.starforge.dev/paused"}

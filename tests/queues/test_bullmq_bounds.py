@@ -104,7 +104,7 @@ async def test_one_large_event_among_small_ones_is_read_once_at_most(
     assert any("updateProgress()" in note for note in reading.notes)
 
 
-async def test_events_of_a_large_stream_are_read_as_far_as_the_last_look(
+async def test_events_of_a_large_stream_are_read_as_far_as_the_last_reading(
     eye: Eye, bull: Bull, redis_url: str
 ) -> None:
     """Return values of a kilobyte are no fault: what happened is known as before."""

@@ -195,7 +195,7 @@ async def test_a_job_put_back_by_hand_waits_since_we_saw_it(
     assert second - first >= timedelta(seconds=0.25)
 
 
-async def test_many_priorities_are_looked_at_one_by_one(
+async def test_many_priorities_are_read_one_by_one(
     hub: RedisHub, bull: Bull, redis_url: str
 ) -> None:
     queue = queue_of(bull, redis_url, 5)

@@ -71,7 +71,7 @@ async def test_groups_whose_lists_we_do_not_know_are_not_empty(
     assert quiet([reading]) is None, "workers are not put to sleep"
 
 
-async def test_more_groups_than_are_looked_at_leave_rates_unknown(
+async def test_more_groups_than_are_read_leave_rates_unknown(
     eye: Eye, bull: Bull, redis_url: str
 ) -> None:
     queue_of(bull, redis_url, 5).add_bulk(250, {"a": 1})

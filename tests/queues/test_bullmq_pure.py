@@ -417,7 +417,7 @@ def test_a_kind_that_is_many_is_rarely_passed_over_and_its_bound_holds(bulk: boo
         jobs = set(range(first, first + 600)) if bulk else set(chance.sample(range(total), 600))
         missed += passed_over(where, jobs, length)
     assert missed <= (0 if bulk else 0.03 * rounds)
-    most = Mix({"other": 1}, exact=False, looks=settings.named_sample).none_of(total)
+    most = Mix({"other": 1}, exact=False, places=settings.named_sample).none_of(total)
     assert most == Count(400, Confidence.AT_MOST), "below 600"
 
 

@@ -168,7 +168,7 @@ async def test_waiting_for_the_line_is_no_work(
 async def test_a_server_that_is_away_is_asked_again_at_once(
     admin: Admin, recorder: Recorder, settings: ObserverSettings, fault: DatabaseFault
 ) -> None:
-    """Its connection paces itself; a pause of ours on top would only keep us blind."""
+    """Its connection paces itself; a pause of ours on top would only delay readings."""
     run(admin, *schemas.MODEL)
     slow = Slow(recorder, seconds=3.0)
     queues = PostgresQueues(slow, timer=lambda: slow.now, settings=settings)

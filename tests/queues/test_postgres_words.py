@@ -95,7 +95,7 @@ async def test_a_word_that_the_policy_explains_is_no_fault(
 async def test_what_is_known_to_be_missed_is_acted_on_beside_an_odd_word(
     admin: Admin, watcher: Watcher
 ) -> None:
-    """One odd row must not make the operator blind for 600 others."""
+    """One odd row must not hide 600 others from the operator."""
     run(
         admin,
         *schemas.BARE,
@@ -151,7 +151,7 @@ async def test_a_recognised_word_that_appears_later_is_understood(
     assert seen.waiting.value == Count(2)
 
 
-async def test_a_slow_look_for_words_costs_no_count(admin: Admin, recorder: Recorder) -> None:
+async def test_a_slow_search_for_words_costs_no_count(admin: Admin, recorder: Recorder) -> None:
     odd_table(admin, CLAIMS["waiting only"])
     recorder.fault = DatabaseFault(Why.TIMEOUT, "Ended by its limit.", sqlstate="57014")
     recorder.fails_on = "TABLESAMPLE"

@@ -197,7 +197,7 @@ class Crowd:
         if turn is None:
             return
         # One that was never read is waited for, and not for ever; then its pods are strangers.
-        if turn.facts.blind.isdisjoint(("workload", "connections")):
+        if turn.facts.unreadable.isdisjoint(("workload", "connections")):
             self._known[number] = before
         if any(isinstance(action, ScaleTo) for action in turn.done):
             self._known[number] = max(before, self.holds(number))
@@ -220,8 +220,8 @@ class Crowd:
             most += self.strangers() - self.operators[0].world.others + turn.facts.others
             if most + setup.headroom > setup.max_connections - setup.superuser_reserved:
                 self._break(number, turn, f"all together can mean {most} connections")
-            if not turn.facts.blind.isdisjoint(STEP_NEEDS):
-                self._break(number, turn, f"a step up without {sorted(turn.facts.blind)}")
+            if not turn.facts.unreadable.isdisjoint(STEP_NEEDS):
+                self._break(number, turn, f"a step up without {sorted(turn.facts.unreadable)}")
 
     def _break(self, number: int, turn: Turn, what: str) -> None:
         self.broken.append(f"p{number} at {turn.at:.0f} s: {what}")

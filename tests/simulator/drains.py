@@ -69,7 +69,7 @@ def measure(scenario: Scenario) -> Drain:
     paused_for = 0.0
     drained_at: float | None = None
 
-    def look(world: World, _: Turn) -> bool:
+    def drained(world: World, _: Turn) -> bool:
         nonlocal peak, most_replicas, paused_for, drained_at
         peak = max(peak, world.waiting)
         most_replicas = max(most_replicas, world.pods.replicas)
@@ -80,7 +80,7 @@ def measure(scenario: Scenario) -> Drain:
         return drained_at is not None
 
     began = time.process_time()
-    run = play(scenario.setup, scenario.all_events, until=GIVE_UP, seed=1, done=look)
+    run = play(scenario.setup, scenario.all_events, until=GIVE_UP, seed=1, done=drained)
     took = time.process_time() - began
     best = best_drain(
         scenario.setup,

@@ -44,7 +44,7 @@ class Facts:
 
     others: int  # other clients at the time of the connections' reading
     terminating: int  # at the time of the workload's reading
-    blind: frozenset[str]  # parts (PARTS) that the operator must treat as unknown
+    unreadable: frozenset[str]  # parts (PARTS) that the operator must treat as unknown
 
 
 class Eye:
@@ -55,7 +55,7 @@ class Eye:
         self._others: deque[tuple[float, int]] = deque()
         self._began: float | None = None
         self._last: tuple[Snapshot, Facts] | None = None
-        self._blind = ""
+        self._hidden = ""
         self._rested: tuple[float, DatabaseReading, int] | None = None
 
     def forget(self) -> None:
@@ -65,21 +65,21 @@ class Eye:
         self._last = None
         self._rested = None
 
-    def blind(self, part: int) -> None:
+    def unreadable(self, part: int) -> None:
         """Which part `BLIND` hides."""
-        self._blind = PARTS[part % len(PARTS)]
+        self._hidden = PARTS[part % len(PARTS)]
 
-    def look(self, world: World, at: datetime) -> tuple[Snapshot, Facts]:
+    def read(self, world: World, at: datetime) -> tuple[Snapshot, Facts]:
         """One snapshot; `at` is the operator's own clock."""
         per_replica = Known(
             PerReplica(self._setup.pool, self._setup.pool, "env PG_POOL_MAX", self._setup.role), at
         )
-        workload, blind = self._look_at_workload(world, at)
+        workload, unreadable = self._read_workload(world, at)
         if world.lasts(What.STALE) and self._last is not None:
-            return self._stale(workload, blind, world)
-        stored = self._look_at_database(world, at)
+            return self._stale(workload, unreadable, world)
+        stored = self._read_database(world, at)
         if isinstance(stored, Unknown):
-            blind |= frozenset(PARTS) - {"workload"}
+            unreadable |= frozenset(PARTS) - {"workload"}
             queue = unread(stored)
             snapshot = Snapshot(
                 taken_at=at,
@@ -89,10 +89,10 @@ class Eye:
                 queues=dict.fromkeys(self._names(), queue),
                 producers={PRODUCER: stored},
             )
-            return snapshot, Facts(world.others, world.pods.terminating, blind)
-        hidden = self._blind if world.lasts(What.BLIND) else ""
+            return snapshot, Facts(world.others, world.pods.terminating, unreadable)
+        hidden = self._hidden if world.lasts(What.BLIND) else ""
         if hidden:
-            blind |= {hidden}
+            unreadable |= {hidden}
         gone = Unknown(Why.TIMEOUT, "no answer in time", at)
         queues = {QUEUE: self._queue(world.queue, world.now, at, hidden)}
         if self._setup.background:
@@ -120,14 +120,14 @@ class Eye:
             queues=queues,
             producers={PRODUCER: gone if hidden == "flag" else flag},
         )
-        facts = Facts(others, world.pods.terminating, blind)
+        facts = Facts(others, world.pods.terminating, unreadable)
         self._last = (snapshot, facts)
         return snapshot, facts
 
     def _names(self) -> tuple[str, ...]:
         return (QUEUE, BACKGROUND) if self._setup.background else (QUEUE,)
 
-    def _look_at_workload(
+    def _read_workload(
         self, world: World, at: datetime
     ) -> tuple[Reading[Workload], frozenset[str]]:
         if world.lasts(What.API_OUTAGE):
@@ -135,7 +135,7 @@ class Eye:
             return gone, frozenset({"workload"})
         return Known(world.pods.read(self._setup.surge), at), frozenset()
 
-    def _look_at_database(self, world: World, at: datetime) -> Connections | Unknown:
+    def _read_database(self, world: World, at: datetime) -> Connections | Unknown:
         if world.lasts(What.OUTAGE):
             return Unknown(Why.UNREACHABLE, "connection refused", at)
         now = world.now
@@ -197,7 +197,7 @@ class Eye:
         return Count(most, Confidence.AT_LEAST)
 
     def _stale(
-        self, workload: Reading[Workload], blind: frozenset[str], world: World
+        self, workload: Reading[Workload], unreadable: frozenset[str], world: World
     ) -> tuple[Snapshot, Facts]:
         """The database's readings of before, with their old times; the API server answers."""
         assert self._last is not None
@@ -206,9 +206,9 @@ class Eye:
         taken = seen.database.connections if seen.database is not None else None
         age = (moment(world.now) - taken.at).total_seconds() if taken is not None else limit + 1
         if age > limit:
-            blind |= frozenset(PARTS) - {"workload"}
+            unreadable |= frozenset(PARTS) - {"workload"}
         else:
-            blind |= facts.blind - {"workload"}  # which is checked again
+            unreadable |= facts.unreadable - {"workload"}  # which is checked again
         snapshot = Snapshot(
             taken_at=seen.taken_at,
             workload=workload,
@@ -217,4 +217,4 @@ class Eye:
             queues=seen.queues,
             producers=seen.producers,
         )
-        return snapshot, Facts(facts.others, world.pods.terminating, blind)
+        return snapshot, Facts(facts.others, world.pods.terminating, unreadable)

@@ -77,8 +77,8 @@ class Neighbours:
             most += turn.facts.others + OWN_CONNECTIONS + world.setup.headroom
             if most > world.usable:
                 self.broken.append(f"{turn.at:.0f} s: all together can mean {most} connections")
-            if not turn.facts.blind.isdisjoint(STEP_NEEDS):
-                self.broken.append(f"{turn.at:.0f} s: a step up without {turn.facts.blind}")
+            if not turn.facts.unreadable.isdisjoint(STEP_NEEDS):
+                self.broken.append(f"{turn.at:.0f} s: a step up without {turn.facts.unreadable}")
 
 
 def _potential(world: World) -> int:

@@ -81,7 +81,7 @@ class Operator:
         self.passes += 1
         now = self._clock()
         before = self._status
-        snapshot, facts = self.eye.look(world, now)
+        snapshot, facts = self.eye.read(world, now)
         snapshot = self.ledger.count(self.name, self.spec, before, snapshot)
         plan = decide(self.spec, before, snapshot, now, owner=OWNER)
         for action in plan.actions:
@@ -171,9 +171,9 @@ class Operator:
         clock = faults.get(What.CLOCK)
         if clock is not None:
             self._clock_off = (clock.amount, self.world.now + clock.lasts)
-        blind = faults.get(What.BLIND)
-        if blind is not None:
-            self.eye.blind(int(blind.amount))
+        unreadable = faults.get(What.BLIND)
+        if unreadable is not None:
+            self.eye.unreadable(int(unreadable.amount))
         return faults
 
     def _clock(self) -> datetime:
@@ -196,4 +196,4 @@ class Operator:
 
 def known(turn: Turn, *parts: str) -> bool:
     """Whether the operator could know all of those parts in that pass."""
-    return turn.facts.blind.isdisjoint(parts)
+    return turn.facts.unreadable.isdisjoint(parts)

@@ -54,7 +54,7 @@ def _drain(
     eye, database = Eye(setup), policy(setup).database
     assert database is not None
     while world.now < until:
-        snapshot, _ = eye.look(world, moment(world.now))
+        snapshot, _ = eye.read(world, moment(world.now))
         seen, each = snapshot.database, snapshot.per_replica
         if world.now >= since and seen is not None and isinstance(each, Known):
             connections, workload = seen.connections, snapshot.workload

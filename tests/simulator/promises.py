@@ -135,7 +135,7 @@ class Watch:
         if setup.max_replicas is not None and step.to > setup.max_replicas:
             self._break(turn, "P1", f"{step.to} replicas are above maxReplicas")
         if not known(turn, *STEP_NEEDS):
-            self._break(turn, "P2", f"a step up without {sorted(facts.blind)}")
+            self._break(turn, "P2", f"a step up without {sorted(facts.unreadable)}")
         last = self._last_up
         if last is not None:
             # The pass that takes a step is itself the one that has seen what the last one did.
@@ -175,7 +175,7 @@ class Watch:
         needs = {SIGNAL_NEEDS[signal] for signal, _, _ in trips}
         # No outcome at all is a fact about a drained queue, which only `outcomes` can be.
         if not known(turn, *needs):
-            self._break(turn, "P2", f"a resume without {sorted(turn.facts.blind)}")
+            self._break(turn, "P2", f"a resume without {sorted(turn.facts.unreadable)}")
         most = self.setup.counted_to
         hidden = most is not None and max(self._waiting()) > most
         if hidden and any(signal == "waiting" for signal, _, _ in trips):

@@ -87,14 +87,14 @@ def _changed(value: Any, change: Change) -> Any:
 def _texts(kind: type) -> Mapping[str, bool]:
     """The parts of a value of that type, and whether each is text for people."""
     if kind not in _known:
-        _known[kind] = _looked_up(kind)
+        _known[kind] = _resolved(kind)
     return _known[kind]
 
 
 _known: dict[type, Mapping[str, bool]] = {}
 
 
-def _looked_up(kind: type) -> Mapping[str, bool]:
+def _resolved(kind: type) -> Mapping[str, bool]:
     if issubclass(kind, StatusModel):
         return {
             name: any(isinstance(m, Shown) and m.characters >= SENTENCE for m in field.metadata)

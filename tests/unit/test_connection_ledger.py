@@ -53,7 +53,7 @@ def seen(replicas: int = 4, server: str = "db") -> Snapshot:
     )
 
 
-def blind() -> Snapshot:
+def unreadable() -> Snapshot:
     return replace(seen(), database=DatabaseReading(unknown(), unknown()))
 
 
@@ -78,14 +78,14 @@ def test_each_sees_what_the_others_can_open() -> None:
 def test_a_policy_that_cannot_be_read_keeps_its_claim() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
-    ledger.count("ns/a", SPEC, NEW, blind())
+    ledger.count("ns/a", SPEC, NEW, unreadable())
     assert held(ledger.count("ns/b", SPEC, NEW, seen())) == [("ns/a", "etl", 40)]
 
 
 def test_after_a_restart_its_status_stands_for_pods_that_cannot_be_read() -> None:
     ledger = ConnectionLedger()
     ledger.expect("ns/a", remembered(20))
-    ledger.count("ns/a", SPEC, remembered(20), blind())
+    ledger.count("ns/a", SPEC, remembered(20), unreadable())
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert held(view) == [("ns/a", "etl", 200)]
     assert view.awaited == ()
@@ -118,7 +118,7 @@ def test_nobody_waits_for_a_policy_that_never_had_a_budget(
     ledger.expect("ns/a", status)
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert (view.claims, view.awaited) == ((), ())
-    ledger.count("ns/a", SPEC, status, blind())
+    ledger.count("ns/a", SPEC, status, unreadable())
     view = ledger.count("ns/b", SPEC, NEW, seen())
     assert (view.claims, view.awaited) == ((), ())
 
@@ -313,7 +313,7 @@ def test_a_policy_sees_its_own_claim_on_the_server_it_reads() -> None:
     mine = ledger.count("ns/a", SPEC, NEW, seen(4)).claim
     assert mine is not None
     assert (mine.policy, mine.connections, mine.minimum) == ("ns/a", 40, 10)
-    assert ledger.count("ns/a", SPEC, NEW, blind()).claim is None
+    assert ledger.count("ns/a", SPEC, NEW, unreadable()).claim is None
 
 
 def prometheus() -> dict[str, object]:
@@ -327,7 +327,7 @@ def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_w
     assert terms.replicas == 0
     ledger = ConnectionLedger()
     known = QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=4))
-    ledger.count("ns/a", SPEC, known, blind())
+    ledger.count("ns/a", SPEC, known, unreadable())
     assert ledger.others("db", "ns/b")[0].connections == 60
 
 
@@ -338,7 +338,7 @@ def test_a_step_that_may_have_been_written_is_counted_after_a_kill() -> None:
         budget=terms, scaling=ScalingStatus(replicas=4, last_step=intent)
     )
     ledger = ConnectionLedger()
-    ledger.count("ns/a", SPEC, known, blind())
+    ledger.count("ns/a", SPEC, known, unreadable())
     assert ledger.others("db", "ns/b")[0].connections == 60
 
 

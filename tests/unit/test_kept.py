@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starforge_backlog.connections.kept import FORGET_AFTER, LOOKED_AT_EVERY, Kept
+from starforge_backlog.connections.kept import CHECKED_EVERY, FORGET_AFTER, Kept
 
 
 @dataclass
@@ -27,7 +27,7 @@ def test_what_nobody_asks_for_is_forgotten_and_the_others_are_not() -> None:
     kept = Kept(clock)
     forgotten, used = kept.get("forgotten", object), kept.get("used", object)
     while clock.now <= FORGET_AFTER.total_seconds():
-        clock.now += LOOKED_AT_EVERY.total_seconds() + 1
+        clock.now += CHECKED_EVERY.total_seconds() + 1
         assert kept.get("used", object) is used
     assert kept.get("forgotten", object) is not forgotten
     assert kept.get("used", object) is used

@@ -41,7 +41,7 @@ def stream() -> io.StringIO:
     return stream
 
 
-def test_our_lines_and_those_of_libraries_look_alike(stream: io.StringIO) -> None:
+def test_our_lines_and_those_of_libraries_have_one_form(stream: io.StringIO) -> None:
     structlog.stdlib.get_logger("starforge_backlog.reconcile").info(
         "holding: budget is used up", policy="starforge/etl", replicas=4
     )

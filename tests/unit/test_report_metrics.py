@@ -196,21 +196,21 @@ def normal(series: str) -> str:
 
 def test_unknown_is_not_zero(metrics: Metrics) -> None:
     observe(metrics, snapshot())
-    blind = snapshot()
+    unreadable = snapshot()
     queue = replace(
-        blind.queues["jobs"],
+        unreadable.queues["jobs"],
         waiting=GONE,
         arrivals_per_second=GONE,
         outcomes=Known(Outcomes(0, 0, timedelta(seconds=90)), NOW),
     )
-    blind = replace(
-        blind,
+    unreadable = replace(
+        unreadable,
         queues={"jobs": queue},
         workload=Unknown(Why.TARGET_NOT_FOUND, "", NOW),
         database=DatabaseReading(GONE, GONE),
         producers={"ingestion": GONE},
     )
-    observe(metrics, blind, QueueBacklogPolicyStatus())
+    observe(metrics, unreadable, QueueBacklogPolicyStatus())
     names = " ".join(scraped(metrics))
     for name in (
         "queue_waiting_jobs",
@@ -236,7 +236,7 @@ def test_unknown_is_not_zero(metrics: Metrics) -> None:
     }
 
 
-def test_a_pass_that_could_not_look_still_says_what_the_policy_says(metrics: Metrics) -> None:
+def test_a_pass_without_readings_still_says_what_the_policy_says(metrics: Metrics) -> None:
     observe(metrics, None)
     names = " ".join(scraped(metrics))
     assert "condition" in names
@@ -272,8 +272,8 @@ def test_one_series_is_never_shown_twice(metrics: Metrics) -> None:
 
 
 def test_every_metric_of_the_catalogue_is_served_and_no_other(metrics: Metrics) -> None:
-    blind = replace(snapshot(), workload=GONE)
-    observe(metrics, blind)
+    unreadable = replace(snapshot(), workload=GONE)
+    observe(metrics, unreadable)
     metrics.observe_pass(
         PolicyKey("starforge", "other"),
         snapshot(),

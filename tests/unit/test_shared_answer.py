@@ -101,7 +101,7 @@ async def test_who_comes_while_it_is_under_way_gets_its_answer_however_long_it_t
 
 
 @pytest.mark.parametrize("since", [None, 2.0], ids=["from now", "from a moment"])
-async def test_a_dear_answer_lasts_longer(since: float | None) -> None:
+async def test_an_expensive_answer_lasts_longer(since: float | None) -> None:
     source = Source(now=2)
     shared = source.shared()
     await shared.get()

@@ -24,7 +24,7 @@ from local.node.states import Running, State, Terminated, Waiting, timestamp
 from local.node.volumes import Volumes
 from local.processes import Child, spawn
 
-LOOK_AGAIN = 1.0
+READ_AGAIN = 1.0
 """Seconds until a missing ConfigMap or Secret is searched for again."""
 
 KILLED = 128 + signal.SIGKILL
@@ -146,7 +146,7 @@ class ContainerRunner:
             message = f'no program is known here for image "{self.image_name}"; known: {known}'
             self._become(Waiting("ErrImagePull", message))
             self._event("Warning", "Failed", message)
-            if not await self._asked_to_stop_within(LOOK_AGAIN):
+            if not await self._asked_to_stop_within(READ_AGAIN):
                 self._become(Waiting("ImagePullBackOff", message))
                 await self._stop_asked.wait()
             return None
@@ -168,7 +168,7 @@ class ContainerRunner:
                     kind = "CreateContainerConfigError"
                 self._become(Waiting(kind, str(error)))
                 self._event("Warning", "Failed", str(error))
-            await self._asked_to_stop_within(LOOK_AGAIN)
+            await self._asked_to_stop_within(READ_AGAIN)
         return None
 
     async def _run_once(self, program: Program) -> int:
@@ -294,7 +294,7 @@ class ContainerRunner:
             argv = [around.rewrite(part) for part in command["command"]]
             await run_briefly(argv, env=around.env, cwd=around.cwd, within=3600)
         elif http := hook.get("httpGet"):
-            await Probe({"httpGet": http}, self._node.probing).look(program.around)
+            await Probe({"httpGet": http}, self._node.probing).check(program.around)
 
     def _restart_after(self, code: int) -> bool:
         return self._restart == "Always" or (self._restart == "OnFailure" and code != 0)

@@ -51,7 +51,7 @@ class Probe:
         failures_needed = int(self.spec.get("failureThreshold") or 3)
         successes = failures = 0
         while True:
-            problem = await self.look(around)
+            problem = await self.check(around)
             if problem is None:
                 successes, failures = successes + 1, 0
                 if successes == successes_needed:
@@ -62,7 +62,7 @@ class Probe:
                     await failed(problem)
             await asyncio.sleep(self.period)
 
-    async def look(self, around: Surroundings) -> str | None:
+    async def check(self, around: Surroundings) -> str | None:
         """None when all is well, otherwise what is wrong."""
         if http := self.spec.get("httpGet"):
             return await self._http(http, around)

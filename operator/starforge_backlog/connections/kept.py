@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 # What nobody asked for this long is forgotten: its policies are gone or were changed.
 FORGET_AFTER = timedelta(minutes=30)
-LOOKED_AT_EVERY = timedelta(minutes=1)  # thousands of policies ask in between
+CHECKED_EVERY = timedelta(minutes=1)  # thousands of policies ask in between
 
 
 class Kept:
@@ -21,7 +21,7 @@ class Kept:
         self._timer = timer
         self._kept: dict[Hashable, object] = {}
         self._asked: dict[Hashable, float] = {}  # timer's seconds
-        self._looked_at = timer()
+        self._checked_at = timer()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The one of that key, which also tells its kind."""
@@ -29,8 +29,8 @@ class Kept:
         if key not in self._kept:
             self._kept[key] = make()
         self._asked[key] = now
-        if now - self._looked_at > LOOKED_AT_EVERY.total_seconds():
-            self._looked_at = now
+        if now - self._checked_at > CHECKED_EVERY.total_seconds():
+            self._checked_at = now
             oldest = now - FORGET_AFTER.total_seconds()
             for idle in [one for one, asked in self._asked.items() if asked < oldest]:
                 del self._asked[idle], self._kept[idle]

@@ -164,12 +164,12 @@ class TargetElection:
 
     def _around(self, uid: str) -> set[str]:
         """Everybody who names the same thing, or the same as one who does, and so on."""
-        found, look_at = {uid}, [uid]
-        while look_at:
-            for thing in self._stakes[look_at.pop()].things:
+        found, left = {uid}, [uid]
+        while left:
+            for thing in self._stakes[left.pop()].things:
                 fresh = self._named[thing] - found
                 found |= fresh
-                look_at += fresh
+                left += fresh
         return found
 
     def _expire(self, uid: str) -> None:

@@ -244,8 +244,8 @@ class QueueObserver:
         for suffix, starts in where.items():
             found = await self._sample(suffix, length, starts)
             answers += [(suffix, flat) for flat in found]
-        looks = sum(len(starts) for starts in where.values())
-        mix = parse_sample(answers, now=state.now, exact=small, delayed=_DELAYED, looks=looks)
+        places = sum(len(starts) for starts in where.values())
+        mix = parse_sample(answers, now=state.now, exact=small, delayed=_DELAYED, places=places)
         self._mixed = _Mixed(mix, finely, now + settings.sample_every.total_seconds())
         return mix
 

@@ -63,14 +63,14 @@ class Mix:
     names: Mapping[str, int] = field(default_factory=dict)
     exact: bool = True
     oldest: Mapping[str, int] = field(default_factory=dict)  # ms since 1970
-    looks: int = 0
+    places: int = 0
 
     def none_of(self, total: int) -> Count:
         """How many wait, of `total`, of a kind that is not among those that were read: not 0, but
         where all were read."""
         if self.exact:
             return Count(0)
-        most = math.ceil(total * _NONE_SEEN / max(self.looks, _NONE_SEEN))
+        most = math.ceil(total * _NONE_SEEN / max(self.places, _NONE_SEEN))
         return Count(most, Confidence.AT_MOST)
 
     def waiting(self, total: int, most: int) -> dict[str, Count]:
@@ -92,7 +92,7 @@ def parse_sample(
     now: int,
     exact: bool,
     delayed: str,
-    looks: int = 0,
+    places: int = 0,
 ) -> Mix:
     """From sample.lua, each answer with the part it is of; `delayed`: the one scored by due time.
 
@@ -132,7 +132,7 @@ def parse_sample(
             else:
                 oldest[name] = min(oldest.get(name, since), since)
     dated = {name: due for name, due in oldest.items() if name not in undated}
-    return Mix(names, exact, dated if exact else {}, looks)
+    return Mix(names, exact, dated if exact else {}, places)
 
 
 @dataclass(frozen=True, slots=True)
