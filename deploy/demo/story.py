@@ -60,7 +60,7 @@ class Story:
     started: float = field(default_factory=time.monotonic)
 
     def sample(self) -> Sample:
-        """Look, record, show."""
+        """Read, record, show."""
         sample = self.watch.sample(time.monotonic() - self.started)
         self.recorder.write(sample)
         self.show.show(sample)

@@ -46,7 +46,7 @@ SENTENCES = [
 
 
 def recording(seconds: int = 172) -> Recording:
-    """The main story as it should look."""
+    """The main story as it should be."""
     about = About(
         scenario="main",
         title="A storm of clients makes producers outrun workers",

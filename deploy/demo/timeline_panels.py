@@ -50,7 +50,7 @@ def _title(axis: Any, text: str, unit: str) -> None:
 
 
 def _label(axis: Any, y: float, text: str, colour: str, *, at: float = 1.008) -> None:
-    """A name at the right edge, where the curve ends: no legend to look up."""
+    """A name at the right edge, where the curve ends: no legend is needed."""
     axis.annotate(
         text,
         xy=(at, y),

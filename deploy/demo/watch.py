@@ -98,7 +98,7 @@ class ClusterEye:
         self._policy_there = threading.Event()
 
     def read(self) -> ClusterView:
-        """One look; the policy may not be there yet."""
+        """One read; the policy may not be there yet."""
         deployment = self._get("apps", "v1", "deployments", TARGET)
         pods = self._core.list_namespaced_pod(
             NAMESPACE, label_selector=f"app={TARGET}", _request_timeout=SECONDS
@@ -177,7 +177,7 @@ class Watch:
         self._clients: Latest[Clients] | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to read."""
         self._database.start()
         self._cluster.start()
 
@@ -193,7 +193,7 @@ class Watch:
         self._clients.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         for source in (self._database, self._cluster, self._clients):
             if source is not None:
                 source.stop()

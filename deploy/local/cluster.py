@@ -218,7 +218,7 @@ class LocalCluster:
         return {"reached_at": networks.host, "clients": (networks.pods, f"{networks.host}/32")}
 
     def _start_node(self, options: NodeOptions) -> None:
-        """A process of its own: a busy test or demo must not make pods look unready."""
+        """A process of its own: a busy test or demo must not make pods unready."""
         images = self.run_dir / "images.json"
         dump_images(options.images, images)
         child = processes.spawn(

@@ -42,7 +42,7 @@ class Command:
             )
         except subprocess.TimeoutExpired:
             raise LocalError(
-                f"`{shown}` did not end within {timeout:g} s. Give it more time, or look at the "
+                f"`{shown}` did not end within {timeout:g} s. Give it more time, or check the "
                 "logs in the run folder."
             ) from None
         if done.returncode != 0:

@@ -67,7 +67,7 @@ def _inspect(folder: Path) -> PostgresPrograms | None:
         )
         found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
         if done.returncode != 0 or found is None:
-            say(f"{folder / name} does not run here; looking for another PostgreSQL")
+            say(f"{folder / name} does not run here; searching for another PostgreSQL")
             return None
         versions.add(int(found[1]))
     version = versions.pop()

@@ -1,6 +1,6 @@
 """A master, its replica and a Sentinel that watches both, so that a failover can be caused.
 
-Who lost the place comes back as a replica about ten seconds later: so often the Sentinel looks.
+Who lost the place comes back as a replica about ten seconds later: so often the Sentinel checks.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class RedisFailover:
             started.append(sentinel)
             pair = cls((master, replica), sentinel)
             wait_until(
-                pair._knows_replica, timeout=SETTLED_WITHIN, what="the Sentinel's first look round"
+                pair._knows_replica, timeout=SETTLED_WITHIN, what="the Sentinel's first check"
             )
         except BaseException:
             for server in reversed(started):

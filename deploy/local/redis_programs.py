@@ -59,11 +59,11 @@ def _inspect(path: Path) -> RedisProgram | None:
         return None
     found = re.search(r"\bv=(\d+)\.(\d+)", _run(path, "--version"))
     if found is None:
-        say(f"{path} does not run here; looking for another Redis")
+        say(f"{path} does not run here; searching for another Redis")
         return None
     version = (int(found[1]), int(found[2]))
     if version < OLDEST:
-        say(f"{path} is older than Redis {OLDEST[0]}.{OLDEST[1]}; looking for another")
+        say(f"{path} is older than Redis {OLDEST[0]}.{OLDEST[1]}; searching for another")
         return None
     # Without certificates it never gets as far as listening, and what it complains about differs.
     refusal = _run(path, "--port", "0", "--tls-port", "1", "--save", "")

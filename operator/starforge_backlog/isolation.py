@@ -56,8 +56,8 @@ class FaultIsolation:
         except asyncio.CancelledError as stray:
             if cancellation.requested:
                 raise
-            # Nobody ends this pass: what it awaited was cancelled. Let through, it would look as if
-            # the policy's passes were to end, for good.
+            # No caller ends this pass: what it awaited was cancelled. Let through, it would end the
+            # policy's passes permanently.
             return instead(self._tell(policy, source, stray))
         except Exception as error:  # noqa: BLE001 - the one place that takes what nobody expected
             return instead(self._tell(policy, source, error))

@@ -139,7 +139,7 @@ class Process:
                 return
 
     async def _until_served(self) -> None:
-        """Wait for an API server that is up and serves our resource: the framework looks once.
+        """Wait for an API server that is up and serves the resource: the framework checks once.
 
         While the CRD is terminating, its policies are released here. The framework serves no
         resource in that state, so that after a restart nobody else would do it.

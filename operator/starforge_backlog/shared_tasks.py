@@ -1,7 +1,7 @@
 """Work that several await, and cancellations that nobody asked for.
 
 A task that is cancelled raises CancelledError in all who await it, and to asyncio, and to the
-framework, that looks as if they had been cancelled themselves: their loops end for good. It
+framework, that seems as if they had been cancelled themselves: their loops end permanently. It
 happened with an API server that was silent for 36 s: the deadline of one reading ended the question
 that the other readings of the pass awaited, and the policy was never checked again.
 """

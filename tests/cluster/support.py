@@ -50,7 +50,7 @@ async def connected(kubeconfig: Path | str) -> AsyncIterator[tuple[ClusterClient
 async def until(
     poll: Callable[[], Awaitable[Found | None]], what: str, within: float = 30
 ) -> Found:
-    """Look until there is something."""
+    """Poll until there is something."""
     end = time.monotonic() + within
     while time.monotonic() < end:
         found = await poll()

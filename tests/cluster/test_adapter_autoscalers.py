@@ -238,7 +238,7 @@ async def test_who_scales_it(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_paused_scaled_object_is_told_apart(
+async def test_a_paused_scaled_object_is_distinguished(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader, timer: Timer
 ) -> None:
     apply(cluster, namespace, scaled_object())

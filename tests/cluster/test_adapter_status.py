@@ -102,7 +102,7 @@ async def test_what_is_written_comes_back_and_is_not_written_twice(adapter: Adap
         assert written.outcome is WriteOutcome.UNCHANGED
     assert adapter.requests.since(before) == [
         ("get", "queuebacklogpolicies", "200")
-    ]  # our own look
+    ]  # our own read
 
 
 def largest() -> QueueBacklogPolicyStatus:

@@ -318,7 +318,7 @@ async def test_the_roles_that_can_log_in_are_known(
     assert seen.peak_until.keys() == seen.by_role.keys()
 
 
-async def test_a_role_at_its_connection_limit_is_told_apart_from_a_full_server(
+async def test_a_role_at_its_connection_limit_is_distinguished_from_a_full_server(
     open_database: Open, role: Role, postgres_url: str
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as admin:

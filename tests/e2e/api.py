@@ -1,6 +1,6 @@
 """The API server as a test sees it: cluster admin, JSON in and out, one pool of connections.
 
-`kubectl` is used where a test is about what people type; a process of it for each look of a
+`kubectl` is used where a test is about what people type; a process of it for each poll of a
 waiting loop would cost more than the operator itself.
 """
 

@@ -1,6 +1,6 @@
 """A file that only grows, such as a log: each line is parsed once, however often it is asked for.
 
-Ten stories that look ten times a second at a log of some megabytes cost more than the operator.
+Ten stories that read ten times a second a log of some megabytes cost more than the operator.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ WAITING: Final = "starforge_queue_jobs_waiting_total"
 # Passes from the fix to the recovery: the one under way, and two intervals.
 SOON: Final = 3
 # A server that could not be connected to is tried every 2 to 20 s: as often as a policy with the
-# default interval looks, and here that is ten passes.
+# default interval searches, and here that is ten passes.
 NEXT_ATTEMPT: Final = 11
 
 

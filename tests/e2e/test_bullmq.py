@@ -107,7 +107,7 @@ def reported_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
             # As above: on a busy machine the two windows are not the same.
             assert 0.5 < measured / (len(ended) / (time.time() - since)) < 2
             world.until(lambda: world.status()["queues"][0]["workers"] == "1", "the worker")
-            assert world.scale_writes() == [], "it only looks on"
+            assert world.scale_writes() == [], "it only observes"
 
             snapshots.add_bulk(2000, "process_snapshot")
             world.apply(mode="Enforce")
@@ -250,7 +250,7 @@ def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> No
     passes = len(world.passes())
     while len(world.passes()) < passes + 4:
         assert reported()
-        time.sleep(0.1)  # another look
+        time.sleep(0.1)  # another reading
     assert world.condition("BacklogHealthy", "steps")["status"] != "True"
     assert world.condition("Scaling", "steps")["status"] == "Unknown"
     assert len(world.scale_writes()) == steps

@@ -23,7 +23,7 @@ KILLS: Final = 8 if THOROUGH else 4
 
 
 def test_killed_at_any_moment_the_owners_maximum_is_never_lost(place: Place) -> None:
-    """Lowered and raised again and again while the operator is killed: at every look the object
+    """Lowered and raised again and again while the operator is killed: at every sample the object
     says what its owner's maximum is, and at the end it has it back."""
     dice = random.Random(SEED)
     with (

@@ -105,7 +105,7 @@ def pauses(world: World, ordeal: Ordeal) -> Callable[[], None]:
 
 
 def stays_open(world: World, ordeal: Ordeal) -> Callable[[], None]:
-    """Tripped before the first kill, and the backlog stays: paused at every look."""
+    """Tripped before the first kill, and the backlog stays: paused at every sample."""
     world.deploy()
     world.apply_breaker(target={"name": "etl-worker", "maxReplicas": 1})
     trip(world)

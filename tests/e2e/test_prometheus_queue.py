@@ -41,7 +41,7 @@ OTHERS: Final = 12  # connections of a web application
 
 class Application(Exporter):
     """The ETL and its database: what they export follows the target's replicas, which is how long
-    workers take. The age of the oldest job has the time at which it was looked up with it."""
+    workers take. The age of the oldest job has the time at which it was read with it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -103,7 +103,7 @@ def queue(world: World) -> Json:
 
 
 def holds(world: World, reason: str, *words: str) -> None:
-    """Told with a reason and the query; no step while it lasts."""
+    """Reported with a reason and the query; no step while it lasts."""
     found = world.until_condition("Ready", reason)
     for text in words:
         assert text in found["message"]

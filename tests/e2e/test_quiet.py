@@ -60,7 +60,7 @@ def test_no_write_while_nothing_changes(place: Place, worlds: list[World]) -> No
     asked = place.audit.since(mark)
     assert [request for request in asked if request.writes] == []
 
-    # It did look, all the time.
+    # It did read, all the time.
     assert {line["status"] for line in passes} == {"Unchanged"}
     verbs = Counter(request.verb for request in asked)
     assert verbs["get"] >= INTERVALS * (len(worlds) - 1)

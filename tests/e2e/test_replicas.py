@@ -60,7 +60,7 @@ def two_policies_share_one_budget(world: World) -> None:
 
 
 def a_minimum_above_the_budget(world: World) -> None:
-    """Told in a condition; nothing is scaled up to it."""
+    """Reported in a condition; nothing is scaled up to it."""
     world.deploy(env={"PG_POOL_MAX": "40"})
     world.apply(target={"name": TARGET, "minReplicas": 5})
     found = world.until_condition("DatabaseHeadroom", "MinimumAboveBudget")

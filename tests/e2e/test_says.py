@@ -28,7 +28,7 @@ def columns(text: str) -> list[str]:
     return re.split(r"\s{2,}", text.strip())
 
 
-def test_a_storm_is_told(place: Place, world: World) -> None:
+def test_a_storm_is_reported(place: Place, world: World) -> None:
     paused_by_us(world)
     world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is bad")
 

@@ -31,7 +31,7 @@ INTERVAL: Final = 2.0  # seconds, the shortest that the API allows
 # condition holds, so only a test that fails takes this long.
 WITHIN: Final = 150.0
 
-# Ten looks a second of six stories kept the API server busier than the operator did.
+# Ten polls a second of six stories kept the API server busier than the operator did.
 POLL_EVERY: Final = 0.25
 
 CONFLICT: Final = 409

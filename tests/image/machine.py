@@ -69,7 +69,7 @@ def processes(marker: str) -> list[str]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             environment = (folder / "environ").read_bytes()
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
         if marker in command or marker.encode() in environment:
             found.append(command)
     return found

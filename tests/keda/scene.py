@@ -30,7 +30,7 @@ JOBS_PER_POD: Final = 5
 # KEDA, its adapter and the controller on a busy machine.
 SOON: Final = 60.0
 NUMBERS: Final = "numbers.jsonl"  # of a run
-# Between two looks of a `Watcher`, in seconds.
+# Between two polls of a `Watcher`, in seconds.
 POLL_SECONDS: Final = 0.02
 
 

@@ -183,7 +183,7 @@ async def test_the_limit_before_comes_back(queue: BullQueue, brake: Brake, hands
     held = await paused(brake())
     assert held.previous == '"7"'
     assert meta(hands)["concurrency"] == BRAKE
-    assert queue.call("getGlobalConcurrency") == 0, "a zero to whoever looks"
+    assert queue.call("getGlobalConcurrency") == 0, "a zero to every reader"
     assert queue.call("isMaxed") is True
     assert json.loads(meta(hands)[MARK]) == {
         "token": "ns/etl/1",

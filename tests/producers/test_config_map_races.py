@@ -148,7 +148,7 @@ class Meddled(ClusterClient):
 RUNNING: Final = {"ConfigMap": "off", "CronJob": False}  # of the others: 2 replicas
 PAUSE, RESUME = PauseOutcome, ResumeOutcome
 
-# What a person does before request 1 and 2 (look and write of our pause), 3 and 4 (of our resume);
+# What a person does before request 1 and 2 (read and write of our pause), 3 and 4 (of our resume);
 # how both end there, and whether the person's value, or the one before all, stands at the end.
 MEDDLING: Final[dict[str, tuple[PauseOutcome, ResumeOutcome, PauseOutcome, ResumeOutcome]]] = {
     # The same value again is no write to the API server, so 3 and 4 are as if nobody came.

@@ -144,7 +144,7 @@ async def test_a_human_resumed_meanwhile(human: Human, operator: Operator) -> No
 
 
 async def test_a_human_runs_the_runbook_over_ours(human: Human, operator: Operator) -> None:
-    """The token still looks ours; only the row's version gives it away."""
+    """The token is still the operator's; only the row's version gives it away."""
     held = await paused(operator())
     human.run(RUNBOOK)
     got = await resumed(operator(), held)

@@ -419,7 +419,7 @@ async def test_more_holders_than_one_read_lists(hands: Hands, operators: Operato
         ("DELETE FROM queue_jobs WHERE run_after > '2100-01-01'", False),
         ("UPDATE queue_jobs SET status = 'done' WHERE run_after > '2100-01-01'", False),
         ("UPDATE queue_jobs SET run_after = now() WHERE run_after > '2100-01-01'", True),
-        # ... and most of them were worked on before anybody looked.
+        # ... and most of them were worked on before the next read.
         (
             f"UPDATE queue_jobs SET run_after = now(), status = 'done' WHERE {FAR}",
             True,

@@ -465,7 +465,7 @@ FIRSTS: dict[str, str] = {
 
 @dataclass
 class Both:
-    """Two places of one kind, and who looks whether they stand still."""
+    """Two places of one kind, and a check whether they stand still."""
 
     operator: Operator
     way: str

@@ -507,7 +507,7 @@ async def test_a_path_is_signed_as_it_goes_over_the_wire(caller: HttpCaller, api
     assert api.paths == {"/ä/ x"}
 
 
-async def test_a_login_with_a_line_break_is_told_and_not_shown(
+async def test_a_login_with_a_line_break_is_reported_and_not_shown(
     caller: HttpCaller, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.producers.webhook_api.BEARER", "planted\r\nX-Evil: 1")

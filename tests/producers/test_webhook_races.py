@@ -117,7 +117,7 @@ async def test_operators_killed_at_random(caller: HttpCaller, url: str) -> None:
 
 @pytest.mark.parametrize("point", [1, 2, 3, 4])
 async def test_a_person_pauses_at_each_point(caller: HttpCaller, point: int) -> None:
-    """Before look and call of our pause (1, 2) and of our resume (3, 4): it stays theirs."""
+    """Before read and call of our pause (1, 2) and of our resume (3, 4): it stays theirs."""
     async with served(FakeApi()) as api:
         api.by_hand[point] = "alice"
         producer = producer_of(caller, api.url)

@@ -53,7 +53,7 @@ def connections(node: RedisServer) -> int:
 
 async def test_a_slot_that_moves(bull: Bull, hub: RedisHub, nodes: RedisCluster) -> None:
     """Unknown while its keys are between two nodes, known with the first read after that, also when
-    nobody looked meanwhile; the brake that was set before is released where the queue is now."""
+    nothing was read meanwhile; the brake that was set before is released where the queue is now."""
     await asyncio.to_thread(filled, bull, nodes)
     source = nodes.owner(META)
     target = next(node for node in nodes.masters if node is not source)

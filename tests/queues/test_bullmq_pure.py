@@ -160,7 +160,7 @@ def test_failed_attempts_of_some_events_stand_for_all(
     assert value(failed_attempts(seen)) == pytest.approx(per_second)
 
 
-def test_where_nothing_ends_failed_attempts_are_told_by_time() -> None:
+def test_where_nothing_ends_failed_attempts_are_counted_by_time() -> None:
     part = Slice(seconds=2, whole=False, entries=500, retried=20)
     assert value(failed_attempts(view(START, later(slice=part)))) == 10
 

@@ -284,7 +284,7 @@ async def test_a_migration_in_between_is_noticed_at_once(admin: Admin, watcher: 
     why = (await watcher.read()).waiting
     assert isinstance(why, Unknown)
     assert why.why is Why.COLUMN_NOT_FOUND
-    # Looked at again: the table has no due time any more, and that is no fault.
+    # Read again: the table no longer has a due time, and that is no fault.
     seen = await watcher.read()
     assert isinstance(seen.waiting, Known)
     assert isinstance(seen.scheduled, Unknown)

@@ -241,7 +241,7 @@ def test_jobs_without_a_due_time_hide_the_oldest_age() -> None:
     assert depth.only(("b",)).oldest == 5.0
 
 
-def test_more_types_than_are_told_apart_make_the_total_a_lower_bound() -> None:
+def test_more_types_than_are_distinguished_make_the_total_a_lower_bound() -> None:
     rows = [row("type", str(number), 1) for number in range(11)]
     depth = by_type_depth(rows, limit=100, most_types=10)
     assert depth.due == Count(11, Confidence.AT_LEAST)

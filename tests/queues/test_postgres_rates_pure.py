@@ -321,7 +321,7 @@ def test_beyond_the_cap_updates_stand_for_jobs_at_the_ratio_that_was_seen() -> N
     assert source == "throughput estimated from row updates"
 
 
-def test_types_are_told_apart_while_nothing_is_deleted() -> None:
+def test_types_are_distinguished_while_nothing_is_deleted() -> None:
     table = Table()
     table.enqueue(500, "a")
     table.enqueue(500, "b")

@@ -175,7 +175,7 @@ async def test_series_without_a_target_are_said_once_for_the_queue(
 
 
 @pytest.mark.prometheus
-async def test_a_moment_in_place_of_an_age_is_told(
+async def test_a_moment_in_place_of_an_age_is_reported(
     server: PrometheusServer, hub: PrometheusHub
 ) -> None:
     reading = await read(queue(server, hub, oldestAgeSeconds="min(oldest) + 1.7e9"))

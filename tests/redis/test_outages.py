@@ -131,7 +131,9 @@ async def test_a_replica_reads_and_does_not_write(hub: RedisHub, start_redis: St
     assert "redis+sentinel://" in found.message
 
 
-async def test_somebodys_endless_script_is_told(hub: RedisHub, start_redis: StartRedis) -> None:
+async def test_an_endless_script_of_another_client_is_reported(
+    hub: RedisHub, start_redis: StartRedis
+) -> None:
     local = start_redis(settings={"lua-time-limit": 50})
     server = hub.get(local.url(), owner="test")
     await server.run(WRITE, ["k"], ["1"])

@@ -166,7 +166,7 @@ def test_nothing_to_connect_to_says_what_to_set(tmp_path: Path) -> None:
         Source.find({"KUBECONFIG": str(tmp_path / "missing")}, tmp_path)
 
 
-def test_a_pod_without_a_token_is_told_so(tmp_path: Path) -> None:
+def test_a_pod_without_a_token_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(NoCluster, match="automountServiceAccountToken: true"):
         Source.find({**IN_POD, "KUBECONFIG": str(tmp_path / "missing")}, tmp_path)
 

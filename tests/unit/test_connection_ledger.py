@@ -223,7 +223,7 @@ def asked(ledger: ConnectionLedger) -> int | None:
     return claim.wanted
 
 
-def test_what_a_decision_told_stands_until_the_next_one() -> None:
+def test_what_a_decision_declared_holds_until_the_next_one() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     assert asked(ledger) is None

@@ -1,4 +1,4 @@
-"""The picture is drawn for every kind of run; how it looks is for people to judge."""
+"""The picture is drawn for every kind of run; its layout is for people to judge."""
 
 from __future__ import annotations
 

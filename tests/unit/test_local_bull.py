@@ -29,7 +29,7 @@ def wait_for(queue: BullQueue, within: float = 15, **wanted: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_jobs_end_as_they_are_told(bull: Bull, redis_url: str, version: Version) -> None:
+def test_jobs_end_as_their_options_say(bull: Bull, redis_url: str, version: Version) -> None:
     queue = bull.queue(redis_url, "etl", version=version)
     queue.add_bulk(40, {"import": 3, "poison": 1}, pad=100, attempts=2)
     assert queue.counts("wait") in ({"wait": 40}, {"waiting": 40})

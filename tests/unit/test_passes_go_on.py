@@ -119,7 +119,7 @@ async def test_not_even_a_report_that_is_cancelled_ends_them(
     assert passes.done == 3
 
 
-async def test_a_pass_that_hangs_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pass_that_hangs_is_given_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "LONGEST_PASS", timedelta(milliseconds=20))
     passes = Passes(for_ever, monkeypatch=monkeypatch)
     await asyncio.wait_for(passes.runner.run(), 5)

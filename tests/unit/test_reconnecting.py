@@ -180,7 +180,7 @@ async def test_one_session_serves_all_one_at_a_time() -> None:
     assert connection.session is server.opened[0]
 
 
-async def test_a_fault_is_told_at_once_until_an_attempt_is_due() -> None:
+async def test_a_fault_is_reported_at_once_until_an_attempt_is_due() -> None:
     server = Server(fault=REFUSED)
     connection = server.used(Pacing(retry_first=timedelta(hours=1), retry_most=timedelta(hours=1)))
     assert [await fault_of(connection) for _ in range(5)] == [REFUSED] * 5

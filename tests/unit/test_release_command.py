@@ -91,7 +91,7 @@ async def cut_short(
     return run, started
 
 
-async def test_told_to_end_it_starts_the_operator_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_asked_to_end_it_starts_the_operator_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Job's time is over, or its node is drained: nobody else would start it again (P4)."""
     run, started = await cut_short(monkeypatch, bug=False)
     run.cancel()

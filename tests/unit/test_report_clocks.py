@@ -1,4 +1,4 @@
-"""Clocks that start again are said: a queue under another name looks calm for its first minutes."""
+"""Clocks that start again are said: a queue under another name seems calm for its first minutes."""
 
 from __future__ import annotations
 

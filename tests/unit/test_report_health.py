@@ -53,7 +53,7 @@ def test_without_policies_nothing_is_late(clock: Turned, health: Health) -> None
     assert health.sick() == ("passes stopped: none finished of ns/a for 61 s; there are 1 policies")
 
 
-def test_one_whose_passes_stopped_is_told_however_well_the_others_are(
+def test_one_whose_passes_stopped_is_reported_however_well_the_others_are(
     clock: Turned, health: Health
 ) -> None:
     """Its loop has ended, and only the next process starts it again."""

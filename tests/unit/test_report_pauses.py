@@ -217,7 +217,7 @@ def test_a_leak_changes_no_sentence() -> None:
     assert reported(kept).summary == reported(kept, results=(again,)).summary
 
 
-def test_readings_of_workers_and_attempts_are_shown_where_they_are_told() -> None:
+def test_readings_of_workers_and_attempts_are_shown_where_they_are_known() -> None:
     def shown(reading: QueueReading) -> tuple[str, str]:
         (found,) = reported(queues=reading).queues
         return found.failed_attempts_per_second, found.workers
@@ -254,7 +254,7 @@ def broken(policy: Policy, reading: QueueReading) -> list[str]:
     return [str(what) for what, _ in broken_readings(policy.spec, plan)]
 
 
-def test_a_pooler_that_cannot_be_read_is_told() -> None:
+def test_a_connection_pooler_that_cannot_be_read_is_reported() -> None:
     policy = fresh_policy()
     snapshot = seen()
     assert snapshot.database is not None

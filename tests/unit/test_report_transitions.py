@@ -202,7 +202,7 @@ def test_a_failed_action_is_limited_and_one_that_was_done_is_not() -> None:
     assert [note.limit for note in done] == [""]
 
 
-def test_a_failure_that_status_holds_in_short_is_told_once() -> None:
+def test_a_failure_that_status_holds_in_short_is_reported_once() -> None:
     action, message = Resume(held(), "no open breaker pauses it"), "x" * 5_000
     failed = (Result(action, Failed(Why.ERROR, message)),)
     policy = fresh_policy()

@@ -64,7 +64,7 @@ def test_nothing_is_shown_as_nothing_where_nothing_arrives() -> None:
     assert count_text(none, "<10") == "<10"
 
 
-def test_a_cap_an_estimate_and_nothing_are_told_apart() -> None:
+def test_a_cap_an_estimate_and_nothing_are_distinguished() -> None:
     assert count_text(Known(Count(100_000, Confidence.AT_LEAST), NOW), "") == "≥100000"
     assert count_text(Known(Count(5200, Confidence.ESTIMATED), NOW), "5200") == "~5200"
     assert count_text(Unknown(Why.TIMEOUT, "late", NOW), "5200") == "unknown"
@@ -150,7 +150,7 @@ def test_a_verdict_is_an_event_once_even_when_the_next_step_followed() -> None:
     assert transitions(after, after, ()) == ()
 
 
-def test_a_breaker_and_its_pause_are_told_with_their_numbers() -> None:
+def test_a_breaker_and_its_pause_are_reported_with_their_numbers() -> None:
     opened = BreakerStatus(name="b", state=BreakerState.OPEN, since=NOW, message="6000 waiting")
     paused = Result(Pause("ingestion", "b", "t", "6000 waiting"), Paused(PauseOutcome.PAUSED, "9"))
     notes = transitions(NEW, QueueBacklogPolicyStatus(breakers=(opened,)), (paused,))

@@ -73,7 +73,7 @@ def test_what_is_not_the_same_is_nobodys_business(other: Body) -> None:
     assert (targets.ask(OLD), targets.ask(other)) == (None, None)
 
 
-def test_the_younger_waits_and_is_told_for_whom() -> None:
+def test_the_newer_waits_and_knows_for_whom() -> None:
     targets = TargetElection()
     targets.note(OLD)
     assert targets.ask(YOUNG) == Rival("ns/old", "Deployment w")

@@ -1,4 +1,4 @@
-"""Memory limits: what cgroups would enforce, by looking twice a second."""
+"""Memory limits: what cgroups would enforce, by a check twice a second."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Probe:
         passed: Callable[[], None],
         failed: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Runs until cancelled; calls back when a threshold is reached, not on every look."""
+        """Runs until cancelled; calls back when a threshold is reached, not on every check."""
         await asyncio.sleep(float(self.spec.get("initialDelaySeconds") or 0))
         successes_needed = int(self.spec.get("successThreshold") or 1)
         failures_needed = int(self.spec.get("failureThreshold") or 3)

@@ -35,8 +35,8 @@ class Workers:
 
 
 def pooler(shown: Shown, before: Shown | None, workers: Workers, replicas: int) -> Pooler:
-    """The pools of the workers, those that nobody has opened yet included. `before` is the last
-    look, if there was one lately. Raises KeyError or ValueError for what no version shows."""
+    """The pools of the workers, those that no client has opened yet included. `before` is the last
+    reading, if there was one lately. Raises KeyError or ValueError for what no version shows."""
     config = {str(row["key"]): row["value"] for row in shown.config}
     found = _entries(shown, workers)
     # The entry `*` is not shown, only what came of it; after an hour without clients that is gone.

@@ -31,14 +31,14 @@
                           FROM {table} AS job
                          WHERE job.{status} = {word} AND {in_range}
                          ORDER BY job.{due}
-                         LIMIT {look}) AS line
+                         LIMIT {scan}) AS line
                  WHERE line.type IN ({types}))
         OR EXISTS (SELECT 1
                      FROM (SELECT job.{type} AS type
                              FROM {table} AS job
                             WHERE job.{status} = {word} AND {in_range} AND job.{due} <= now()
                             ORDER BY job.{due} DESC
-                            LIMIT {look}) AS line
+                            LIMIT {scan}) AS line
                     WHERE line.type IN ({types})) AS running
    FROM (SELECT found.slot FROM found WHERE found.slot IS NOT NULL
          UNION ALL SELECT NULL) AS found)

@@ -228,7 +228,7 @@ class JobTypesTable:
             width=sql.Literal(held_back.WIDTH),
             sample=sql.Literal(SAMPLE),
             most_slots=sql.Literal(MOST_SLOTS),
-            look=sql.Literal(SCAN_ROWS),
+            scan=sql.Literal(SCAN_ROWS),
             **parts,
         )
 

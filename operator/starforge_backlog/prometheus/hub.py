@@ -110,7 +110,7 @@ class Prometheus:
         return await answer.get()
 
     def _forget_old_answers(self, now: float) -> None:
-        """Looked at once per `shared_for`: hundreds of policies ask within it."""
+        """Read once per `shared_for`: hundreds of policies ask within it."""
         oldest = now - self._shared_for.total_seconds()
         if self._forgot_at > oldest:
             return

@@ -50,7 +50,7 @@ local function job_of(key, ...)
 end
 
 -- opts.delay keeps what was asked for; the field `delay` is 0 once a job was promoted.
-local function told_delay(options)
+local function delay_of(options)
   if not options or not string.find(options, '"delay"', 1, true) then return 0 end
   local fine, decoded = pcall(cjson.decode, options)
   local asked = fine and type(decoded) == 'table' and tonumber(decoded.delay) or 0

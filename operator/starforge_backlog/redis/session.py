@@ -116,7 +116,7 @@ class Session:
 
 
 async def open_session(target: Target, within: timedelta) -> Session:
-    """Connect, log in and look who is there, in `within` at most. Raises RedisFault."""
+    """Connect, log in and read who is there, in `within` at most. Raises RedisFault."""
     where, user = str(target.address), target.user
     connection = _connection(target, within)
     try:

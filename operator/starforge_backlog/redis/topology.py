@@ -42,7 +42,7 @@ class Topology(Protocol):
         """The node that holds them. Raises RedisFault."""
 
     def doubt(self, fault: RedisFault) -> None:
-        """The node that was found did not answer as it should: look again next time, if that may
+        """The node that was found did not answer as it should: search again next time, if that may
         help."""
 
 

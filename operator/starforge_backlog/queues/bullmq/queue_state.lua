@@ -6,8 +6,8 @@
 -- and counts as 0, because cjson refuses to write an infinity and one job would hide the whole queue.
 --
 -- KEYS: see keys.py, in the order of `Keys.fixed`.
--- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are looked
---       at), 3 priorities (read), 4 active (jobs in progress whose lock is searched for),
+-- ARGV: 1 start of all job keys ("bull:etl:"), 2 tail (jobs at the end of a list that are
+--       read), 3 priorities (read), 4 active (jobs in progress whose lock is searched for),
 --       5 since (ms; when the sample before was taken), 6 window (ms; of finished jobs), 7 groups (of
 --       BullMQ Pro whose lists are counted, of each state)
 -- Returns JSON. Times are in ms since 1970, by Redis' clock.
@@ -19,7 +19,7 @@ local TYPES = {
   'stream', 'hash', 'hash', 'string',
 }
 local base, tail = ARGV[1], tonumber(ARGV[2])
-local priorities, looked_active = tonumber(ARGV[3]), tonumber(ARGV[4])
+local priorities, most_active = tonumber(ARGV[3]), tonumber(ARGV[4])
 local since, window = tonumber(ARGV[5]), tonumber(ARGV[6])
 local most_groups = tonumber(ARGV[7])
 local call = redis.call
@@ -115,7 +115,7 @@ local function add(id, place, score)
   local due_at = score and tonumber(score) / 4096
   local job = { shown_id(id), place, f[1] or '' }
   for _, value in ipairs({
-    f[2], told_delay(f[3]), f[4] or f[5], f[6], f[7], f[8] or f[9], due_at or false,
+    f[2], delay_of(f[3]), f[4] or f[5], f[6], f[7], f[8] or f[9], due_at or false,
   }) do
     local found, none = number(value)
     job[#job + 1], odd = found, odd or none
@@ -167,8 +167,8 @@ while distinct < priorities and bytes <= MOST_IDS do
     score = '(' .. first[2]
   end
 end
-local below, looked, front = '+inf', 0, tonumber(score)
-while not past and front and looked < priorities and bytes <= 2 * MOST_IDS do
+local below, counted, front = '+inf', 0, tonumber(score)
+while not past and front and counted < priorities and bytes <= 2 * MOST_IDS do
   local last = call('ZREVRANGEBYSCORE', KEYS[PRIORITIZED], below, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
   local found = last[2] and tonumber(last[2])
   if not found or found < front then
@@ -178,7 +178,7 @@ while not past and front and looked < priorities and bytes <= 2 * MOST_IDS do
   else
     local start = string.format('%.0f', math.floor(found / PRIORITY) * PRIORITY)
     local first = call('ZRANGEBYSCORE', KEYS[PRIORITIZED], start, '+inf', 'LIMIT', 0, 1)
-    looked, bytes = looked + 1, bytes + #first[1]
+    counted, bytes = counted + 1, bytes + #first[1]
     add(first[1], 'prioritized')
     below = '(' .. start
   end
@@ -197,7 +197,7 @@ end
 result.jobs, result.markers = jobs, markers
 
 local held, orphaned, stalled, signs = 0, 0, 0, 0
-local running = from_the_end(KEYS[ACTIVE], looked_active) -- the longest running first
+local running = from_the_end(KEYS[ACTIVE], most_active) -- the longest running first
 for _, id in ipairs(running) do
   if string.sub(id, 1, 2) == '0:' then -- BullMQ 4: a worker took its own sign for a moment
     signs = signs + 1

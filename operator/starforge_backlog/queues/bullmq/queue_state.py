@@ -167,7 +167,7 @@ def parse_state(answer: str) -> QueueState | WrongType | NoNumber:
     if "no_number" in said:
         return NoNumber(said["no_number"])
     jobs = tuple(starmap(_job(int(said["now"])), said["jobs"]))  # an empty Lua table is an empty {}
-    # The script sees a sign wherever it looks; it is in the list that workers block on.
+    # The script sees a sign wherever it reads; it is in the list that workers block on.
     markers = said["markers"]
     in_wait = min(markers, said["wait"])
     any_job = any(said[place] for place in _PLACES)

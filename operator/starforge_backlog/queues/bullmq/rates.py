@@ -108,7 +108,7 @@ class Kept:
 
 
 def outcomes(view: View, longest: timedelta, kept: Kept) -> Reading[Outcomes]:
-    """Jobs that finished and that failed for good within `longest`, or since we look."""
+    """Jobs that finished and that failed terminally within `longest`, or since the first sample."""
     past = view.history.past(longest.total_seconds())
     if kept.everything(past):
         return Known(Outcomes(kept.completed, kept.failed, longest), view.at)

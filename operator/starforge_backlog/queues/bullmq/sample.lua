@@ -31,7 +31,7 @@ for at = 3, #ARGV do
       local at_ = #found
       -- Without a known time of creation it has no age; it is counted all the same.
       found[at_ + 1], found[at_ + 2] = f[1] or '', odd and 'nan' or f[2] or '0'
-      found[at_ + 3], found[at_ + 4] = string.format('%.0f', told_delay(f[3])), f[4] or f[5] or '0'
+      found[at_ + 3], found[at_ + 4] = string.format('%.0f', delay_of(f[3])), f[4] or f[5] or '0'
       found[at_ + 5], found[at_ + 6] = f[6] or '0', f[7] or '0'
       found[at_ + 7] = scores[id] or '0'
     end

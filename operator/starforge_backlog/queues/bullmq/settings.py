@@ -29,7 +29,7 @@ class ObserverSettings:
     # … of a stream of so many bytes in all. Of 10,000 entries, BullMQ's default, those that hold
     # nothing of the application's are 0.7 MB; 2 MB take a script 4 ms.
     events_small: int = 2_000_000
-    # In a larger one an entry may be of any size, and each is looked up by itself: 1 ms.
+    # In a larger one an entry may be of any size, and each is read by itself: 1 ms.
     events_few: int = 200
     # Bytes that are read one by one: 1 ms.
     events_budget: int = 256_000
@@ -50,8 +50,8 @@ class ObserverSettings:
     # been added together. So many single jobs: in 1 %, and never. 8 ms, with priorities 12 ms.
     named_sample: int = 1500
     named_block: int = 1
-    # As long as a policy has named types within this time: policies with and without share a
-    # look.
+    # As long as a policy has named types within this time: policies with and without share
+    # a reading.
     named_for: timedelta = timedelta(minutes=5)
     # The mix changes slowly and is scaled to each count in between.
     sample_every: timedelta = timedelta(seconds=60)

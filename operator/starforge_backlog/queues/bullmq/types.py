@@ -57,7 +57,7 @@ def blocks(
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Names of waiting jobs. `exact`: all were read, and `oldest` is the oldest of each. `looks`:
+    """Names of waiting jobs. `exact`: all were read, and `oldest` is the oldest of each. `places`:
     places that were read, by chance."""
 
     names: Mapping[str, int] = field(default_factory=dict)

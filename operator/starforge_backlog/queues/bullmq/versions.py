@@ -53,7 +53,7 @@ class Fleet:
 
 
 def tell(state: QueueState, before: Fleet) -> Fleet:
-    """What this look adds to what was known."""
+    """What this reading adds to what was known."""
     found = _VERSION.match(state.version)
     hint = int(found[1]) if found else None
     hints = before.hints

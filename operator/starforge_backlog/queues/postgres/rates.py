@@ -135,7 +135,7 @@ def throughput(view: View) -> tuple[Reading[float], str]:
 
 
 def outcomes(view: View, longest: timedelta) -> Reading[Outcomes]:
-    """Jobs that finished and that failed within `longest`, or since we look if that is less."""
+    """Jobs that finished and that failed within `longest`, or since the first sample if later."""
     end = view.trusted_end
     if end is not None and (covered := end.covered(longest.total_seconds())) > 0:
         return Known(

@@ -136,7 +136,7 @@ class TableObserver:
         )
 
     def _notice(self, strange: Iterable[Strange]) -> None:
-        """A recognised word that nobody had seen yet is no strange word: look again, with it."""
+        """A recognised word that nobody had seen yet is no strange word: read again, with it."""
         new = {part.word for part in strange if recognised(part.word)} - self._observed
         if new:
             self._observed |= new
@@ -148,7 +148,7 @@ class TableObserver:
         if isinstance(fault, NoTurn):
             return
         if fault is not None:
-            self._known = None  # whatever was known may have caused it: look again
+            self._known = None  # whatever was known may have caused it: read again
             if fault.why is not Why.TIMEOUT or isinstance(fault, NoAnswer):
                 return  # a server that is away is not burdened by us; `Database` paces that
             self._breaker.timed_out(self._timer())
