@@ -88,6 +88,8 @@ def keys_of(value: object, path: str = "") -> Iterator[str]:
         case list():
             for inner in value:
                 yield from keys_of(inner, f"{path}[]")
+        case _:
+            pass
 
 
 def test_what_was_written_is_read() -> None:
