@@ -80,12 +80,12 @@ types: $(INSTALLED) ## mypy --strict
 	@$(VENV)/bin/mypy operator deploy tests
 
 crd: $(INSTALLED) ## write crds/ and docs/reference/ from the models and the catalogue of reasons
-	@$(PY) -m starforge_backlog.api.crd
-	@$(PY) -m starforge_backlog.report.status_reference
+	@$(PY) -m reference.crd
+	@$(PY) -m reference.status
 
 crd-check: $(INSTALLED) ## fail if these are out of date, or a reason or Event has no entry
-	@$(PY) -m starforge_backlog.api.crd --check
-	@$(PY) -m starforge_backlog.report.status_reference --check
+	@$(PY) -m reference.crd --check
+	@$(PY) -m reference.status --check
 
 bench: tools ## the numbers of docs/benchmarks.md (about 60 minutes)
 	@$(PY) -m tests.bench

@@ -13,8 +13,8 @@ from tests.cluster.crd_examples import GONE, Leaf, Policy, edited, everything, l
 from tests.cluster.crd_policies import Policies, Refused
 
 from local.cluster import LocalCluster
+from reference.crd import schema
 from starforge_backlog.api.base import format_duration, parse_duration
-from starforge_backlog.api.crd import schema
 from starforge_backlog.api.rules import RULES
 
 pytestmark = pytest.mark.cluster

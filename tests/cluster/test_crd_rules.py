@@ -12,7 +12,7 @@ from tests.cluster.crd_examples import GONE, Leaf, Policy, edited, everything, l
 from tests.cluster.crd_policies import Policies, Refused
 
 from local.cluster import LocalCluster
-from starforge_backlog.api.crd import schema
+from reference.crd import schema
 from starforge_backlog.api.rules import RULES
 
 pytestmark = pytest.mark.cluster

@@ -15,7 +15,7 @@ from tests.cluster.shown import ROOT
 from local import build
 from local.commands import Command
 from local.redis import RedisServer
-from starforge_backlog.api.crd import schema
+from reference.crd import schema
 
 FILES: Final = ROOT / "deploy" / "gitops"
 REFERENCES: Final = FILES / "kustomize" / "name-references.yaml"

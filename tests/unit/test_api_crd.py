@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel
 from tests.cluster.crd_examples import leaves, spec_leaves
 
-from starforge_backlog.api import crd, resource
+from reference import crd, resource
+from reference.structural import structural
 from starforge_backlog.api.rules import MAP_TYPE, RULES
-from starforge_backlog.api.structural import structural
 from starforge_backlog.api.terms import LIST_TYPE
 from starforge_backlog.cluster.annotations import HOLD, RELEASE, RELEASE_ABANDON
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.cluster.crd_examples import EVERYTHING, MINIMAL
 from tests.thorough import THOROUGH
 
-from starforge_backlog.api import crd
+from reference import crd
 from starforge_backlog.api.base import format_duration, parse_duration, wire_name
 from starforge_backlog.api.policy import Priority, QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus, Step

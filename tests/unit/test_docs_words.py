@@ -21,7 +21,7 @@ MANIFESTS = (
     "deploy/samples/*.yaml",
     "deploy/gitops/**/*.yaml",
 )
-CODE = ("operator/**/*.py", "deploy/demo/*.py")
+CODE = ("operator/**/*.py", "deploy/demo/*.py", "deploy/reference/**/*.py")
 DESCRIPTIONS = "operator/starforge_backlog/api/"
 """Docstrings of this folder become descriptions of the CRD."""
 IDENTIFIER = re.compile(r"`[^`\s]+`|\]\([^)\s]+\)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reference.metrics import render_reference
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -23,7 +24,7 @@ from starforge_backlog.api.status import (
 from starforge_backlog.cluster.errors import Asked
 from starforge_backlog.decide.plan import Pause, ScaleTo, StepKind
 from starforge_backlog.report.metrics import ActionResult, Metrics, PassResult, PolicyKey
-from starforge_backlog.report.metrics_catalogue import CATALOGUE, render_reference
+from starforge_backlog.report.metrics_catalogue import CATALOGUE
 from starforge_backlog.report.metrics_rows import CONNECTION_TERMS, REPLICA_TERMS
 from starforge_backlog.snapshot import (
     Confidence,
@@ -299,7 +300,7 @@ def test_every_metric_of_the_catalogue_is_served_and_no_other(metrics: Metrics) 
 
 
 def test_the_page_is_made_of_the_catalogue() -> None:
-    how = "run: python -m starforge_backlog.report.metrics_catalogue > docs/reference/metrics.md"
+    how = "run: python -m reference.metrics > docs/reference/metrics.md"
     assert REFERENCE.read_text() == render_reference(), how
 
 

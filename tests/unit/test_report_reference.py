@@ -17,15 +17,15 @@ from typing import Final
 import pytest
 
 import starforge_backlog
+from reference import status as status_reference
+from reference.catalogue import conditions, events, readings, scaling
+from reference.catalogue.events import EVENTS
+from reference.catalogue.readings import MISSING
+from reference.catalogue.scaling import SCALING as SCALINGS
 from starforge_backlog.api.status import BreakerState, ConditionStatus, StepVerdict
 from starforge_backlog.decide.plan import Cause, StepKind
 from starforge_backlog.decide.reasons import Reported, ScalingReason
 from starforge_backlog.decide.results import NotDone
-from starforge_backlog.report import status_reference
-from starforge_backlog.report.catalogue import conditions, events, readings, scaling
-from starforge_backlog.report.catalogue.events import EVENTS
-from starforge_backlog.report.catalogue.readings import MISSING
-from starforge_backlog.report.catalogue.scaling import SCALING as SCALINGS
 from starforge_backlog.report.transitions import FLIPPED, FLIPPED_FOR
 from starforge_backlog.snapshot import Why
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulator.given import NOW, fresh_policy, queue, seen, spec
 
+from reference.structural import structural
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import (
     MOST_MEMORY_BYTES,
@@ -38,7 +39,6 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
-from starforge_backlog.api.structural import structural
 from starforge_backlog.decide.pauses import server_identity
 from starforge_backlog.decide.pauses.memory import MARK_BYTES, storable
 from starforge_backlog.decide.pauses.pausing import Producers

@@ -1,6 +1,6 @@
 """Writes `crds/` and what else follows from the models, or checks that it is up to date.
 
-`python -m starforge_backlog.api.crd` writes; with `--check` it prints a diff and fails on drift.
+`python -m reference.crd` writes; with `--check` it prints a diff and fails on drift.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from typing import Any
 
 import yaml
 
-from starforge_backlog.api import GROUP, PLURAL, VERSION
-from starforge_backlog.api.memory import apart_in
-from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.reference import render_reference
-from starforge_backlog.api.resource import (
+from reference.policy import render_reference
+from reference.resource import (
     CATEGORIES,
     COLUMNS,
     CRD_FILE,
@@ -28,13 +25,16 @@ from starforge_backlog.api.resource import (
     SINGULAR,
     Column,
 )
+from reference.structural import published, structural, without_defaults
+from starforge_backlog.api import GROUP, PLURAL, VERSION
+from starforge_backlog.api.memory import apart_in
+from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.api.structural import published, structural, without_defaults
 
 _HEADER = (
     "# Generated from operator/starforge_backlog/api by `make crd`; edit the models instead.\n"
 )
-_CHECKOUT = Path(__file__).resolve().parents[3]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def schema() -> dict[str, Any]:
@@ -127,7 +127,7 @@ def write(root: Path) -> tuple[Path, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 when all is up to date or written, 1 on drift."""
-    parser = argparse.ArgumentParser(prog="python -m starforge_backlog.api.crd")
+    parser = argparse.ArgumentParser(prog="python -m reference.crd")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="print a diff and fail on drift")
     what.add_argument("--write", action="store_true", help="write the files (the default)")

@@ -1,6 +1,6 @@
 """Writes `docs/reference/status.md`: each condition, reason and Event, and what to do.
 
-`python -m starforge_backlog.report.status_reference` writes the page; with `--check` it fails where
+`python -m reference.status` writes the page; with `--check` it fails where
 the page differs from the catalogue, or where a reason or an Event has no entry in it.
 """
 
@@ -12,22 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from reference.catalogue.conditions import REASONS, TYPES
+from reference.catalogue.entry import Entry
+from reference.catalogue.events import EVENTS
+from reference.catalogue.readings import MISSING
+from reference.catalogue.scaling import SCALING
 from starforge_backlog.api.status import BreakerState, StepVerdict
 from starforge_backlog.decide.plan import Cause, StepKind
 from starforge_backlog.decide.reasons import Reported, ScalingReason
-from starforge_backlog.report.catalogue.conditions import REASONS, TYPES
-from starforge_backlog.report.catalogue.entry import Entry
-from starforge_backlog.report.catalogue.events import EVENTS
-from starforge_backlog.report.catalogue.readings import MISSING
-from starforge_backlog.report.catalogue.scaling import SCALING
 from starforge_backlog.report.transitions import FLIPPED, FLIPPED_FOR, READY
 from starforge_backlog.snapshot import Why
 
 PAGE: Final = Path("docs", "reference", "status.md")
-_CHECKOUT: Final = Path(__file__).resolve().parents[3]
+_CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 _INTRODUCTION: Final = """\
-<!-- Generated from operator/starforge_backlog/report/catalogue by `make crd`; edit the catalogue. -->
+<!-- Generated from deploy/reference/catalogue by `make crd`; edit the catalogue. -->
 # Conditions, reasons and Events
 
 What the status of a policy says, what it means, and what to do. The other fields of the status are
@@ -38,7 +38,7 @@ in [policy.md](policy.md#status); what to check first is in [operations.md](../o
 `True` is good for every type. A reason of a missing reading (`Timeout`, `NoPermission` …) can be
 in each of them; these reasons are in one table: [Missing readings](#missing-readings).
 
-"""  # noqa: E501 - a comment of HTML cannot be wrapped
+"""
 _INTRODUCTIONS: Final[Mapping[str, str]] = {
     "ProducersRunning": """\
 The message lists all pauses. The reason is that of the most urgent one, in the order of this table
@@ -110,12 +110,12 @@ def without_entry() -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 when the page is up to date or written, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m starforge_backlog.report.status_reference")
+    parser = argparse.ArgumentParser(prog="python -m reference.status")
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     parser.add_argument("--root", type=Path, default=_CHECKOUT, help="checkout (%(default)s)")
     chosen = parser.parse_args(arguments)
     for missing in without_entry():
-        sys.stderr.write(f"report/catalogue has no entry for the {missing}\n")
+        sys.stderr.write(f"reference/catalogue has no entry for the {missing}\n")
     if without_entry():
         return 1
     page = chosen.root / PAGE
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"wrote {PAGE}\n")
         return 0
     if not page.is_file() or page.read_text(encoding="utf-8") != render():
-        sys.stderr.write(f"{PAGE} differs from report/catalogue: run `make crd`, commit both\n")
+        sys.stderr.write(f"{PAGE} differs from reference/catalogue: run `make crd`, commit both\n")
         return 1
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from starforge_backlog.report.catalogue.entry import Entry
+from reference.catalogue.entry import Entry
 
 # What it means that a condition is True, and that it is False.
 TYPES: Final[Mapping[str, tuple[str, str]]] = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reference.resource import COLUMNS, KIND
+from reference.structural import bounds_text, default_text, structural
 from starforge_backlog.api.memory import apart_in
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
-from starforge_backlog.api.resource import COLUMNS, KIND
 from starforge_backlog.api.rules import RULES
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
-from starforge_backlog.api.structural import bounds_text, default_text, structural
 from starforge_backlog.api.terms import SPAN
 
 Schema = Mapping[str, Any]

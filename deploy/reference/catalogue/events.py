@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from starforge_backlog.report.catalogue.entry import Entry
+from reference.catalogue.entry import Entry
 
 EVENTS: Final[Mapping[str, Entry]] = {
     "Ready": Entry(

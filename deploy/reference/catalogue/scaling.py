@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from reference.catalogue.entry import Entry
 from starforge_backlog.decide.reasons import ScalingReason
-from starforge_backlog.report.catalogue.entry import Entry
 
 # Its status, and whether it is an Event, is in `ScalingReason.means`.
 SCALING: Final[Mapping[ScalingReason, Entry]] = {
