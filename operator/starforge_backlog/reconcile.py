@@ -14,6 +14,7 @@ from starforge_backlog.act import act
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.cluster.status import Edition, StatusWrite, WriteOutcome
 from starforge_backlog.context import Services
+from starforge_backlog.decide.budget.pool_resize import count_old_pool
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.pauses.outcome import locate
 from starforge_backlog.decide.plan import Plan, ScaleTo
@@ -46,10 +47,14 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
     seen = await observe(services, policy, before.paused)
     # Those that waited for a source that hangs come back together; others are not to wait for them.
     await services.slow_passes.wait_turn(began, policy.spec.interval)
+    now = services.clock()
+    # A pool that was made smaller is smaller only in pods that have started since.
+    per_replica = policy.spec.target.connections_per_replica
+    seen = count_old_pool(per_replica, before.scaling, seen, now)
     seen = services.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.
-    plan = decide(policy.spec, before, seen, services.clock(), owner=policy.uid, hold=policy.hold)
+    plan = decide(policy.spec, before, seen, now, owner=policy.uid, hold=policy.hold)
     # Nothing awaits between the decision and this promise: no other policy can be promised the
     # same connections (P1).
     for action in plan.actions:

@@ -407,6 +407,14 @@ class PoolFrom(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SmallerPool:
+    """A pool that was made smaller, which pods that started before may not have yet."""
+
+    pool: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PerReplica:
     """Connections that one replica can open, and where the number comes from."""
 
@@ -419,6 +427,8 @@ class PerReplica:
     added_up: str = ""
     # Behind a pooler: server connections that all replicas together hold at most. None: direct.
     pooled: int | None = None
+    # `pool` is the larger one that counts until every pod has this. None: all have `pool`.
+    smaller: SmallerPool | None = None
 
 
 class FlagValue(StrEnum):

@@ -13,6 +13,7 @@ from tests.simulator.setup import EPOCH
 from starforge_backlog.api.memory import apart, together
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
+from starforge_backlog.decide.budget.pool_resize import count_old_pool
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Plan
@@ -236,9 +237,9 @@ class Policy:
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """One decision at the snapshot's moment; its status is stored, nothing is carried out."""
-        plan = decide(
-            self.spec, self.status, snapshot, snapshot.taken_at, owner=self.owner, hold=self.hold
-        )
+        now, wanted = snapshot.taken_at, self.spec.target.connections_per_replica
+        seen = count_old_pool(wanted, self.status.scaling, snapshot, now)
+        plan = decide(self.spec, self.status, seen, now, owner=self.owner, hold=self.hold)
         self.status = through_json(plan.status)
         return plan
 

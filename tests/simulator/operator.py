@@ -18,6 +18,7 @@ from tests.simulator.world import World
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.coordination.connection_ledger import ConnectionLedger
+from starforge_backlog.decide.budget.pool_resize import count_old_pool
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Action, Pause, Plan, Resume, ScaleTo, SetMaximum
@@ -82,6 +83,8 @@ class Operator:
         now = self._clock()
         before = self._status
         snapshot, facts = self.eye.read(world, now)
+        wanted = self.spec.target.connections_per_replica
+        snapshot = count_old_pool(wanted, before.scaling, snapshot, now)
         snapshot = self.ledger.count(self.name, self.spec, before, snapshot)
         plan = decide(self.spec, before, snapshot, now, owner=OWNER)
         for action in plan.actions:

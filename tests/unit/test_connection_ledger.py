@@ -20,6 +20,7 @@ from starforge_backlog.coordination.connection_ledger import (
     ConnectionLedger,
 )
 from starforge_backlog.decide.budget.formula import budget
+from starforge_backlog.decide.budget.pool_resize import count_old_pool
 from starforge_backlog.snapshot import (
     Claim,
     DatabaseReading,
@@ -188,7 +189,8 @@ def test_a_limit_of_the_role_is_given_out_once() -> None:
 def test_a_pool_made_smaller_is_claimed_as_it_was_until_the_pods_have_it() -> None:
     ledger = ConnectionLedger()
     large = QueueBacklogPolicyStatus(scaling=ScalingStatus(pool=20))
-    ledger.count("ns/a", SPEC, large, seen(4))
+    wanted = SPEC.target.connections_per_replica
+    ledger.count("ns/a", SPEC, large, count_old_pool(wanted, large.scaling, seen(4), NOW))
     assert ledger.others("db", "ns/b")[0].connections == 4 * 20
 
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.simulator.given import NOW, fresh_policy, later, per_replica, workload
+from tests.simulator.given import NOW, fresh_policy, later, per_replica, spec, workload
 from tests.simulator.pasts import calm, remembering, storm
 
 from starforge_backlog.api.status import OldPool, ScalingStatus
-from starforge_backlog.decide.budget.pool_resize import remember_pool
+from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import PerReplica, PoolFrom, Snapshot, Workload
 
@@ -25,7 +25,9 @@ def pool(size: int, pool_from: PoolFrom = REFERENCE) -> PerReplica:
 
 def kept(memory: ScalingStatus, each: PerReplica, pods: Workload | None = None) -> OldPool | None:
     """The larger pool that counts after a pass."""
-    return remember_pool(memory, calm(target=pods or workload(4), each=each), NOW).old_pool
+    seen = calm(target=pods or workload(4), each=each)
+    counted = count_old_pool(spec().target.connections_per_replica, memory, seen, NOW)
+    return remember_pool(memory, counted.per_replica).old_pool
 
 
 @pytest.mark.parametrize("pool_from", [TEMPLATE, REFERENCE])

@@ -36,7 +36,6 @@ from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus, StepVerdict
 from starforge_backlog.decide.budget.formula import surge
 from starforge_backlog.decide.budget.pgbouncer import held
-from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
 from starforge_backlog.decide.claims import claim_of
 from starforge_backlog.snapshot import Claim, Known, Snapshot
 
@@ -97,13 +96,11 @@ class ConnectionLedger:
         if spec.database is None:
             self.drop(policy)
         elif server is not None and isinstance(seen.workload, Known):
-            # A pool that was made smaller is smaller only in pods that have started since.
-            memory = remember_pool(before.scaling, seen, seen.taken_at)
-            each = count_old_pool(spec.target.connections_per_replica, memory, seen).per_replica
-            if isinstance(each, Known):
+            if isinstance(seen.per_replica, Known):
                 guard = before.scaling.guard if spec.target.guard is not None else None
                 allowed = (guard.maximum if guard is not None else None) or 0
-                claim = claim_of(policy, spec, seen.workload.value, each.value, allowed)
+                each = seen.per_replica.value
+                claim = claim_of(policy, spec, seen.workload.value, each, allowed)
                 self._note(policy, server, self._still_asking(claim))
                 intervals = ASKING_INTERVALS * spec.interval.total_seconds()
                 self._valid_for[policy] = max(intervals, LEAST_ASKING_SECONDS)

@@ -28,7 +28,7 @@ from starforge_backlog.decide.assess.freshness import judged
 from starforge_backlog.decide.assess.retries import retry_storm
 from starforge_backlog.decide.breakers import breaker as breakers
 from starforge_backlog.decide.breakers.unreadable import decisive, explain_unreadable
-from starforge_backlog.decide.budget.pool_resize import count_old_pool, remember_pool
+from starforge_backlog.decide.budget.pool_resize import remember_pool
 from starforge_backlog.decide.claims import tell
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured, shared
 from starforge_backlog.decide.guard.maximum import guard, hand_back, is_another
@@ -78,9 +78,11 @@ def decide(
 ) -> Plan:
     """Decide one pass.
 
-    `owner` is the policy's uid, the first part of every ownership token. `hold` is the text of
+    `seen` has what each replica may open, as `count_old_pool` and the ledger counted it. `owner`
+    is the policy's uid, the first part of every ownership token. `hold` is the text of
     the hold annotation: like `suspend` it stops every action, releases included.
     """
+    before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen.per_replica)})
     before = not_from_the_future(
         before,
         now,
@@ -91,8 +93,6 @@ def decide(
     entries, readings = follow_places(spec, before.paused, seen.producers, now)
     before = before.model_copy(update={"paused": entries})
     seen = replace(seen, producers=readings)
-    before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen, now)})
-    seen = count_old_pool(spec.target.connections_per_replica, before.scaling, seen)
     facts = gather(spec, before, seen)
     stop = _stopped(spec, seen.rival, hold)
     observing = spec.mode is Mode.OBSERVE

@@ -16,39 +16,55 @@ from datetime import datetime
 
 from starforge_backlog.api.policy import ConnectionsPerReplica
 from starforge_backlog.api.status import OldPool, ScalingStatus
-from starforge_backlog.snapshot import Known, PoolFrom, Snapshot, Workload
+from starforge_backlog.snapshot import (
+    Known,
+    PerReplica,
+    PoolFrom,
+    Reading,
+    SmallerPool,
+    Snapshot,
+    Workload,
+)
 
 
-def remember_pool(before: ScalingStatus, seen: Snapshot, now: datetime) -> ScalingStatus:
-    """Note the pool's size, and the larger one that pods may still have."""
+def count_old_pool(
+    wanted: ConnectionsPerReplica, before: ScalingStatus, seen: Snapshot, now: datetime
+) -> Snapshot:
+    """The snapshot with what a replica may open, whichever pool it has. Once per pass: what the
+    others are told and what is decided are made from the same number."""
     if not isinstance(seen.per_replica, Known):
-        return before
+        return seen
     each = seen.per_replica.value
     old = before.old_pool
     if before.pool is not None and each.pool < before.pool:
         # Smaller once more: pods between the two changes have the number between.
         old = OldPool(pool=max(before.pool, old.pool if old else 0), since=now)
     workload = seen.workload.value if isinstance(seen.workload, Known) else None
-    if old is not None and (
-        each.pool >= old.pool
+    if (
+        old is None
+        or each.pool >= old.pool
         or each.pool_from is PoolFrom.POLICY
         or (workload is not None and _all_have_it(workload, each.pool_from, old.since))
     ):
-        old = None
-    return before.model_copy(update={"pool": each.pool, "old_pool": old})
-
-
-def count_old_pool(
-    wanted: ConnectionsPerReplica, memory: ScalingStatus, seen: Snapshot
-) -> Snapshot:
-    """The snapshot with what a replica may open, whichever pool it has."""
-    if memory.old_pool is None or not isinstance(seen.per_replica, Known):
         return seen
-    pool = memory.old_pool.pool
-    each = replace(
-        seen.per_replica.value, pool=pool, connections=pool * wanted.processes + wanted.extra
+    counted = replace(
+        each,
+        pool=old.pool,
+        connections=old.pool * wanted.processes + wanted.extra,
+        smaller=SmallerPool(each.pool, old.since),
     )
-    return replace(seen, per_replica=replace(seen.per_replica, value=each))
+    return replace(seen, per_replica=replace(seen.per_replica, value=counted))
+
+
+def remember_pool(before: ScalingStatus, each: Reading[PerReplica]) -> ScalingStatus:
+    """Note the pool's size, and the larger one that pods may still have."""
+    if not isinstance(each, Known):
+        return before
+    pool, smaller = each.value.pool, each.value.smaller
+    if smaller is None:
+        return before.model_copy(update={"pool": pool, "old_pool": None})
+    old = OldPool(pool=pool, since=smaller.since)
+    return before.model_copy(update={"pool": smaller.pool, "old_pool": old})
 
 
 def _all_have_it(workload: Workload, pool_from: PoolFrom, changed_at: datetime) -> bool:
