@@ -10,26 +10,36 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
 from starforge_backlog.api.base import format_duration
 from starforge_backlog.api.breaker_status import PauseStatus
 from starforge_backlog.api.policy import Producer, Queue
 from starforge_backlog.api.prometheus import PrometheusDatabase
-from starforge_backlog.context import Services
+from starforge_backlog.clock import Clock
+from starforge_backlog.cluster.autoscalers import AutoscalerReader
+from starforge_backlog.cluster.secrets import SecretReader
+from starforge_backlog.cluster.workload import WorkloadReader
+from starforge_backlog.coordination.target_election import TargetElection
 from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
-from starforge_backlog.databases.pgbouncer import Samples, workers_pools
+from starforge_backlog.databases.hub import DatabaseHub
+from starforge_backlog.databases.pgbouncer import ConsoleHub, Samples, workers_pools
 from starforge_backlog.databases.pgbouncer_pools import Workers
 from starforge_backlog.databases.prometheus import ScrapedDatabases
 from starforge_backlog.databases.url import ServerKey
 from starforge_backlog.decide.pauses.outcome import entry_of
 from starforge_backlog.decide.pauses.standing import with_unrecorded
 from starforge_backlog.decide.pauses.whose import lacks_record
+from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import Deadline, PolicyAccess
+from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.by_hand import by_hand_without_record
 from starforge_backlog.producers.holder import Holder
+from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.prometheus.server import invalidate, resolve
+from starforge_backlog.queues.adapters import QueueAdapters
 from starforge_backlog.snapshot import (
     Autoscaler,
     DatabaseReading,
@@ -54,29 +64,70 @@ PART_OF_INTERVAL = 0.8
 SHARED_FOR = timedelta(seconds=1)
 
 
-async def observe(services: Services, policy: Policy, entries: tuple[PauseStatus, ...]) -> Snapshot:
+class Access(Protocol):
+    """What leads to a policy's secrets and its database."""
+
+    @property
+    def secrets(self) -> SecretReader: ...
+
+    @property
+    def databases(self) -> DatabaseHub: ...
+
+
+class Sources(Access, Protocol):
+    """Those of the process' services that a pass reads from."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def targets(self) -> TargetElection: ...
+
+    @property
+    def workloads(self) -> WorkloadReader: ...
+
+    @property
+    def autoscalers(self) -> AutoscalerReader: ...
+
+    @property
+    def poolers(self) -> ConsoleHub: ...
+
+    @property
+    def prometheus(self) -> PrometheusHub: ...
+
+    @property
+    def queues(self) -> QueueAdapters: ...
+
+    @property
+    def producers(self) -> ProducerAdapters: ...
+
+    @property
+    def isolation(self) -> FaultIsolation: ...
+
+
+async def observe(sources: Sources, policy: Policy, entries: tuple[PauseStatus, ...]) -> Snapshot:
     """Read everything the policy names. `entries` are its pauses, as status has them."""
-    began = services.clock()
-    rival = services.targets.ask(policy.body)
+    began = sources.clock()
+    rival = sources.targets.ask(policy.body)
     wait = min(policy.spec.interval * PART_OF_INTERVAL, LONGEST_WAIT)
     late = Unknown(Why.TIMEOUT, f"no answer within {format_duration(wait)}", began)
-    access = access_of(services, policy, wait, late)
+    access = access_of(sources, policy, wait, late)
     deadline, spec = access.deadline, policy.spec
-    target = services.workloads.read(policy.namespace, spec.target)
-    autoscaler = services.autoscalers.read(policy.namespace, spec.target)
-    isolated = partial(services.isolation.run, policy.key)
+    target = sources.workloads.read(policy.namespace, spec.target)
+    autoscaler = sources.autoscalers.read(policy.namespace, spec.target)
+    isolated = partial(sources.isolation.run, policy.key)
     (workload, per_replica), scaler, database, samples, queues, producers = await asyncio.gather(
         isolated(
             Source(SourceKind.TARGET), deadline.keep(target, (late, late)), lambda bug: (bug, bug)
         ),
         isolated(Source(SourceKind.AUTOSCALER), deadline.keep(autoscaler, late), _itself),
-        isolated(Source(SourceKind.DATABASE), _database(services, policy, access), _no_database),
-        isolated(Source(SourceKind.PGBOUNCER), _console(services, policy, access), _itself),
+        isolated(Source(SourceKind.DATABASE), _database(sources, policy, access), _no_database),
+        isolated(Source(SourceKind.PGBOUNCER), _console(sources, policy, access), _itself),
         asyncio.gather(
             *(
                 isolated(
                     Source(SourceKind.QUEUE, queue.name),
-                    _queue(services, policy, queue, access),
+                    _queue(sources, policy, queue, access),
                     unread,
                 )
                 for queue in spec.queues
@@ -86,7 +137,7 @@ async def observe(services: Services, policy: Policy, entries: tuple[PauseStatus
             *(
                 isolated(
                     Source(SourceKind.PRODUCER, p.name),
-                    read_producer(services, policy, p, entries, access),
+                    read_producer(sources.producers, policy, p, entries, access),
                     _itself,
                 )
                 for p in spec.producers
@@ -113,19 +164,17 @@ async def observe(services: Services, policy: Policy, entries: tuple[PauseStatus
         queues={queue.name: found for queue, found in zip(spec.queues, queues, strict=True)},
         producers={p.name: found for p, found in zip(spec.producers, producers, strict=True)},
         rival=rival,
-        autoscaler=_orphaned(services, scaler),
+        autoscaler=_orphaned(sources, scaler),
     )
 
 
-def _orphaned(
-    services: Services, reading: Reading[Autoscaler | None]
-) -> Reading[Autoscaler | None]:
+def _orphaned(sources: Sources, reading: Reading[Autoscaler | None]) -> Reading[Autoscaler | None]:
     """Whether the policy that marked it is gone: one in the same namespace would be known."""
     if isinstance(reading, Unknown) or reading.value is None or reading.value.token is None:
         return reading
     found = reading.value
     policy = (found.token or "").split("/", 1)[0]
-    return replace(reading, value=replace(found, orphan=not services.targets.knows(policy)))
+    return replace(reading, value=replace(found, orphan=not sources.targets.knows(policy)))
 
 
 def _itself(bug: Unknown) -> Unknown:
@@ -136,7 +185,7 @@ def _no_database(bug: Unknown) -> tuple[DatabaseReading | None, ServerKey | None
     return DatabaseReading(bug, bug), None
 
 
-def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown) -> PolicyAccess:
+def access_of(ways: Access, policy: Policy, wait: timedelta, late: Unknown) -> PolicyAccess:
     """The policy's secrets and database, until `wait` from now."""
     database = policy.spec.database
     return PolicyAccess(
@@ -144,8 +193,8 @@ def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown
         namespace=policy.namespace,
         database=database.url if database is not None else None,
         tls=database.tls if database is not None else None,
-        secrets=services.secrets,
-        databases=services.databases,
+        secrets=ways.secrets,
+        databases=ways.databases,
         deadline=Deadline(asyncio.get_running_loop().time() + wait.total_seconds()),
         late=late,
         target=policy.spec.target,
@@ -154,7 +203,7 @@ def access_of(services: Services, policy: Policy, wait: timedelta, late: Unknown
 
 
 async def _database(
-    services: Services, policy: Policy, access: PolicyAccess
+    sources: Sources, policy: Policy, access: PolicyAccess
 ) -> tuple[DatabaseReading | None, ServerKey | None]:
     """Connections and health, and where the policy's login leads to."""
     spec = policy.spec.database
@@ -164,15 +213,15 @@ async def _database(
     opened = await access.database() if spec.url is not None else None
     login = opened[1].key if isinstance(opened, tuple) else None
     if spec.prometheus is not None:
-        scraped = _scraped(services, policy, spec.prometheus, access)
+        scraped = _scraped(sources, policy, spec.prometheus, access)
         reading = await access.deadline.keep(scraped, late)
         if isinstance(opened, tuple):
-            reading = await access.deadline.keep(_named(services, opened[1], reading), reading)
+            reading = await access.deadline.keep(_named(sources, opened[1], reading), reading)
         return reading, login
     assert opened is not None, "the CRD refuses a database without url and prometheus"
     if isinstance(opened, Unknown):
         return DatabaseReading(opened, opened), None
-    headroom = services.databases.headroom(opened[1])
+    headroom = sources.databases.headroom(opened[1])
     reading = await access.deadline.keep(headroom.read(SHARED_FOR), late)
     if spec.url is not None:
         access.invalidate(spec.url, reading.connections)
@@ -181,16 +230,14 @@ async def _database(
     return reading, login
 
 
-async def _named(
-    services: Services, database: Database, reading: DatabaseReading
-) -> DatabaseReading:
+async def _named(sources: Sources, database: Database, reading: DatabaseReading) -> DatabaseReading:
     """With the server's own name, which policies that have only a login know it by (P1). While it
     cannot be asked, the name that the policy gives it stands."""
     connections = reading.connections
     if not isinstance(connections, Known):
         return reading
     try:
-        own = await services.databases.headroom(database).identity()
+        own = await sources.databases.headroom(database).identity()
     except DatabaseFault:
         return reading
     alias = connections.value.server
@@ -199,14 +246,14 @@ async def _named(
 
 
 async def _scraped(
-    services: Services, policy: Policy, spec: PrometheusDatabase, access: PolicyAccess
+    sources: Sources, policy: Policy, spec: PrometheusDatabase, access: PolicyAccess
 ) -> DatabaseReading:
     """The same from Prometheus."""
     server = await resolve(spec, access, "database.prometheus")
     if isinstance(server, Unknown):
         return DatabaseReading(server, server)
-    prometheus = services.prometheus.get(server, owner=policy.key)
-    kept = services.prometheus.attached(
+    prometheus = sources.prometheus.get(server, owner=policy.key)
+    kept = sources.prometheus.attached(
         prometheus, ScrapedDatabases, lambda: ScrapedDatabases(prometheus)
     )
     reading = await kept.reader(spec).read(spec, policy.spec.scaling.observe_for)
@@ -215,7 +262,7 @@ async def _scraped(
 
 
 async def _console(
-    services: Services, policy: Policy, access: PolicyAccess
+    sources: Sources, policy: Policy, access: PolicyAccess
 ) -> Reading[Samples] | None:
     """What the pooler's console shows; None: the policy names none."""
     spec = policy.spec.database.pgbouncer if policy.spec.database is not None else None
@@ -228,7 +275,7 @@ async def _console(
     if isinstance(ca, Unknown):
         return replace(ca, message=f"database.pgbouncer: {ca.message}")
     try:
-        console = services.poolers.get(url.value, owner=policy.key, ca=ca.value)
+        console = sources.poolers.get(url.value, owner=policy.key, ca=ca.value)
     except DatabaseFault as fault:
         wrong = Unknown(fault.why, f"database.pgbouncer: {fault.message}", url.at)
         access.invalidate(spec.url, wrong)
@@ -261,16 +308,16 @@ def _behind_pooler(
 
 
 async def _queue(
-    services: Services, policy: Policy, queue: Queue, access: PolicyAccess
+    sources: Sources, policy: Policy, queue: Queue, access: PolicyAccess
 ) -> QueueReading:
-    source = services.queues.source(queue, access)
+    source = sources.queues.source(queue, access)
     window = policy.spec.scaling.observe_for
     reading = source.read(rate_window=window, max_age=SHARED_FOR)
     return await access.deadline.keep(reading, unread(access.late))
 
 
 async def read_producer(
-    services: Services,
+    producers: ProducerAdapters,
     policy: Policy,
     producer: Producer,
     entries: tuple[PauseStatus, ...],
@@ -281,7 +328,7 @@ async def read_producer(
     holder = Holder(policy.uid, producer.name, entry)
 
     async def read() -> Reading[ProducerReading]:
-        found = await services.producers.find(producer, access, holder)
+        found = await producers.find(producer, access, holder)
         return found if isinstance(found, Unknown) else await found.read()
 
     reading = await access.deadline.keep(read(), access.late)

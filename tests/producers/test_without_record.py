@@ -39,7 +39,7 @@ class Forgetful(Operator):
         access = observe.access_of(self.services, self.policy, self.spec.interval, late)
         (producer,) = self.spec.producers
         return await observe.read_producer(
-            self.services, self.policy, producer, self.status.paused, access
+            self.services.producers, self.policy, producer, self.status.paused, access
         )
 
     async def passes(self, stands: Callable[[], bool], *, wanted: bool) -> str:
