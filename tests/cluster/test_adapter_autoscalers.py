@@ -1,163 +1,37 @@
-"""Autoscalers on a real API server: who scales a target, and a maximum lowered and restored."""
+"""Autoscalers on a real API server: who scales a target, and which one guards it."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.cluster.keda import SCALED_OBJECTS, Json, autoscaler, scaled_object
-from tests.cluster.support import Requests, admin, apply, connected, until, workload
+from tests.cluster.autoscalers import (
+    HPA,
+    PLAIN,
+    SCALED_OBJECT,
+    Timer,
+    found,
+    guarded,
+    guarding,
+    keda_follows,
+    owned_by_scaled_object,
+    somebody,
+)
+from tests.cluster.keda import Json, autoscaler, scaled_object
+from tests.cluster.support import Requests, apply, until
 
 from local.cluster import LocalCluster
 from starforge_backlog.api.policy import Target
 from starforge_backlog.cluster.autoscaler_lists import (
     BELIEVED_AFTER_A_LIST_SECONDS,
-    BELIEVED_AFTER_SECONDS,
     KEEP_ABSENT_SECONDS,
     KEEP_SECONDS,
 )
-from starforge_backlog.cluster.autoscaler_object import KINDS
-from starforge_backlog.cluster.autoscaler_object import autoscaler as parsed
 from starforge_backlog.cluster.autoscalers import AutoscalerReader
-from starforge_backlog.cluster.autoscalers_write import MaximumWriter
 from starforge_backlog.cluster.client import ClusterClient
-from starforge_backlog.decide.results import MaximumOutcome, MaximumResult
-from starforge_backlog.snapshot import Autoscaler, Follower, Known, Unknown, Why
+from starforge_backlog.snapshot import Autoscaler, Known, Unknown, Why
 
 pytestmark = pytest.mark.cluster
-
-HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
-PATHS = {
-    "hpa": "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
-    "scaledobject": "/apis/keda.sh/v1alpha1/namespaces/%s/scaledobjects",
-}
-PLAIN = Target(name="etl-worker")
-TOKEN = "uid-1/hpa/2026-01-01T00:00:00.000+00:00"
-
-
-class Timer:
-    """Seconds that pass when asked to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def guarding(name: str = "hpa", kind: str = "horizontalPodAutoscaler") -> Target:
-    return Target.model_validate({"name": "etl-worker", "guard": {kind: name}})
-
-
-@pytest.fixture
-async def adapter(cluster: LocalCluster) -> AsyncIterator[tuple[ClusterClient, Requests]]:
-    async with connected(cluster.kubeconfig) as found:
-        yield found
-
-
-@pytest.fixture
-def timer() -> Timer:
-    return Timer()
-
-
-@pytest.fixture
-def reader(adapter: tuple[ClusterClient, Requests], timer: Timer) -> AutoscalerReader:
-    return AutoscalerReader(adapter[0], monotonic=timer)
-
-
-@pytest.fixture
-def writer(adapter: tuple[ClusterClient, Requests]) -> MaximumWriter:
-    return MaximumWriter(adapter[0])
-
-
-@pytest.fixture(scope="module")
-def keda(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The CRD alone."""
-    file = tmp_path_factory.mktemp("keda") / "scaledobjects.json"
-    file.write_text(json.dumps(SCALED_OBJECTS), "utf-8")
-    cluster.apply_crds(file)
-
-
-async def found(
-    reader: AutoscalerReader, namespace: str, target: Target = PLAIN
-) -> Autoscaler | None:
-    reading = await reader.read(namespace, target)
-    assert isinstance(reading, Known), reading
-    return reading.value
-
-
-async def guarded(
-    reader: AutoscalerReader, namespace: str, target: Target | None = None
-) -> Autoscaler:
-    seen = await found(reader, namespace, target or guarding())
-    assert seen is not None
-    return seen
-
-
-def stored(cluster: LocalCluster, namespace: str, what: str = "hpa/hpa") -> Json:
-    kind, _, name = what.partition("/")
-    with admin(cluster) as api:
-        return api.get(f"{PATHS[kind] % namespace}/{name}")
-
-
-def owned_by_scaled_object(cluster: LocalCluster, namespace: str) -> Json:
-    """The owner reference that KEDA gives the autoscaler it makes."""
-    uid = stored(cluster, namespace, "scaledobject/so")["metadata"]["uid"]
-    return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "so", "uid": uid}
-
-
-def keda_follows(
-    cluster: LocalCluster, namespace: str, *, maximum: int, ready: tuple[str, str] = ("True", "")
-) -> None:
-    """What KEDA does with a new ScaledObject, with a maximum of its own: it copies annotations."""
-    whole = stored(cluster, namespace, "scaledobject/so")
-    own = autoscaler(
-        "keda-hpa-so", maximum=maximum, owner=owned_by_scaled_object(cluster, namespace)
-    )
-    own["metadata"]["annotations"] = whole["metadata"]["annotations"]
-    condition = {
-        "type": "Ready",
-        "status": ready[0],
-        "reason": "ScaledObjectCheckFailed",
-        "message": ready[1],
-    }
-    status = {"status": {"hpaName": "keda-hpa-so", "conditions": [condition]}}
-    with admin(cluster) as api:
-        api.create(PATHS["hpa"] % namespace, own)
-        api.patch(f"{PATHS['scaledobject'] % namespace}/so/status", status)
-
-
-def hpa_maximum(cluster: LocalCluster, namespace: str) -> int:
-    return int(stored(cluster, namespace, "hpa/keda-hpa-so")["spec"]["maxReplicas"])
-
-
-async def lower(writer: MaximumWriter, namespace: str, seen: Autoscaler, to: int) -> MaximumResult:
-    got = await writer.write(
-        namespace,
-        seen.kind,
-        seen.name,
-        seen=seen.maximum,
-        to=to,
-        previous=seen.maximum if seen.kept_maximum is None else seen.kept_maximum,
-        implicit=seen.implicit or seen.kept_implicit,
-        token=TOKEN,
-        version=seen.version,
-    )
-    assert isinstance(got, MaximumResult), got
-    return got
-
-
-async def restore(
-    writer: MaximumWriter, namespace: str, kind: str = HPA, name: str = "hpa", **how: Any
-) -> MaximumResult:
-    got = await writer.restore(namespace, kind, name, **{"token": TOKEN, **how})
-    assert isinstance(got, MaximumResult), got
-    return got
 
 
 # --- a cluster without KEDA; first, because the CRD stays ---------------------------------------
@@ -238,7 +112,7 @@ async def test_who_scales_it(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_paused_scaled_object_is_distinguished(
+async def test_a_paused_scaled_object_is_told_apart(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader, timer: Timer
 ) -> None:
     apply(cluster, namespace, scaled_object())
@@ -268,7 +142,7 @@ async def test_one_that_was_made_or_deleted_counts_soon(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_scaled_object_is_named_rather_than_what_keda_made_of_it(
+async def test_a_scaled_object_is_told_rather_than_what_keda_made_of_it(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     """Its autoscaler would be made again, and is refused as a guard."""
@@ -277,24 +151,6 @@ async def test_a_scaled_object_is_named_rather_than_what_keda_made_of_it(
     seen = await found(reader, namespace)
     assert seen is not None
     assert (seen.kind, seen.name) == (SCALED_OBJECT, "so")
-
-
-# --- a refusal is no knowledge at once ---------------------------------------------------------
-
-
-@asynccontextmanager
-async def somebody(
-    cluster: LocalCluster, namespace: str, folder: Path, timer: Timer
-) -> AsyncIterator[tuple[AutoscalerReader, ClusterClient]]:
-    """A reader, and its client, under a ServiceAccount without rights."""
-    cluster.kubectl("create", "serviceaccount", "-n", namespace, "nobody")
-    token = cluster.kubectl("create", "token", "-n", namespace, "nobody").strip()
-    stranger = Path(shutil.copy(cluster.kubeconfig, folder / "kubeconfig"))
-    config = ["config", "--kubeconfig", str(stranger)]
-    cluster.kubectl(*config, "set-credentials", "nobody", f"--token={token}")
-    cluster.kubectl(*config, "set-context", "--current", "--user=nobody")
-    async with connected(stranger) as (client, _):
-        yield AutoscalerReader(client, monotonic=timer), client
 
 
 def grant(cluster: LocalCluster, namespace: str, verb: str = "create") -> None:
@@ -340,11 +196,11 @@ async def test_a_right_that_was_there_is_missed_for_long(
             apply(cluster, namespace, autoscaler())
         grant(cluster, namespace)
 
-        async def listed() -> Known[Autoscaler | None] | None:
+        async def looked() -> Known[Autoscaler | None] | None:
             reading = await reader.read(namespace, PLAIN)
             return reading if isinstance(reading, Known) else None
 
-        assert ((await until(listed, "the right")).value is not None) == known
+        assert ((await until(looked, "the right")).value is not None) == known
         grant(cluster, namespace, "delete")
 
         async def lost() -> bool | None:
@@ -362,7 +218,7 @@ async def test_a_right_that_was_there_is_missed_for_long(
 
 
 @pytest.mark.parametrize(
-    ("document", "why", "fix"),
+    ("document", "why", "mend"),
     [
         (None, Why.AUTOSCALER_NOT_FOUND, "create it, or take spec.target.guard away"),
         (
@@ -378,14 +234,14 @@ async def test_what_is_no_guard(
     adapter: tuple[ClusterClient, Requests],
     document: Json | None,
     why: Why,
-    fix: str,
+    mend: str,
 ) -> None:
     if document is not None:
         apply(cluster, namespace, document)
     reading = await AutoscalerReader(adapter[0]).read(namespace, guarding())
     assert isinstance(reading, Unknown)
     assert reading.why is why
-    assert fix in reading.message
+    assert mend in reading.message
 
 
 @pytest.mark.usefixtures("keda")
@@ -420,7 +276,7 @@ async def test_a_scaled_objects_own_autoscaler_is_not_another_one(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_one_that_was_created_again_is_not_beside_itself(
+async def test_one_that_was_made_anew_is_not_beside_itself(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     guard = guarding("so", "scaledObject")
@@ -429,234 +285,3 @@ async def test_one_that_was_created_again_is_not_beside_itself(
     cluster.kubectl("delete", "-n", namespace, "scaledobject/so")
     apply(cluster, namespace, scaled_object())
     assert (await guarded(reader, namespace, guard)).beside == "", "the list is still the old one"
-
-
-# --- what KEDA makes of a ScaledObject ---------------------------------------------------------
-
-
-@pytest.mark.usefixtures("keda")
-async def test_kedas_own_autoscaler_is_read_and_lowered_with_it(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    guard = guarding("so", "scaledObject")
-    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
-    assert (await guarded(reader, namespace, guard)).follower is None, "KEDA has not begun"
-    await lower(writer, namespace, await guarded(reader, namespace, guard), 4)
-    keda_follows(cluster, namespace, maximum=20, ready=("False", "PostgreSQL is full"))
-    seen = await guarded(reader, namespace, guard)
-    assert seen.follower == Follower("keda-hpa-so", 1, 20)
-    assert seen.complaint == "ScaledObjectCheckFailed: PostgreSQL is full"
-    own = parsed(KINDS[HPA], stored(cluster, namespace, "hpa/keda-hpa-so"))
-    assert (own.token, own.owner) == (None, "so"), "KEDA copies our mark; it is not that one's"
-    for to, shows in ((4, 4), (9, 4)):
-        done = await writer.follow(namespace, "keda-hpa-so", owner=seen.uid, to=to)
-        assert (done, hpa_maximum(cluster, namespace)) == (
-            MaximumResult(MaximumOutcome.WRITTEN, shows),
-            shows,
-        )
-
-
-@pytest.mark.usefixtures("keda")
-async def test_an_autoscaler_of_somebody_else_is_not_kedas(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
-    keda_follows(cluster, namespace, maximum=20)
-    cluster.kubectl("delete", "-n", namespace, "hpa/keda-hpa-so")
-    apply(cluster, namespace, autoscaler("keda-hpa-so", maximum=20))
-    seen = await guarded(reader, namespace, guarding("so", "scaledObject"))
-    assert seen.follower is None
-    done = await writer.follow(namespace, "keda-hpa-so", owner=seen.uid, to=4)
-    assert isinstance(done, MaximumResult)
-    assert done.outcome is MaximumOutcome.NOT_OURS
-    assert hpa_maximum(cluster, namespace) == 20
-
-
-@pytest.mark.usefixtures("keda")
-async def test_lowered_while_keda_writes_the_object_again_and_again(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    """In a ScaledObject's first second: finalizer, label, conditions, name of the autoscaler."""
-    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
-    seen = await guarded(reader, namespace, guarding("so", "scaledObject"))
-
-    async def first_second(client: ClusterClient) -> None:
-        for number in range(8):
-            body = {"metadata": {"labels": {"number": str(number)}}}
-            await client.patch(KINDS[SCALED_OBJECT].resource, namespace, "so", body)
-            await asyncio.sleep(0.06)
-
-    async with connected(cluster.kubeconfig) as (client, _):
-        keda = asyncio.create_task(first_second(client))
-        await asyncio.sleep(0.06)
-        done = await lower(writer, namespace, seen, 4)
-        await keda
-    assert done.outcome is MaximumOutcome.WRITTEN
-    assert (await guarded(reader, namespace, guarding("so", "scaledObject"))).ours
-
-
-@pytest.mark.usefixtures("keda")
-@pytest.mark.parametrize("how", ["made again", "applied over it"])
-async def test_an_object_from_a_backup_gets_its_owners_maximum_back(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter, how: str
-) -> None:
-    """The backup was taken while the maximum was lowered, so it holds our mark."""
-    guard = guarding("so", "scaledObject")
-    apply(cluster, namespace, scaled_object(maxReplicaCount=20))
-    before = await guarded(reader, namespace, guard)
-    await lower(writer, namespace, before, 6)
-    backup = stored(cluster, namespace, "scaledobject/so")
-    backup["metadata"] = {k: backup["metadata"][k] for k in ("name", "annotations")}
-    if how == "made again":
-        cluster.kubectl("delete", "-n", namespace, "scaledobject/so")
-    else:
-        await restore(writer, namespace, SCALED_OBJECT, "so")
-    del backup["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
-    apply(cluster, namespace, backup)
-    seen = await guarded(reader, namespace, guard)
-    assert (seen.maximum, seen.kept_maximum, seen.copied, seen.ours) == (6, 20, True, True)
-    done = await restore(writer, namespace, SCALED_OBJECT, "so", uid=before.uid)
-    assert (done.outcome, done.maximum) == (MaximumOutcome.WRITTEN, 20)
-    assert (await guarded(reader, namespace, guard)).token is None
-
-
-# --- lowered and restored ----------------------------------------------------------------------
-
-OF_EACH_KIND = [
-    (autoscaler(maximum=20), guarding(), "hpa/hpa", "maxReplicas", 20),
-    (
-        scaled_object(maxReplicaCount=20),
-        guarding("so", "scaledObject"),
-        "scaledobject/so",
-        "maxReplicaCount",
-        20,
-    ),
-    (
-        scaled_object(),
-        guarding("so", "scaledObject"),
-        "scaledobject/so",
-        "maxReplicaCount",
-        None,
-    ),
-]
-
-
-@pytest.mark.usefixtures("keda")
-@pytest.mark.parametrize(("document", "target", "what", "key", "owners"), OF_EACH_KIND)
-async def test_lowered_twice_and_restored_as_it_was(
-    cluster: LocalCluster,
-    namespace: str,
-    reader: AutoscalerReader,
-    writer: MaximumWriter,
-    document: Json,
-    target: Target,
-    what: str,
-    key: str,
-    owners: int | None,
-) -> None:
-    apply(cluster, namespace, document)
-    before = stored(cluster, namespace, what)
-    for to in (11, 4):
-        seen = await guarded(reader, namespace, target)
-        assert (await lower(writer, namespace, seen, to)).outcome is MaximumOutcome.WRITTEN
-        now = await guarded(reader, namespace, target)
-        assert (now.maximum, now.written, now.token) == (to, to, TOKEN)
-        assert (now.kept_maximum, now.kept_implicit) == (owners or 100, owners is None)
-        assert now.writer is not None
-        assert now.writer.manager == "starforge-backlog"
-    done = await restore(writer, namespace, now.kind, now.name, uid=now.uid, most=owners or 100)
-    assert done.outcome is MaximumOutcome.WRITTEN
-    after = stored(cluster, namespace, what)
-    assert after["spec"] == before["spec"]
-    assert after["spec"].get(key) == owners
-    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
-
-
-async def test_a_stale_decision_is_void_and_a_status_that_moved_is_not(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, autoscaler())
-    seen = await guarded(reader, namespace)
-    cluster.kubectl("annotate", "-n", namespace, "hpa/hpa", "somebody=else")
-    assert (await lower(writer, namespace, seen, 5)).outcome is MaximumOutcome.WRITTEN
-    cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", '{"spec": {"maxReplicas": 15}}')
-    stale = await lower(writer, namespace, seen, 3)
-    assert (stale.outcome, stale.maximum) == (MaximumOutcome.CHANGED, 15)
-    assert stored(cluster, namespace)["spec"]["maxReplicas"] == 15
-
-
-async def test_what_somebody_wrote_over_ours_stays_and_the_mark_goes(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, autoscaler())
-    await lower(writer, namespace, await guarded(reader, namespace), 5)
-    cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", '{"spec": {"maxReplicas": 15}}')
-    changed = await guarded(reader, namespace)
-    assert (changed.maximum, changed.written, changed.token) == (15, 5, TOKEN)
-    assert changed.writer is not None
-    assert changed.writer.manager == "kubectl-patch"
-    done = await restore(writer, namespace)
-    assert (done.outcome, done.maximum) == (MaximumOutcome.NOT_OURS, 15)
-    assert (await guarded(reader, namespace)).token is None
-
-
-async def test_somebody_who_came_back_to_our_number_keeps_it(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, autoscaler())
-    await lower(writer, namespace, await guarded(reader, namespace), 5)
-    assert (await guarded(reader, namespace)).ours
-    for number in (6, 5):
-        patch = f'{{"spec": {{"maxReplicas": {number}}}}}'
-        cluster.kubectl("patch", "-n", namespace, "hpa/hpa", "-p", patch)
-    assert not (await guarded(reader, namespace)).ours
-    done = await restore(writer, namespace)
-    assert (done.outcome, done.maximum) == (MaximumOutcome.NOT_OURS, 5)
-
-
-async def test_only_our_own_mark_is_undone(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, autoscaler())
-    assert (await restore(writer, namespace)).outcome is MaximumOutcome.NOT_OURS
-    await lower(writer, namespace, await guarded(reader, namespace), 5)
-    other = await restore(writer, namespace, token="uid-2/hpa/later")
-    assert other.outcome is MaximumOutcome.NOT_OURS
-    assert (await guarded(reader, namespace)).maximum == 5
-    # Killed between an intent and its write, the status has a younger token than the object.
-    younger = await restore(writer, namespace, token="uid-1/hpa/later")
-    assert younger.outcome is MaximumOutcome.WRITTEN
-
-
-async def test_more_than_was_decided_is_not_restored(
-    cluster: LocalCluster, namespace: str, reader: AutoscalerReader, writer: MaximumWriter
-) -> None:
-    apply(cluster, namespace, autoscaler())
-    await lower(writer, namespace, await guarded(reader, namespace), 5)
-    got = await restore(writer, namespace, most=15)
-    assert got.outcome is MaximumOutcome.CHANGED
-    assert (await guarded(reader, namespace)).maximum == 5
-
-
-async def test_gone_and_made_again_there_is_nothing_to_restore(
-    cluster: LocalCluster, namespace: str, writer: MaximumWriter
-) -> None:
-    assert (await restore(writer, namespace)).outcome is MaximumOutcome.GONE
-    apply(cluster, namespace, autoscaler())
-    assert (await restore(writer, namespace, uid="another")).outcome is MaximumOutcome.GONE
-
-
-async def test_without_the_right_each_message_names_the_chart_value(
-    cluster: LocalCluster, namespace: str, tmp_path: Path, timer: Timer
-) -> None:
-    apply(cluster, namespace, workload(), autoscaler())
-    async with somebody(cluster, namespace, tmp_path, timer) as (reader, client):
-        await reader.read(namespace, PLAIN)
-        timer.now += BELIEVED_AFTER_SECONDS
-        plain = await reader.read(namespace, PLAIN)
-        guard = await reader.read(namespace, guarding())
-        write = await MaximumWriter(client).restore(namespace, HPA, "hpa", token=TOKEN)
-    for reading in (plain, guard, write):
-        assert isinstance(reading, Unknown)
-        assert reading.why is Why.NO_PERMISSION
-        assert "rbac.autoscalers" in reading.message

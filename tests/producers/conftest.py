@@ -11,14 +11,22 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.producers.table import Operators, own_database
+from tests.node.bull import Bull
+from tests.node.handles import BullQueue
+from tests.producers import places
+from tests.producers.brakes import NEW, NOWHERE, Brake
+from tests.producers.table import Hands, Operators, own_database
+from tests.queues.schemas import MODEL
 
 from local.postgres import PostgresServer
+from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.policy import FeatureFlag
 from starforge_backlog.clock import utc_now
 from starforge_backlog.databases.connection import Database, Pacing
 from starforge_backlog.databases.url import parse_url
+from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
+from starforge_backlog.redis.hub import RedisHub
 
 # As published by StarForge, with the runbook's row.
 SCHEMA = """
@@ -124,3 +132,57 @@ async def operators(rows_url: str) -> AsyncIterator[Operators]:
     made = Operators(rows_url)
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[places.Make]:
+    made: list[places.Operator] = []
+
+    def operator(url: str, way: str, **place: Any) -> places.Operator:
+        made.append(places.Operator(url, way, place))
+        return made[-1]
+
+    yield operator
+    for one in made:
+        await one.redis.close()
+        await one.databases.close()
+
+
+@pytest.fixture(scope="module")
+def pair(postgres_server: PostgresServer) -> Iterator[tuple[str, str]]:
+    with own_database(postgres_server) as one, own_database(postgres_server) as other:
+        yield one, other
+
+
+@pytest.fixture
+def databases(pair: tuple[str, str]) -> Iterator[tuple[Hands, Hands]]:
+    """The same tables in two databases."""
+    with (
+        psycopg.connect(pair[0], autocommit=True) as one,
+        psycopg.connect(pair[1], autocommit=True) as other,
+    ):
+        both = Hands(one), Hands(other)
+        for person in both:
+            person.fresh()
+            person.run(*MODEL, *places.FLAGS)
+        yield both
+
+
+@pytest.fixture
+async def brake(redis_url: str) -> AsyncIterator[Brake]:
+    """Each call is an operator of its own, with a connection of its own."""
+    hubs: list[RedisHub] = []
+
+    def make(name: str = "etl-backfill", *, prefix: str = "bull", url: str = redis_url) -> Any:
+        hubs.append(RedisHub())
+        server = hubs[-1].get(url, owner="ns/etl")
+        return BrakeProducer(server, BullmqQueue(url=NOWHERE, name=name, prefix=prefix), utc_now)
+
+    yield make
+    for hub in hubs:
+        await hub.close()
+
+
+@pytest.fixture(params=NEW)
+def queue(request: pytest.FixtureRequest, bull: Bull, redis_url: str) -> BullQueue:
+    return bull.queue(redis_url, "etl-backfill", version=request.param)

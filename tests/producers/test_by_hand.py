@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from tests.producers.conftest import Human, Operator
+from tests.producers.held_jobs import ALL, JOBS
 from tests.producers.table import AT, Hands, Operators
 from tests.producers.test_backfill_jobs import BEFORE as BACKFILLS
 from tests.producers.test_backfill_jobs import SCHEMA as BACKFILL_SCHEMA
 from tests.producers.test_backfill_jobs import STATES
-from tests.producers.test_job_types import ALL, JOBS
 from tests.queues.schemas import MODEL
 
 from starforge_backlog.api.producer import Producer

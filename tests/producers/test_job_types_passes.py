@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.producers.held_jobs import ALL, HELD, JOBS
 from tests.producers.passes import Loop
 from tests.producers.table import AT, Hands, Operators
-from tests.producers.test_job_types import ALL, HELD, JOBS
 from tests.queues.schemas import MODEL
 
 from starforge_backlog.api.status import PauseState

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.producers.places import PLACES, STANDS, Operator, two_queues
 from tests.producers.table import Hands
-from tests.producers.test_places import PLACES, STANDS, Operator, databases, hands, pair
 
 from starforge_backlog import observe
 from starforge_backlog.api.memory import MEMORY, apart
@@ -20,8 +20,13 @@ from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.finalizer import held_by_us
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown, Why
 
-__all__ = ["databases", "hands", "pair"]  # fixtures
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture
+def hands(redis_url: str) -> Iterator[Any]:
+    with two_queues(redis_url) as client:
+        yield client
 
 
 class Forgetful(Operator):

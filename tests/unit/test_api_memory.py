@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from starforge_backlog.api import crd
+from reference import crd
 from starforge_backlog.api.bounds import MOST_MEMORY_BYTES, MOST_STATUS_BYTES, REMEMBERED
 from starforge_backlog.api.memory import MEMORY, apart, together
 from starforge_backlog.api.status import (
