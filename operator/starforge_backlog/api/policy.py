@@ -12,80 +12,46 @@ from typing import Annotated, Final
 from pydantic import ConfigDict
 
 from starforge_backlog.api.base import Duration, Model
-from starforge_backlog.api.breaker import MOST_NAMES, Breaker, Recover, Scope, Trip
-from starforge_backlog.api.bullmq import BullmqQueue
-from starforge_backlog.api.database import Database, Pressure
+from starforge_backlog.api.breaker import MOST_NAMES, Breaker, Scope, Trip
+from starforge_backlog.api.database import Database
 from starforge_backlog.api.pausing import (
-    BackfillJobs,
     ConfigMapKey,
-    JobTypes,
     PausedWorkload,
-    Webhook,
 )
-from starforge_backlog.api.pgbouncer import PgBouncer
 from starforge_backlog.api.producer import FeatureFlag, Producer
-from starforge_backlog.api.prometheus import (
-    BasicAuth,
-    PrometheusDatabase,
-    PrometheusQueue,
-    PrometheusServer,
-    PrometheusSignals,
-    Tls,
-)
 from starforge_backlog.api.queue import (
-    ColumnNames,
-    Objectives,
     PostgresQueue,
     Priority,
     Queue,
-    StatusNames,
 )
 from starforge_backlog.api.rules import Rule, rules
 from starforge_backlog.api.scaling import Growth, Scaling
-from starforge_backlog.api.secret import SecretKeyRef, SecretValue
+from starforge_backlog.api.secret import SecretKeyRef
 from starforge_backlog.api.target import ConnectionsPerReplica, Guard, Target
 from starforge_backlog.api.terms import Contact, JobType, Name, named, span, words
 
 __all__ = [
     "DATABASE_TLS",
     "DATABASE_URL",
-    "BackfillJobs",
-    "BasicAuth",
     "Breaker",
-    "BullmqQueue",
-    "ColumnNames",
     "ConfigMapKey",
     "ConnectionsPerReplica",
     "Database",
     "FeatureFlag",
     "Growth",
     "Guard",
-    "JobTypes",
     "Mode",
-    "Objectives",
-    "Owner",
     "PausedWorkload",
-    "PgBouncer",
     "PostgresQueue",
-    "Pressure",
     "Priority",
     "Producer",
-    "PrometheusDatabase",
-    "PrometheusQueue",
-    "PrometheusServer",
-    "PrometheusSignals",
     "Queue",
     "QueueBacklogPolicySpec",
-    "Recover",
     "Scaling",
     "Scope",
     "SecretKeyRef",
-    "SecretValue",
-    "StatusNames",
     "Target",
-    "Tls",
     "Trip",
-    "Webhook",
 ]
 
 
