@@ -4,7 +4,63 @@ from __future__ import annotations
 
 import sys
 
-from starforge_backlog.report.metrics_catalogue import SECTIONS
+from starforge_backlog.report import metrics_catalogue as catalogue
+
+SECTIONS: dict[str, tuple[catalogue.Family, ...]] = {
+    "Queues": (
+        catalogue.QUEUE_WAITING,
+        catalogue.QUEUE_SCHEDULED,
+        catalogue.QUEUE_IN_PROGRESS,
+        catalogue.QUEUE_FAILED,
+        catalogue.QUEUE_OLDEST,
+        catalogue.QUEUE_ARRIVALS,
+        catalogue.QUEUE_THROUGHPUT,
+        catalogue.QUEUE_FAILED_RATIO,
+        catalogue.QUEUE_FAILED_ATTEMPTS,
+        catalogue.QUEUE_WORKERS,
+        catalogue.QUEUE_ORPHANED,
+        catalogue.QUEUE_STALLED,
+        catalogue.TYPE_WAITING,
+        catalogue.TYPE_OLDEST,
+        catalogue.TYPE_FAILED_RATIO,
+    ),
+    "Database and budget": (
+        catalogue.DATABASE_CONNECTIONS,
+        catalogue.DATABASE_MAX_CONNECTIONS,
+        catalogue.DATABASE_LOCK_WAITERS,
+        catalogue.DATABASE_LONGEST_TRANSACTION,
+        catalogue.BUDGET_CONNECTIONS,
+        catalogue.BUDGET_REPLICAS,
+    ),
+    "Scaling": (
+        catalogue.REPLICAS,
+        catalogue.REPLICAS_NEEDED,
+        catalogue.REPLICAS_ALLOWED,
+        catalogue.PODS,
+        catalogue.POD_RESTARTS,
+    ),
+    "Breakers and producers": (catalogue.BREAKER_STATE, catalogue.PRODUCER_PAUSED, catalogue.PAUSE),
+    "Policies": (
+        catalogue.CONDITION,
+        catalogue.CAUSE,
+        catalogue.UNKNOWN_READINGS,
+        catalogue.LAST_PASS,
+        catalogue.STATUS_REFUSED,
+        catalogue.STATUS_SHARED,
+        catalogue.ACTIONS,
+    ),
+    "The operator itself": (
+        catalogue.POLICIES,
+        catalogue.PASSES,
+        catalogue.PASS_DURATION,
+        catalogue.PASS_LATENESS,
+        catalogue.ERRORS,
+        catalogue.STATUS_WRITES,
+        catalogue.EVENTS,
+        catalogue.REQUESTS,
+        catalogue.BUILD_INFO,
+    ),
+}
 
 INTRODUCTION = """\
 # Metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reference.metrics import render_reference
+from reference.metrics import SECTIONS, render_reference
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -302,6 +302,9 @@ def test_every_metric_of_the_catalogue_is_served_and_no_other(metrics: Metrics) 
 def test_the_page_is_made_of_the_catalogue() -> None:
     how = "run: python -m reference.metrics > docs/reference/metrics.md"
     assert REFERENCE.read_text() == render_reference(), how
+    assert sorted(f.name for section in SECTIONS.values() for f in section) == sorted(
+        family.name for family in CATALOGUE
+    )
 
 
 def test_terms_of_the_budget_are_all_shown() -> None:

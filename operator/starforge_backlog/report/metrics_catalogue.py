@@ -168,53 +168,5 @@ REQUESTS = _counter(
 )
 BUILD_INFO = _gauge("build_info", ("version",), "1, with the version of the operator.")
 
-SECTIONS: dict[str, tuple[Family, ...]] = {
-    "Queues": (
-        QUEUE_WAITING,
-        QUEUE_SCHEDULED,
-        QUEUE_IN_PROGRESS,
-        QUEUE_FAILED,
-        QUEUE_OLDEST,
-        QUEUE_ARRIVALS,
-        QUEUE_THROUGHPUT,
-        QUEUE_FAILED_RATIO,
-        QUEUE_FAILED_ATTEMPTS,
-        QUEUE_WORKERS,
-        QUEUE_ORPHANED,
-        QUEUE_STALLED,
-        TYPE_WAITING,
-        TYPE_OLDEST,
-        TYPE_FAILED_RATIO,
-    ),
-    "Database and budget": (
-        DATABASE_CONNECTIONS,
-        DATABASE_MAX_CONNECTIONS,
-        DATABASE_LOCK_WAITERS,
-        DATABASE_LONGEST_TRANSACTION,
-        BUDGET_CONNECTIONS,
-        BUDGET_REPLICAS,
-    ),
-    "Scaling": (REPLICAS, REPLICAS_NEEDED, REPLICAS_ALLOWED, PODS, POD_RESTARTS),
-    "Breakers and producers": (BREAKER_STATE, PRODUCER_PAUSED, PAUSE),
-    "Policies": (
-        CONDITION,
-        CAUSE,
-        UNKNOWN_READINGS,
-        LAST_PASS,
-        STATUS_REFUSED,
-        STATUS_SHARED,
-        ACTIONS,
-    ),
-    "The operator itself": (
-        POLICIES,
-        PASSES,
-        PASS_DURATION,
-        PASS_LATENESS,
-        ERRORS,
-        STATUS_WRITES,
-        EVENTS,
-        REQUESTS,
-        BUILD_INFO,
-    ),
-}
-CATALOGUE: tuple[Family, ...] = tuple(f for section in SECTIONS.values() for f in section)
+CATALOGUE: tuple[Family, ...] = tuple(f for f in globals().values() if isinstance(f, Family))
+"""All of the above, in their order."""
