@@ -13,7 +13,13 @@ from tests.simulator.given import connections, health, per_replica, seconds, spe
 from starforge_backlog.api.policy import Database
 from starforge_backlog.api.status import BudgetStatus
 from starforge_backlog.decide.assess.pressure import pressure, utilization_percent
-from starforge_backlog.decide.budget.formula import budget, free_replicas, surge, sustainable
+from starforge_backlog.decide.budget.formula import (
+    Beside,
+    budget,
+    free_replicas,
+    surge,
+    sustainable,
+)
 from starforge_backlog.snapshot import Claim
 
 
@@ -30,7 +36,7 @@ WHOLE = database(**NO_PRESSURE)
 
 def test_the_worked_example() -> None:
     """By hand: 200 connections, others 60, pool 10, headroom 20."""
-    sum_ = budget(WHOLE, connections(), workload(max_surge="0"), per_replica(10), ())
+    sum_ = budget(WHOLE, connections(), workload(max_surge="0"), per_replica(10))
     assert (sum_.usable, sum_.worker_cap, sum_.slots) == (197, 117, 11)
 
 
@@ -42,7 +48,7 @@ def test_surge_and_terminating_pods_are_counted(
     max_surge: str, terminating: int, replicas: int
 ) -> None:
     pods = workload(max_surge=max_surge, terminating=terminating)
-    found = budget(WHOLE, connections(), pods, per_replica(10), ())
+    found = budget(WHOLE, connections(), pods, per_replica(10))
     assert found.replicas == replicas
     assert found.surge == surge(replicas, max_surge)
 
@@ -73,7 +79,7 @@ def test_who_holds_connections_back(
     changes: dict[str, Any], parts: dict[str, Any], cap: int
 ) -> None:
     found = budget(
-        database(**NO_PRESSURE, **parts), connections(**changes), workload(), per_replica(10), ()
+        database(**NO_PRESSURE, **parts), connections(**changes), workload(), per_replica(10)
     )
     assert found.worker_cap == cap
 
@@ -93,12 +99,12 @@ def test_a_peak_that_is_over_says_until_when_it_counts(
 ) -> None:
     until = dict.fromkeys(peaks, datetime(2026, 1, 1, 0, 15, tzinfo=UTC))
     seen = connections(peak_by_role=peaks, by_role=now, peak_until=until)
-    assert budget(WHOLE, seen, workload(), per_replica(10), ()).passing == said
+    assert budget(WHOLE, seen, workload(), per_replica(10)).passing == said
 
 
 def test_filling_the_budget_is_not_yet_pressure() -> None:
     guarded = database()  # pressure from 80 % on: 160 of 200
-    found = budget(guarded, connections(), workload(max_surge="0"), per_replica(10), ())
+    found = budget(guarded, connections(), workload(max_surge="0"), per_replica(10))
     assert found.pressure_cap == 99
     full = connections(clients=60 + found.replicas * 10)
     assert pressure(guarded, full, health()) == ()
@@ -108,36 +114,37 @@ def test_filling_the_budget_is_not_yet_pressure() -> None:
 def test_other_policies_are_counted_and_not_twice() -> None:
     mine = connections(by_role={"web": 60, "b": 25}, peak_by_role={"web": 60, "b": 25})
     claims = (Claim("ns/b", "b", 30), Claim("ns/c", None, 10))
-    found = budget(WHOLE, mine, workload(), per_replica(10), claims)
+    found = budget(WHOLE, mine, workload(), per_replica(10), Beside(claims))
     assert (found.others, found.other_policies, found.worker_cap) == (60, 40, 77)
 
 
 def test_the_runbooks_formula_is_always_an_upper_bound() -> None:
     empty = connections(by_role={}, peak_by_role={}, superuser_reserved=0)
     no_headroom = database(**NO_PRESSURE, headroom=0)
-    found = budget(no_headroom, empty, workload(max_surge="0"), per_replica(10), ())
+    found = budget(no_headroom, empty, workload(max_surge="0"), per_replica(10))
     assert (found.slots, found.seed_cap, found.replicas) == (19, 20, 19)
     two_pools = per_replica(10)
-    wide = budget(WHOLE, empty, workload(max_surge="0"), two_pools, ())
+    wide = budget(WHOLE, empty, workload(max_surge="0"), two_pools)
     assert wide.replicas <= wide.seed_cap == 18
 
 
 def test_a_peak_is_remembered_until_the_window_is_whole_again() -> None:
     young = connections(window=seconds(60))
-    assert budget(WHOLE, young, workload(), per_replica(10), (), 90).others == 90
-    assert budget(WHOLE, young, workload(), per_replica(10), (), 30).others == 60
-    assert budget(WHOLE, connections(), workload(), per_replica(10), (), 90).others == 60
+    assert budget(WHOLE, young, workload(), per_replica(10), Beside(remembered=90)).others == 90
+    assert budget(WHOLE, young, workload(), per_replica(10), Beside(remembered=30)).others == 60
+    whole = Beside(remembered=90)
+    assert budget(WHOLE, connections(), workload(), per_replica(10), whole).others == 60
 
 
 def test_nothing_fits() -> None:
     full = connections(peak_by_role={"web": 190}, by_role={"web": 190}, clients=190)
-    found = budget(WHOLE, full, workload(), per_replica(10), ())
+    found = budget(WHOLE, full, workload(), per_replica(10))
     assert (found.slots, found.replicas) == (0, 0)
     assert free_replicas(WHOLE, full, per_replica(10)) == 0
 
 
 def test_pods_about_to_end_stop_steps_up_but_cause_none_down() -> None:
-    found = budget(WHOLE, connections(), workload(8, terminating=3), per_replica(10), ())
+    found = budget(WHOLE, connections(), workload(8, terminating=3), per_replica(10))
     assert (found.replicas, sustainable(found, "25%")) == (6, 8)
 
 
@@ -147,7 +154,7 @@ def test_what_is_free_now(clients: int, free: int) -> None:
 
 
 def test_every_term_stands_in_the_formula() -> None:
-    found = budget(WHOLE, connections(), workload(terminating=1), per_replica(10), ())
+    found = budget(WHOLE, connections(), workload(terminating=1), per_replica(10))
     for term in (found.usable, found.others, found.headroom, found.worker_cap, found.slots):
         assert str(term) in found.formula
 
@@ -167,7 +174,7 @@ def test_the_budget_never_promises_more_than_there_is(
         max_connections=maximum, by_role={"web": others}, peak_by_role={"web": others}
     )
     pods = workload(max_surge=max_surge, terminating=terminating)
-    found = budget(database(**NO_PRESSURE, headroom=headroom), world, pods, per_replica(pool), ())
+    found = budget(database(**NO_PRESSURE, headroom=headroom), world, pods, per_replica(pool))
 
     def most(replicas: int) -> int:
         living = replicas + surge(replicas, max_surge) + terminating

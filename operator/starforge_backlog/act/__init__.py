@@ -11,6 +11,7 @@ status already, a scale names the version that it was decided from.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 
 from starforge_backlog.act.effects import Effects
@@ -82,37 +83,21 @@ async def _isolated(
     access: PolicyAccess,
 ) -> Got:
     """A bug in one effect is a failure of that effect; it may have happened all the same."""
+    work: Awaitable[Got]
     match action:
         case Pause(producer=name):
             what = Source(SourceKind.PAUSING, name)
+            entry = next((e for e in entries if e.producer == name), None)
+            work = pause(effects, policy, action, entry, access)
         case Resume(held=held):
             what = Source(SourceKind.RESUMING, held.producer)
+            work = resume(effects, policy, held, access)
         case ScaleTo():
             what = Source(SourceKind.SCALING, policy.spec.target.name)
+            work = scale(effects, policy, action, access)
         case SetMaximum(guard=guard):
             what = Source(SourceKind.BOUNDING, guard.name)
+            work = set_maximum(effects, policy, action, access)
     return await effects.isolation.run(
-        policy.key,
-        what,
-        _carry_out(effects, policy, action, entries, access),
-        lambda bug: Failed(bug.why, bug.message),
+        policy.key, what, work, lambda bug: Failed(bug.why, bug.message)
     )
-
-
-async def _carry_out(
-    effects: Effects,
-    policy: Policy,
-    action: Action,
-    entries: tuple[PauseStatus, ...],
-    access: PolicyAccess,
-) -> Got:
-    match action:
-        case ScaleTo():
-            return await scale(effects, policy, action, access)
-        case SetMaximum():
-            return await set_maximum(effects, policy, action, access)
-        case Pause():
-            entry = next((e for e in entries if e.producer == action.producer), None)
-            return await pause(effects, policy, action, entry, access)
-        case Resume():
-            return await resume(effects, policy, action.held, access)
