@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starforge_backlog.api.bullmq import BullmqQueue
 from starforge_backlog.api.pausing import BackfillJobs, JobTypes
 from starforge_backlog.api.policy import FeatureFlag, Producer
@@ -16,23 +18,21 @@ from starforge_backlog.producers.feature_flag import FeatureFlagProducer
 from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import JobTypesTable
-from starforge_backlog.producers.kept import SHARED_FOR, KeptProducers
 from starforge_backlog.producers.outside import OutsideAdapters
 from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.shared import SHARED_FOR, KeptProducers
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Unknown, Why
 
 
+@dataclass(frozen=True, slots=True)
 class ProducerAdapters:
     """What is shared between policies: one reading per producer and server, gone with it."""
 
-    def __init__(
-        self, databases: DatabaseHub, redis: RedisHub, outside: OutsideAdapters, clock: Clock
-    ) -> None:
-        self._databases = databases
-        self._redis = redis
-        self._outside = outside
-        self._clock = clock
+    databases: DatabaseHub
+    redis: RedisHub
+    outside: OutsideAdapters
+    clock: Clock
 
     async def find(
         self, producer: Producer, access: PolicyAccess, holder: Holder
@@ -49,34 +49,34 @@ class ProducerAdapters:
             return self._in_database(producer, opened[1], holder)
         if producer.queue is not None:
             return await self._brake(producer.queue, access)
-        return await self._outside.find(producer, access, holder)
+        return await self.outside.find(producer, access, holder)
 
     async def _brake(self, queue: BullmqQueue, access: PolicyAccess) -> Pausable | Unknown:
-        server = await access.redis(self._redis, queue.url, queue.tls)
+        server = await access.redis(self.redis, queue.url, queue.tls)
         if isinstance(server, Unknown):
             return server
-        kept = self._redis.attached(server, KeptProducers, KeptProducers)
-        return kept.shared(queue, lambda: BrakeProducer(server, queue, self._clock))
+        kept = self.redis.attached(server, KeptProducers, KeptProducers)
+        return kept.shared(queue, lambda: BrakeProducer(server, queue, self.clock))
 
     def _in_database(
         self, producer: Producer, database: Database, holder: Holder
     ) -> Pausable | Unknown:
-        kept = self._databases.attached(database, KeptProducers, KeptProducers)
+        kept = self.databases.attached(database, KeptProducers, KeptProducers)
         match producer.way[1]:
             case FeatureFlag() as flag:
-                return kept.shared(flag, lambda: FeatureFlagProducer(database, flag, self._clock))
+                return kept.shared(flag, lambda: FeatureFlagProducer(database, flag, self.clock))
             case BackfillJobs() as jobs:
                 backfills = kept.get(
                     jobs,
-                    lambda: BackfillJobsTable(database, jobs, self._clock, shared_for=SHARED_FOR),
+                    lambda: BackfillJobsTable(database, jobs, self.clock, shared_for=SHARED_FOR),
                 )
                 return HeldBackfills(backfills, holder)
             case JobTypes() as types:
                 table = kept.get(
                     types,
-                    lambda: JobTypesTable(database, types, self._clock, shared_for=SHARED_FOR),
+                    lambda: JobTypesTable(database, types, self.clock, shared_for=SHARED_FOR),
                 )
                 return HeldTypes(table, holder)
             case _:
                 message = "this way to pause is not known to this version of the operator"
-                return Unknown(Why.NOT_CONFIGURED, message, self._clock())
+                return Unknown(Why.NOT_CONFIGURED, message, self.clock())

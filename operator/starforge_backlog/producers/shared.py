@@ -1,14 +1,22 @@
-"""One reading of a producer for all policies that name it at the same moment (P7)."""
+"""Producers that are kept from pass to pass, each with one reading for all policies that name it at
+the same moment (P7)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
+from typing import Final
 
 from starforge_backlog.api.server_place import ServerPlace
+from starforge_backlog.connections.kept import Kept
 from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.decide.results import Paused, Resumed
 from starforge_backlog.producers.protocol import Pausable
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
+
+# Younger readings are shared by the policies that run at the same moment (see scheduler.py): most
+# of them pause the same flag, and 200 statements for one row kept the others waiting for a second.
+SHARED_FOR: Final = timedelta(seconds=1)
 
 
 class SharedProducer:
@@ -45,3 +53,11 @@ class SharedProducer:
             return await self._producer.resume(token=token, version=version, previous=previous)
         finally:
             self._shared.forget()
+
+
+class KeptProducers(Kept):
+    """The producers behind one connection. The place is a producer's part of the spec."""
+
+    def shared(self, place: Hashable, make: Callable[[], Pausable]) -> SharedProducer:
+        """A producer that looks the same to all policies."""
+        return self.get(place, lambda: SharedProducer(make(), SHARED_FOR))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starforge_backlog.api.policy import Queue
 from starforge_backlog.clock import Clock
 from starforge_backlog.databases.hub import DatabaseHub
@@ -15,33 +17,27 @@ from starforge_backlog.queues.signals import WithSignals
 from starforge_backlog.redis.hub import RedisHub
 
 
+@dataclass(frozen=True, slots=True)
 class QueueAdapters:
     """What is shared between policies: one set of readers per server, gone with it."""
 
-    def __init__(
-        self,
-        databases: DatabaseHub,
-        prometheus: PrometheusHub,
-        redis: RedisHub,
-        clock: Clock,
-    ) -> None:
-        self._databases = databases
-        self._redis = redis
-        self._prometheus = prometheus
-        self._clock = clock
+    databases: DatabaseHub
+    prometheus: PrometheusHub
+    redis: RedisHub
+    clock: Clock
 
     def source(self, queue: Queue, access: PolicyAccess) -> QueueSource:
         """The queue, with those of its signals that come from Prometheus."""
         own = self._own(queue, access)
         if queue.signals is None:
             return own
-        return WithSignals(queue.name, own, queue.signals, access, self._prometheus)
+        return WithSignals(queue.name, own, queue.signals, access, self.prometheus)
 
     def _own(self, queue: Queue, access: PolicyAccess) -> QueueSource:
         """The one kind that the spec names; the schema has seen to it that there is exactly one."""
         if queue.prometheus is not None:
-            return InSeries(queue.name, queue.prometheus, access, self._prometheus, self._clock)
+            return InSeries(queue.name, queue.prometheus, access, self.prometheus, self.clock)
         if queue.bullmq is not None:
-            return OnRedis(queue.name, queue.bullmq, access, self._redis, self._clock)
+            return OnRedis(queue.name, queue.bullmq, access, self.redis, self.clock)
         assert queue.postgres is not None, "the CRD refuses a queue without a source"
-        return InTable(queue.name, queue.postgres, access, self._databases, self._clock)
+        return InTable(queue.name, queue.postgres, access, self.databases, self.clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from starforge_backlog.api.queue import PostgresQueue
@@ -40,15 +40,6 @@ class PostgresQueues:
         self._settings = settings or ObserverSettings()
         self._tables = Kept(timer)
 
-    def queue(
-        self, name: str, spec: PostgresQueue, types: frozenset[str] = frozenset()
-    ) -> PostgresQueueSource:
-        """The source for one queue; `name` is its name in the policy, for messages. Cheap.
-
-        `types` are reported one by one, as are those of the spec.
-        """
-        return PostgresQueueSource(self, name, spec, types)
-
     async def read(
         self,
         name: str,
@@ -58,7 +49,10 @@ class PostgresQueues:
         rate_window: timedelta,
         max_age: timedelta,
     ) -> QueueReading:
-        """See `QueueSource.read`. Expected faults are `Unknown` readings."""
+        """See `QueueSource.read`. `name` is the queue's name in the policy, for messages.
+
+        `types` are told one by one, as are those of the spec.
+        """
         table = self._table(spec)
         seen = await table.observe(max_age)
         window = min(
@@ -82,22 +76,6 @@ class PostgresQueues:
                 timer=self._timer,
                 settings=self._settings,
             ),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresQueueSource:
-    """A `QueueSource` for one queue of one policy."""
-
-    queues: PostgresQueues
-    name: str
-    spec: PostgresQueue
-    types: frozenset[str] = frozenset()
-
-    async def read(self, *, rate_window: timedelta, max_age: timedelta) -> QueueReading:
-        """See `QueueSource.read`."""
-        return await self.queues.read(
-            self.name, self.spec, self.types, rate_window=rate_window, max_age=max_age
         )
 
 

@@ -30,10 +30,8 @@ class InTable:
         if isinstance(opened, Unknown):
             return unread(opened)
         _, database = opened
-        return (
-            await self.tables(database)
-            .queue(self.name, self.spec, self.access.types)
-            .read(rate_window=rate_window, max_age=max_age)
+        return await self.tables(database).read(
+            self.name, self.spec, self.access.types, rate_window=rate_window, max_age=max_age
         )
 
     def tables(self, database: Database) -> PostgresQueues:
