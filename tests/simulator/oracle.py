@@ -59,7 +59,7 @@ def _drain(
         if world.now >= since and seen is not None and isinstance(each, Known):
             connections, workload = seen.connections, snapshot.workload
             if isinstance(connections, Known) and isinstance(workload, Known):
-                whole = budget(database, connections.value, workload.value, each.value, ())
+                whole = budget(database, connections.value, workload.value, each.value)
                 allowed = min(limit, sustainable(whole, setup.surge))
                 world.pods.scale(max(setup.min_replicas, allowed), world.now)
         world.advance(world.now + setup.interval)

@@ -71,7 +71,7 @@ def situation(**changes: Any) -> Situation:
         "workload": pods,
         "before": ScalingStatus(**remembered),
         "load": found,
-        "budget": budget(policy.database, connections(), pods, per_replica(10), ()),
+        "budget": budget(policy.database, connections(), pods, per_replica(10)),
         "free_steps": 100,
         "pressure": (),
         "missed": True,
@@ -90,7 +90,7 @@ def other_clients(count: int, pods: Workload) -> BudgetStatus:
     database = spec().database
     assert database is not None
     there = connections(by_role={"web": count}, peak_by_role={"web": count})
-    return budget(database, there, pods, per_replica(10), ())
+    return budget(database, there, pods, per_replica(10))
 
 
 def stepped(outcome: Outcome) -> ScaleTo:

@@ -19,7 +19,7 @@ from starforge_backlog.coordination.connection_ledger import (
     SHOWN_WITHIN_SECONDS,
     ConnectionLedger,
 )
-from starforge_backlog.decide.budget.formula import budget
+from starforge_backlog.decide.budget.formula import Beside, budget
 from starforge_backlog.decide.budget.pool_resize import count_old_pool
 from starforge_backlog.snapshot import (
     Claim,
@@ -60,7 +60,7 @@ def unreadable() -> Snapshot:
 
 def remembered(replicas: int = 20) -> QueueBacklogPolicyStatus:
     """The status of a policy that was read before the restart."""
-    terms = budget(DATABASE, connections(), workload(replicas, max_surge="0"), EACH, ())
+    terms = budget(DATABASE, connections(), workload(replicas, max_surge="0"), EACH)
     return QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=replicas))
 
 
@@ -182,7 +182,7 @@ def test_a_limit_of_the_role_is_given_out_once() -> None:
         role_limits={"etl": 50}, by_role={"web": 60, "etl": 3}, own=1, own_role="etl"
     )
     held = (Claim("ns/other", "etl", 20),)
-    terms = budget(DATABASE, limited, workload(1, max_surge="0"), EACH, held)
+    terms = budget(DATABASE, limited, workload(1, max_surge="0"), EACH, Beside(held))
     assert terms.worker_cap == 50 - 20 - 1
 
 
@@ -325,7 +325,7 @@ def prometheus() -> dict[str, object]:
 
 def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_was() -> None:
     full = connections(by_role={"web": 190}, peak_by_role={"web": 190}, clients=190)
-    terms = budget(DATABASE, full, workload(4, max_surge="50%"), EACH, ())
+    terms = budget(DATABASE, full, workload(4, max_surge="50%"), EACH)
     assert terms.replicas == 0
     ledger = ConnectionLedger()
     known = QueueBacklogPolicyStatus(budget=terms, scaling=ScalingStatus(replicas=4))
@@ -334,7 +334,7 @@ def test_after_a_restart_a_rollout_of_what_runs_is_counted_whatever_the_budget_w
 
 
 def test_a_step_that_may_have_been_written_is_counted_after_a_kill() -> None:
-    terms = budget(DATABASE, connections(), workload(4, max_surge="0"), EACH, ())
+    terms = budget(DATABASE, connections(), workload(4, max_surge="0"), EACH)
     intent = Step(from_=4, to=6, message="more is needed", at=NOW)
     known = QueueBacklogPolicyStatus(
         budget=terms, scaling=ScalingStatus(replicas=4, last_step=intent)

@@ -64,7 +64,7 @@ WHOLE = database(pressure={"utilizationPercent": 100})
 def test_the_worked_example() -> None:
     """By hand: 200 connections, others 60, headroom 20: a cap of 117. A pool of 20 fits, so the
     pooler's clients bound: (1000 - 40) / 10 = 96. The runbook's formula: (200 - 20) / 10 = 18."""
-    found = budget(WHOLE, connections(), workload(max_surge="0"), each(), (), None, pooler())
+    found = budget(WHOLE, connections(), workload(max_surge="0"), each(), pooler=pooler())
     assert (found.worker_cap, found.slots, found.seed_cap, found.replicas) == (117, 96, 18, 18)
     assert (found.pool, found.pool_clients) == (20, 960)
     assert "117 >= a pool of 20 for all replicas" in found.formula
@@ -74,14 +74,14 @@ def test_the_worked_example() -> None:
 
 
 def test_without_a_pooler_nothing_changes() -> None:
-    found = budget(WHOLE, connections(), workload(max_surge="0"), per_replica(10), ())
+    found = budget(WHOLE, connections(), workload(max_surge="0"), per_replica(10))
     assert (found.slots, found.replicas, found.pool, found.pool_clients) == (11, 11, None, None)
     assert "= 117 / 10 per replica = 11 slots;" in found.formula
 
 
 def test_a_pool_that_does_not_fit_bounds_nothing() -> None:
     wide = pooler(capacity=150)
-    found = budget(WHOLE, connections(), workload(max_surge="0"), each(pooled=150), (), None, wide)
+    found = budget(WHOLE, connections(), workload(max_surge="0"), each(pooled=150), pooler=wide)
     assert (found.slots, found.replicas) == (11, 11)
     assert "117 < a pool of 150, so by pods: / 10 per replica = 11;" in found.formula
 
@@ -96,7 +96,7 @@ def test_clients_of_the_pooler_bound_in_both_cases() -> None:
 def test_surge_and_terminating_pods_are_clients_too() -> None:
     few = pooler(max_client_connections=140)
     pods = workload(max_surge="100%", terminating=2)
-    found = budget(WHOLE, connections(), pods, each(), (), None, few)
+    found = budget(WHOLE, connections(), pods, each(), pooler=few)
     assert (found.slots, found.replicas) == (10, 4)
 
 
@@ -114,7 +114,7 @@ def test_behind_a_pooler_the_server_is_never_promised_more(
     world = connections(by_role={"web": others}, peak_by_role={"web": others}, clients=others)
     pods = workload(max_surge=max_surge, terminating=terminating)
     behind = pooler(capacity=capacity, max_client_connections=clients)
-    found = budget(WHOLE, world, pods, each(pool, capacity), (), None, behind)
+    found = budget(WHOLE, world, pods, each(pool, capacity), pooler=behind)
     living = found.replicas + surge(found.replicas, max_surge) + terminating
     if found.replicas:
         assert held(living * pool, capacity) + others + 20 <= found.usable
@@ -129,13 +129,13 @@ def test_a_pool_that_stays_open_is_nobody_elses() -> None:
     assert surplus(open_pool, each(), pods, ()) == 0
     assert surplus(open_pool, per_replica(10), pods, ()) == 20
     assert surplus(connections(by_role={"worker": 25}), each(), pods, ()) == 5
-    found = budget(WHOLE, open_pool, pods, each(), (), None, pooler())
+    found = budget(WHOLE, open_pool, pods, each(), pooler=pooler())
     assert found.others == 60
 
 
 def test_a_stranger_beside_the_pool_is_subtracted() -> None:
     crowd = connections(by_role={"web": 60, "worker": 50})
-    found = budget(WHOLE, crowd, workload(), each(), (), None, pooler())
+    found = budget(WHOLE, crowd, workload(), each(), pooler=pooler())
     assert found.others == 60 + 30
 
 

@@ -33,7 +33,7 @@ from starforge_backlog.decide.plan import Plan
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.situation import Outcome, Situation, hold
 from starforge_backlog.decide.steps import ownership, scaling, sleep, step_observation
-from starforge_backlog.report.conditions import conditions
+from starforge_backlog.report.conditions import Troubles, conditions
 from starforge_backlog.report.status import report
 from starforge_backlog.report.transitions import transitions
 from starforge_backlog.snapshot import Claim, Snapshot, Unknown, Why
@@ -203,7 +203,7 @@ def test_a_reason_is_known_by_its_meaning(reason: ScalingReason) -> None:
 
     def status(word: ScalingReason) -> str:
         said = replace(plan, assessment=replace(plan.assessment, scaling_reason=word))
-        found = conditions(policy.spec, said, NEW, None, 1, NOW)
+        found = conditions(policy.spec, said, NEW, Troubles(), 1, NOW)
         return next(one.status for one in found if one.type == "Scaling")
 
     assert status(other) == status(reason)

@@ -26,6 +26,7 @@ from starforge_backlog.decide.assess.objectives import Miss, missed
 from starforge_backlog.decide.assess.pressure import pressure, utilization_percent
 from starforge_backlog.decide.breakers.signals import Rules, signals
 from starforge_backlog.decide.budget.formula import (
+    Beside,
     budget,
     common_cap,
     free_replicas,
@@ -245,7 +246,7 @@ def _served(
         return pooler
     planned = with_surplus(connections.value, role, pods, claims, before.scaling.surplus)
     return _Served(
-        budget(spec.database, planned, pods, role, claims, remembered, pooler),
+        budget(spec.database, planned, pods, role, Beside(claims, remembered), pooler),
         role_caps(planned, worker_roles(role, pods, claims)),
     )
 

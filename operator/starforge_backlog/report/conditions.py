@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
@@ -41,26 +41,30 @@ Trouble = tuple[Why | NotDone, str]
 """What failed while acting: reason and message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What failed of all actions, and of a step."""
+
+    acting: Trouble | None = None
+    step: Trouble | None = None
+
+
 def conditions(
     spec: QueueBacklogPolicySpec,
     plan: Plan,
     status: QueueBacklogPolicyStatus,
-    trouble: Trouble | None,
+    troubles: Troubles,
     generation: int,
     now: datetime,
-    stuck: Trouble | None = None,
 ) -> tuple[Condition, ...]:
-    """All conditions of this pass; a transition time moves only when a status flips.
-
-    `trouble` is what failed of all actions; `stuck` of a step.
-    """
+    """All conditions of this pass; a transition time moves only when a status flips."""
     found = (
-        _ready(spec, plan, trouble),
+        _ready(spec, plan, troubles.acting),
         _backlog(spec, plan, status.queues, now),
         _with_caveats(_headroom(spec, plan), status.scaling, plan.seen.database),
         with_commands(_consumers(spec, plan, status.scaling), plan.seen.workload),
         _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
-        unless_nothing_works(_scaling(spec, plan, stuck), plan, status.scaling),
+        unless_nothing_works(_scaling(spec, plan, troubles.step), plan, status.scaling),
     )
     return tuple(dated(draft, status, generation, now) for draft in found)
 
@@ -241,7 +245,7 @@ def _producers(
     ]
     for state, (reason, text) in order.items():
         told += [
-            _pause(spec, plan, status, entry, reason, text, now)
+            _pause(spec, entry, reason, text, useless(spec, plan.seen, status, entry, now))
             for entry in status.paused
             if entry.state is state and not is_stuck(entry)
         ]
@@ -270,19 +274,13 @@ def _with_blind_rules(draft: Draft, facts: Assessment) -> Draft:
 
 
 def _pause(
-    spec: QueueBacklogPolicySpec,
-    plan: Plan,
-    status: QueueBacklogPolicyStatus,
-    entry: PauseStatus,
-    reason: str,
-    text: str,
-    now: datetime,
+    spec: QueueBacklogPolicySpec, entry: PauseStatus, reason: str, text: str, in_vain: bool
 ) -> tuple[str, str]:
-    """Reason and sentence of one pause."""
+    """Reason and sentence of one pause; `in_vain` where arrivals do not fall under it."""
     effect = ""
     if entry.state is PauseState.HELD:
         effect = progress(entry)
-        if useless(spec, plan.seen, status, entry, now):
+        if in_vain:
             reason = "PausedWithoutEffect"
             effect += "; but arrivals did not fall: is something else enqueueing?"
     message = text.format(

@@ -22,7 +22,7 @@ from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import Plan, ScaleTo, SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.results import Failed, NotDone, Result
-from starforge_backlog.report.conditions import Trouble, conditions
+from starforge_backlog.report.conditions import Trouble, Troubles, conditions
 from starforge_backlog.report.draft import FALSE
 from starforge_backlog.report.pauses import paused_names
 from starforge_backlog.report.rounding import (
@@ -90,8 +90,9 @@ def report(
             ),
         }
     )
-    stuck = _trouble(r for r in results if isinstance(r.action, ScaleTo | SetMaximum))
-    found = conditions(spec, plan, status, _trouble(results), generation, now, stuck)
+    steps = (r for r in results if isinstance(r.action, ScaleTo | SetMaximum))
+    troubles = Troubles(_trouble(results), _trouble(steps))
+    found = conditions(spec, plan, status, troubles, generation, now)
     status = status.model_copy(update={"conditions": found})
     update = {"cause": _cause(plan, status, before), "state": state_of(spec, plan, status)}
     status = status.model_copy(update=update)

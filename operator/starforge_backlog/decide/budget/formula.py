@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
 
 from starforge_backlog.api.policy import Database
@@ -89,13 +90,23 @@ def passing_peaks(connections: Connections, workers: Collection[str], least: int
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Who else holds connections of the server, as far as the server itself does not say."""
+
+    claims: tuple[Claim, ...] = ()  # of the other policies
+    remembered: int | None = None  # connections of other clients in the last status, see `others`
+
+
+ALONE = Beside()
+
+
 def budget(
     database: Database,
     connections: Connections,
     workload: Workload,
     per_replica: PerReplica,
-    claims: tuple[Claim, ...],
-    remembered_others: int | None = None,
+    beside: Beside = ALONE,
     pooler: Pooler | None = None,
 ) -> BudgetStatus:
     """The largest number of replicas the database can serve, with every term of the sum."""
@@ -105,9 +116,9 @@ def budget(
     if connections.database_limit is not None:
         usable = min(usable, connections.database_limit)
 
-    each = max(1, per_replica.connections)
+    claims, each = beside.claims, max(1, per_replica.connections)
     workers = worker_roles(per_replica, workload, claims)
-    other_clients = others(connections, workers, remembered_others)
+    other_clients = others(connections, workers, beside.remembered)
     other_policies = sum(claim.connections for claim in claims)
 
     # Filling the budget must not itself be pressure, or every last step would be reverted.
