@@ -6,8 +6,11 @@ window are dropped.
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
+
+from starforge_backlog.snapshot import Unknown, Why
 
 _CLOSEST = 1.0  # seconds between samples: below, a counter's own delay is all one would see
 
@@ -41,20 +44,19 @@ class Samples(Generic[S]):
         """The newest sample."""
         return self._samples[-1] if self._samples else None
 
-    def restarted_within(self, seconds: float) -> bool:
-        """Whether the counters started again less than `seconds` before the last sample."""
-        return (
-            self._restarted_at is not None and self._samples[-1].at - self._restarted_at < seconds
-        )
-
-    def warming_up(self, seconds: float) -> str:
-        """Why there is no window of so many seconds yet, and when there is one."""
-        if len(self._samples) > 1 and self._samples[-1].at - self._samples[-2].at > seconds * 2:
-            return (
+    def no_window(self, seconds: float, at: datetime, *, reset: str) -> Unknown:
+        """Why there is no window of so many seconds to average over, and when there is one; `reset`
+        says it where the counters started again."""
+        last = self._samples[-1].at if self._samples else 0.0
+        if self._restarted_at is not None and last - self._restarted_at < seconds:
+            return Unknown(Why.COUNTER_RESET, reset, at)
+        message = f"Warming up: rates are known in about {seconds / 2:g} s; no scaling until then."
+        if len(self._samples) > 1 and last - self._samples[-2].at > seconds * 2:
+            message = (
                 f"The last two readings are more than {seconds * 2:g} s apart: rates are known in"
                 f" about {seconds / 2:g} s if readings come more often; no scaling until then."
             )
-        return f"Warming up: rates are known in about {seconds / 2:g} s; no scaling until then."
+        return Unknown(Why.NOT_YET, message, at)
 
     def restart(self, at: float) -> None:
         """Forget what the counters were before: they started again."""

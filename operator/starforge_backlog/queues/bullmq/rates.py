@@ -23,6 +23,10 @@ _METRICS_FIX = (
     "start the workers with metrics: {maxDataPoints: 15}, or keep what ended for a while"
     " (removeOnComplete and removeOnFail: {age: 600})"
 )
+_RESET = (
+    "The queue's counters were reset (obliterate, or a Redis restart without its data); rates are"
+    " known again after half a window."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,7 @@ class View:
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""
-        if self.history.restarted_within(self.seconds):
-            return Unknown(
-                Why.COUNTER_RESET,
-                "The queue's counters were reset (obliterate, or a Redis restart without its data);"
-                " rates are known again after half a window.",
-                self.at,
-            )
-        return Unknown(
-            Why.NOT_YET,
-            self.history.warming_up(self.seconds),
-            self.at,
-        )
+        return self.history.no_window(self.seconds, self.at, reset=_RESET)
 
 
 def arrivals(view: View) -> Reading[float]:

@@ -33,6 +33,10 @@ _DELETES_LIKE_CLAIMS = 0.8
 _LIVE = (Group.WAITING, Group.IN_PROGRESS)
 _EVERYTHING = tuple(Group)
 _SET_ASIDE = (Group.FAILED, Group.QUARANTINED)
+_RESET = (
+    "The table's activity counters were reset (statistics reset, crash or another server); rates"
+    " are known again after half a window."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +53,7 @@ class View:
 
     def missing(self) -> Unknown:
         """Why there is no window to average over."""
-        if self.history.restarted_within(self.seconds):
-            return Unknown(
-                Why.COUNTER_RESET,
-                "The table's activity counters were reset (statistics reset, crash or another"
-                " server); rates are known again after half a window.",
-                self.at,
-            )
-        return Unknown(
-            Why.NOT_YET,
-            self.history.warming_up(self.seconds),
-            self.at,
-        )
+        return self.history.no_window(self.seconds, self.at, reset=_RESET)
 
     def counterless(self, sample: Sample) -> Unknown | None:
         """Why the counters of this server mean nothing, if so."""
