@@ -110,7 +110,7 @@ async def _try(services: Services, policy: Policy, why: str) -> _Tried:
     results = tuple([await _resume(services, policy, a, before.paused) for a in actions])
     status = merge(before, results, services.clock())
     count_actions(services.metrics, PolicyKey(policy.namespace, policy.name), results)
-    await announce(services.events, policy, before, status, results)
+    await announce(services.events, _regarding(policy), before, status, results)
     return _Tried(before, status, results)
 
 
@@ -151,9 +151,11 @@ async def _why(services: Services, policy: Policy, stuck: tuple[Result, ...]) ->
 
 async def _is_going(services: Services, policy: Policy) -> bool:
     """Whether the policy's namespace is being deleted."""
-    return await services.events.forbidden_by_deletion(
-        Regarding(policy.namespace, policy.name, policy.uid)
-    )
+    return await services.events.forbidden_by_deletion(_regarding(policy))
+
+
+def _regarding(policy: Policy) -> Regarding:
+    return Regarding(policy.namespace, policy.name, policy.uid)
 
 
 def held_by_us(status: QueueBacklogPolicyStatus, why: str, owner: str) -> tuple[Action, ...]:
@@ -185,7 +187,6 @@ async def _resume(
 
 
 def _what(stuck: Result) -> str:
-    """What is stuck, in words."""
     match stuck.action:
         case SetMaximum() as step:
             return f"the lowered maximum of {step.object} cannot be restored"

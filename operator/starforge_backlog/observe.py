@@ -36,7 +36,7 @@ from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import Deadline, PolicyAccess
 from starforge_backlog.producers.adapters import ProducerAdapters
 from starforge_backlog.producers.by_hand import by_hand_without_record
-from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.prometheus.hub import PrometheusHub
 from starforge_backlog.prometheus.server import invalidate, resolve
 from starforge_backlog.queues.adapters import QueueAdapters
@@ -65,7 +65,11 @@ SHARED_FOR = timedelta(seconds=1)
 
 
 class Access(Protocol):
-    """What leads to a policy's secrets and its database."""
+    """What readings and effects both need: what leads to a policy's secrets, its database and its
+    producers."""
+
+    @property
+    def clock(self) -> Clock: ...
 
     @property
     def secrets(self) -> SecretReader: ...
@@ -73,12 +77,15 @@ class Access(Protocol):
     @property
     def databases(self) -> DatabaseHub: ...
 
+    @property
+    def producers(self) -> ProducerAdapters: ...
+
+    @property
+    def isolation(self) -> FaultIsolation: ...
+
 
 class Sources(Access, Protocol):
     """Those of the process' services that a pass reads from."""
-
-    @property
-    def clock(self) -> Clock: ...
 
     @property
     def targets(self) -> TargetElection: ...
@@ -97,12 +104,6 @@ class Sources(Access, Protocol):
 
     @property
     def queues(self) -> QueueAdapters: ...
-
-    @property
-    def producers(self) -> ProducerAdapters: ...
-
-    @property
-    def isolation(self) -> FaultIsolation: ...
 
 
 async def observe(sources: Sources, policy: Policy, entries: tuple[PauseStatus, ...]) -> Snapshot:

@@ -22,6 +22,7 @@ from starforge_backlog.decide.results import Result
 from starforge_backlog.observe import observe
 from starforge_backlog.policy import Policy
 from starforge_backlog.report.announce import announce
+from starforge_backlog.report.events import Regarding
 from starforge_backlog.report.status import report
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -88,7 +89,8 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
     done = Pass(plan, results, before, status, written)
     # What was done is reported even where its status could not be stored (P8).
     known = status if written.stands else before
-    await announce(services.events, policy, before, known, results, stored=written.stands)
+    regarding = Regarding(policy.namespace, policy.name, policy.uid)
+    await announce(services.events, regarding, before, known, results, stored=written.stands)
     unchanged = written.outcome is WriteOutcome.UNCHANGED and not results
     level = logging.DEBUG if unchanged else logging.INFO
     _log.log(level, status.summary, policy=policy.key, cause=status.cause, status=written.outcome)

@@ -26,11 +26,10 @@ from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
 from starforge_backlog.producers.brake import BrakeProducer
 from starforge_backlog.producers.config_map import ConfigMapField
 from starforge_backlog.producers.feature_flag import FeatureFlagProducer
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import JobTypesTable
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
-from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.protocol import Holder, Pausable
 from starforge_backlog.producers.workload import WorkloadField
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, Unknown

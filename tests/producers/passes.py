@@ -22,8 +22,8 @@ from starforge_backlog.decide.pauses.pausing import Pausing, decide_producers, r
 from starforge_backlog.decide.plan import Action, Pause, Resume
 from starforge_backlog.decide.results import Failed, Result, Resumed
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types_table import JobTypesTable
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.snapshot import Unknown
 
 OWNER = "uid-1"

@@ -39,8 +39,8 @@ from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.observe import access_of
 from starforge_backlog.policy import Policy
 from starforge_backlog.producers.adapters import ProducerAdapters
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.outside import OutsideAdapters
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, ProducerReading, Reading, Unknown, Why
 

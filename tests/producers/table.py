@@ -26,10 +26,9 @@ from starforge_backlog.decide.results import (
 )
 from starforge_backlog.producers.backfill_jobs import HeldBackfills
 from starforge_backlog.producers.backfill_jobs_table import BackfillJobsTable
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_table import BATCH, JobTypesTable
-from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.protocol import Holder, Pausable
 from starforge_backlog.snapshot import Known, ProducerReading
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)

@@ -21,9 +21,8 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.decide.results import Paused
 from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.policy_access import Deadline, PolicyAccess
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.outside import OutsideAdapters
-from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.protocol import Holder, Pausable
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 

@@ -18,10 +18,10 @@ from starforge_backlog.api.queue import PostgresQueue
 from starforge_backlog.clock import utc_now
 from starforge_backlog.decide.assess.objectives import missed
 from starforge_backlog.decide.results import Paused, Resumed, ResumeOutcome
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types import HeldTypes
 from starforge_backlog.producers.job_types_plan import HoldPlan
 from starforge_backlog.producers.job_types_table import JobTypesTable
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.snapshot import Confidence, Count, Known, QueueReading
 

@@ -27,7 +27,7 @@ from starforge_backlog.decide.results import (
 from starforge_backlog.isolation import FaultIsolation
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
-from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.snapshot import Unknown, Why
 
 NAMES = ("a", "b", "c")

@@ -32,8 +32,7 @@ from starforge_backlog.observe import read_producer
 from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.by_hand import by_hand
-from starforge_backlog.producers.holder import Holder
-from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.protocol import Holder, Pausable
 from starforge_backlog.snapshot import Known, Unknown, Why
 
 # A server that says so knows nothing of our pause.

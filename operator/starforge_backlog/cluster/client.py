@@ -156,7 +156,6 @@ class ClusterClient:
         return cls(credentials, observer)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._watches.close()
         await self._api.close()
 

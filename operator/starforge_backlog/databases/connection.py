@@ -89,7 +89,6 @@ class Database:
 
     @property
     def key(self) -> ServerKey:
-        """Which connection this is."""
         return self._connection.wanted.key
 
     def update_url(self, url: ServerUrl) -> None:

@@ -125,7 +125,6 @@ class Console:
             self._shared.expire()
 
     async def close(self) -> None:
-        """Close the connection."""
         await self._shared.settle()
         await self._drop()
 

@@ -33,7 +33,7 @@ from starforge_backlog.producers.backfill_jobs_table import (
     Marks,
     parse_marks,
 )
-from starforge_backlog.producers.holder import Holder
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown
 
 _CONSTANT = "rows"  # as a whole they have no version: each row has its own

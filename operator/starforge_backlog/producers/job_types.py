@@ -23,9 +23,9 @@ from starforge_backlog.decide.results import (
     ResumeOutcome,
 )
 from starforge_backlog.producers import rows
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
 from starforge_backlog.producers.job_types_table import JobTypesTable, Line
+from starforge_backlog.producers.protocol import Holder
 from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Unknown, Why
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from starforge_backlog.databases import held_back
 from starforge_backlog.decide.pauses.items import stored
-from starforge_backlog.producers.holder import named_in
+from starforge_backlog.producers.protocol import named_in
 
 # Held jobs that are read again when none is held any more: the last in order of the first
 # write and of the newest one, which workers would take last.

@@ -15,9 +15,8 @@ from starforge_backlog.connections.shared_answer import SharedAnswer
 from starforge_backlog.http.caller import HttpCaller, Trust
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.config_map import ConfigMapField
-from starforge_backlog.producers.holder import Holder
 from starforge_backlog.producers.marked_object import Field, MarkedObjectProducer
-from starforge_backlog.producers.protocol import Pausable
+from starforge_backlog.producers.protocol import Holder, Pausable
 from starforge_backlog.producers.shared import SHARED_FOR, KeptProducers
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.producers.webhook_calls import Endpoint, WebhookCalls

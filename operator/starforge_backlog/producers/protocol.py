@@ -1,11 +1,13 @@
-"""What every way to pause a producer promises, whatever stands behind it."""
+"""What every way to pause a producer promises, whatever stands behind it; and who asks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from starforge_backlog.api.server_place import ServerPlace
+from starforge_backlog.api.status import PauseStatus
 from starforge_backlog.decide.results import Paused, Resumed
 from starforge_backlog.snapshot import ProducerReading, Reading, Unknown
 
@@ -31,3 +33,25 @@ class Pausable(Protocol):
 
     async def resume(self, *, token: str, version: str, previous: str | None) -> Resumed | Unknown:
         """Resume it only if token and version are still ours. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks, where rows have no place for a token: one policy, and its entry for the producer in
+    status; None: it has none."""
+
+    owner: str  # the first part of its tokens: the policy's uid
+    producer: str
+    entry: PauseStatus | None = None
+
+    @property
+    def name(self) -> str:
+        """Owner and producer as they stand in a token, also after the producer was renamed."""
+        if self.entry is not None and self.entry.token:
+            return named_in(self.entry.token)
+        return f"{self.owner}/{self.producer}"
+
+
+def named_in(token: str) -> str:
+    """Owner and producer: what two pauses by one policy of one producer have in common."""
+    return token.rpartition("/")[0]

@@ -92,6 +92,5 @@ class Client:
         self._sockets.shut()
 
     def close(self) -> None:
-        """Close the session."""
         self._sockets.close()
         self._connect.close()

@@ -44,7 +44,6 @@ class RedisServer:
 
     @property
     def key(self) -> RedisKey:
-        """Which connection this is."""
         return self._url.key
 
     @property

@@ -58,6 +58,10 @@ class NoAnswer(RedisFault):
         )
 
 
+_MOVING = (
+    Why.UNREACHABLE,
+    "The Redis Cluster at {where} is moving the slot to another node; the next pass tries again.",
+)
 # The first word of an error reply → reason and sentence.
 _CODES: dict[str, tuple[Why, str]] = {
     "WRONGPASS": (
@@ -150,20 +154,8 @@ _CODES: dict[str, tuple[Why, str]] = {
             " again."
         ),
     ),
-    "ASK": (
-        Why.UNREACHABLE,
-        (
-            "The Redis Cluster at {where} is moving the slot to another node; the next pass tries"
-            " again."
-        ),
-    ),
-    "TRYAGAIN": (
-        Why.UNREACHABLE,
-        (
-            "The Redis Cluster at {where} is moving the slot to another node; the next pass tries"
-            " again."
-        ),
-    ),
+    "ASK": _MOVING,
+    "TRYAGAIN": _MOVING,
 }
 HASH_TAG = (
     "Redis at {where} is a cluster and the queue's keys lie in different slots of it; give prefix"

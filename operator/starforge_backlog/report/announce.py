@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.decide.results import Failed, NotDone, Result
 from starforge_backlog.report.events import EventPoster, EventType, Regarding
@@ -11,20 +9,9 @@ from starforge_backlog.report.metrics import ActionResult, Metrics, PolicyKey
 from starforge_backlog.report.transitions import transitions
 
 
-class Named(Protocol):
-    """What an Event has to know of its policy."""
-
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
-
-
 async def announce(
     events: EventPoster,
-    policy: Named,
+    policy: Regarding,
     before: QueueBacklogPolicyStatus,
     after: QueueBacklogPolicyStatus,
     results: tuple[Result, ...],
@@ -36,11 +23,10 @@ async def announce(
     Where the status could not be stored (`stored`), the next pass does the same again, which is no
     news.
     """
-    regarding = Regarding(policy.namespace, policy.name, policy.uid)
     for note in events.news(policy.uid, transitions(before, after, results), stored=stored):
         kind = EventType.WARNING if note.warning else EventType.NORMAL
         await events.post(
-            regarding,
+            policy,
             kind,
             reason=note.reason,
             action=note.action,

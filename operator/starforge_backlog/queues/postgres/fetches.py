@@ -41,7 +41,6 @@ class Metered:
         *,
         by_index: bool = False,
     ) -> list[dict[str, Any]]:
-        """See `Fetches.fetch`."""
         began = self._timer()
         try:
             rows = await self._database.fetch(query, params, by_index=by_index)

@@ -28,6 +28,7 @@ from starforge_backlog.snapshot import (
     TypeReading,
     Unknown,
     Why,
+    unread,
 )
 
 T = TypeVar("T")
@@ -54,9 +55,9 @@ def queue_reading(
     """What `queue` gets. `window`: of its rates."""
     table = seen.table
     if table is None:
-        return _nothing(_reason(queue, seen))
+        return unread(_reason(queue, seen))
     if types and table.type is None:
-        return _nothing(_no_types(queue, seen))
+        return unread(_no_types(queue, seen))
     view = _view(queue, types, memory, seen, window)
     no_counters, no_counts = _gone(seen)
     groups = _Groups(queue, types, table, seen, no_counts)
@@ -236,10 +237,6 @@ def _reason(queue: str, seen: TableReading) -> Unknown:
     if seen.fault is not None:
         return seen.fault.unknown(seen.at)
     raise AssertionError("a reading has a table, a problem or a fault")
-
-
-def _nothing(reason: Unknown) -> QueueReading:
-    return QueueReading(reason, reason, reason, reason, reason, reason, reason, reason)
 
 
 def _map(depth: Depth | Unknown, at: datetime, value: Callable[[Depth], T]) -> Reading[T]:
