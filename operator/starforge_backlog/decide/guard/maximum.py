@@ -53,7 +53,11 @@ from starforge_backlog.decide.guard.marks import (
 from starforge_backlog.decide.plan import SetMaximum
 from starforge_backlog.decide.reasons import ScalingReason, no_budget
 from starforge_backlog.decide.situation import Outcome, Situation, hold, remember
-from starforge_backlog.decide.steps.ownership import forget_another_target, yield_for
+from starforge_backlog.decide.steps.ownership import (
+    forget_another_target,
+    times_in_a_row,
+    yield_for,
+)
 from starforge_backlog.snapshot import Autoscaler, Follower, Known, Reading, Unknown
 
 # autoscaling/v2 and KEDA alike: an autoscaler that may have no replica at all is refused.
@@ -233,7 +237,7 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
     manager = found.writer.manager if found.writer is not None else "an unknown writer"
     known = at.before.external
     if known is None or (known.manager, known.replicas) != (manager, found.maximum):
-        times = _times(at, manager, known or at.before.last_external)
+        times = times_in_a_row(at, manager, lambda n: _yielding(at, n))
         known = ExternalWriter(manager=manager, replicas=found.maximum, since=at.now, times=times)
     yielding = _yielding(at, known.times)
     until = known.since + yielding
@@ -245,18 +249,6 @@ def _respect(at: Situation, found: Autoscaler) -> tuple[Situation, Outcome | Non
         f" respected for {format_duration(yielding)} ({until:%H:%M:%S} UTC)"
     )
     return at, hold(at, ScalingReason.REPLICA_CONFLICT, message)
-
-
-def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
-    """How often in a row that writer undid us; quiet for as long as it may be respected, it starts
-    again."""
-    if last is None or last.manager != manager:
-        return 1
-    if last is at.before.external:
-        return last.times
-    again = last.since + _yielding(at, last.times)
-    soon = at.now - again < yield_for(last.times, at.spec.scaling.yield_for)
-    return last.times + 1 if soon else 1
 
 
 def _yielding(at: Situation, times: int) -> timedelta:

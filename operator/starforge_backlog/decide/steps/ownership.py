@@ -6,6 +6,7 @@ writers are known by what they wrote.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -161,7 +162,7 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
         known.replicas != workload.replicas or (wrote_at is not None and wrote_at > known.since)
     )
     if known is None or again:
-        times = _times(at, manager, known or at.before.last_external)
+        times = times_in_a_row(at, manager, lambda n: yield_for(n, at.spec.scaling.yield_for))
         known = ExternalWriter(
             manager=manager, replicas=workload.replicas, since=at.now, times=times
         )
@@ -184,13 +185,15 @@ def _external(at: Situation) -> tuple[Situation, Outcome | None]:
     return at, hold(at, ScalingReason.REPLICA_CONFLICT, message)
 
 
-def _times(at: Situation, manager: str, last: ExternalWriter | None) -> int:
-    """How often in a row that writer took replicas from us. Its writes while it is respected are
-    one time; quiet for as long as it was respected, it starts again."""
+def times_in_a_row(at: Situation, manager: str, yielding: Callable[[int], timedelta]) -> int:
+    """How often in a row that writer undid us. Its writes while it is respected are one time; quiet
+    for as long as it may be respected, it starts again. `yielding`: how long it is the n-th time.
+    """
+    last = at.before.external or at.before.last_external
     if last is None or last.manager != manager:
         return 1
     if last is at.before.external:
         return last.times
-    yielded = yield_for(last.times, at.spec.scaling.yield_for)
-    soon = at.now - (last.since + yielded) < yielded
+    again = last.since + yielding(last.times)
+    soon = at.now - again < yield_for(last.times, at.spec.scaling.yield_for)
     return last.times + 1 if soon else 1
