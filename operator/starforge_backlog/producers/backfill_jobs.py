@@ -92,10 +92,7 @@ class HeldBackfills:
 
     async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
-        try:
-            return await self._table.database.where()
-        except DatabaseFault as fault:
-            return self._table.unknown(fault)
+        return await self._table.where()
 
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
@@ -111,12 +108,9 @@ class HeldBackfills:
             doubtful = set(row["before"])
             proven = await self._table.proven(token) if doubtful else {}
         except DatabaseFault as fault:
-            said = self._table.refusal(fault)
-            if said is not None:
-                return Paused(PauseOutcome.BAD_SHAPE, message=said)
-            return self._table.unknown(fault)
+            return self._table.not_paused(fault)
         if row["picked"] > row["written"]:
-            return rows.swallowed(self._table.place, self._table.clock())
+            return self._table.swallowed()
         new = parse_marks(row["rows"])
         again = {key: mark for key, mark in proven.items() if key in doubtful}
         # Whose the others are is not known. Without an audit table they may be ours, so they
@@ -148,12 +142,9 @@ class HeldBackfills:
                 return Resumed(ResumeOutcome.RESUMED if version else ResumeOutcome.NOT_PAUSED)
             row = await self._table.resume(judged, _proof("", token, at, ""))
         except DatabaseFault as fault:
-            said = self._table.refusal(fault)
-            if said is not None:
-                return Resumed(ResumeOutcome.BAD_SHAPE, said)
-            return self._table.unknown(fault)
+            return self._table.not_resumed(fault)
         if len(row["ours"]) > row["written"]:
-            return rows.swallowed(self._table.place, self._table.clock())
+            return self._table.swallowed()
         return self._judge(row, marks)
 
     def _judge(self, row: Mapping[str, Any], marks: Marks) -> Resumed:

@@ -20,7 +20,7 @@ from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
-from starforge_backlog.snapshot import Known, Reading, Unknown
+from starforge_backlog.snapshot import Known, Reading
 
 # Backfills under one pause. Each takes about 80 bytes of the policy's status; a system has a few.
 MOST_HELD = 200
@@ -42,25 +42,15 @@ class Seen:
     paused: frozenset[str]
 
 
-class BackfillJobsTable:
+class BackfillJobsTable(rows.Table):
     """The backfills of one table, for all policies that pause them."""
 
     def __init__(
         self, database: Database, spec: BackfillJobs, clock: Clock, *, shared_for: timedelta
     ) -> None:
-        self.database = database
+        super().__init__(database, spec.table, clock)
         self.spec = spec
-        self.clock = clock
-        self.place = f"table {spec.table}"
         self.seen = SharedAnswer(self._sample, shared_for)
-
-    def unknown(self, fault: DatabaseFault) -> Unknown:
-        """A fault with its fix."""
-        return rows.unknown(fault, self.place, self._fixes(), self.clock())
-
-    def refusal(self, fault: DatabaseFault) -> str | None:
-        """The sentence for a table whose rows cannot be paused."""
-        return rows.refusal(fault, self._fixes())
 
     async def pause(self, ids: Iterable[str], proof: Mapping[str, str]) -> Mapping[str, Any]:
         """Pause these. Raises DatabaseFault."""
@@ -143,7 +133,7 @@ class BackfillJobsTable:
             **parts,
         )
 
-    def _fixes(self) -> dict[str, str]:
+    def fixes(self, fault: DatabaseFault) -> Mapping[str, str]:
         spec = self.spec
         return {
             rows.CHECK_REFUSED: (

@@ -22,7 +22,6 @@ from starforge_backlog.decide.results import (
     Resumed,
     ResumeOutcome,
 )
-from starforge_backlog.producers import rows
 from starforge_backlog.producers.job_types_plan import HoldPlan, parse_plan
 from starforge_backlog.producers.job_types_table import JobTypesTable, Line
 from starforge_backlog.producers.protocol import Holder
@@ -41,10 +40,7 @@ class HeldTypes:
 
     async def where(self) -> ServerPlace | Unknown:
         """See `Pausable.where`."""
-        try:
-            return await self._table.database.where()
-        except DatabaseFault as fault:
-            return self._table.unknown(fault)
+        return await self._table.where()
 
     async def read(self) -> Reading[ProducerReading]:
         """As this policy's entry has it: paused while it holds jobs, or has none to hold.
@@ -95,12 +91,9 @@ class HeldTypes:
                 return self._unplanned()
             done = await self._table.hold(hold)
         except DatabaseFault as fault:
-            said = self._table.refusal(fault)
-            if said is not None:
-                return Paused(PauseOutcome.BAD_SHAPE, message=said)
-            return self._table.unknown(fault)
+            return self._table.not_paused(fault)
         if done.swallowed and not done.moved:
-            return rows.swallowed(self._table.place, self._table.clock())
+            return self._table.swallowed()
         after = hold.with_moved(done.moved, done.ids)
         return Paused(
             PauseOutcome.PAUSED,
@@ -127,12 +120,9 @@ class HeldTypes:
         try:
             done = await self._table.release(hold)
         except DatabaseFault as fault:
-            said = self._table.refusal(fault)
-            if said is not None:
-                return Resumed(ResumeOutcome.BAD_SHAPE, said)
-            return self._table.unknown(fault)
+            return self._table.not_resumed(fault)
         if done.swallowed and not done.moved:
-            return rows.swallowed(self._table.place, self._table.clock())
+            return self._table.swallowed()
         if done.left:
             return Resumed(
                 ResumeOutcome.PARTLY, f"{done.moved} jobs were released; the others follow"

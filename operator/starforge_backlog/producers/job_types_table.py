@@ -6,6 +6,7 @@ The Pausable that decides with them is in `job_types.py`, the guards in the `.sq
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -22,7 +23,7 @@ from starforge_backlog.databases.session import Rows
 from starforge_backlog.databases.sql import load_sql
 from starforge_backlog.producers import rows
 from starforge_backlog.producers.job_types_plan import SAMPLE, HoldPlan
-from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+from starforge_backlog.snapshot import Known, Reading, Why
 
 # Rows of one statement: 30 to 60 ms with the table's indexes, which no worker notices.
 BATCH = 2_000
@@ -60,7 +61,7 @@ class Moved:
     swallowed: bool
 
 
-class JobTypesTable:
+class JobTypesTable(rows.Table):
     """The job types of one spec in one table, for all policies that hold them back."""
 
     def __init__(
@@ -72,20 +73,10 @@ class JobTypesTable:
         shared_for: timedelta,
         batch: int = BATCH,
     ) -> None:
-        self.database = database
+        super().__init__(database, spec.table, clock)
         self.spec = spec
-        self.clock = clock
         self.batch = batch
-        self.place = f"table {spec.table}"
         self.line = SharedAnswer(self._sample, shared_for)
-
-    def unknown(self, fault: DatabaseFault) -> Unknown:
-        """A fault with its fix."""
-        return rows.unknown(fault, self.place, self._fixes(fault), self.clock())
-
-    def refusal(self, fault: DatabaseFault) -> str | None:
-        """The sentence for a table in which nothing can be held back."""
-        return rows.refusal(fault, self._fixes(fault))
 
     async def ask(self) -> Rows:
         """What the table says of its line. Raises DatabaseFault."""
@@ -232,7 +223,7 @@ class JobTypesTable:
             **parts,
         )
 
-    def _fixes(self, fault: DatabaseFault) -> dict[str, str]:
+    def fixes(self, fault: DatabaseFault) -> Mapping[str, str]:
         spec = self.spec
         fixes = {
             rows.CHECK_REFUSED: (

@@ -7,7 +7,11 @@ from datetime import datetime
 
 from psycopg import sql
 
+from starforge_backlog.api.server_place import ServerPlace
+from starforge_backlog.clock import Clock
+from starforge_backlog.databases.connection import Database
 from starforge_backlog.databases.faults import DatabaseFault
+from starforge_backlog.decide.results import Paused, PauseOutcome, Resumed, ResumeOutcome
 from starforge_backlog.snapshot import Unknown, Why
 
 # What a table says to a write or a comparison that it cannot take, by SQLSTATE. `{place}` and
@@ -45,27 +49,13 @@ def keys(ids: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(words or [sql.Literal(None)])
 
 
-def refusal(fault: DatabaseFault, fixes: Mapping[str, str]) -> str | None:
-    """The sentence for a fault that no second try fixes; None for those that pass."""
-    return fixes.get(fault.sqlstate)
-
-
 def unknown(fault: DatabaseFault, place: str, fixes: Mapping[str, str], at: datetime) -> Unknown:
     """The fault as a reading."""
-    said = refusal(fault, fixes)
+    said = fixes.get(fault.sqlstate)
     if said is None:
         return Unknown(fault.why, f"{fault.message} ({place}.)", at)
     why = fault.why if fault.why is not Why.ERROR else Why.BAD_SHAPE
     return Unknown(why, said, at)
-
-
-def swallowed(place: str, at: datetime) -> Unknown:
-    """A write that returned nothing."""
-    message = (
-        f"The UPDATE of {place} changed nothing; a trigger or a row-level security policy"
-        " suppresses it. Let the operator's role write these rows."
-    )
-    return Unknown(Why.NO_PERMISSION, message, at)
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
@@ -73,3 +63,45 @@ def some(names: Iterable[str], most: int = 5) -> str:
     found = sorted(names)
     rest = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + rest
+
+
+class Table:
+    """A table whose rows are paused. What a fault of its rows means, `fixes` says by SQLSTATE."""
+
+    def __init__(self, database: Database, table: str, clock: Clock) -> None:
+        self.database = database
+        self.clock = clock
+        self.place = f"table {table}"
+
+    def fixes(self, fault: DatabaseFault) -> Mapping[str, str]:
+        """Sentences for faults that no second try fixes."""
+        raise NotImplementedError
+
+    async def where(self) -> ServerPlace | Unknown:
+        """See `Pausable.where`."""
+        try:
+            return await self.database.where()
+        except DatabaseFault as fault:
+            return self.unknown(fault)
+
+    def unknown(self, fault: DatabaseFault) -> Unknown:
+        """The fault as a reading, with its fix."""
+        return unknown(fault, self.place, self.fixes(fault), self.clock())
+
+    def not_paused(self, fault: DatabaseFault) -> Paused | Unknown:
+        """What a fault makes of a pause: refused, where no second try fixes it."""
+        said = self.fixes(fault).get(fault.sqlstate)
+        return self.unknown(fault) if said is None else Paused(PauseOutcome.BAD_SHAPE, message=said)
+
+    def not_resumed(self, fault: DatabaseFault) -> Resumed | Unknown:
+        """The same of a resume."""
+        said = self.fixes(fault).get(fault.sqlstate)
+        return self.unknown(fault) if said is None else Resumed(ResumeOutcome.BAD_SHAPE, said)
+
+    def swallowed(self) -> Unknown:
+        """A write that returned nothing."""
+        message = (
+            f"The UPDATE of {self.place} changed nothing; a trigger or a row-level security policy"
+            " suppresses it. Let the operator's role write these rows."
+        )
+        return Unknown(Why.NO_PERMISSION, message, self.clock())
