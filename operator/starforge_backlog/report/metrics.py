@@ -62,14 +62,21 @@ class ActionResult(StrEnum):
     FAILED = "failed"
 
 
-class Metrics:
-    """All of them. One instance per process; no module keeps a metric of its own."""
+class Metrics(Collector):
+    """All of them. One instance per process; no module keeps a metric of its own.
+
+    As a collector it makes series of what the policies keep, at the moment of a scrape.
+    """
 
     def __init__(self, clock: Clock = utc_now) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: dict[PolicyKey, tuple[Row, ...]] = {}
+        self._actions: dict[PolicyKey, dict[tuple[str, str], int]] = {}
+        self._refused: set[PolicyKey] = set()
+        self._shared: dict[PolicyKey, float] = {}
         self.registry = CollectorRegistry()
-        self._policies = _PolicyCollector()
-        self.registry.register(self._policies)
+        self.registry.register(self)
         ProcessCollector(registry=self.registry)
         self._passes = self._counter(catalogue.PASSES)
         self._duration = self._histogram(catalogue.PASS_DURATION, DURATION_BUCKETS_SECONDS)
@@ -95,14 +102,19 @@ class Metrics:
     ) -> None:
         """One pass ended. `snapshot` is what the decision saw, None when it could not look."""
         now = (catalogue.LAST_PASS, (), self._clock().timestamp())
-        self._policies.put(policy, (*rows_of(snapshot, status), now))
+        rows = (*rows_of(snapshot, status), now)
+        with self._lock:
+            self._rows[policy] = rows
         self._passes.labels(result.value).inc()
         self._duration.observe(duration.total_seconds())
         self._lateness.observe(max(0.0, lateness.total_seconds()))
 
     def action(self, policy: PolicyKey, action: Action, result: ActionResult) -> None:
         """Something was done, or tried, to replicas or a producer."""
-        self._policies.count(policy, (action_name(action), result.value))
+        labels = (action_name(action), result.value)
+        with self._lock:
+            counts = self._actions.setdefault(policy, {})
+            counts[labels] = counts.get(labels, 0) + 1
 
     def error(self, source: str, reason: str) -> None:
         """The outside world failed us: `source` is a reading's name, `reason` a `Why`."""
@@ -114,11 +126,14 @@ class Metrics:
 
     def status_refused(self, policy: PolicyKey, *, refused: bool) -> None:
         """The API server refuses the policy's status, or takes it again."""
-        self._policies.refuse(policy, refused=refused)
+        with self._lock:
+            (self._refused.add if refused else self._refused.discard)(policy)
 
     def status_shared(self, policy: PolicyKey, passed: str) -> None:
         """Another operator wrote the policy's status, at an RFC 3339 time."""
-        self._policies.share(policy, datetime.fromisoformat(passed).timestamp())
+        at = datetime.fromisoformat(passed).timestamp()
+        with self._lock:
+            self._shared[policy] = at
 
     def event(self, outcome: str) -> None:
         """An Event was posted, or not."""
@@ -130,69 +145,15 @@ class Metrics:
 
     def forget(self, policy: PolicyKey) -> None:
         """The policy was deleted: its series end."""
-        self._policies.forget(policy)
-
-    def render(self) -> bytes:
-        """The text for Prometheus. Slow with many policies, and safe to call in a thread."""
-        return generate_latest(self.registry)
-
-    def _counter(self, family: Family) -> Counter:
-        return Counter(f"{PREFIX}{family.name}", family.help, family.labels, registry=self.registry)
-
-    def _histogram(self, family: Family, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(family.full_name, family.help, buckets=buckets, registry=self.registry)
-
-
-def action_name(action: Action) -> str:
-    """Pause, Resume, Scale with its kind (ScaleUp, ScaleRevert), or what becomes of a guarded
-    autoscaler's maximum."""
-    if isinstance(action, (Pause, Resume)):
-        return type(action).__name__
-    if isinstance(action, SetMaximum):
-        return maximum_verb(action)
-    return f"Scale{action.kind}"
-
-
-def maximum_verb(action: SetMaximum) -> str:
-    """Of a guarded autoscaler: lower, raise, or restore."""
-    if action.restore:
-        return "MaximumRestored"
-    return "MaximumLowered" if action.to < action.from_ else "MaximumRaised"
-
-
-class _PolicyCollector(Collector):
-    """Makes series of what the policies keep, at the moment of a scrape."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rows: dict[PolicyKey, tuple[Row, ...]] = {}
-        self._actions: dict[PolicyKey, dict[tuple[str, str], int]] = {}
-        self._refused: set[PolicyKey] = set()
-        self._shared: dict[PolicyKey, float] = {}
-
-    def put(self, policy: PolicyKey, rows: tuple[Row, ...]) -> None:
-        with self._lock:
-            self._rows[policy] = rows
-
-    def count(self, policy: PolicyKey, labels: tuple[str, str]) -> None:
-        with self._lock:
-            counts = self._actions.setdefault(policy, {})
-            counts[labels] = counts.get(labels, 0) + 1
-
-    def refuse(self, policy: PolicyKey, *, refused: bool) -> None:
-        with self._lock:
-            (self._refused.add if refused else self._refused.discard)(policy)
-
-    def share(self, policy: PolicyKey, passed: float) -> None:
-        with self._lock:
-            self._shared[policy] = passed
-
-    def forget(self, policy: PolicyKey) -> None:
         with self._lock:
             self._refused.discard(policy)
             self._shared.pop(policy, None)
             self._rows.pop(policy, None)
             self._actions.pop(policy, None)
+
+    def render(self) -> bytes:
+        """The text for Prometheus. Slow with many policies, and safe to call in a thread."""
+        return generate_latest(self.registry)
 
     def describe(self) -> Iterator[Metric]:
         """Names only, for the registry's check against duplicates."""
@@ -220,6 +181,29 @@ class _PolicyCollector(Collector):
             for label_values, value in samples.items():
                 metric.add_metric(label_values, float(value))
             yield metric
+
+    def _counter(self, family: Family) -> Counter:
+        return Counter(f"{PREFIX}{family.name}", family.help, family.labels, registry=self.registry)
+
+    def _histogram(self, family: Family, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(family.full_name, family.help, buckets=buckets, registry=self.registry)
+
+
+def action_name(action: Action) -> str:
+    """Pause, Resume, Scale with its kind (ScaleUp, ScaleRevert), or what becomes of a guarded
+    autoscaler's maximum."""
+    if isinstance(action, (Pause, Resume)):
+        return type(action).__name__
+    if isinstance(action, SetMaximum):
+        return maximum_verb(action)
+    return f"Scale{action.kind}"
+
+
+def maximum_verb(action: SetMaximum) -> str:
+    """Of a guarded autoscaler: lower, raise, or restore."""
+    if action.restore:
+        return "MaximumRestored"
+    return "MaximumLowered" if action.to < action.from_ else "MaximumRaised"
 
 
 def _metric(family: Family) -> GaugeMetricFamily | CounterMetricFamily:
