@@ -41,7 +41,7 @@ def in_order(pauses: Producers, step: ScaleTo | SetMaximum | None) -> tuple[Acti
     and releases at former places that could not
 
     Pauses are in the order of mitigation, releases in its reverse (see `pauses/ways.py`). After an
-    action that failed only what makes things safer goes on (see `act.py`). What failed in the last
+    action that failed only what makes things safer goes on (see `act/`). What failed in the last
     pass is therefore tried at the very end: a flag whose row is missing must not keep the workers
     from being scaled for as long as it is missing.
     """
