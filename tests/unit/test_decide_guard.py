@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.simulator.given import NOW, OWNER, fresh_policy, later, seen, workload
-from tests.simulator.situations import UID, US, WINDOW, other_clients, situation
+from tests.simulator.given import NOW, OWNER, later, workload
+from tests.simulator.situations import UID, WINDOW, other_clients
+from tests.unit.guards import FEW, HPA, TOKEN, at, hpa, lowered, step, to
 
 from starforge_backlog.api.status import (
     BudgetStatus,
@@ -18,112 +18,21 @@ from starforge_backlog.api.status import (
     QueueBacklogPolicyStatus,
     ScalingStatus,
 )
-from starforge_backlog.decide.again import due_again
 from starforge_backlog.decide.budget.formula import potential
 from starforge_backlog.decide.budget.shares import Share
 from starforge_backlog.decide.guard.marks import Whose, whose
 from starforge_backlog.decide.guard.maximum import guard, hand_back
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.plan import SetMaximum
-from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.results import Failed, MaximumOutcome, MaximumResult, Result
-from starforge_backlog.decide.situation import Outcome, Situation
-from starforge_backlog.report.status import report
 from starforge_backlog.snapshot import (
     Autoscaler,
     Follower,
     Known,
-    Rival,
     ScaleWriter,
     Unknown,
     Why,
 )
-
-HPA = "HorizontalPodAutoscaler"
-GUARD = {"horizontalPodAutoscaler": "hpa"}
-TARGET = {"name": "etl-worker", "guard": GUARD}
-TOKEN = f"{OWNER}/hpa/2026-01-01T00:00:00.000+00:00"
-
-
-def hpa(maximum: int = 20, **changes: Any) -> Autoscaler:
-    """An autoscaler that nobody has lowered."""
-    whole: dict[str, Any] = {
-        "kind": HPA,
-        "name": "hpa",
-        "uid": "hpa-1",
-        "version": "41",
-        "minimum": 1,
-        "maximum": maximum,
-        "writer": ScaleWriter("kubectl", None),
-        "changed_since": True,
-    }
-    return Autoscaler(**{**whole, **changes})
-
-
-def lowered(maximum: int, *, owners: int = 20, **changes: Any) -> Autoscaler:
-    """One that we have lowered."""
-    marks = {"kept_maximum": owners, "token": TOKEN, "written": maximum, "writer": US}
-    marks["changed_since"] = False
-    return hpa(maximum, **{**marks, **changes})
-
-
-def at(found: Autoscaler | Unknown | None, **changes: Any) -> Situation:
-    """A budget for eleven replicas; four run."""
-    reading = found if isinstance(found, Unknown) else Known(found, NOW)
-    target = {**TARGET, **changes.pop("target", {})}
-    parts = {"target": target, **changes.pop("spec", {})}
-    return situation(**{"spec": parts, "autoscaler": reading, "owner": OWNER, **changes})
-
-
-def test_a_pass_right_after_a_step_is_followed_by_one_with_a_new_sample() -> None:
-    """The samples of a second are shared. An owner who raises the maximum within it would keep it
-    raised for a whole interval."""
-    policy = fresh_policy(target=TARGET, interval="5m", breakers=[], producers=[])
-    policy.status = QueueBacklogPolicyStatus(
-        scaling=ScalingStatus(
-            replicas=4,
-            applied_replicas=4,
-            target_uid=UID,
-            next_step_not_before=NOW + policy.spec.scaling.observe_for,  # lowered now
-            guard=GuardStatus(
-                kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous_maximum=20, maximum=4
-            ),
-        )
-    )
-    soon = later(0.2)
-
-    def decided(sampled: float) -> tuple[ScalingReason, datetime | None]:
-        snapshot = seen(at=soon, target=workload(replicas=4, uid=UID))
-        database = snapshot.database
-        assert database is not None
-        assert isinstance(database.connections, Known)
-        old = replace(database.connections, at=later(sampled))
-        plan = policy.decide(
-            replace(
-                snapshot,
-                database=replace(database, connections=old),
-                autoscaler=Known(hpa(15, kept_maximum=None), soon),
-            )
-        )
-        return plan.assessment.scaling_reason, due_again(policy.spec, plan, plan.status, soon)
-
-    assert decided(-0.5) == (ScalingReason.BUDGET_NOT_KNOWN, soon + timedelta(seconds=1))
-    reason, again = decided(0.1)
-    assert reason is not ScalingReason.BUDGET_NOT_KNOWN
-    assert again is None
-
-
-def step(outcome: Outcome) -> SetMaximum | None:
-    assert outcome.step is None or isinstance(outcome.step, SetMaximum)
-    return outcome.step
-
-
-def to(outcome: Outcome) -> int | None:
-    found = step(outcome)
-    return None if found is None else found.to
-
-
-FEW = {"budget": other_clients(130, workload(4, max_surge="0"))}  # 200 - 3 - 130 - 20 = four
 
 
 def test_above_the_budget_it_is_lowered_at_once_and_the_intent_comes_first() -> None:
@@ -462,114 +371,6 @@ def share(entitled: int, *, most: int = 11, lacking: int = 0) -> Share:
 )
 def test_what_others_have_a_right_to(changes: dict[str, Any], wanted: int | None) -> None:
     assert to(guard(at(**changes))) == wanted
-
-
-# --- letting go --------------------------------------------------------------------------------
-
-OURS = GuardStatus(kind=HPA, name="hpa", uid="hpa-1", token=TOKEN, previous_maximum=20, maximum=4)
-
-
-def test_what_was_lowered_is_handed_back() -> None:
-    back = hand_back(OURS, None, OWNER, "the policy is deleted")
-    assert back is not None
-    assert (back.from_, back.to, back.restore, back.most) == (4, 20, True, None)
-
-
-def test_what_the_status_forgot_is_found_by_its_mark() -> None:
-    back = hand_back(None, Known(lowered(4), NOW), OWNER, "why")
-    assert back is not None
-    assert (back.to, back.guard.token) == (20, TOKEN)
-
-
-@pytest.mark.parametrize(
-    "found", [None, hpa(20), hpa(20, token="uid-2/hpa/x", written=20, kept_maximum=30)]
-)
-def test_what_is_not_ours_is_left_alone(found: Autoscaler | None) -> None:
-    untouched = GuardStatus(kind=HPA, name="hpa", maximum=20)
-    assert hand_back(untouched, Known(found, NOW), OWNER, "why") is None
-
-
-def as_restored(status: QueueBacklogPolicyStatus, done: SetMaximum) -> QueueBacklogPolicyStatus:
-    got = MaximumResult(MaximumOutcome.WRITTEN, done.to)
-    return merge(status, (Result(done, got),), NOW)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"mode": "Observe", "target": TARGET},
-        {"target": {"name": "etl-worker"}},
-        {"target": {"name": "etl-worker", "guard": {"horizontalPodAutoscaler": "another"}}},
-        {"target": {"name": "etl-worker", "guard": {"scaledObject": "hpa"}}},
-    ],
-)
-def test_observe_and_an_edited_guard_release_it(parts: dict[str, Any]) -> None:
-    policy = fresh_policy(**parts)
-    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
-    snapshot = replace(seen(), autoscaler=Known(None, NOW))
-    plan = policy.decide(snapshot)
-    (action,) = plan.actions
-    assert isinstance(action, SetMaximum)
-    assert (action.guard.name, action.to, action.restore) == ("hpa", 20, True)
-    policy.status = as_restored(policy.status, action)
-    again = policy.decide(snapshot)
-    assert not any(isinstance(a, SetMaximum) for a in again.actions)
-
-
-def test_observe_says_what_it_would_do_and_marks_nothing() -> None:
-    policy = fresh_policy(mode="Observe", target=TARGET)
-    plan = policy.decide(replace(seen(), autoscaler=Known(hpa(50), NOW)))
-    assert plan.actions == ()
-    assert "set the maximum of HorizontalPodAutoscaler hpa 50 -> " in plan.would[0]
-    assert policy.status.scaling.guard is None
-
-
-@pytest.mark.parametrize("hold", ["maintenance", None])
-def test_held_or_suspended_nothing_is_done(hold: str | None) -> None:
-    policy = fresh_policy(target=TARGET, suspend=hold is None)
-    policy.hold = hold
-    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
-    assert policy.decide(replace(seen(), autoscaler=Known(lowered(4), NOW))).actions == ()
-
-
-def test_a_younger_policy_lets_go_of_everything() -> None:
-    policy = fresh_policy(target=TARGET)
-    policy.status = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=OURS))
-    rival = Rival("ns/old", "Deployment etl-worker")
-    plan = policy.decide(replace(seen(), autoscaler=Known(lowered(4), NOW), rival=rival))
-    (action,) = plan.actions
-    assert isinstance(action, SetMaximum)
-    assert action.restore
-    assert plan.assessment.scaling_reason == "TargetTaken"
-
-
-@pytest.mark.parametrize(
-    ("got", "previous", "maximum"),
-    [
-        (MaximumResult(MaximumOutcome.WRITTEN, 11), 20, 11),
-        (Failed(Why.TIMEOUT, "late"), 20, 11),
-        (Failed(Why.NO_PERMISSION, "may not patch"), 20, None),
-    ],
-)
-def test_what_is_remembered_of_a_write(got: Any, previous: int, maximum: int | None) -> None:
-    action = step(guard(at(hpa(20))))
-    assert action is not None
-    before = QueueBacklogPolicyStatus(scaling=ScalingStatus(guard=action.guard))
-    kept = merge(before, (Result(action, got),), NOW).scaling.guard
-    assert kept is not None
-    assert (kept.previous_maximum, kept.maximum) == (previous, maximum)
-
-
-def test_a_maximum_that_could_not_be_written_is_no_step() -> None:
-    policy = fresh_policy(target=TARGET)
-    plan = policy.decide(replace(seen(), autoscaler=Known(hpa(50), NOW)))
-    (action,) = plan.actions
-    refused = Failed(Why.ADMISSION_REFUSED, "admission webhook says no")
-    status = report(policy.spec, policy.status, plan, (Result(action, refused),), 1, NOW)
-    scaling = status.condition("Scaling")
-    assert scaling is not None
-    assert (scaling.status, scaling.reason) == ("False", "AdmissionRefused")
-    assert scaling.message == "admission webhook says no"
 
 
 # --- any history -------------------------------------------------------------------------------

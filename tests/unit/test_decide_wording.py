@@ -20,8 +20,8 @@ from tests.simulator.situations import other_clients
 from tests.simulator.storms import STORM, setups, storms
 from tests.simulator.wordless import garbled, without_semicolons, wordless
 from tests.thorough import THOROUGH
+from tests.unit.guards import at as guarded
 from tests.unit.test_decide_guard import HELD
-from tests.unit.test_decide_guard import at as guarded
 
 import starforge_backlog
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
