@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from reference.memory import apart_in
 from reference.policy import render_reference
 from reference.resource import (
     CATEGORIES,
@@ -27,7 +28,6 @@ from reference.resource import (
 )
 from reference.structural import published, structural, without_defaults
 from starforge_backlog.api import GROUP, PLURAL, VERSION
-from starforge_backlog.api.memory import apart_in
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reference.memory import apart_in
 from reference.resource import COLUMNS, KIND
 from reference.structural import bounds_text, default_text, structural
-from starforge_backlog.api.memory import apart_in
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.rules import RULES
 from starforge_backlog.api.status import QueueBacklogPolicyStatus

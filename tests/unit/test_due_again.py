@@ -1,4 +1,4 @@
-"""When a pass cannot wait for the interval; breakers that would open: `test_next_trip.py`."""
+"""When a pass cannot wait for the interval. Breakers that would open: test_decide_next_trip.py."""
 
 from __future__ import annotations
 

@@ -19,24 +19,16 @@ from typing import Any, Final, get_args
 
 from starforge_backlog.api.base import StatusModel
 from starforge_backlog.api.bounds import REMEMBERED
-from starforge_backlog.api.rules import MAP_TYPE
 from starforge_backlog.api.status import QueueBacklogPolicyStatus
 from starforge_backlog.api.terms import MAP_KEYS, Schema
 
 Json = dict[str, Any]
 
 MEMORY: Final = "memory"
-_DESCRIPTION: Final = (
-    "Internal: what the operator remembers for its next pass and for a restart, under the paths of"
-    " the fields above. Do not edit it. It takes at most 512 KiB together with the rest of the"
-    " status; 256 KiB of these are for pauses, and a pause that does not fit is refused before it"
-    " is made. Without it no pause is made a second time and none is resumed: the condition"
-    " ProducersRunning names what is still paused, and the statement that releases it."
-)
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class Field:
     """How a field of a status model is written."""
 
     name: str
@@ -63,17 +55,10 @@ def together(raw: Mapping[str, Any]) -> Json:
     return _joined(QueueBacklogPolicyStatus, shown, memory)
 
 
-def apart_in(schema: Mapping[str, Any]) -> Json:
-    """The schema of a status with its memory apart."""
-    shown, memory = _split_schema(QueueBacklogPolicyStatus, schema, "status")
-    memory["description"] = _DESCRIPTION
-    return {**shown, "properties": {**shown["properties"], MEMORY: memory}}
-
-
 def _split(kind: type[StatusModel], dumped: Mapping[str, Any]) -> tuple[Json, Json]:
     shown: Json = {}
     memory: Json = {}
-    for field in _fields(kind):
+    for field in fields_of(kind):
         if field.name not in dumped:
             continue
         value = dumped[field.name]
@@ -97,7 +82,7 @@ def _split(kind: type[StatusModel], dumped: Mapping[str, Any]) -> tuple[Json, Js
 
 def _joined(kind: type[StatusModel], shown: Mapping[str, Any], memory: Mapping[str, Any]) -> Json:
     joined = dict(shown)
-    for field in _fields(kind):
+    for field in fields_of(kind):
         value = memory.get(field.name)
         if field.remembered:
             if value is not None:
@@ -111,7 +96,7 @@ def _joined(kind: type[StatusModel], shown: Mapping[str, Any], memory: Mapping[s
     return joined
 
 
-def _joined_items(field: _Field, shown: object, memory: object) -> Json:
+def _joined_items(field: Field, shown: object, memory: object) -> Json:
     if field.model is None or not isinstance(shown, list) or not isinstance(memory, list):
         return {}
     kept = [item for item in memory if isinstance(item, Mapping)]
@@ -129,41 +114,8 @@ def _item(items: list[Mapping[str, Any]], key: str, value: object) -> Mapping[st
     return next((item for item in items if item.get(key) == value), {})
 
 
-def _split_schema(
-    kind: type[StatusModel], schema: Mapping[str, Any], path: str
-) -> tuple[Json, Json]:
-    """People's part of the schema at this path, and that of its memory; `{}` where it has none."""
-    shown: Json = {}
-    memory: Json = {}
-    for field in _fields(kind):
-        part, below = schema["properties"][field.name], f"{path}.{field.name}"
-        if field.remembered:
-            memory[field.name] = part
-        elif field.model is None:
-            shown[field.name] = part
-        elif field.key:
-            people, inner = _split_schema(field.model, part["items"], f"{below}[]")
-            shown[field.name] = {**part, "items": people}
-            if inner:
-                key = {field.key: people["properties"][field.key]}
-                items = {**inner, "required": [field.key]}
-                items["properties"] = {**key, **inner["properties"]}
-                memory[field.name] = {**part, "description": _about(below), "items": items}
-        else:
-            shown[field.name], inner = _split_schema(field.model, part, below)
-            if inner:
-                memory[field.name] = inner
-    atomic = {MAP_TYPE: schema[MAP_TYPE]} if MAP_TYPE in schema else {}
-    inner = {"type": "object", "description": _about(path), "properties": memory, **atomic}
-    return {**schema, "properties": shown}, inner if memory else {}
-
-
-def _about(path: str) -> str:
-    return f"What is remembered of {path}."
-
-
 @cache
-def _fields(kind: type[StatusModel]) -> tuple[_Field, ...]:
+def fields_of(kind: type[StatusModel]) -> tuple[Field, ...]:
     """How each field is written. A model with nothing remembered below it is written whole."""
     found = []
     for name, field in kind.model_fields.items():
@@ -172,7 +124,7 @@ def _fields(kind: type[StatusModel]) -> tuple[_Field, ...]:
             model = None
         default = field.get_default(call_default_factory=True)
         found.append(
-            _Field(
+            Field(
                 name=field.alias or name,
                 remembered=REMEMBERED in field.metadata,
                 default=list(default) if isinstance(default, tuple) else default,
@@ -190,7 +142,7 @@ def _key(metadata: Iterable[object]) -> str:
 
 
 def _remembers(kind: type[StatusModel]) -> bool:
-    return any(field.remembered or field.model is not None for field in _fields(kind))
+    return any(field.remembered or field.model is not None for field in fields_of(kind))
 
 
 def _model(annotation: object) -> type[StatusModel] | None:
