@@ -82,7 +82,7 @@ async def test_each_schema_with_a_due_time(
     assert hands.rows(ALL) == before
 
 
-async def test_no_due_time_is_refused_with_the_mend(hands: Hands, operators: Operators) -> None:
+async def test_no_due_time_is_refused_with_the_fix(hands: Hands, operators: Operators) -> None:
     hands.fresh()
     hands.run(*FIRST_MIGRATION, "INSERT INTO queue_jobs (type) VALUES ('backfill_range')")
     before = hands.rows(ALL)

@@ -60,7 +60,7 @@ def test_round_dates_are_in_no_slot_that_is_chosen(year: int) -> None:
             assert begins // 10 == ends // 10, "no first of January of a year like 2500 in it"
 
 
-async def test_a_lost_status_is_told_with_the_statement_that_mends_it(
+async def test_a_lost_status_is_reported_with_the_statement_that_fixes_it(
     hands: Hands, operators: Operators
 ) -> None:
     """The slot alone proves nothing, so nothing is released by it. A person can."""
