@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from tests.e2e.api import Api
 from tests.node.bull import Bull, BullError
 from tests.node.shared import BullProcesses
+from tests.patience import be_patient
+from tests.patience import production_limits as limits_of_production
 from tests.thorough import THOROUGH
 from xdist.scheduler import LoadScopeScheduling
 
@@ -40,6 +42,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("project")
+be_patient()
+
+
+@pytest.fixture
+def production_limits() -> Iterator[None]:
+    """For a test that is about how long the operator waits for an answer."""
+    with limits_of_production():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,14 +24,33 @@ Open = Callable[[str], Database]
 
 @pytest.fixture
 def quick() -> Pacing:
-    """Waits short enough for tests; production's are seconds."""
+    """Tries again soon; production waits seconds."""
     return Pacing(
-        connect_within=timedelta(seconds=1),
-        answer_grace=timedelta(seconds=0.3),
-        retry_first=timedelta(seconds=0.1),
-        retry_most=timedelta(seconds=0.1),
-        retry_jitter=0,
+        retry_first=timedelta(seconds=0.1), retry_most=timedelta(seconds=0.1), retry_jitter=0
     )
+
+
+async def until(come: Callable[[], object], what: str, within: float = 60) -> None:
+    """Without blocking the loop, and long enough for a busy machine."""
+    try:
+        async with asyncio.timeout(within):
+            while not await asyncio.to_thread(come):  # noqa: ASYNC110 - only the server knows
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"not within {within:g} s: {what}")
+
+
+def scalar(url: str, query: str, *params: object) -> object:
+    """The only value that a superuser's query returns."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        row = admin.execute(query.encode(), params).fetchone()
+    return None if row is None else row[0]
+
+
+async def sessions(url: str, role: str, number: int) -> None:
+    """Until the role has so many: the server lets go of closed ones a moment later."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+    await until(lambda: scalar(url, query, role) == number, f"{number} sessions of {role}")
 
 
 @pytest.fixture

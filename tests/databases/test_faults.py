@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 import pytest
 from tests.databases.conftest import Open, Role
+from tests.patience import PATIENT
 
 from local.pgbouncer import PgBouncer
 from local.postgres import PostgresServer
@@ -16,10 +18,12 @@ from starforge_backlog.snapshot import Why
 pytestmark = pytest.mark.postgres
 
 
-async def fault_of(open_database: Open, url: str, query: str = "SELECT 1") -> DatabaseFault:
+async def fault_of(
+    open_database: Open, url: str, query: str = "SELECT 1", limit: timedelta = PATIENT
+) -> DatabaseFault:
     """The fault of a read; whatever it is, it shows neither password nor URL."""
     with pytest.raises(DatabaseFault) as caught:
-        await open_database(url).fetch(query)
+        await open_database(url).fetch(query, timeout=limit)
     assert "planted" not in caught.value.message
     assert "://" not in caught.value.message
     # What a traceback would print: psycopg's own message repeats parts of URL and row.
@@ -103,7 +107,7 @@ async def test_a_role_limit_is_not_a_full_database(
         ("SELECT * FROM nowhere.jobs", Why.TABLE_NOT_FOUND, "nowhere.jobs"),
         ("SELECT nothing FROM pg_class", Why.COLUMN_NOT_FOUND, "nothing"),
         ("SELECT * FROM secrets", Why.NO_PERMISSION, "secrets"),
-        ("SELECT pg_sleep(5)", Why.TIMEOUT, "time limit"),
+        ("SELECT pg_sleep(60)", Why.TIMEOUT, "time limit"),
         ("CREATE TABLE jobs ()", Why.READ_ONLY, "primary"),
         ("SELECT 'planted'::int", Why.ERROR, "22P02"),
         ("SELECT 'planted' FROM", Why.ERROR, "42601"),
@@ -114,7 +118,8 @@ async def test_statements(
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute("CREATE TABLE secrets (planted text)")
-    fault = await fault_of(open_database, role.url, query)
+    limit = timedelta(seconds=0.8) if "pg_sleep" in query else PATIENT
+    fault = await fault_of(open_database, role.url, query, limit)
     assert fault.why is why
     assert shown in fault.message
 

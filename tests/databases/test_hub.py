@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.databases.conftest import Role
+from tests.databases.conftest import Role, sessions
 
 from local.postgres import PostgresServer
 from starforge_backlog.databases.connection import Pacing
@@ -16,14 +16,6 @@ from starforge_backlog.databases.hub import DatabaseHub
 from starforge_backlog.snapshot import Known, Why
 
 pytestmark = pytest.mark.postgres
-
-
-def sessions(url: str, user: str) -> int:
-    with psycopg.connect(url) as admin:
-        row = admin.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (user,)
-        ).fetchone()
-    return 0 if row is None else int(row[0])
 
 
 async def test_a_hundred_policies_one_connection(role: Role, postgres_url: str) -> None:
@@ -38,9 +30,9 @@ async def test_a_hundred_policies_one_connection(role: Role, postgres_url: str) 
     readers = {hub.headroom(hub.get(role.url, owner=f"ns/{n}")) for n in range(100)}
     assert len(readers) == 1
     await asyncio.gather(*(database.fetch("SELECT 1") for database in databases))
-    assert sessions(postgres_url, role.name) == 1
+    await sessions(postgres_url, role.name, 1)
     await hub.close()
-    assert sessions(postgres_url, role.name) == 0
+    await sessions(postgres_url, role.name, 0)
 
 
 async def test_a_password_rotates_in_place(
@@ -54,7 +46,7 @@ async def test_a_password_rotates_in_place(
         rotated = postgres_server.url(role.name, admin.info.dbname, "planted-2")
     assert hub.get(rotated, owner="ns/etl") is database
     await database.fetch("SELECT 1")
-    assert sessions(postgres_url, role.name) == 1
+    await sessions(postgres_url, role.name, 1)
     await hub.close()
 
 
@@ -72,8 +64,7 @@ async def test_policies_that_rotate_one_after_the_other(
     assert new is not old
     assert hub.get(rotated, owner="b") is new
     await new.fetch("SELECT 1")
-    await asyncio.sleep(0.1)
-    assert sessions(postgres_url, role.name) == 1
+    await sessions(postgres_url, role.name, 1)
     await hub.close()
 
 
@@ -97,8 +88,7 @@ async def test_nobody_asks_any_more(role: Role, postgres_url: str) -> None:
     await hub.get(role.url, owner="a").fetch("SELECT 1")
     await asyncio.sleep(0.1)
     hub.get(postgres_url, owner="b")
-    await asyncio.sleep(0.1)
-    assert sessions(postgres_url, role.name) == 0
+    await sessions(postgres_url, role.name, 0)
     await hub.close()
 
 
@@ -108,10 +98,9 @@ async def test_the_last_owner_leaves(role: Role, postgres_url: str) -> None:
     hub.get(role.url, owner="b")
     hub.release("a")
     await asyncio.sleep(0.05)
-    assert sessions(postgres_url, role.name) == 1
+    await sessions(postgres_url, role.name, 1)
     hub.release("b")
-    await asyncio.sleep(0.05)
-    assert sessions(postgres_url, role.name) == 0
+    await sessions(postgres_url, role.name, 0)
     await hub.close()
 
 
