@@ -123,7 +123,7 @@ class PrometheusServer(LocalServer):
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
-    def wait_for(self, expression: str, *, within: float = 15.0) -> list[dict[str, Any]]:
+    def wait_for(self, expression: str, *, within: float = 60.0) -> list[dict[str, Any]]:
         """The first result that is not empty."""
         wait_until(
             lambda: bool(self.query(expression)),

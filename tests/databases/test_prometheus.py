@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.prometheus.conftest import PATIENT
 from tests.prometheus.exporter import Exporter
 
 from local.prometheus import PrometheusServer
 from starforge_backlog.api.prometheus import PrometheusDatabase
 from starforge_backlog.databases.prometheus import ScrapedDatabases
-from starforge_backlog.prometheus.connection import Limits
 from starforge_backlog.prometheus.hub import Prometheus, PrometheusHub
 from starforge_backlog.prometheus.server import Server
 from starforge_backlog.snapshot import Connections, DatabaseReading, Known, Unknown, Why
@@ -50,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServe
 
 @pytest.fixture
 async def prometheus(server: PrometheusServer) -> AsyncIterator[Prometheus]:
-    hub = PrometheusHub(limits=Limits(shared_for=timedelta(0)))
+    hub = PrometheusHub(limits=replace(PATIENT, shared_for=timedelta(0)))
     yield hub.get(Server(server.url), owner="ns/a")
     await hub.close()
 
@@ -90,7 +91,7 @@ async def test_lock_waiters_where_somebody_tells_them(
 
 
 async def test_peaks_are_remembered(start_prometheus: Start) -> None:
-    hub = PrometheusHub(limits=Limits(shared_for=timedelta(0)))
+    hub = PrometheusHub(limits=replace(PATIENT, shared_for=timedelta(0)))
     with exporter_of_a_database() as exporter:
         server = start_prometheus(targets={"postgres": [exporter.address]})
         server.wait_for("pg_settings_max_connections")

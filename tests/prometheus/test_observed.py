@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.prometheus.conftest import PATIENT
 from tests.prometheus.exporter import Exporter
 from tests.simulator.given import per_replica, spec
 
@@ -60,7 +61,7 @@ def policy(**database: Any) -> Policy:
 
 @pytest.fixture
 async def services() -> AsyncIterator[Services]:
-    hubs = SimpleNamespace(databases=DatabaseHub(), prometheus=PrometheusHub())
+    hubs = SimpleNamespace(databases=DatabaseHub(), prometheus=PrometheusHub(limits=PATIENT))
     yield cast(Services, hubs)
     await hubs.prometheus.close()
     await hubs.databases.close()
@@ -74,8 +75,8 @@ def access(of: Policy, services: Services) -> PolicyAccess:
         database=of.spec.database.url,
         secrets=SecretReader(KeyValueStore(Namespace())),
         databases=services.databases,
-        deadline=Deadline(asyncio.get_running_loop().time() + 4),
-        late=Unknown(Why.TIMEOUT, "no answer within 4s", utc_now()),
+        deadline=Deadline(asyncio.get_running_loop().time() + 60),
+        late=Unknown(Why.TIMEOUT, "no answer within 60s", utc_now()),
     )
 
 

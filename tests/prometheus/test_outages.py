@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 from aiohttp import web
-from tests.prometheus.conftest import LIMITS, question
+from tests.prometheus.conftest import LIMITS, question, until_known
 
 from local.ports import free_ports
 from local.prometheus import PrometheusServer
@@ -32,7 +33,7 @@ GIVE_UP = LIMITS.give_up_after.total_seconds()
 A_MOMENT = 0.1
 # What a caller waits at most when the answer is known already: less than it takes to ask a server
 # that hangs, and long for a busy machine.
-AT_ONCE = 0.9
+AT_ONCE = 4.0
 
 
 @asynccontextmanager
@@ -81,20 +82,31 @@ async def timed(reading: Awaitable[Reading[float]]) -> tuple[Reading[float], flo
     return found, loop.time() - began
 
 
+def threads() -> int:
+    """Of ours, that are not back."""
+    return sum(thread.name.startswith("prometheus") for thread in threading.enumerate())
+
+
 async def threads_are_back() -> None:
     """Their sockets are shut, so that takes a moment."""
-
-    def gone() -> bool:
-        return not any(t.name.startswith("prometheus") for t in threading.enumerate())
-
-    await asyncio.to_thread(eventually, gone, within=5, what="no thread is left", every=0.02)
+    await asyncio.to_thread(
+        eventually, lambda: not threads(), within=60, what="no thread is left", every=0.02
+    )
 
 
-async def test_a_server_that_hangs(start_prometheus: Start, hub: PrometheusHub) -> None:
+async def busy_no_more(prometheus: Prometheus) -> None:
+    """Until its thread is back."""
+    busy = prometheus._connection._busy
+    if busy is not None:
+        await asyncio.wait([busy])
+
+
+async def test_a_server_that_hangs(start_prometheus: Start) -> None:
     """Its callers wait once, the next ones not at all, and one of them finds it back."""
     server = start_prometheus()
+    hub = PrometheusHub(limits=replace(LIMITS, retry_after=timedelta(seconds=5)))
     prometheus = hub.get(Server(server.url), owner="ns/a")
-    assert isinstance(await prometheus.number(question("1")), Known)
+    await until_known(prometheus, question("1"))
     server.freeze()
     await asyncio.sleep(A_MOMENT)  # each of its threads has to stop
     try:
@@ -109,8 +121,8 @@ async def test_a_server_that_hangs(start_prometheus: Start, hub: PrometheusHub) 
         assert lasted < AT_ONCE
     finally:
         server.thaw()
-    await asyncio.sleep(LIMITS.retry_after.total_seconds())
-    assert isinstance(await prometheus.number(question("3")), Known)
+    await until_known(prometheus, question("3"))
+    await hub.close()
 
 
 async def test_who_hangs_delays_nobody_else(start_prometheus: Start, hub: PrometheusHub) -> None:
@@ -118,16 +130,17 @@ async def test_who_hangs_delays_nobody_else(start_prometheus: Start, hub: Promet
     other, hangs = (hub.get(Server(one.url), owner="ns/a") for one in (good, bad))
     await asyncio.gather(other.number(question("1")), hangs.number(question("1")))
     bad.freeze()
+    await asyncio.sleep(A_MOMENT)  # each of its threads has to stop
     try:
         stuck = [asyncio.create_task(hangs.number(question(str(n)))) for n in range(10)]
         await asyncio.sleep(0.2)
         for n in range(30):
-            reading, lasted = await timed(other.number(question(f"1 + {n}")))
+            reading = await other.number(question(f"1 + {n}"))
             assert isinstance(reading, Known)
-            assert lasted < AT_ONCE
-        await asyncio.gather(*stuck)
+        assert not any(one.done() for one in stuck), "all 30 came while these wait"
     finally:
         bad.thaw()
+    await asyncio.gather(*stuck)
 
 
 def vector(*values: tuple[float, str]) -> web.Response:
@@ -157,7 +170,7 @@ class Resolver:
         if not str(host).endswith(".example"):
             return self._real(host, *rest, **more)
         self.asked.append(host)
-        self.answered.wait(30)
+        self.answered.wait(250)
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
 
@@ -169,13 +182,13 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
 
 
 async def test_names_that_do_not_resolve_delay_nobody_else(
-    hub: PrometheusHub, resolver: Resolver
+    hasty_hub: PrometheusHub, resolver: Resolver
 ) -> None:
     """Resolving has no limit and no socket to shut: its thread is away, and only its own."""
     async with serving(number_now) as url:
-        good = hub.get(Server(url), owner="ns/a")
-        assert isinstance(await good.number(question("a")), Known)
-        bad = [hub.get(Server(f"http://{n}.example"), owner="ns/b") for n in range(5)]
+        good = hasty_hub.get(Server(url), owner="ns/a")
+        await until_known(good, question("a"))
+        bad = [hasty_hub.get(Server(f"http://{n}.example"), owner="ns/b") for n in range(5)]
         first = await asyncio.gather(*(one.number(question("a")) for one in bad))
         assert [isinstance(r, Unknown) and r.why for r in first] == [Why.TIMEOUT] * 5
         assert isinstance(first[0], Unknown)
@@ -190,20 +203,21 @@ async def test_names_that_do_not_resolve_delay_nobody_else(
             assert isinstance(reading, Known), reading
             assert lasted < AT_ONCE
         assert len(resolver.asked) == 5, "nobody asks again while a thread is away"
-        began = asyncio.get_running_loop().time()
-        await hub.close()
-        assert asyncio.get_running_loop().time() - began < AT_ONCE, "nobody waits for them"
+        await hasty_hub.close()
+        assert not resolver.answered.is_set()
+        assert threads(), "nobody waits for them"
     resolver.answered.set()
     await threads_are_back()
 
 
 async def test_a_name_that_resolves_again_is_asked_again(
-    hub: PrometheusHub, resolver: Resolver
+    hasty_hub: PrometheusHub, resolver: Resolver
 ) -> None:
-    prometheus = hub.get(Server("http://prom.example"), owner="ns/a")
+    prometheus = hasty_hub.get(Server("http://prom.example"), owner="ns/a")
     assert isinstance(await prometheus.number(question("a")), Unknown)
     resolver.answered.set()
     await asyncio.sleep(LIMITS.retry_after.total_seconds() + A_MOMENT)
+    await busy_no_more(prometheus)
     reading = await prometheus.number(question("a"))
     assert isinstance(reading, Unknown)
     assert reading.why is Why.HOST_UNKNOWN
@@ -223,14 +237,16 @@ async def test_servers_are_bounded_also_while_their_threads_are_away(resolver: R
     assert "more than 2 Prometheus servers" in reading.message
     resolver.answered.set()
     await threads_are_back()
-    await asyncio.sleep(A_MOMENT)
-    reading = await third.number(question("a"))
-    assert isinstance(reading, Unknown)
+    async with asyncio.timeout(60):  # the loop is told a moment later
+        while "more than 2" in reading.message:
+            await asyncio.sleep(A_MOMENT)
+            reading = await third.number(question("a"))
+            assert isinstance(reading, Unknown)
     assert reading.why is Why.UNREACHABLE
     await hub.close()
 
 
-async def test_questions_that_wait_for_their_turn_are_not_late(hub: PrometheusHub) -> None:
+async def test_questions_that_wait_for_their_turn_are_not_late(hasty_hub: PrometheusHub) -> None:
     """One connection per server; what the queue costs is not the server's fault."""
     together = most = 0
 
@@ -238,12 +254,12 @@ async def test_questions_that_wait_for_their_turn_are_not_late(hub: PrometheusHu
         nonlocal together, most
         together += 1
         most = max(most, together)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.6)
         together -= 1
         return await number_now(request)
 
     async with serving(slow) as url:
-        prometheus = hub.get(Server(url), owner="ns/a")
+        prometheus = hasty_hub.get(Server(url), owner="ns/a")
         asked = [timed(prometheus.number(question(f"a + {n}"))) for n in range(9)]
         found = await asyncio.gather(*asked)
     assert all(isinstance(reading, Known) for reading, _ in found), found
@@ -360,7 +376,7 @@ async def test_a_store_that_did_not_answer(hub: PrometheusHub) -> None:
     assert "store 2" in reading.message
 
 
-async def test_an_answer_of_thousands_of_series_is_not_read(patient_hub: PrometheusHub) -> None:
+async def test_an_answer_of_thousands_of_series_is_not_read(hub: PrometheusHub) -> None:
     """To read 4 MB of JSON in a thread stopped the whole process for 0.25 s."""
     body = vector(*[(1.0, "5")] * 40_000).body
 
@@ -368,13 +384,13 @@ async def test_an_answer_of_thousands_of_series_is_not_read(patient_hub: Prometh
         return web.Response(body=body, content_type="application/json")
 
     async with serving(series) as url:
-        reading = await patient_hub.get(Server(url), owner="ns/a").number(question("1"))
+        reading = await hub.get(Server(url), owner="ns/a").number(question("1"))
     assert isinstance(reading, Unknown)
     assert reading.why is Why.SEVERAL_SERIES
     assert "MiB" in reading.message
 
 
-async def test_an_answer_without_end(hub: PrometheusHub) -> None:
+async def test_an_answer_without_end(hasty_hub: PrometheusHub) -> None:
     async def flood(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -384,7 +400,7 @@ async def test_an_answer_without_end(hub: PrometheusHub) -> None:
         return response
 
     async with serving(flood) as url:
-        prometheus = hub.get(Server(url), owner="ns/a")
+        prometheus = hasty_hub.get(Server(url), owner="ns/a")
         reading, lasted = await timed(prometheus.number(question("1")))
     assert isinstance(reading, Unknown)
     assert reading.why in {Why.SEVERAL_SERIES, Why.TIMEOUT}
@@ -392,26 +408,24 @@ async def test_an_answer_without_end(hub: PrometheusHub) -> None:
 
 
 @pytest.mark.parametrize("drops", [b"H", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n "])
-async def test_byte_by_byte(hub: PrometheusHub, drops: bytes) -> None:
+async def test_byte_by_byte(hasty_hub: PrometheusHub, drops: bytes) -> None:
     """Each byte is in time; the whole never is. The threads come back all the same."""
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(drops)
-        for _ in range(200):
+        for _ in range(1000):
             await writer.drain()
             await asyncio.sleep(0.1)
             writer.write(b" ")
 
     async with speaking(drip) as url:
-        prometheus = hub.get(Server(url), owner="ns/a")
+        prometheus = hasty_hub.get(Server(url), owner="ns/a")
         asked = [timed(prometheus.number(question(str(n)))) for n in range(4)]
         for reading, lasted in await asyncio.gather(*asked):
             assert isinstance(reading, Unknown)
             assert reading.why is Why.TIMEOUT
             assert lasted < GIVE_UP + 2 * AT_ONCE
-        began = asyncio.get_running_loop().time()
-        await hub.close()
-        assert asyncio.get_running_loop().time() - began < AT_ONCE
+        await hasty_hub.close()
         await threads_are_back()
 
 
@@ -429,8 +443,10 @@ async def test_a_policy_that_leaves_takes_its_session_along(
 
 
 async def test_a_caller_that_gives_up_costs_the_others_nothing(hub: PrometheusHub) -> None:
+    given_up = asyncio.Event()
+
     async def slow(request: web.Request) -> web.Response:
-        await asyncio.sleep(0.4)
+        await given_up.wait()
         data = {"resultType": "scalar", "result": [1, "5"]}
         return web.json_response({"status": "success", "data": data})
 
@@ -439,4 +455,5 @@ async def test_a_caller_that_gives_up_costs_the_others_nothing(hub: PrometheusHu
         patient = asyncio.create_task(prometheus.number(question("1")))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(prometheus.number(question("1")), 0.1)
+        given_up.set()
         assert isinstance(await patient, Known)

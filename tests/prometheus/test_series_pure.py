@@ -73,7 +73,7 @@ def test_the_longest_expression_does_not_stop_the_process(expression: str) -> No
     series = selectors(expression)
     assert series is not None
     assert [one.text for one in series] == ["a"]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_one_question_for_all_series_that_is_promql_itself() -> None:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.prometheus.conftest import question
+from tests.prometheus.conftest import question, until_known
 from tests.prometheus.exporter import Exporter
 
 from local.prometheus import PrometheusServer
 from starforge_backlog.prometheus.hub import Prometheus, PrometheusHub
 from starforge_backlog.prometheus.server import Server
-from starforge_backlog.snapshot import Known, Reading, Unknown, Why
+from starforge_backlog.snapshot import Reading, Unknown, Why
 
 pytestmark = pytest.mark.prometheus
 
@@ -59,13 +59,13 @@ async def test_an_exporter_that_died(start_prometheus: Start, hub: PrometheusHub
     """A gauge is empty at once; its rate would fall for the whole window."""
     exporter = made()
     server, prometheus = await start(start_prometheus, hub, exporter)
-    before = await prometheus.number(question(RATE, window=8))
-    assert isinstance(before, Known)
+    before = await until_known(prometheus, question(RATE, window=8))
     exporter.stop()
     numbers, end = await until(prometheus, RATE)
     assert end.why is Why.STALE
-    assert min(numbers, default=before.value) > 0.7 * before.value
-    assert server.query("sum(rate(jobs_done_total[8s]))"), "Prometheus itself still answers"
+    # A scrape that was late makes some difference as well; to fall for the whole window, all.
+    assert min(numbers, default=before.value) > 0.5 * before.value
+    assert server.query("sum(rate(jobs_done_total[5m]))"), "Prometheus itself still answers"
     _, gone = await until(prometheus, WAITING)
     assert gone.why is Why.EMPTY_RESULT
     _, zero = await until(prometheus, f"{WAITING} or vector(0)")
@@ -76,9 +76,7 @@ async def test_one_of_two_targets_is_down(start_prometheus: Start, hub: Promethe
     """The sum of the other one is half of the truth."""
     one, other = made(), made()
     _, prometheus = await start(start_prometheus, hub, one, other)
-    reading = await prometheus.number(question(WAITING))
-    assert isinstance(reading, Known)
-    assert reading.value == 200
+    assert (await until_known(prometheus, question(WAITING))).value == 200
     other.stop()
     numbers, end = await until(prometheus, WAITING)
     assert end.why is Why.PARTIAL
@@ -99,10 +97,8 @@ async def test_a_target_that_was_taken_away_is_no_part_any_more(
     other.stop()
     # Two scrapes after a target has gone Prometheus marks its series, `up` as well, as ended.
     server.wait_for("count(up) == 1")
-    reading = await prometheus.number(question(WAITING))
-    assert isinstance(reading, Known), reading
-    assert reading.value == 100
-    assert isinstance(await prometheus.number(question(RATE, window=8)), Known)
+    assert (await until_known(prometheus, question(WAITING))).value == 100
+    await until_known(prometheus, question(RATE, window=8))
     one.stop()
 
 
@@ -124,7 +120,7 @@ async def test_a_prometheus_that_scrapes_no_more(
     assert end.why is Why.STALE
     assert "staleAfter" in end.message
     assert server.query("sum(jobs_waiting)"), "Prometheus itself still answers"
-    _, rate = await until(prometheus, RATE)
+    _, rate = await until(prometheus, RATE, window=20)
     assert rate.why is Why.STALE
-    assert "half of the 8s" in rate.message
+    assert "half of the 20s" in rate.message
     exporter.stop()
