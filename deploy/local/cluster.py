@@ -152,12 +152,12 @@ class LocalCluster:
                 return int(status["containerID"].removeprefix("local://"))
         raise LocalError(f"pod {namespace}/{pod} runs no such container here. Wait until it does.")
 
-    def wait(self, *arguments: str, within: float = 60) -> None:
+    def wait(self, *arguments: str, within: float = 180) -> None:
         """`kubectl wait …`: `cluster.wait("deployment/x", "--for=condition=Available")`."""
         self.kubectl("wait", f"--timeout={within:g}s", *arguments, timeout=within + 10)
 
     def eventually(
-        self, poll: Callable[[], Found | None], *, within: float = 30, what: str = "condition"
+        self, poll: Callable[[], Found | None], *, within: float = 120, what: str = "condition"
     ) -> Found:
         return eventually(poll, within=within, what=what)
 
@@ -239,7 +239,7 @@ class LocalCluster:
         )
         self._undo.callback(_stop_node, child)
         processes.wait_until(
-            self._node_registered, timeout=30, what="starting the node", alive=[child], every=0.1
+            self._node_registered, timeout=120, what="starting the node", alive=[child], every=0.1
         )
 
     def _node_registered(self) -> bool:

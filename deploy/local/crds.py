@@ -24,7 +24,7 @@ class Kubectl(Protocol):
         """Runs it and returns what it printed."""
 
 
-def apply_crds(kubectl: Kubectl, files: Iterable[Path], within: float = 30) -> list[str]:
+def apply_crds(kubectl: Kubectl, files: Iterable[Path], within: float = 120) -> list[str]:
     """Apply files or folders, wait until each resource can be used, return their names.
 
     Established is not enough: right after it the API server answers 429 for a moment.

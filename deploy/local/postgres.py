@@ -25,7 +25,7 @@ from local.processes import RUN_VARIABLE, Child, descendants, spawn, wait_until
 SUPERUSER = "postgres"
 LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 3
-READY_WITHIN = 60.0
+READY_WITHIN = 120.0
 STOP_WITHIN = 15.0
 # With `standby.signal` in its data folder it is a standby, and ready for reads only.
 _READY = re.compile(rb"ready to accept (read-only )?connections")

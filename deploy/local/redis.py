@@ -22,7 +22,7 @@ ALL_SLOTS = range(16384)
 HIGHEST_PORT = 65535
 # Where Redis has no setting for it, its cluster bus is this far above its port.
 BUS_OFFSET = 10_000
-LINKED_WITHIN = 20.0
+LINKED_WITHIN = 90.0
 
 Setting = str | int | bool
 

@@ -17,7 +17,7 @@ from local.redis_programs import RedisProgram
 from local.server import LocalServer
 
 MASTER_NAME = "main"
-SETTLED_WITHIN = 30.0
+SETTLED_WITHIN = 90.0
 
 
 class RedisSentinel(LocalServer):

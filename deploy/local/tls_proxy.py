@@ -16,7 +16,7 @@ from local.certificates import ServerTls
 from local.errors import LocalError
 
 CHUNK = 64 * 1024
-OPEN_WITHIN = 10.0
+OPEN_WITHIN = 60.0
 
 
 class TlsProxy:

@@ -59,7 +59,7 @@ class Api:
             cert_file=str(pair.certificate),
             key_file=str(pair.key),
             ca_certs=str(plane.authority.certificate_file),
-            timeout=urllib3.Timeout(10),
+            timeout=urllib3.Timeout(60),
             retries=False,
         )
         return cls(plane.url, pool)

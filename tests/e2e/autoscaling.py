@@ -19,7 +19,7 @@ GUARDED_BY_KEDA: Final[Json] = {"name": TARGET, "guard": {"scaledObject": SCALED
 HPAS: Final = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers"
 SCALED_OBJECTS_OF: Final = "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects"
 # The operator sees a new autoscaler after 10 s, and a CRD that was installed after a minute.
-SEEN_WITHIN: Final = 90.0
+SEEN_WITHIN: Final = 300.0
 
 # Stories of a guard: pods of ten connections on a server of a hundred, and room for twenty pods in
 # the mind of the autoscaler's owner.

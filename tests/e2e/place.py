@@ -34,7 +34,7 @@ MAX_CONNECTIONS: Final = 200
 # Seconds; thirty times this is the longest wait of an operator that is killed again and again.
 RESTART_BACKOFF: Final = 0.02
 # Seconds for a process to come (back) on a busy machine; it takes two on an idle one.
-STARTS_WITHIN: Final = 120.0
+STARTS_WITHIN: Final = 300.0
 
 # Of the chart: rights that are off by default, and tests do.
 GUARD: Final = {"guard": True}
@@ -104,7 +104,7 @@ class Place:
     def probe(self, path: str) -> tuple[int, str]:
         """Status and text of a path; (0, reason) when nothing listens."""
         try:
-            with urlopen(f"{self.address()}/{path}", timeout=5) as answer:
+            with urlopen(f"{self.address()}/{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except OSError as error:
             return 0, str(error)

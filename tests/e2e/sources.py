@@ -51,7 +51,7 @@ def own_bull(world: World) -> Iterator[Bull]:
 
 @contextlib.contextmanager
 def own_prometheus(
-    world: World, targets: Targets, *, interval: float = 0.5
+    world: World, targets: Targets, *, interval: float = 1.0
 ) -> Iterator[PrometheusServer]:
     server = PrometheusServer.start(
         folder(world.place, "prometheus"),

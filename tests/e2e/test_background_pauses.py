@@ -21,9 +21,9 @@ from tests.e2e.api import Json
 from tests.e2e.place import Place
 from tests.e2e.store import RUNNING
 from tests.e2e.together import Outcomes, Story, title
-from tests.e2e.world import BREAKERS, TARGET, TRIPS, World
+from tests.e2e.world import BREAKERS, SPEC, TARGET, TRIPS, WITHIN, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 # In an order that is nobody's.
 PRODUCERS: Final[list[Json]] = [
@@ -33,9 +33,10 @@ PRODUCERS: Final[list[Json]] = [
 ]
 MITIGATION: Final = ["ingestion", "exports", "backfills"]
 RECOVERY: Final = MITIGATION[::-1]
-WINDOW: Final = 2.0  # seconds, `scaling.observeFor`
-# How late a read of the database may be that saw a release.
-LATE: Final = 0.5
+WINDOW: Final = 6.0  # seconds, `scaling.observeFor`
+# How late a read of the database may be that saw a release. One that was not observed would come
+# with the next pass, after 2 s.
+LATE: Final = 3.0
 
 STORM: Final = "process_snapshot"
 # Jobs of the types that are held: due, not due yet, and one that failed long ago.
@@ -62,6 +63,7 @@ def begin(world: World) -> Rows:
     world.deploy()
     world.apply(
         target={"name": TARGET, "maxReplicas": 1},
+        scaling={**SPEC["scaling"], "observeFor": f"{WINDOW:g}s"},
         producers=PRODUCERS,
         breakers=[{**BREAKERS[0], "pause": [producer["name"] for producer in PRODUCERS]}],
     )
@@ -96,7 +98,7 @@ def trip(world: World) -> None:
     until_all_are_held(world)
 
 
-def until_all_are_held(world: World, within: float = 90) -> None:
+def until_all_are_held(world: World, within: float = WITHIN) -> None:
     def held() -> bool:
         found = world.status().get("paused", ())
         states = [(entry["state"], entry["progress"]) for entry in found]
@@ -106,7 +108,7 @@ def until_all_are_held(world: World, within: float = 90) -> None:
     assert all(stopped(world).values())
 
 
-def until_all_run(world: World, before: Rows, within: float = 90) -> None:
+def until_all_run(world: World, before: Rows, within: float = WITHIN) -> None:
     world.until(lambda: world.breaker() == "Closed", "the breaker closes", within)
     assert world.status()["paused"] == []
     assert rows(world) == before

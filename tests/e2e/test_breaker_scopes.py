@@ -18,7 +18,7 @@ from tests.node.handles import Behaviour
 
 from local.redis import RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(1800)]
 
 FAILING: Final = "export"
 HEALTHY: Final = "process_snapshot"
@@ -113,7 +113,8 @@ def one_failing_type_of_a_table(world: World) -> None:
     assert f"owner {TEAM_EXPORTS}" in note
     assert TEAM_SNAPSHOTS not in note
     assert owners(world) == {"export": [TEAM_EXPORTS], "process-snapshot": []}
-    assert f"owner {TEAM_EXPORTS}" in world.condition("ProducersRunning")["message"]
+    named = f"owner {TEAM_EXPORTS}"
+    world.until(lambda: named in world.condition("ProducersRunning")["message"], "its owner")
 
     # What workers had in hand ends well: below half of the trip value again.
     end_some(world, failed="", number=5 * ENDED)

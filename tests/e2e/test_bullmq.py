@@ -21,7 +21,7 @@ from tests.node.handles import Behaviour
 from local.redis import RedisServer
 from starforge_backlog.redis.session import CLIENT_NAME
 
-pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.node, pytest.mark.redis, pytest.mark.timeout(1800)]
 
 SNAPSHOTS: Final = "etl-snapshots"
 EXPORTS: Final = "etl-exports"
@@ -53,6 +53,11 @@ def guard(world: World, *producers: Json) -> None:
 def seen(world: World, metric: str) -> float:
     """A number of `etl-snapshots` as the operator measures it."""
     return world.place.metric(metric, namespace=world.namespace, queue=SNAPSHOTS)
+
+
+def waiting(world: World) -> list[str]:
+    """Of each queue; "unknown" after a pass that was late."""
+    return [queue["waiting"] for queue in world.status().get("queues", ())]
 
 
 def states(world: World) -> dict[str, str]:
@@ -87,25 +92,32 @@ def reported_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
             database={**SPEC["database"], "headroom": HEADROOM},
         )
         world.until_ready()
-        first, second = world.status()["queues"]
-        assert (first["waiting"], second["waiting"]) == ("240", "20")
+        world.until(lambda: waiting(world) == ["240", "20"], "both queues")
+        first = world.status()["queues"][0]
         assert first["types"] == {"process_snapshot": "180", "import": "60"}
         assert world.status()["waiting"] == "260"
-        age = seen(world, "queue_oldest_due_age_seconds")
+        age = world.until(lambda: seen(world, "queue_oldest_due_age_seconds"), "an age")
         # How exact it is, tests/queues prove; here a pass may be some seconds old.
         assert 0 < age <= time.time() - began
         world.until(
             lambda: world.condition("BacklogHealthy")["status"] == "False", "it is reported"
         )
 
+        snapshots.add_bulk(2000, "process_snapshot")
         with fleet(world, snapshots, exports, ms=100) as workers:
             world.until(lambda: len(workers) == 2, "a worker of each")
-            since = time.time()
-            world.until_passes(4)  # whole windows of the rate
-            measured = seen(world, "queue_throughput_per_second")
-            ended = [run for run in workers[0].ran() if run["end"] and run["end"] / 1000 > since]
-            # As above: on a busy machine the two windows are not the same.
-            assert 0.5 < measured / (len(ended) / (time.time() - since)) < 2
+
+            def rate_is_right() -> bool:
+                """As above: on a busy machine the two windows are not the same."""
+                since = time.time()
+                world.until_passes(4)  # whole windows of the rate
+                measured = seen(world, "queue_throughput_per_second")
+                ends = [run["end"] / 1000 for run in workers[0].ran() if run["end"]]
+                ended = sum(end > since for end in ends)
+                real = max(ended / (time.time() - since), 0.01)
+                return bool(0.5 < measured / real < 2)
+
+            world.until(rate_is_right, "the throughput of the worker")
             world.until(lambda: world.status()["queues"][0]["workers"] == "1", "the worker")
             assert world.scale_writes() == [], "it only observes"
 
@@ -216,23 +228,22 @@ def frozen_or_dead_it_moves_nothing(world: World) -> None:
             )
             world.until(world.scale_writes, "a step")
             world.until(lambda: states(world) == {"ingestion": "Held"}, "the pause")
-            assert connections_of_the_operator(redis) == 1
-
+            world.until(lambda: connections_of_the_operator(redis) == 1, "one connection")
             redis.freeze()
-            nothing_moves(world, {"Timeout", "Unreachable"}, FROZEN)
+            nothing_moves(world, FROZEN)
             redis.thaw()
             goes_on(world)
             redis.kill()
-            nothing_moves(world, {"Unreachable"}, DEAD)
+            nothing_moves(world, DEAD)
             redis.restart()
             goes_on(world)
-            assert connections_of_the_operator(redis) == 1
+            world.until(lambda: connections_of_the_operator(redis) == 1, "one connection")
             snapshots.call("drain")
             world.until(lambda: world.breaker() == "Closed", "recovery")
         assert world.store.flag() == RUNNING
 
 
-def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> None:
+def nothing_moves(world: World, fixes: tuple[str, ...]) -> None:
     """While Redis is away: reported with a fix by every pass, no step, nothing resumed."""
 
     def reported() -> bool:
@@ -240,7 +251,7 @@ def nothing_moves(world: World, reasons: set[str], fixes: tuple[str, ...]) -> No
         if any(condition["status"] == "True" for condition in found):
             return False
         for condition in found:
-            assert condition["reason"] in reasons, condition
+            assert condition["reason"] in {"Timeout", "Unreachable"}, condition
             assert any(fix in condition["message"] for fix in fixes), condition
         return True
 

@@ -10,7 +10,7 @@ from tests.e2e.test_pauses import begin, paused_by_us, recover, trip
 from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import BREAKERS, PRODUCERS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def deleted(world: World) -> None:

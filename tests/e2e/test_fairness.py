@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -13,14 +14,14 @@ from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.trouble import TICK, WORKER_SPEED
 from tests.e2e.world import SPEC, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 # Of a server of its own: room for six pods of five connections, both policies together.
 CONNECTIONS: Final = 36
 POOL: Final = 5
 HEADROOM: Final = 2
 STORM: Final = 20_000  # jobs; more than the workers of a story can do
-WITHIN: Final = 150.0
+WITHIN: Final = 300.0
 
 
 def make(world: World, name: str, priority: str) -> None:
@@ -52,9 +53,15 @@ def working(world: World, *names: str) -> Iterator[None]:
     over = threading.Event()
 
     def work() -> None:
+        # By the time that passed: on a busy machine a tick comes late, and the work is no less.
+        owed, before = dict.fromkeys(names, 0.0), time.monotonic()
         while not over.wait(TICK):
+            now = time.monotonic()
             for name in names:
-                finish(world, name, round(world.replicas(name) * WORKER_SPEED * TICK))
+                owed[name] += world.replicas(name) * WORKER_SPEED * (now - before)
+                finish(world, name, int(owed[name]))
+                owed[name] %= 1
+            before = now
 
     with ThreadPoolExecutor(1) as together:
         running = together.submit(work)
@@ -119,15 +126,16 @@ def released_by_suspension_and_deletion(world: World) -> None:
     with working(world, "backfill", "orders"):
         world.until(lambda: world.replicas("orders") >= 2, "a step of the important one", WITHIN)
         world.apply("orders", suspend=True)
+        world.until_condition("Scaling", "Suspended", name="orders")
         kept = world.replicas("orders")
         world.until(lambda: world.replicas("backfill") >= 3, "what it asked for", WITHIN)
         assert world.replicas("orders") == kept
-        share = budget(world, "backfill")["share"]
+        share = world.until(lambda: budget(world, "backfill").get("share"), "its share")
         world.delete("orders")
         world.until_gone("orders")
         world.scale(0, "orders")
         world.until(lambda: world.replicas("backfill") > share, "what its pods held", WITHIN)
-        assert "share" not in budget(world, "backfill"), "it is alone"
+        world.until(lambda: "share" not in budget(world, "backfill"), "it is alone")
 
 
 OWN_SERVER: Final = CONNECTIONS  # max_connections; what a story takes is not another's budget

@@ -16,7 +16,7 @@ from tests.e2e.together import own_server
 from tests.e2e.world import World
 from tests.thorough import THOROUGH
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SEED: Final = 4_711
 KILLS: Final = 8 if THOROUGH else 4

@@ -21,7 +21,7 @@ from typing import Final
 
 import pytest
 from tests.e2e.audit import Request, observed
-from tests.e2e.place import Place
+from tests.e2e.place import STARTS_WITHIN, Place
 from tests.e2e.store import RUNBOOKS_PAUSE, RUNNING
 from tests.e2e.test_pauses import calm, recover, trip
 from tests.e2e.together import own_server
@@ -31,7 +31,7 @@ from tests.thorough import THOROUGH
 
 from local.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 SEED: Final = 20_240
 KILLS: Final = 20 if THOROUGH else 8
@@ -39,6 +39,7 @@ STEP_EVERY: Final = 4  # of these kills
 # A start takes about two seconds: some of these kills come before the first pass.
 LONGEST_LIFE: Final = 4.0
 POOL: Final = 2
+OBSERVED: Final = 6  # seconds; see `observed`
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Ordeal:
     over: threading.Event
 
     def begin(self) -> None:
-        self.begun.wait(120)
+        self.begun.wait(STARTS_WITHIN)
 
 
 def steps(world: World, ordeal: Ordeal) -> Callable[[], None]:
@@ -69,7 +70,7 @@ def steps(world: World, ordeal: Ordeal) -> Callable[[], None]:
             replicas = [1, *(write.replicas or 0 for write in writes)]
             assert max(b - a for a, b in pairwise(replicas)) <= 1, "one at a time (P3)"
             ups = [w for w, (a, b) in zip(writes, pairwise(replicas), strict=True) if b > a]
-            assert observed(ups, 2), "each before the next (P3)"
+            assert observed(ups, OBSERVED), "each before the next (P3)"
             opened += (max(replicas) + 1) * POOL
         # With no reading of the operator's in it: superusers' slots, its own session, headroom.
         assert opened <= 100 - 3 - 1 - 20, "all policies of the database together (P1)"
@@ -176,7 +177,9 @@ STORIES: Final = (steps, pauses, stays_open, theirs, held_down)
 
 def kill(place: Place) -> None:
     """The process that runs now, or the next one that does."""
-    pid = eventually(lambda: _pid(place), within=60, what="a process to kill", every=0.02)
+    pid = eventually(
+        lambda: _pid(place), within=STARTS_WITHIN, what="a process to kill", every=0.02
+    )
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -196,7 +199,8 @@ def until_it_steps(world: World, number: int, *, intent: bool) -> None:
     name, audit = f"worker-{number}", world.place.audit
     world.deploy(name, env={"PG_POOL_MAX": f"{POOL}"})
     mark = audit.mark()
-    world.apply(name, target={"name": name})
+    scaling = {**SPEC["scaling"], "observeFor": f"{OBSERVED}s"}
+    world.apply(name, target={"name": name}, scaling=scaling)
 
     def stepped() -> bool:
         if intent:
@@ -204,7 +208,7 @@ def until_it_steps(world: World, number: int, *, intent: bool) -> None:
             return any(request.name == name and "lastStep" in request.text for request in asked)
         return any(r.name == name for r in audit.arrived(mark, namespace=world.namespace))
 
-    world.until(stepped, f"a step of {name}", within=60, every=0.002)
+    world.until(stepped, f"a step of {name}", every=0.002)
 
 
 def kill_again_and_again(place: Place, stepping: World) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.world import TRIPS, World
 
 from local.postgres import PostgresServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 PASSES: Final = 8
 OTHERS: Final = ("one", "two", "three", "four")
@@ -56,8 +56,8 @@ def go_on(world: World) -> None:
         gaps = [after - before for before, after in pairwise(times)]
         # Half a second is their spread; the rest is for a busy machine, not for a neighbour: one
         # that is waited for costs five seconds in every pass. How many passes fit into that time
-        # is the machine's as well: it is not counted.
-        assert max(gaps) < timedelta(seconds=5), name
+        # is the machine's as well, and so is a single gap.
+        assert sorted(gaps)[len(gaps) // 2] < timedelta(seconds=5), name
     world.store.enqueue(TRIPS)
     world.until(lambda: all(world.replicas(name) > 1 for name in OTHERS), "their steps")
 

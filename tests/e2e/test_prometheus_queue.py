@@ -20,9 +20,9 @@ from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TRIPS, World
 from tests.prometheus.exporter import Exporter
 
-pytestmark = [pytest.mark.e2e, pytest.mark.prometheus, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.prometheus, pytest.mark.timeout(1800)]
 
-SCRAPE: Final = 0.25  # seconds
+SCRAPE: Final = 1.0  # seconds; one that is late ends its series until the next
 WAITING: Final = "starforge_queue_jobs_waiting_total"
 RECEIVED: Final = "starforge_etl_snapshots_received"
 PROCESSED: Final = "starforge_etl_snapshots_processed"
@@ -31,7 +31,7 @@ ARRIVALS: Final = 40.0  # jobs per second
 PER_REPLICA: Final = 8.0  # jobs per second
 
 # Rates want half of their window, and four scrapes of it.
-SCALING: Final[Json] = {**SPEC["scaling"], "observeFor": "4s"}
+SCALING: Final[Json] = {**SPEC["scaling"], "observeFor": "10s"}
 
 SERVER_LIMIT: Final = 50
 SUPERUSERS: Final = 3
@@ -46,6 +46,8 @@ class Application(Exporter):
     def __init__(self, world: World) -> None:
         self._world = world
         self._over = threading.Event()
+        self._speeds: dict[str, float] = {}  # per second
+        self._counted = time.monotonic()
         self.read_at: float | None = None  # seconds; None: just now
         super().__init__(
             **{WAITING: 1200.0},
@@ -56,17 +58,17 @@ class Application(Exporter):
         self._work(1)
 
     def collect(self) -> Iterator[Metric]:
+        # By the time that passed: on a busy machine a scrape comes late, and the work is no less.
+        now = time.monotonic()
+        passed, self._counted = now - self._counted, now
+        self.rates = {name: speed * passed for name, speed in self._speeds.items()}
         yield from super().collect()
         age = GaugeMetricFamily("oldest_job_age_seconds", "")
         age.add_metric((), 90, timestamp=self.read_at or time.time())
         yield age
 
     def _work(self, replicas: int) -> None:
-        self.rates = {
-            RECEIVED: ARRIVALS * SCRAPE,
-            PROCESSED: replicas * PER_REPLICA * SCRAPE,
-            FAILED: 0.0,
-        }
+        self._speeds = {RECEIVED: ARRIVALS, PROCESSED: replicas * PER_REPLICA, FAILED: 0.0}
         self.by_role = {self._world.store.worker: replicas * POOL, "web": OTHERS}
 
     @contextlib.contextmanager
@@ -92,7 +94,7 @@ def exported(world: World) -> Iterator[tuple[Application, str]]:
     with application, application.working():
         targets = {"starforge": [application.address]}
         with own_prometheus(world, targets, interval=SCRAPE) as prometheus:
-            prometheus.wait_for(f"count_over_time({RECEIVED}_total[4s]) > 12")
+            prometheus.wait_for(f"count_over_time({RECEIVED}_total[10s]) > 5")
             yield application, prometheus.url
 
 
@@ -100,6 +102,12 @@ def queue(world: World) -> Json:
     """The first queue of status."""
     found: Json = world.status()["queues"][0]
     return found
+
+
+def about(world: World, field: str, rate: float) -> bool:
+    """Whether a rate of status is that one."""
+    told = queue(world)[field]
+    return told != "unknown" and float(told) == pytest.approx(rate, rel=0.3)
 
 
 def holds(world: World, reason: str, *words: str) -> None:
@@ -110,8 +118,8 @@ def holds(world: World, reason: str, *words: str) -> None:
     world.until_not_known("Scaling")
     steps = len(world.scale_writes())
     world.until_passes(4)
-    assert world.condition("Ready")["reason"] == reason
-    assert world.condition("Scaling")["status"] == "Unknown"
+    world.until_condition("Ready", reason)
+    world.until_not_known("Scaling")
     assert len(world.scale_writes()) == steps
 
 
@@ -126,12 +134,10 @@ def a_queue_of_series_is_reported_and_stepped_for(world: World) -> None:
         jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
         world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
         world.until_ready()
-        found = queue(world)
-        assert found["waiting"] == "1200"
-        assert found["oldest"] == "1m"
-        world.until(lambda: queue(world)["arrivalsPerSecond"] != "unknown", "rates")
-        assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
-        assert f"Prometheus at {url}" in found["source"]
+        told = ("1200", "1m")
+        world.until(lambda: (queue(world)["waiting"], queue(world)["oldest"]) == told, "the jobs")
+        world.until(lambda: about(world, "arrivalsPerSecond", ARRIVALS), "rates")
+        assert f"Prometheus at {url}" in queue(world)["source"]
         world.until(lambda: len(world.scale_writes()) >= 2, "two steps")
         world.until_told("StepPassed")
         replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]
@@ -147,7 +153,7 @@ def an_exporter_that_repeats_itself_is_stale(world: World) -> None:
         application.read_at = time.time()
         holds(world, "Stale", "oldestAgeSeconds (max(oldest_job_age_seconds))", "staleAfter")
         assert queue(world)["oldest"] == "unknown"
-        assert queue(world)["waiting"] == "1200"
+        world.until(lambda: queue(world)["waiting"] == "1200", "the others are known")
         application.read_at = None
         goes_on(world)
 
@@ -174,10 +180,9 @@ def single_signals_replace_the_tables_own(world: World) -> None:
         world.store.enqueue(TRIPS)
         world.apply(queues=[jobs], scaling=SCALING, database=world.roomy(), mode="Observe")
         world.until_ready()
-        assert queue(world)["waiting"] == f"{TRIPS}", "the table's own"
-        world.until(lambda: queue(world)["throughputPerSecond"] != "unknown", "rates")
-        assert float(queue(world)["throughputPerSecond"]) == pytest.approx(PER_REPLICA, rel=0.3)
-        assert float(queue(world)["arrivalsPerSecond"]) == pytest.approx(ARRIVALS, rel=0.3)
+        world.until(lambda: queue(world)["waiting"] == f"{TRIPS}", "the table's own")
+        world.until(lambda: about(world, "throughputPerSecond", PER_REPLICA), "rates")
+        world.until(lambda: about(world, "arrivalsPerSecond", ARRIVALS), "rates")
         world.apply(mode="Enforce")
         world.until(world.scale_writes, "a step")
         # The table is still there; half of what a step needs is not.
@@ -186,9 +191,9 @@ def single_signals_replace_the_tables_own(world: World) -> None:
         steps = len(world.scale_writes())
         world.until_passes(4)
         assert len(world.scale_writes()) == steps
-        assert queue(world)["waiting"] == f"{TRIPS}"
+        world.until(lambda: queue(world)["waiting"] == f"{TRIPS}", "the table's own")
         assert queue(world)["throughputPerSecond"] == "unknown"
-        assert "signals" in world.condition("Scaling")["message"]
+        world.until(lambda: "signals" in world.condition("Scaling")["message"], "what is missing")
 
 
 def a_database_without_a_login_gives_a_budget(world: World) -> None:
@@ -203,8 +208,7 @@ def a_database_without_a_login_gives_a_budget(world: World) -> None:
         }
         world.apply(queues=[in_prometheus(url)], scaling=SCALING, database=database)
         world.until_ready()
-        world.until(lambda: world.status().get("budget"), "a budget")
-        budget = world.status()["budget"]
+        budget = world.until(lambda: world.status().get("budget"), "a budget")
         slots = (SERVER_LIMIT - SUPERUSERS - OTHERS - 2) // POOL
         assert budget["replicas"] == slots - 1, budget  # one for the surge of a rollout
         world.until_condition("Scaling", "BudgetExhausted")

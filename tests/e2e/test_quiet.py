@@ -16,9 +16,10 @@ from tests.e2e.place import Place
 from tests.e2e.store import RUNBOOKS_PAUSE
 from tests.e2e.world import SECRET, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 INTERVALS: Final = 10
+WINDOWS: Final = 6
 
 
 @pytest.fixture
@@ -52,12 +53,20 @@ def worlds(place: Place) -> Iterator[list[World]]:
 
 
 def test_no_write_while_nothing_changes(place: Place, worlds: list[World]) -> None:
-    for world in worlds:
-        world.until(partial(still, world), "a pass that writes nothing")
-    mark = place.audit.mark()
-    before = place.metrics()
-    passes = worlds[0].until_passes(INTERVALS)
-    asked = place.audit.since(mark)
+    for _ in range(WINDOWS):
+        for world in worlds:
+            world.until(partial(still, world), "a pass that writes nothing")
+        begin = {world.namespace: len(world.passes()) for world in worlds}
+        mark = place.audit.mark()
+        before = place.metrics()
+        passes = worlds[0].until_passes(INTERVALS)
+        asked = place.audit.since(mark)
+        # A reading that is late on a busy machine is a change, and written.
+        said = [{line["event"] for line in w.passes()[begin[w.namespace] :]} for w in worlds]
+        if all(len(sentences) <= 1 for sentences in said):
+            break
+    else:
+        pytest.fail(f"no {INTERVALS} passes in which every policy said the same: {said}")
     assert [request for request in asked if request.writes] == []
 
     # It did read, all the time.

@@ -22,7 +22,7 @@ from tests.e2e.place import RELEASE, Place
 from tests.e2e.test_pauses import recover, trip
 from tests.e2e.world import SECRET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 Right = tuple[str, str, str]  # group, resource, verb
 

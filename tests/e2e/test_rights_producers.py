@@ -26,7 +26,7 @@ from tests.thorough import THOROUGH
 
 from local.paths import new_run_dir
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ROUNDS: Final = 4 if THOROUGH else 2
 BATCH: Final = "/apis/batch/v1"
@@ -264,7 +264,7 @@ def killed_again_and_again(place: Place, world: World, feeders: Feeders) -> None
         place.kill()
         world.until(lambda: world.breaker() == "Closed", "the breaker closes")
         world.until(lambda: feeders.state() == RUNNING, "all are released")
-        world.until(lambda: not entries(world), "nothing is held", within=30)
+        world.until(lambda: not entries(world), "nothing is held")
 
 
 @with_feeders

@@ -11,7 +11,7 @@ from tests.e2e.world import World
 
 from starforge_backlog.report.metrics_catalogue import CATALOGUE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 CONDITIONS = {
     "Ready",
@@ -32,13 +32,19 @@ def test_a_storm_is_reported(place: Place, world: World) -> None:
     paused_by_us(world)
     world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is bad")
 
-    wide = place.cluster.kubectl("get", "qbp", "-n", world.namespace, "-o", "wide").splitlines()
+    words = ("Enforce", "etl-worker", "60", "False", "ingestion", "jobs 60 waiting")
+
+    def table() -> list[str] | None:
+        """Where every one of them stands: a reading that is late is missing."""
+        get = ("get", "qbp", "-n", world.namespace, "-o", "wide")
+        found = place.cluster.kubectl(*get).splitlines()
+        return found if all(word in found[1] for word in words) else None
+
+    wide = world.until(table, "the row of a storm", every=1)
     assert columns(wide[0]) == [
         *("NAME", "STATE", "TARGET", "REPLICAS", "BUDGET", "WAITING", "OLDEST"),
         *("CAUSE", "HEALTHY", "PAUSED", "LAST PASS", "AGE", "SUMMARY"),
     ]
-    for words in ("Enforce", "etl-worker", "60", "False", "ingestion", "jobs 60 waiting"):
-        assert words in wide[1]
     narrow = place.cluster.kubectl("get", "qbp", "-n", world.namespace)
     assert "SUMMARY" not in narrow
 
@@ -77,14 +83,19 @@ def test_probes_and_metrics(place: Place, world: World) -> None:
 
     here = {"namespace": world.namespace, "policy": "etl"}
     read = place.metric
-    assert read("queue_waiting_jobs", queue="jobs", **here) == 60
+    world.until(lambda: read("queue_waiting_jobs", queue="jobs", **here) == 60, "the jobs")
     assert read("breaker_state", breaker="ingestion", state="Open", **here) == 1
     assert read("breaker_state", breaker="ingestion", state="Closed", **here) == 0
     world.until(lambda: read("producer_paused", producer="ingestion", **here) == 1, "next reading")
     assert read("pause", by="Us", state="Held", **here) == 1
     assert read("replicas", **here) >= 1
-    assert read("database_max_connections", **here) == MAX_CONNECTIONS
-    assert read("condition", type="Ready", status="True", **here) == 1
+    world.until(
+        lambda: (
+            read("database_max_connections", **here) == MAX_CONNECTIONS
+            and read("condition", type="Ready", status="True", **here) == 1
+        ),
+        "a pass that read all",
+    )
     assert read("actions_total", result="done", **here) >= 2
     assert read("passes_total") > 0
 

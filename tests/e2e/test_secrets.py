@@ -10,7 +10,7 @@ from tests.e2e.test_pauses import recover, trip
 from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import KEY, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 PLANTED: Final = "planted"  # in every password of every store of these tests, and in what follows
 

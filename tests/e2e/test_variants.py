@@ -11,7 +11,7 @@ from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TRIPS, World
 from tests.queues.schemas import ENUM, FIRST_MIGRATION, MODEL, SCHEMA_SQL
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 FAILED, CLAIMED = 7, 4
 
@@ -34,9 +34,12 @@ def loop(
     world.store.enqueue(TRIPS)
     labels = {"namespace": world.namespace, "policy": "etl", "queue": "jobs"}
     read = world.place.metric
-    world.until(lambda: read("queue_waiting_jobs", **labels) == TRIPS, "the waiting jobs")
-    assert read("queue_in_progress_jobs", **labels) == CLAIMED
-    assert read("queue_failed_jobs", **labels) == FAILED
+    kinds = {"waiting": TRIPS, "in_progress": CLAIMED, "failed": FAILED}
+
+    def told() -> bool:
+        return {kind: read(f"queue_{kind}_jobs", **labels) for kind in kinds} == kinds
+
+    world.until(told, "all jobs")
     world.until(lambda: world.store.paused, "the pause")
     world.until(lambda: world.replicas() > 1, "a step")
     world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is reported")
@@ -66,7 +69,8 @@ def schema_sql(world: World) -> None:
 
 def first_migration(world: World) -> None:
     loop(world, FIRST_MIGRATION, claimed="processing", done="completed")
-    assert any(reason == "NotInTable" for _, reason in unknown(world)), "it has no run_after"
+    # It has no run_after.
+    world.until(lambda: "NotInTable" in {why for _, why in unknown(world)}, "what it cannot tell")
 
 
 def enum_status(world: World) -> None:
@@ -115,9 +119,9 @@ def one_table_two_queues_by_type(world: World) -> None:
     world.until_ready()
     read, here = world.place.metric, {"namespace": world.namespace}
     world.until(lambda: read("queue_waiting_jobs", queue="live", **here) == 5, "its jobs")
-    assert read("queue_waiting_jobs", queue="backfill", **here) == 200
+    world.until(lambda: read("queue_waiting_jobs", queue="backfill", **here) == 200, "the others")
     world.until_passes(2)
-    assert world.condition("BacklogHealthy")["reason"] == "WithinObjectives"
+    world.until_condition("BacklogHealthy", "WithinObjectives")
     assert world.scale_writes() == []
 
 

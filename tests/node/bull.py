@@ -32,7 +32,7 @@ from local.nodejs import find_node, node_packages
 from local.processes import RUN_VARIABLE, Child, spawn
 
 FOLDER = Path(__file__).resolve().parent
-CLOSE_WITHIN = 5.0
+CLOSE_WITHIN = 20.0
 
 Version = Literal[4, 5, 6]
 OldPackage = Literal["bull3", "bull4"]

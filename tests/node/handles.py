@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-ANSWER_WITHIN = 30.0
+ANSWER_WITHIN = 240.0
 
 
 class Caller(Protocol):

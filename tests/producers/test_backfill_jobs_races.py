@@ -16,7 +16,7 @@ from tests.thorough import THOROUGH
 
 from starforge_backlog.decide.results import Resumed, ResumeOutcome
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1800)]
 
 KILLS = 80 if THOROUGH else 24
 BACKFILLS = 12

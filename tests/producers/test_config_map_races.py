@@ -32,7 +32,7 @@ from starforge_backlog.decide.results import (
 from starforge_backlog.producers.marked_object import MarkedObjectProducer
 from starforge_backlog.snapshot import Unknown, Why
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 ROUNDS: Final = 25 if THOROUGH else 8
 KILLS: Final = 60 if THOROUGH else 16

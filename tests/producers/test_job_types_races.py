@@ -18,7 +18,7 @@ from tests.thorough import THOROUGH
 from starforge_backlog.decide.results import Resumed, ResumeOutcome
 from starforge_backlog.producers.protocol import Pausable
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1800)]
 
 KILLS = 80 if THOROUGH else 24
 BATCH = 40  # small, so that a kill meets a pause or a release half way

@@ -24,7 +24,7 @@ from starforge_backlog.http.caller import HttpCaller
 from starforge_backlog.producers.webhook import WebhookProducer
 from starforge_backlog.snapshot import Known, Unknown, Why
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 ROUNDS: Final = 40 if THOROUGH else 12
 KILLS: Final = 80 if THOROUGH else 24

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 # No user of this machine has it, as 65532 has no line in the image's /etc/passwd.
