@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests.e2e.api import Api
 from tests.node.bull import Bull, BullError
 from tests.node.shared import BullProcesses
-from tests.patience import be_patient
-from tests.patience import production_limits as limits_of_production
+from tests.patience import be_patient, limits
 from tests.thorough import THOROUGH
 from xdist.scheduler import LoadScopeScheduling
 
@@ -48,7 +47,7 @@ be_patient()
 @pytest.fixture
 def production_limits() -> Iterator[None]:
     """For a test that is about how long the operator waits for an answer."""
-    with limits_of_production():
+    with limits():
         yield
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from starforge_backlog.databases import connection as databases
+from starforge_backlog.producers import job_types_table, webhook_calls
 from starforge_backlog.redis import connection as redis
 from starforge_backlog.redis import node, topology
 
@@ -29,26 +30,40 @@ _FUNCTIONS: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
     (redis.RedisServer.pipeline, ("limit",)),
     (node.Pacing.__init__, ("connect_within", "turn_within")),
 )
-_CONSTANTS: Final = ("DISCOVERY_LIMIT", "SENTINEL_LIMIT")
-_PRODUCTION: Final = [
+_CONSTANTS: Final[tuple[tuple[Any, str], ...]] = (
+    (topology, "DISCOVERY_LIMIT"),
+    (topology, "SENTINEL_LIMIT"),
+    (job_types_table, "BATCHES_FOR"),
+    (webhook_calls, "EXCHANGE_SECONDS"),
+)
+_PRODUCTION: Final[list[tuple[dict[str, Any], dict[str, timedelta | float]]]] = [
     *(
-        (function.__kwdefaults__, {n: function.__kwdefaults__[n] for n in names})
+        (function.__kwdefaults__, {name: function.__kwdefaults__[name] for name in names})
         for function, names in _FUNCTIONS
     ),
-    (vars(topology), {name: vars(topology)[name] for name in _CONSTANTS}),
+    *((vars(module), {name: vars(module)[name]}) for module, name in _CONSTANTS),
 ]
+
+
+def _all(limits: dict[str, timedelta | float], each: timedelta) -> dict[str, timedelta | float]:
+    """The same, each as long as that."""
+    return {
+        name: each if isinstance(limit, timedelta) else each.total_seconds()
+        for name, limit in limits.items()
+    }
 
 
 def be_patient() -> None:
     """From now on, in this process."""
-    for place, limits in _PRODUCTION:
-        place.update(dict.fromkeys(limits, PATIENT))
+    for place, production in _PRODUCTION:
+        place.update(_all(production, PATIENT))
 
 
 @contextmanager
-def production_limits() -> Iterator[None]:
-    """Those of production, for a while."""
+def limits(each: timedelta | None = None) -> Iterator[None]:
+    """For a while all limits are `each`, or those of production."""
     with ExitStack() as stack:
-        for place, limits in _PRODUCTION:
-            stack.enter_context(patch.dict(place, limits))
+        for place, production in _PRODUCTION:
+            chosen = production if each is None else _all(production, each)
+            stack.enter_context(patch.dict(place, chosen))
         yield

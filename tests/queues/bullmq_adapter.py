@@ -74,14 +74,14 @@ class Eye:
         return reading, (self.at - before).total_seconds()
 
 
-async def until(done: Callable[[], bool], within: float = 20) -> None:
+async def until(done: Callable[[], bool], within: float = 60) -> None:
     """Of something that blocks for moments."""
     async with asyncio.timeout(within):
         while not await asyncio.to_thread(done):  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.02)
 
 
-async def idle(queue: BullQueue, within: float = 20) -> None:
+async def idle(queue: BullQueue, within: float = 60) -> None:
     """Until no job waits, runs, or is due later."""
 
     def empty() -> bool:

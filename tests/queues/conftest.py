@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from psycopg import sql
+from tests.patience import PATIENT
 from tests.queues.bullmq_adapter import Eye
 from tests.redis.servers import StartRedis, starting
 
@@ -25,16 +26,12 @@ from starforge_backlog.snapshot import Confidence, Count, QueueReading
 Admin = psycopg.Connection[tuple[Any, ...]]
 
 
-# Production's waits are seconds.
+# Production tries again after seconds.
 QUICK = Pacing(
-    connect_within=timedelta(seconds=1),
     retry_first=timedelta(seconds=0.05),
     retry_most=timedelta(seconds=0.05),
     retry_jitter=0,
 )
-
-
-PATIENT = timedelta(seconds=20)
 
 
 class Recorder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import LiteralString
 
 from .conftest import Admin
@@ -62,6 +64,13 @@ def fill(admin: Admin, *, rows: int, live: float, seed: float, analyze: bool = T
     admin.execute(_FILL, {"rows": rows, "live": live})
     if analyze:
         admin.execute("VACUUM ANALYZE queue_jobs")
+
+
+def is_as_old(age: timedelta, real: Truth, since: float) -> bool:
+    """Whether an age that was read since a moment (monotonic seconds) and before the truth was
+    counted is that of the oldest job."""
+    grown = real.oldest - age.total_seconds()
+    return -0.1 <= grown <= time.monotonic() - since + 0.1
 
 
 def truth(admin: Admin, *types: str) -> Truth:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.node.bull import Bull, Connection, OldPackage
 from tests.node.handles import Behaviour
+from tests.patience import limits
 from tests.queues.bullmq_adapter import (
     SETTINGS,
     WINDOW,
@@ -54,7 +55,7 @@ def why(reading: Reading[Any] | None) -> Why:
 async def until_read(
     eye: Eye,
     wanted: Callable[[Reading[Count]], bool] = lambda reading: isinstance(reading, Known),
-    within: float = 20,
+    within: float = 60,
 ) -> QueueReading:
     """The first reading that is as it is wanted."""
     async with asyncio.timeout(within):
@@ -302,14 +303,12 @@ async def test_a_frozen_redis_costs_the_others_nothing(
     await eye.read()
     local.freeze()
     try:
-        started = time.monotonic()
-        hanging = asyncio.create_task(stuck.read())
-        for _ in range(10):
-            before = time.monotonic()
-            assert value((await eye.read()).waiting) == Count(1)
-            assert time.monotonic() - before < 0.75
-        assert why((await hanging).waiting) is Why.TIMEOUT
-        assert time.monotonic() - started < 3
+        with limits(timedelta(seconds=5)):
+            hanging = asyncio.create_task(stuck.read())
+            for _ in range(10):
+                assert value((await eye.read()).waiting) == Count(1)
+            assert not hanging.done(), "all ten came while it was waited for"
+            assert why((await hanging).waiting) is Why.TIMEOUT
     finally:
         local.thaw()
     assert value((await until_read(stuck)).waiting) == Count(1)
@@ -323,6 +322,7 @@ async def test_out_of_memory_is_read_all_the_same(
     queue = queue_of(bull, local.url(), 5)
     queue.worker(Behaviour(hang=["a"]), concurrency=2)
     queue.add_bulk(700, "a")
+    await until(lambda: queue.counts()["active"] == 2)
     with local.client() as admin:
         admin.config_set("maxmemory", 1)
     reading = await eye.read()
@@ -356,13 +356,18 @@ async def test_a_failover_is_followed(hub: RedisHub, bull: Bull, tmp_path: Path)
         eye = Eye(hub, url)
         queue_of(bull, pair.master.url(), 5).add_bulk(5, "a")
         assert value((await until_read(eye)).waiting) == Count(5)
-        await asyncio.sleep(0.2)  # until the replica has them too
+        await until(lambda: _size(pair.replica) == _size(pair.master))
         await asyncio.to_thread(pair.kill_master)
         reading = await until_read(eye)
         assert value(reading.waiting) == Count(5)
         assert f"{MASTER_NAME} (Sentinel 127.0.0.1:" in reading.how
     finally:
         await asyncio.to_thread(pair.close)
+
+
+def _size(server: LocalRedis) -> int:
+    with server.client() as admin:
+        return int(admin.dbsize())
 
 
 async def test_a_login_that_may_only_read(
@@ -474,7 +479,7 @@ async def test_from_a_policy_to_a_reading(
             database=None,
             secrets=reader,
             databases=databases,
-            deadline=Deadline(asyncio.get_running_loop().time() + 5),
+            deadline=Deadline(asyncio.get_running_loop().time() + 60),
             late=Unknown(Why.TIMEOUT, "no answer in time.", utc_now()),
             types=frozenset({"rare"}),
         )

@@ -13,6 +13,7 @@ from tests.node.bull import VERSIONS, Bull, Version
 from tests.node.handles import Behaviour, BullQueue
 from tests.queues.bullmq_adapter import Eye, client, idle, queue_of, until, value
 
+from starforge_backlog.clock import utc_now
 from starforge_backlog.redis.hub import RedisHub
 from starforge_backlog.snapshot import Known, Unknown, Why
 
@@ -301,14 +302,16 @@ async def test_rates_follow_the_window_of_the_policy(eye: Eye, bull: Bull, redis
     queue = queue_of(bull, redis_url, 5)
     queue.add_bulk(10, "a")
     first = await eye.read(window=timedelta(seconds=1))
+    begin = eye.at
     assert isinstance(first.arrivals_per_second, Unknown)
     assert first.arrivals_per_second.why is Why.NOT_YET
     await asyncio.sleep(0.6)
     queue.add_bulk(100, "a")
     await eye.read(window=timedelta(seconds=1))
     await asyncio.sleep(1.1)
-    # The window of 1 s has nothing in it, the one of 2 s has.
+    # The window of 1 s has nothing in it, the one since the first look has.
     short = await eye.read(window=timedelta(seconds=1))
     assert value(short.arrivals_per_second) == 0
-    long = await eye.read(window=timedelta(seconds=2))
-    assert 50 <= value(long.arrivals_per_second) <= 65
+    long = await eye.read(window=utc_now() - begin)
+    seconds = (eye.at - begin).total_seconds()
+    assert value(long.arrivals_per_second) * seconds == pytest.approx(100, rel=0.03)
