@@ -14,10 +14,8 @@ from starforge_backlog.redis.node import Pacing
 
 @pytest.fixture
 def quick() -> Pacing:
-    """Production's waits are seconds."""
+    """Tries again soon; production waits seconds."""
     return Pacing(
-        connect_within=timedelta(seconds=1),
-        turn_within=timedelta(seconds=1),
         retry_first=timedelta(seconds=0.05),
         retry_most=timedelta(seconds=0.05),
         retry_jitter=0,

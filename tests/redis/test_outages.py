@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.patience import limits
 from tests.redis.servers import StartRedis
 
 from local.redis_failover import MASTER_NAME, RedisFailover
@@ -30,7 +31,7 @@ async def fault(call: Awaitable[object]) -> RedisFault:
     return caught.value
 
 
-async def until_works(call: Callable[[], Awaitable[object]], within: float = 20) -> object:
+async def until_works(call: Callable[[], Awaitable[object]], within: float = 60) -> object:
     async with asyncio.timeout(within):
         while True:
             try:
@@ -58,7 +59,7 @@ async def test_while_it_is_away_everybody_gets_the_fault_at_once(
     started = time.monotonic()
     for _ in range(50):
         assert (await fault(server.run(READ, ["k"]))).why is Why.UNREACHABLE
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 25, "half a second for each"
     local.restart()
     await until_works(lambda: server.run(WRITE, ["k"], ["2"]))
 
@@ -66,17 +67,19 @@ async def test_while_it_is_away_everybody_gets_the_fault_at_once(
 async def test_an_attempt_to_connect_keeps_nobody_from_the_known_fault(
     start_redis: StartRedis,
 ) -> None:
-    """With the times of production, where an attempt outlasts a pass."""
-    local, hub = start_redis(), RedisHub()
+    """With the pace of production, where an attempt outlasts a pass."""
+    with limits(timedelta(seconds=6)):
+        local, hub = start_redis(), RedisHub()
     server = hub.get(local.url(), owner="test")
     await server.run(WRITE, ["k"], ["1"])
     local.freeze()
     try:
-        assert "SLOWLOG GET" in (await fault(server.run(READ, ["k"]))).message
+        hung = server.run(READ, ["k"], limit=timedelta(seconds=1))
+        assert "SLOWLOG GET" in (await fault(hung)).message
         for _ in range(35):
             started = time.monotonic()
             reported = await fault(server.run(READ, ["k"]))
-            assert time.monotonic() - started < 0.75
+            assert time.monotonic() - started < 5, "an attempt takes 6 s"
             assert "SLOWLOG GET" in reported.message or "check that it runs" in reported.message
             await asyncio.sleep(0.1)
     finally:
@@ -94,14 +97,11 @@ async def test_a_frozen_server_hangs_nobody_else(
     await healthy.run(WRITE, ["k"], ["1"])
     local.freeze()
     try:
-        started = time.monotonic()
-        stuck = asyncio.create_task(frozen.run(READ, ["k"]))
+        stuck = asyncio.create_task(frozen.run(READ, ["k"], limit=timedelta(seconds=5)))
         for _ in range(35):
-            before = time.monotonic()
             await healthy.run(READ, ["k"])
-            assert time.monotonic() - before < 0.75
+        assert not stuck.done(), "all of them came while it is waited for"
         assert (await fault(stuck)).why is Why.TIMEOUT
-        assert time.monotonic() - started < 3, "0.8 s is what an answer is waited for"
         assert (await fault(frozen.run(READ, ["k"]))).why in {Why.TIMEOUT, Why.UNREACHABLE}
     finally:
         local.thaw()
@@ -138,8 +138,14 @@ async def test_an_endless_script_of_another_client_is_reported(
     server = hub.get(local.url(), owner="test")
     await server.run(WRITE, ["k"], ["1"])
     endless = asyncio.create_task(asyncio.to_thread(_endless, local.url()))
-    await asyncio.sleep(0.3)
-    found = await fault(server.run(READ, ["k"]))
+    found: RedisFault | None = None
+    async with asyncio.timeout(60):  # until the script has begun
+        while found is None:
+            try:
+                await server.run(READ, ["k"])
+            except RedisFault as told:
+                found = told
+            await asyncio.sleep(0.05)
     assert found.why is Why.TIMEOUT
     with local.client() as admin:
         admin.script_kill()
@@ -178,7 +184,7 @@ async def test_a_failover_is_followed(hub: RedisHub, tmp_path: Path) -> None:
 
 async def _writes_to(pair: RedisFailover, server: RedisServer, value: str) -> None:
     """Until Sentinel has demoted the old master, it takes writes as well."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             assert await until_works(lambda: server.run(WRITE, ["k"], [value])) == "OK"
             with pair.master.client() as client:
@@ -221,5 +227,8 @@ async def test_a_connection_that_ended_between_two_calls_costs_none_of_them(
     for _ in range(2):
         with local.client() as admin:
             admin.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.sleep(0.1)
+            async with asyncio.timeout(60):
+                while len(admin.client_list()) > 1:  # noqa: ASYNC110 - only the server knows
+                    await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)  # the loop reads what has come
         assert await server.run(READ, ["k"]) == "1"

@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENT, limits
 from tests.redis.servers import StartRedis
 from tests.redis.test_outages import sentinel_url
 
@@ -71,20 +73,16 @@ async def ask(server: RedisServer) -> object:
 
 
 async def test_hanging_sentinels_are_asked_one_question_for_all() -> None:
-    """With the times of production."""
-    hub = RedisHub()
+    """And the known fault is told until the next one is due."""
+    hour = timedelta(hours=1)
+    hub = RedisHub(pacing=Pacing(retry_first=hour, retry_most=hour))
     async with hanging(3) as sentinels:
         server = hub.get(sentinels.url, owner="test")
-        started = time.monotonic()
-        reported = await asyncio.gather(*(ask(server) for _ in range(60)))
-        assert set(reported) == {Why.UNREACHABLE}
-        assert time.monotonic() - started < 5, "all within one limit of 1 s"
-        assert sentinels.connections == 3
-        started = time.monotonic()
-        reported = await asyncio.gather(*(ask(server) for _ in range(60)))
-        assert set(reported) == {Why.UNREACHABLE}
-        assert time.monotonic() - started < 0.9, "the known fault, at once"
-        assert sentinels.connections == 3
+        with limits(timedelta(seconds=3)):
+            for _ in range(2):
+                reported = await asyncio.gather(*(ask(server) for _ in range(60)))
+                assert set(reported) == {Why.UNREACHABLE}
+                assert sentinels.connections == 3
         await hub.close()
 
 
@@ -98,7 +96,7 @@ async def test_one_sentinel_that_answers_is_enough(hub: RedisHub, tmp_path: Path
             server = hub.get(url, owner="test")
             started = time.monotonic()
             assert await ask(server) == ["PONG"]
-            assert time.monotonic() - started < 0.8
+            assert time.monotonic() - started < PATIENT.total_seconds() / 2
             assert sentinels.connections == 2
             await hub.close()
     finally:
@@ -132,7 +130,7 @@ async def test_a_master_that_was_replaced_is_let_go(hub: RedisHub, tmp_path: Pat
         assert await ask(server) == ["PONG"]
         before = pair.master
         after = await asyncio.to_thread(pair.fail_over)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not _connected(after):
                 await ask(server)
                 await asyncio.sleep(0.05)
@@ -162,7 +160,7 @@ async def test_nodes_that_left_the_cluster_are_let_go(
     server._topology.doubt(RedisFault(Why.UNREACHABLE, "moved", code="MOVED"))
     assert await ask(server) == ["PONG"]
     assert list(server._nodes) == [address]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while _connected(gone):  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
     with pytest.raises(RedisFault):
