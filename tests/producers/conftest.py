@@ -103,8 +103,6 @@ async def operator(flag_url: str) -> AsyncIterator[Operator]:
     """Each call is an operator of its own, with a connection of its own."""
     opened: list[Database] = []
     pacing = Pacing(
-        connect_within=timedelta(seconds=2),
-        answer_grace=timedelta(seconds=0.3),
         retry_first=timedelta(),
         retry_most=timedelta(),
         retry_jitter=0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from tests.patience import be_patient
 from tests.producers.webhook_api import producer_of
 
 from starforge_backlog.api.bullmq import BullmqQueue
@@ -36,6 +37,8 @@ from starforge_backlog.snapshot import Known, Unknown
 
 Say = Callable[[str], None]
 
+be_patient()  # the process of a life is another one
+
 OWNER = "ns/etl"
 # More than any life has time for.
 PAUSES = 10_000
@@ -57,7 +60,7 @@ def field_of(namespace: str, kind: str, name: str) -> Field:
 
 
 async def by_webhook(life: str, say: Say, url: str) -> None:
-    await _live(producer_of(HttpCaller(), url, seconds=2), life, say)
+    await _live(producer_of(HttpCaller(), url, seconds=30), life, say)
 
 
 async def by_feature_flag(life: str, say: Say, url: str) -> None:

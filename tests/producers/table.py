@@ -33,8 +33,6 @@ from starforge_backlog.snapshot import Known, ProducerReading
 
 AT = datetime(2026, 1, 1, 3, tzinfo=UTC)
 NO_WAIT = Pacing(
-    connect_within=timedelta(seconds=2),
-    answer_grace=timedelta(seconds=0.3),
     retry_first=timedelta(),
     retry_most=timedelta(),
     retry_jitter=0,

@@ -74,25 +74,28 @@ async def test_a_write_between_our_snapshot_and_our_lock(
     outcome: PauseOutcome,
     after: object,
 ) -> None:
-    """A row policy that sleeps holds our statement in exactly that moment."""
+    """A row policy that waits until the gate is opened holds our statement in that moment."""
     name = human.session.info.dbname
     role = f"slow_{name}"
     human.run(
-        f"CREATE ROLE {role} LOGIN PASSWORD 'planted'; GRANT ALL ON feature_flags TO {role};"
-        "CREATE FUNCTION doze() RETURNS bool LANGUAGE sql VOLATILE AS"
-        " 'SELECT pg_sleep(0.3) IS NOT NULL';"
+        "CREATE TABLE gate (closed bool); INSERT INTO gate VALUES (true);"
+        f"CREATE ROLE {role} LOGIN PASSWORD 'planted'; GRANT ALL ON feature_flags, gate TO {role};"
+        "CREATE FUNCTION doze() RETURNS bool LANGUAGE plpgsql VOLATILE AS $$ BEGIN"
+        " WHILE EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.1); END LOOP;"
+        " RETURN true; END $$;"
         "ALTER TABLE feature_flags ENABLE ROW LEVEL SECURITY;"
         "CREATE POLICY doze ON feature_flags USING (doze())"
     )
     producer = operator(url=postgres_server.url(role, name, "planted"))
     pausing = asyncio.create_task(producer.pause(owner="ns/etl", token="t1", at=AT))
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND wait_event = 'PgSleep'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             if human.session.execute(asleep, (role,)).fetchone() == (1,):
                 break
             await asyncio.sleep(0.01)
     human.run(write)
+    human.run("DELETE FROM gate")
     got = await pausing
     assert isinstance(got, Paused)
     assert got.outcome is outcome

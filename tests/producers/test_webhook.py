@@ -203,7 +203,8 @@ async def test_an_api_that_cannot_be_read(caller: HttpCaller, api: FakeApi) -> N
 async def test_what_passes_is_tried_again_under_the_same_key(
     caller: HttpCaller, api: FakeApi, fault: Fault
 ) -> None:
-    producer = producer_of(caller, api.url, readable=False)
+    limit = 3 if fault is hangs else 20
+    producer = producer_of(caller, api.url, readable=False, seconds=limit)
     api.faults.append(fault)
     assert (await paused(producer)).outcome is PauseOutcome.PAUSED
     first, second = api.got
@@ -271,7 +272,7 @@ async def test_an_address_that_is_none_is_no_outage(caller: HttpCaller, host: st
 @pytest.mark.parametrize("lost", [hangs, breaks_off])
 async def test_a_pause_whose_answer_was_lost(caller: HttpCaller, api: FakeApi, lost: Fault) -> None:
     """It happened. Neither the next attempt nor the next pass takes it for another client's."""
-    producer = producer_of(caller, api.url, attempts=1)
+    producer = producer_of(caller, api.url, attempts=1, seconds=3 if lost is hangs else 20)
     api.after.append(lost)
     got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
     assert isinstance(got, Unknown)
@@ -381,19 +382,18 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
 
     async def mute(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(30)
+            await asyncio.sleep(250)
         writer.close()
 
     silent = [await asyncio.start_server(mute, "127.0.0.1", 0) for _ in range(40)]
     ports = [server.sockets[0].getsockname()[1] for server in silent]
     stuck = [
-        producer_of(caller, f"http://127.0.0.1:{port}/", seconds=2, attempts=1) for port in ports
+        producer_of(caller, f"http://127.0.0.1:{port}/", seconds=6, attempts=1) for port in ports
     ]
     hanging = [asyncio.create_task(one.read()) for one in stuck]
     await asyncio.sleep(0.2)
-    began = asyncio.get_running_loop().time()
     assert (await seen(producer_of(caller, api.url))).value is FlagValue.RUNNING
-    assert asyncio.get_running_loop().time() - began < 1.5, "those that hang take 2 s"
+    assert not any(one.done() for one in hanging), "it came while those are waited for"
     for found in await asyncio.gather(*hanging):
         assert isinstance(found, Unknown)
         assert "the call may have taken effect" in found.message
@@ -401,6 +401,7 @@ async def test_an_api_that_hangs_keeps_no_other_waiting(caller: HttpCaller, api:
         server.close()
 
 
+@pytest.mark.usefixtures("production_limits")
 async def test_a_call_that_waits_for_others_says_that_nothing_was_sent(
     caller: HttpCaller, api: FakeApi
 ) -> None:
@@ -420,10 +421,11 @@ async def test_the_clock_of_a_call_starts_when_its_turn_has_come(
     caller: HttpCaller, api: FakeApi
 ) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(2)
         return await answers(200, '{"paused": true}')(request)
 
-    producer = producer_of(caller, api.url, readable=False, seconds=0.6, attempts=1)
+    # Two at a time: the last two have waited for four seconds by then.
+    producer = producer_of(caller, api.url, readable=False, seconds=5, attempts=1)
     api.faults.extend([slow] * 6)
     got = await asyncio.gather(
         *(producer.pause(owner=OWNER, token=f"uid/p/{n}", at=AT) for n in range(6))
@@ -442,7 +444,7 @@ async def test_a_host_that_was_not_reached_did_not_act(caller: HttpCaller) -> No
                 one.setblocking(False)
                 one.connect_ex(full.getsockname())
             producer = producer_of(
-                caller, f"http://127.0.0.1:{full.getsockname()[1]}/", readable=False
+                caller, f"http://127.0.0.1:{full.getsockname()[1]}/", readable=False, seconds=1.5
             )
             got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
     assert isinstance(got, Unknown)
@@ -465,6 +467,7 @@ async def test_another_state_than_was_asked_for_is_no_pause(
     assert "still paused" in left.message
 
 
+@pytest.mark.usefixtures("production_limits")
 async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
     caller: HttpCaller, api: FakeApi
 ) -> None:
@@ -474,7 +477,7 @@ async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
     began = asyncio.get_running_loop().time()
     got = await producer.pause(owner=OWNER, token=TOKEN, at=AT)
     assert isinstance(got, Unknown)
-    assert 4 <= asyncio.get_running_loop().time() - began < 8, "and not three times 4 s"
+    assert 4 <= asyncio.get_running_loop().time() - began < 11, "and not three times 4 s"
 
 
 @pytest.mark.parametrize(
@@ -493,7 +496,7 @@ async def test_an_api_that_hangs_costs_no_more_than_the_effects_of_a_pass(
     ],
 )
 async def test_nobody_there(caller: HttpCaller, url: str, why: Why) -> None:
-    producer = producer_of(caller, url, seconds=4)
+    producer = producer_of(caller, url)
     for got in (await producer.read(), await producer.pause(owner=OWNER, token=TOKEN, at=AT)):
         assert isinstance(got, Unknown)
         assert got.why is why, got.message

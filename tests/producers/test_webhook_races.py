@@ -51,7 +51,7 @@ async def is_paused(producer: WebhookProducer) -> bool:
 
 
 async def test_the_receiver_of_the_page(caller: HttpCaller, url: str) -> None:
-    producer = producer_of(caller, url, seconds=2)
+    producer = producer_of(caller, url, seconds=30)
     held = await producer.pause(owner=OWNER, token="uid/partner/1", at=AT)
     assert held == Paused(PauseOutcome.PAUSED, "uid/partner/1")
     other = await producer.pause(owner=OWNER, token="uid/partner/2", at=AT)
@@ -70,7 +70,7 @@ async def test_the_receiver_refuses_another_key(
     caller: HttpCaller, url: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.producers.webhook_api.SECRET", "another")
-    producer = producer_of(caller, url, seconds=2, readable=method == "GET")
+    producer = producer_of(caller, url, seconds=30, readable=method == "GET")
     got = await producer.pause(owner=OWNER, token="uid/partner/1", at=AT)
     assert isinstance(got, Unknown)
     assert got.why is Why.WRONG_PASSWORD
@@ -78,7 +78,7 @@ async def test_the_receiver_refuses_another_key(
 
 async def test_two_operators_at_once(url: str) -> None:
     callers = HttpCaller(), HttpCaller()
-    pair = [producer_of(caller, url, seconds=2) for caller in callers]
+    pair = [producer_of(caller, url, seconds=30) for caller in callers]
     for _ in range(ROUNDS):
         got = await asyncio.gather(
             *(p.pause(owner=OWNER, token=f"t{n}", at=AT) for n, p in enumerate(pair))
@@ -97,7 +97,7 @@ async def test_two_operators_at_once(url: str) -> None:
 
 async def test_operators_killed_at_random(caller: HttpCaller, url: str) -> None:
     """The token in status is all that the next one has."""
-    successor = producer_of(caller, url, seconds=2)
+    successor = producer_of(caller, url, seconds=30)
     chance = random.Random(3)
     held = 0
     async with nursery("tests.producers.lives:by_webhook", url) as forks:

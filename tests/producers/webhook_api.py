@@ -102,7 +102,7 @@ def producer_of(
     url: str,
     *,
     readable: bool = True,
-    seconds: float = 1.5,
+    seconds: float = 20,
     attempts: int = 2,
     trust: Trust | None = None,
     invalidated: list[Unknown] | None = None,
@@ -147,7 +147,7 @@ def answers(status: int, text: str = "", **headers: str) -> Fault:
 
 async def hangs(_: web.Request) -> web.StreamResponse:
     """Longer than any attempt."""
-    await asyncio.sleep(30)
+    await asyncio.sleep(250)
     return web.Response()
 
 
