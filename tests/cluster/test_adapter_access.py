@@ -238,4 +238,4 @@ async def test_an_api_server_that_is_away_costs_a_pass_and_no_more(tmp_path: Pat
         found, _ = await WorkloadReader(client, KeyValueStore(client)).read("ns", TARGET)
     assert isinstance(found, Unknown)
     assert found.why is Why.UNREACHABLE
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
