@@ -16,7 +16,7 @@ from demo.watch import Watch
 from local.paths import REPOSITORY
 
 CHART = REPOSITORY / "charts" / "starforge-backlog"
-READY_SECONDS = 90.0
+READY_SECONDS = 300.0
 
 REDIS_KEYS = ("REDIS_URL", "BACKLOG_REDIS_URL")
 """Keys of the Secret `starforge-redis`: the application's and the operator's."""

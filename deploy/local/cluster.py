@@ -76,7 +76,7 @@ class LocalCluster:
         self.control_plane: ControlPlane | None = None
         self.kubeconfig = self.run_dir / "kubeconfig"
         self.kubectl = Command(Path("kubectl"), {})
-        """`kubectl(*arguments, stdin=None, timeout=120) -> str`, as cluster admin."""
+        """`kubectl(*arguments, stdin=None, timeout=330) -> str`, as cluster admin."""
         self.helm = Command(Path("helm"), {})
         self._node_options = node
         self._postgres_options = postgres

@@ -26,7 +26,7 @@ class Command:
     program: Path
     environment: Mapping[str, str]
 
-    def __call__(self, *args: str | Path, stdin: str | None = None, timeout: float = 120) -> str:
+    def __call__(self, *args: str | Path, stdin: str | None = None, timeout: float = 330) -> str:
         argv = [str(self.program), *(str(arg) for arg in args)]
         shown = shlex.join([self.program.name, *argv[1:]])
         try:
