@@ -12,7 +12,7 @@ from demo.latest import Latest
 
 
 def wait_for(source: Latest[int], value: int | None) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while source.value != value:
         assert time.monotonic() < deadline, source.value
         time.sleep(0.01)
@@ -26,16 +26,16 @@ def test_an_old_answer_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def read() -> int:
         for answer in answers:
             return answer
-        hang.wait(10)
+        hang.wait(60)
         return 8
 
-    source = Latest("source", read, expected=(), every=0.01, fresh=0.2)
+    source = Latest("source", read, expected=(), every=0.01, fresh=3)
     source.start()
     wait_for(source, 7)
     wait_for(source, None)
     before = time.monotonic()
     source.stop()
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 30
     hang.set()
 
 
@@ -45,7 +45,7 @@ def test_an_expected_error_is_a_gap_with_a_reason() -> None:
 
     source = Latest("source", read, expected=(OSError,), every=0.01)
     source.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not source.problem and time.monotonic() < deadline:
         time.sleep(0.01)
     source.stop()

@@ -20,7 +20,7 @@ from local.redis_failover import MASTER_NAME, RedisFailover
 pytestmark = [pytest.mark.node, pytest.mark.redis]
 
 
-def wait_for(queue: BullQueue, within: float = 15, **wanted: int) -> None:
+def wait_for(queue: BullQueue, within: float = 60, **wanted: int) -> None:
     def reached() -> bool:
         counts = queue.counts()
         return all(counts.get(state) == number for state, number in wanted.items())
@@ -87,8 +87,8 @@ def test_a_killed_worker_leaves_its_jobs_locked(redis_url: str, tmp_path: Path) 
         queue = bull.queue(redis_url, "etl")
         job = queue.add("import", {"hang": True})
         mine = Behaviour(ledger="ledger")
-        # The first to search for stalled jobs sets for all when they are searched for next.
-        quick = {"lockDuration": 400, "stalledInterval": 200}
+        # The first to look for stalled jobs sets for all when they are looked for next.
+        quick = {"lockDuration": 4000, "stalledInterval": 2000}
         worker = doomed.queue(redis_url, "etl").worker(mine, **quick)
         wait_for(queue, active=1)
         doomed.kill()
@@ -97,7 +97,7 @@ def test_a_killed_worker_leaves_its_jobs_locked(redis_url: str, tmp_path: Path) 
             worker.ran()
         assert queue.counts("active") == {"active": 1}
         other = queue.worker(mine, **quick)
-        wait_until(lambda: len(other.ran()) == 1, timeout=10, what="the stalled job's second run")
+        wait_until(lambda: len(other.ran()) == 1, timeout=60, what="the stalled job's second run")
         assert other.ran()[0]["id"] == job
 
 

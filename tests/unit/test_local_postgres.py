@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]
 
 
 def ask(server: PostgresServer, query: str) -> object:
-    with psycopg.connect(server.url(), connect_timeout=5) as connection:
+    with psycopg.connect(server.url(), connect_timeout=60) as connection:
         row = connection.execute(query.encode()).fetchone()
         return row[0] if row else None
 

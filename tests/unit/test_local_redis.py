@@ -67,6 +67,7 @@ def test_frozen_it_does_not_answer_and_thawed_it_does(server: RedisServer) -> No
         with pytest.raises(redis.TimeoutError):
             client.ping()
         server.thaw()
+    with server.client() as client:
         assert client.ping()
 
 

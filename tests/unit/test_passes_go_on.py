@@ -102,10 +102,10 @@ async def for_ever() -> None:
 async def test_a_cancellation_that_nobody_asked_for_is_one_bad_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    passes = Passes(cancelled_by_nobody, times_out, cancelled_by_nobody, monkeypatch=monkeypatch)
-    await asyncio.wait_for(passes.runner.run(), 5)
-    assert passes.done == 4
-    first, second, *_ = passes.statuses.summaries
+    reported = Passes(cancelled_by_nobody, times_out, cancelled_by_nobody, monkeypatch=monkeypatch)
+    await asyncio.wait_for(reported.runner.run(), 60)
+    assert reported.done == 4
+    first, second, *_ = reported.statuses.summaries
     assert "bug in pass: CancelledError" in first
     assert "bug in pass: TimeoutError" in second, "not ours: its limit is not the pass'"
 
@@ -113,18 +113,18 @@ async def test_a_cancellation_that_nobody_asked_for_is_one_bad_pass(
 async def test_not_even_a_report_that_is_cancelled_ends_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    passes = Passes(times_out, times_out, monkeypatch=monkeypatch)
-    monkeypatch.setattr(passes.statuses, "write", lambda *_: cancelled_by_nobody())
-    await asyncio.wait_for(passes.runner.run(), 5)
-    assert passes.done == 3
+    reported = Passes(times_out, times_out, monkeypatch=monkeypatch)
+    monkeypatch.setattr(reported.statuses, "write", lambda *_: cancelled_by_nobody())
+    await asyncio.wait_for(reported.runner.run(), 60)
+    assert reported.done == 3
 
 
 async def test_a_pass_that_hangs_is_given_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "LONGEST_PASS", timedelta(milliseconds=20))
-    passes = Passes(for_ever, monkeypatch=monkeypatch)
-    await asyncio.wait_for(passes.runner.run(), 5)
-    assert passes.done == 2
-    assert "the pass was given up after" in passes.statuses.summaries[0]
+    reported = Passes(for_ever, monkeypatch=monkeypatch)
+    await asyncio.wait_for(reported.runner.run(), 60)
+    assert reported.done == 2
+    assert "the pass was given up after" in reported.statuses.summaries[0]
 
 
 async def test_the_end_of_the_policy_ends_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ async def test_no_reading_of_a_pass_ends_with_the_deadline_of_another(
             lambda: NOW, lambda source, reason: pytest.fail(f"{reason} in {source}")
         ),
     )
-    seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body), ()), 5)
+    seen = await asyncio.wait_for(observe(cast(Services, services), Policy.parse(body), ()), 60)
     assert seen.database is not None
     late = {
         "database": seen.database.connections,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -157,15 +158,25 @@ async def test_over_http(clock: Turned, health: Health, url: str) -> None:
             assert answer.status == 404
 
 
-async def test_a_scrape_holds_up_neither_passes_nor_probes(url: str) -> None:
+async def test_a_scrape_holds_up_neither_passes_nor_probes(health: Health) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def render() -> bytes:
+        begun.set()
+        over.wait(60)
+        return b"metric 1\n"
+
+    server = HealthServer(health, render)
+    url = f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}"
     async with aiohttp.ClientSession() as session:
         scrape = asyncio.create_task(session.get(f"{url}/metrics"))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
+        assert await asyncio.to_thread(begun.wait, 60)
         async with session.get(f"{url}/healthz") as answer:
             assert answer.status == 200
-        assert time.monotonic() - started < 0.5
+        assert not scrape.done(), "it came while the scrape was made"
+        over.set()
         (await scrape).release()
+    await server.close()
 
 
 async def test_a_taken_port_is_an_error_at_the_start(url: str) -> None:
