@@ -48,7 +48,7 @@ async def connected(kubeconfig: Path | str) -> AsyncIterator[tuple[ClusterClient
 
 
 async def until(
-    look: Callable[[], Awaitable[Found | None]], what: str, within: float = 180
+    poll: Callable[[], Awaitable[Found | None]], what: str, within: float = 180
 ) -> Found:
     """Poll until there is something."""
     end = time.monotonic() + within

@@ -57,7 +57,7 @@ async def rings(bell: Bell, before: int) -> None:
     async def poll() -> bool | None:
         return True if bell.rung > before else None
 
-    await until(stepped, "a pass", RINGS_WITHIN)
+    await until(poll, "a pass", RINGS_WITHIN)
 
 
 def write(cluster: LocalCluster, namespace: str, maximum: int) -> None:

@@ -57,7 +57,7 @@ def meta(hands: Any) -> dict[str, str]:
     }
 
 
-async def until(come: Callable[[], object], within: float = 10.0) -> None:
+async def until(come: Callable[[], object], within: float = 60.0) -> None:
     """Bounded, and without blocking the loop."""
     async with asyncio.timeout(within):
         while True:
@@ -66,11 +66,13 @@ async def until(come: Callable[[], object], within: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
-# Seconds in which the first job starts after a release; without the marker it takes 3.
-SOONEST = 2.0
+# Seconds in which the first job starts after a release, also on a busy machine …
+SOONEST = 30.0
+# … and after which a worker that sleeps polls again without the marker.
+SLEEPS: dict[str, Any] = {"drainDelay": 90}
 
 
-async def first_start(worker: BullWorker, since: float, within: float = 5.0) -> float:
+async def first_start(worker: BullWorker, since: float, within: float = 60.0) -> float:
     """Seconds from `since` (Unix time) to the first job that started after it."""
     while time.time() < since + within:
         starts = [run["start"] / 1000 for run in worker.ran() if run["start"] / 1000 >= since]

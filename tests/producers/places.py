@@ -172,7 +172,7 @@ class Operator:
 
     async def until(self, stands: Callable[[], bool]) -> None:
         """Passes until it stands still and is held: a look at rows is shared for a second."""
-        for _ in range(50):
+        for _ in range(200):
             await self.run(wanted=True)
             if stands() and PauseState.HELD in {entry.state for entry in self.status.paused}:
                 return

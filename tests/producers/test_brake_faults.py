@@ -173,7 +173,7 @@ async def test_a_server_that_comes_back(brake: Brake, bull: Bull, tmp_path: Any)
         assert isinstance(await producer.read(), Unknown)
         server.restart()
         left: Resumed | Unknown | None = None
-        async with asyncio.timeout(20):  # the next attempt to connect has to wait for its time
+        async with asyncio.timeout(120):  # the next attempt to connect has to wait for its time
             while not isinstance(left, Resumed):
                 await asyncio.sleep(0.1)
                 left = await brake(url=server.url(0)).resume(

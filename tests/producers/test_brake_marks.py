@@ -13,6 +13,7 @@ from tests.node.handles import BullQueue
 from tests.producers.brakes import (
     BRAKE,
     MARK,
+    SLEEPS,
     SOONEST,
     Brake,
     assert_ours,
@@ -92,7 +93,7 @@ async def test_a_person_pauses_over_our_brake(queue: BullQueue, brake: Brake, ha
     assert queue.call("isPaused") is True
     since = time.time()
     queue.resume()
-    assert await first_start(worker, since) < 1
+    assert await first_start(worker, since) < SOONEST
 
 
 async def test_a_person_resumes_what_was_never_paused(
@@ -170,7 +171,7 @@ async def test_jobs_stranded_in_the_list_of_a_pause_pause_nothing(
     assert (await seen(brake())).value is FlagValue.RUNNING
     held = await paused(brake())
     assert held.outcome is PauseOutcome.PAUSED
-    worker = queue.worker()
+    worker = queue.worker(**SLEEPS)
     await asyncio.sleep(0.5)
     assert worker.ran() == []
     since = time.time()

@@ -123,7 +123,7 @@ async def test_killed_on_the_way_to_another_place_and_deleted(
     both.move()
     await (killed() if killed_in == "release" else both.operator.run(wanted=True))
     if killed_in == "new pause":
-        for _ in range(30):
+        for _ in range(200):
             await killed()
             if both.stands() == (False, True):
                 break

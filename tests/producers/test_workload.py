@@ -254,7 +254,7 @@ def reasons(api: Api, path: str) -> list[str]:
     return [condition["reason"] for condition in conditions]
 
 
-def until(look: Callable[[], bool], within: float = 180) -> None:
+def until(read: Callable[[], bool], within: float = 180) -> None:
     end = time.monotonic() + within
     while not read():
         assert time.monotonic() < end
