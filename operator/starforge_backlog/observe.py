@@ -257,7 +257,7 @@ async def _scraped(
     kept = sources.prometheus.attached(
         prometheus, ScrapedDatabases, lambda: ScrapedDatabases(prometheus)
     )
-    reading = await kept.reader(spec).read(spec, policy.spec.scaling.observe_for)
+    reading = await kept.reader(spec).read(spec, policy.spec.rate_window)
     invalidate(spec, access, reading.connections)
     return reading
 
@@ -312,7 +312,7 @@ async def _queue(
     sources: Sources, policy: Policy, queue: Queue, access: PolicyAccess
 ) -> QueueReading:
     source = sources.queues.source(queue, access)
-    window = policy.spec.scaling.observe_for
+    window = policy.spec.rate_window
     reading = source.read(rate_window=window, max_age=SHARED_FOR)
     return await access.deadline.keep(reading, unread(access.late))
 

@@ -82,6 +82,19 @@ def test_a_rising_backlog_alone_lets_steps_go_on_slowly_and_small(
     assert outcome.status.step_size == (8 if to is None else 1)
 
 
+@pytest.mark.parametrize(
+    ("interval", "ready_for", "to"), [("15s", 100, 8), ("5m", 100, None), ("5m", 301, 8)]
+)
+def test_a_step_is_observed_for_a_whole_window_of_rates(
+    interval: str, ready_for: float, to: int | None
+) -> None:
+    """Where the interval is longer than `observeFor`, rates are averaged over the interval: a part
+    of a younger one is from before the step."""
+    one = step(at=later(-ready_for - 20), ready_at=later(-ready_for))
+    reading = queue(5000, oldest=300, arrivals=20.0, throughput=6.0)
+    assert wrote(judged(one, reading, spec={"interval": interval})) == to
+
+
 def test_a_step_that_was_let_go_is_not_judged_again() -> None:
     one = step(verdict=INCONCLUSIVE, verdict_at=later(-5), ready_at=later(-400))
     falls = queue(5000, oldest=300, arrivals=20.0, throughput=1.0)

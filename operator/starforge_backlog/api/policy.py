@@ -215,6 +215,13 @@ class QueueBacklogPolicySpec(Model):
                 found[DATABASE_TLS] = self.database.tls.model_dump_json(by_alias=True)
         return found
 
+    @property
+    def rate_window(self) -> timedelta:
+        """The time that rates are averaged over: `scaling.observeFor`, or `interval` where that is
+        longer. Two readings that are more than twice a window apart are no rate, and a policy that
+        is read every 5 minutes would never have one."""
+        return max(self.scaling.observe_for, self.interval)
+
     def producer(self, name: str) -> Producer | None:
         """The producer of that name, or None when the spec has none (now)."""
         return next((p for p in self.producers if p.name == name), None)

@@ -30,7 +30,8 @@ class Scaling(Model):
 
     observe_for: Annotated[Duration, span("2s", "1h")] = timedelta(seconds=90)
     """How long a step is observed, from the moment its pods are Ready, before its verdict and
-    before the next step. The runbook says 1–2 minutes. Rates are averaged over this time."""
+    before the next step. The runbook says 1–2 minutes. Rates are averaged over this time, or over
+    spec.interval where that is longer."""
 
     step_down: Annotated[int, whole(1, MOST_PER_STEP)] = 1
     """Replicas that one down-step removes when the work is done."""

@@ -42,7 +42,7 @@ def useless(
     if not all(_paused(other.name, seen, status) for other in spec.producers if feeds(other)):
         return False  # what arrives may well be theirs
     # Rates are averages over a window, which has to lie within the pause.
-    covered = EFFECT_WITHIN + spec.scaling.observe_for
+    covered = EFFECT_WITHIN + spec.rate_window
     if now - entry.since < covered:
         return False
     arrivals = [queue.arrivals_per_second for queue in seen.queues.values()]

@@ -120,7 +120,7 @@ def _judge_up(at: Situation, step: Step) -> tuple[Situation, Outcome | None]:
             read_at=at.read_at,
             counted=at.load.waiting_exact,
         ),
-        scaling.observe_for,
+        at.spec.rate_window,
         max(queue.objectives.failed_percent for queue in at.spec.queues),
         at.now,
     )
