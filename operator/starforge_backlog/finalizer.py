@@ -20,7 +20,7 @@ from starforge_backlog.decide.guard.maximum import hand_back
 from starforge_backlog.decide.outcome import merge
 from starforge_backlog.decide.pauses.moved import located
 from starforge_backlog.decide.pauses.pausing import release_all
-from starforge_backlog.decide.pauses.standing import OURS
+from starforge_backlog.decide.pauses.standing import OURS, with_unrecorded
 from starforge_backlog.decide.plan import Action, Resume, SetMaximum
 from starforge_backlog.decide.results import Failed, NotDone, Result, Resumed, ResumeOutcome
 from starforge_backlog.policy import Policy
@@ -104,6 +104,7 @@ async def finalize_for_uninstall(services: Services, policy: Policy) -> tuple[st
 
 async def _try(services: Services, policy: Policy, why: str) -> _Tried:
     before = services.statuses.current(policy.body)
+    before = before.model_copy(update={"paused": with_unrecorded(before.paused)})
     services = replace(services, secrets=services.secrets.for_release())
     # Each on its own: one that is stuck must not keep the others paused.
     actions = held_by_us(before, why, policy.uid)
@@ -136,7 +137,7 @@ async def _why(services: Services, policy: Policy, stuck: tuple[Result, ...]) ->
     namespace = policy.namespace
     command = f"kubectl annotate qbp/{policy.name} -n {namespace} {RELEASE}={RELEASE_ABANDON}"
     if first.got.reason is NotDone.UNRECORDED:
-        return f"{_what(first)}: {first.got.message}. Then run: {command}"
+        return f"{_what(first)}. Once it is resumed by hand, run: {command}. {first.got.message}"
     undo = _undo_of(policy, first.action)
     if first.got.reason is Why.SECRET_NOT_FOUND and await _is_going(services, policy):
         return (

@@ -336,7 +336,7 @@ async def read_producer(
     if producer.queue is not None:
         access.invalidate(producer.queue.url, reading)
     if isinstance(reading, Known) and lacks_record(entry, reading.value, policy.uid):
-        release = by_hand_without_record(policy.namespace, producer, reading)
+        release = by_hand_without_record(policy.namespace, producer, entry, reading)
         return replace(reading, value=replace(reading.value, release=release))
     return reading
 

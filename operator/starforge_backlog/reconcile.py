@@ -55,7 +55,15 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
     seen = services.ledger.count(policy.key, policy.spec, before, seen)
 
     # Diagnose and decide: pure, from the readings and the memory in status alone.
-    plan = decide(policy.spec, before, seen, now, owner=policy.uid, hold=policy.hold)
+    plan = decide(
+        policy.spec,
+        before,
+        seen,
+        now,
+        owner=policy.uid,
+        hold=policy.hold,
+        abandon=policy.abandon,
+    )
     # Nothing awaits between the decision and this promise: no other policy can be promised the
     # same connections (P1).
     for action in plan.actions:

@@ -342,6 +342,8 @@ STATUS_EXAMPLE: dict[str, Any] = {
             "after": {"completionRate": 0.5},
         },
         "external": {"manager": "hpa", "replicas": 3, "since": MOMENT},
+        "oldPool": {"pool": 4, "since": MOMENT},
+        "surplus": {"connections": 3},
     },
     "breakers": [{"name": "b", "state": "Open", "owners": ["#etl"]}],
     "paused": [{"producer": "p", "by": "Us", "state": "Held", "since": MOMENT}],
@@ -349,8 +351,6 @@ STATUS_EXAMPLE: dict[str, Any] = {
         "releasedAt": MOMENT,
         "scaling": {
             "guard": {"uid": "u"},
-            "oldPool": {"pool": 4, "since": MOMENT},
-            "surplus": {"connections": 3},
             "lastExternal": {"manager": "hpa", "replicas": 3, "since": MOMENT},
         },
         "breakers": [{"name": "b", "rules": [{"signal": "waiting>=1"}]}],

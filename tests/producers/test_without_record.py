@@ -32,9 +32,14 @@ def hands(redis_url: str) -> Iterator[Any]:
 class Forgetful(Operator):
     """Its status goes over the wire, where its memory can be cleared."""
 
-    def forget_memory(self) -> None:
+    def forget_memory(self, field: str = "") -> None:
+        """All of it, or that field of the pause."""
         written = apart(self.status)
-        assert self.producer in {item["producer"] for item in written.pop(MEMORY)["paused"]}
+        (item,) = written[MEMORY]["paused"]
+        if field:
+            item.pop(field, None)
+        else:
+            del written[MEMORY]
         self.status, dropped = parse_status(written)
         assert dropped == ()
 
@@ -102,6 +107,80 @@ async def test_rows(
             person.run(said[said.index("UPDATE ") :])
         assert not stands()
         await operator.until_forgotten()
+    finally:
+        await operator.redis.close()
+        await operator.databases.close()
+
+
+# All that is seen of what was paused.
+ROWS: dict[str, str] = {
+    "featureFlag": "SELECT data FROM feature_flags",
+    "backfillJobs": "SELECT job_id, status FROM backfill_jobs ORDER BY 1",
+    "jobTypes": "SELECT id, status, run_after FROM queue_jobs ORDER BY 1",
+}
+UNMARKED = {"writeOwner": False}
+
+
+@pytest.mark.parametrize("field", ["token", "version", "previous", "locator", "server"])
+@pytest.mark.parametrize(
+    ("way", "place"), [*PLACES.items(), ("featureFlag", UNMARKED)], ids=[*PLACES, "unmarked flag"]
+)
+async def test_a_part_of_the_memory_is_gone(
+    pair: tuple[str, str],
+    databases: tuple[Hands, Hands],
+    way: str,
+    place: dict[str, Any],
+    field: str,
+) -> None:
+    """Either it is released to the letter, or it is left as it is and named."""
+    if place is UNMARKED and field == "previous":
+        pytest.skip("without a value is what the memory says of a flag that was absent")
+    person, _ = databases
+    person.run("UPDATE feature_flags SET data = '{\"ingest_paused\": false}'")
+    before = person.rows(ROWS[way])
+
+    def stands() -> bool:
+        return bool(person.one(STANDS[way]))
+
+    operator = Forgetful(pair[0], way, place)
+    try:
+        await operator.until(stands)
+        held = person.rows(ROWS[way])
+        operator.forget_memory(field)
+        await operator.run(wanted=True)
+        assert operator.last == (), "nothing is paused again"
+        assert person.rows(ROWS[way]) == held
+        for _ in range(30):
+            await operator.run(wanted=False)
+            if person.rows(ROWS[way]) != held:
+                break
+            await asyncio.sleep(0.05)
+        if person.rows(ROWS[way]) == held:
+            assert operator.held.message
+            assert operator.state in {PauseState.UNRECORDED, PauseState.CHANGED}
+        else:
+            assert person.rows(ROWS[way]) == before
+            await operator.until_forgotten()
+    finally:
+        await operator.redis.close()
+        await operator.databases.close()
+
+
+async def test_an_unmarked_flag_is_not_said_to_have_been_absent(
+    pair: tuple[str, str], databases: tuple[Hands, Hands]
+) -> None:
+    """What was there before is in the memory alone: an invented statement would delete the flag."""
+    person, _ = databases
+    operator = Forgetful(pair[0], "featureFlag", UNMARKED)
+
+    def stands() -> bool:
+        return bool(person.one(STANDS["featureFlag"]))
+
+    try:
+        await operator.until(stands)
+        operator.forget_memory()
+        said = await operator.passes(stands, wanted=False)
+        assert "set ingest_paused of row ingest_control in feature_flags to false" in said
     finally:
         await operator.redis.close()
         await operator.databases.close()

@@ -22,9 +22,9 @@ from starforge_backlog.decide.pauses.pausing import (
     decide_producers,
     release_all,
 )
-from starforge_backlog.decide.pauses.standing import stopped
+from starforge_backlog.decide.pauses.standing import stopped, with_unrecorded
 from starforge_backlog.decide.plan import Pause, Resume
-from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading
+from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Reading, Why
 
 PAUSED, RUNNING = FlagValue.PAUSED, FlagValue.RUNNING
 INTENDED, HELD, FOREIGN = PauseState.INTENDED, PauseState.HELD, PauseState.FOREIGN
@@ -77,7 +77,7 @@ def decided(
         (BreakerStatus(name="ingestion", state=state, message="5200 waiting"),),
         () if before is None else (before,),
         {} if reading is None else {"ingestion": reading},
-        Pausing(OWNER, 12.3, released_at, NOW),
+        Pausing(OWNER, 12.3, released_at, NOW, more.pop("abandon", False)),
         **more,
     )
 
@@ -197,11 +197,51 @@ def test_a_pause_of_ours_that_met_the_new_one_is_not_called_anothers() -> None:
     assert (state(found), found.entries[0].by, found.actions) == (UNRECORDED, PausedBy.US, ())
 
 
-def test_a_pause_without_a_record_of_a_producer_that_is_gone_is_said_once() -> None:
+def test_a_pause_without_a_record_of_a_producer_that_is_gone_waits_for_a_person() -> None:
     gone = entry(HELD, producer="old", token="", version="")
     first = decided(gone, None, wanted=False)
     assert state(first) is UNRECORDED
-    assert decided(first.entries[0], None, wanted=False).entries == ()
+    assert decided(first.entries[0], None, wanted=False).entries == first.entries
+    assert decided(first.entries[0], None, wanted=False, abandon=True).entries == ()
+
+
+def test_a_pause_without_a_record_that_cannot_be_read_waits_for_a_person() -> None:
+    api = {"name": "ingestion", "webhook": {"url": "https://api", "readable": False}}
+    unread = unknown(Why.NOT_CONFIGURED)
+    kept = entry(UNRECORDED, token="", version="")
+    for wanted in (True, False):
+        found = decided(kept, unread, wanted=wanted, parts={"producers": [api]})
+        assert (found.entries, found.actions) == ((kept,), ())
+    given_up = decided(kept, unread, wanted=False, parts={"producers": [api]}, abandon=True)
+    assert (given_up.entries, given_up.actions) == ((), ())
+    flag_kept = decided(kept, says(PAUSED, TOKEN), wanted=False, abandon=True)
+    assert state(flag_kept) is UNRECORDED, "what can be read is paused, whatever is annotated"
+
+
+def test_a_refused_pause_without_memory_is_made_under_a_new_token() -> None:
+    """Never under none: it could not be released."""
+    refused = entry(REFUSED, token="", version="")
+    found = decided(refused, says(RUNNING), wanted=True)
+    (action,) = found.actions
+    assert isinstance(action, Pause)
+    assert action.token == found.entries[0].token
+    assert action.token.startswith(f"{OWNER}/")
+
+
+def test_a_version_that_is_lost_is_that_of_our_token() -> None:
+    lost = entry(HELD, version="")
+    found = decided(lost, says(PAUSED, TOKEN, "9"), wanted=True)
+    assert (state(found), found.entries[0].version) == (HELD, "9")
+    assert state(decided(lost, says(PAUSED, None, "9"), wanted=True)) is CHANGED
+
+
+@pytest.mark.parametrize("way", ["backfillJobs", "jobTypes"])
+def test_a_pause_of_rows_without_what_it_covers_has_no_record(way: str) -> None:
+    lost = entry(HELD, locator={way: "{}"}, previous=None)
+    assert [kept.state for kept in with_unrecorded((lost,))] == [UNRECORDED]
+    whole = lost.model_copy(update={"previous": "{}"})
+    intended = lost.model_copy(update={"state": INTENDED})
+    assert with_unrecorded((whole, intended)) == (whole, intended)
 
 
 def test_what_was_lost_is_paused_again_once() -> None:

@@ -33,7 +33,7 @@ from starforge_backlog.policy import Policy
 from starforge_backlog.policy_access import PolicyAccess
 from starforge_backlog.producers.by_hand import by_hand
 from starforge_backlog.producers.protocol import Holder, Pausable
-from starforge_backlog.snapshot import Known, Unknown, Why
+from starforge_backlog.snapshot import FlagValue, Known, Unknown, Why
 
 # A server that says so knows nothing of our pause.
 _NOTHING_OF_OURS = frozenset(
@@ -107,12 +107,14 @@ async def resume(
 
 async def _unrecorded(
     effects: Effects, policy: Policy, held: PauseStatus, access: PolicyAccess
-) -> Failed:
+) -> Resumed | Failed:
     """With what a person runs, as far as the producer itself shows it."""
     release = ""
     producer = policy.spec.producer(held.producer)
     if producer is not None:
         reading = await read_producer(effects.producers, policy, producer, (held,), access)
+        if isinstance(reading, Known) and reading.value.value is FlagValue.RUNNING:
+            return Resumed(ResumeOutcome.NOT_PAUSED)
         release = reading.value.release if isinstance(reading, Known) else ""
     return Failed(NotDone.UNRECORDED, no_record(release))
 

@@ -4,7 +4,7 @@ The API server refuses an object of more than about 1.5 MB, and with a refused s
 the operator has to remember. So every field of a status model that holds text says what it is:
 
 - `Shown(characters, items)`: for people. Cut by `api/fitting.py` before each write.
-- `KEPT`: memory that a decision or a resume compares. Never cut: a pause whose memory does not fit
+- `KEPT`: what a decision or a resume compares. Never cut: a pause whose memory does not fit
   is refused before it is made (`decide/pauses/memory.py`).
 
 These bounds are no part of the CRD: it must not be able to refuse a write of the operator.

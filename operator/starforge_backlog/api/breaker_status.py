@@ -62,7 +62,7 @@ class BreakerStatus(StatusModel):
     ] = ()
     """Whom it concerns, from spec.owners; named while it is not closed."""
 
-    trips: Annotated[int, REMEMBERED] = 0
+    trips: int = 0
     """Openings without a calm time between them; the next probe waits longer."""
 
     seen_at: Annotated[AwareDatetime | None, REMEMBERED] = None
@@ -141,7 +141,7 @@ class PauseStatus(StatusModel):
     token: Annotated[str, KEPT, REMEMBERED] = ""
     """Proves that the pause is the operator's; stored here before it is written to the producer."""
 
-    foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS), REMEMBERED] = ""
+    foreign_token: Annotated[str, Shown(FOREIGN_TOKEN_CHARACTERS)] = ""
     """Foreign: the ownership token that the producer has. If it is another policy's and is
     removed, the operator sets a pause that is still wanted."""
 

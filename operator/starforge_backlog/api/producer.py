@@ -22,6 +22,8 @@ from starforge_backlog.api.terms import FlagName, Identifier, Name, TableName, o
 SOURCES = ("featureFlag", "configMap", "webhook", "workload")
 BACKGROUND = ("queue", "backfillJobs", "jobTypes")
 WAYS = (*SOURCES, *BACKGROUND)
+# Rows of a table: what a pause may cover is in status before the write.
+PLANNED = frozenset({"backfillJobs", "jobTypes"})
 
 MOST_PATH_STEPS = 8  # depth of the JSON path; StarForge's flag needs one
 
@@ -141,7 +143,7 @@ class Producer(Model):
     @property
     def planned(self) -> bool:
         """Whether it is rows of a table: what a pause may cover is in status before the write."""
-        return self.way[0] in {"backfillJobs", "jobTypes"}
+        return self.way[0] in PLANNED
 
     @property
     def in_database(self) -> bool:

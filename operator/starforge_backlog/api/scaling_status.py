@@ -131,7 +131,7 @@ class GuardStatus(StatusModel):
     autoscaler.
     """
 
-    previous_maximum: Annotated[int | None, REMEMBERED] = None
+    previous_maximum: int | None = None
     """The maximum before the operator lowered it; absent while it is as its owner wrote it."""
 
     maximum: int | None = None
@@ -315,11 +315,11 @@ class ScalingStatus(StatusModel):
     pool: int | None = None
     """Size of the pool that the next pod opens."""
 
-    old_pool: Annotated[OldPool | None, REMEMBERED] = None
+    old_pool: OldPool | None = None
     """A larger pool that pods may still have; the budget counts with it until all of them
     are replaced."""
 
-    surplus: Annotated[Surplus | None, REMEMBERED] = None
+    surplus: Surplus | None = None
     """Connections of another client under the workers' role."""
 
     guard: GuardStatus | None = None

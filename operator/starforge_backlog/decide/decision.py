@@ -75,12 +75,14 @@ def decide(
     *,
     owner: str,
     hold: str | None = None,
+    abandon: bool = False,
 ) -> Plan:
     """Decide one pass.
 
     `seen` has what each replica may open, as `count_old_pool` and the ledger counted it. `owner`
     is the policy's uid, the first part of every ownership token. `hold` is the text of
-    the hold annotation: like `suspend` it stops every action, releases included.
+    the hold annotation: like `suspend` it stops every action, releases included. `abandon`: by
+    annotation a person gives up pauses that cannot be released.
     """
     before = before.model_copy(update={"scaling": remember_pool(before.scaling, seen.per_replica)})
     before = not_from_the_future(
@@ -121,7 +123,7 @@ def decide(
         states,
         before.paused,
         seen.producers,
-        Pausing(owner, facts.load.arrivals, before.released_at, now),
+        Pausing(owner, facts.load.arrivals, before.released_at, now, abandon),
         unreadable=_unreadable(facts),
     )
     pauses = one_release_per_window(pauses, before, spec.scaling.observe_for, now)

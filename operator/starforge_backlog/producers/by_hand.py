@@ -28,6 +28,10 @@ from starforge_backlog.producers.job_types_plan import parse_plan
 from starforge_backlog.producers.rows import listed, table_name
 from starforge_backlog.snapshot import Known, ProducerReading
 
+# Ways that put back what was there before the pause.
+WITH_A_VALUE = frozenset({"featureFlag", "configMap", "workload", "queue"})
+# Characters. A message that is longer is cut, and half of a statement is none.
+LONGEST_STATEMENT = 1_500
 # Ids that are listed in a statement; a condition is no place for 200 of them.
 IDS_LISTED = 20
 
@@ -58,22 +62,49 @@ def by_hand(namespace: str, producer: Producer, entry: PauseStatus) -> str:
 
 
 def by_hand_without_record(
-    namespace: str, producer: Producer, reading: Known[ProducerReading]
+    namespace: str,
+    producer: Producer,
+    entry: PauseStatus | None,
+    reading: Known[ProducerReading],
 ) -> str:
-    """One sentence for a pause of ours of which status has no record. What was there before the
-    pause is known where the mark has it."""
+    """One sentence for a pause of ours of which status has no whole record. What was there before
+    is what the mark says, else what is left in status; else it is not known, and not invented."""
     seen = reading.value
     if seen.note:
         return seen.note  # it has the statement, for what is really there
-    entry = PauseStatus(
-        producer=producer.name,
-        by=PausedBy.US,
-        state=PauseState.UNRECORDED,
-        since=reading.at,
-        token=seen.token or "",
-        previous=seen.previous,
+    kept = entry or PauseStatus(
+        producer=producer.name, by=PausedBy.US, state=PauseState.UNRECORDED, since=reading.at
     )
-    return f"When it is safe, {by_hand(namespace, producer, entry)}"
+    known = bool(seen.token) or kept.previous is not None or producer.way[0] not in WITH_A_VALUE
+    if known and seen.token:
+        kept = kept.model_copy(update={"token": seen.token, "previous": seen.previous})
+    statement = by_hand(namespace, producer, kept) if known else ""
+    if not known or len(statement) > LONGEST_STATEMENT:
+        statement = how_to_resume(producer)
+    return f"When it is safe, {statement}"
+
+
+def how_to_resume(producer: Producer) -> str:
+    """What a person does in the producer's own place."""
+    if producer.feature_flag is not None:
+        flag = producer.feature_flag
+        return f"set {'.'.join(flag.path)} of row {flag.name} in {flag.table} to false"
+    if producer.config_map is not None:
+        key = producer.config_map
+        return f"set key {key.key} of ConfigMap {key.name} to another value than {key.paused}"
+    if producer.workload is not None:
+        kind, name = producer.workload.kind, producer.workload.name
+        if kind is WorkloadKind.CRON_JOB:
+            return f"set spec.suspend of CronJob {name} to false"
+        return f"run `kubectl scale {kind.lower()}/{name} --replicas=N`"
+    if producer.queue is not None:
+        return f"resume the BullMQ queue {producer.queue.name}, or lift its global concurrency"
+    if producer.webhook is not None:
+        return f"let the API at {producer.webhook.url} run again"
+    if producer.backfill_jobs is not None:
+        jobs = producer.backfill_jobs
+        return f"set {jobs.status_column} of its rows in {jobs.table} back to {jobs.running}"
+    return "give its jobs their due times back"
 
 
 def _flag(flag: FeatureFlag, entry: PauseStatus) -> str:

@@ -17,16 +17,19 @@ from starforge_backlog.api.status import (
     ScalingStatus,
     StepVerdict,
 )
+from starforge_backlog.cluster.annotations import RELEASE, RELEASE_ABANDON
 from starforge_backlog.decide.assess.objectives import lasting, readable
 from starforge_backlog.decide.pauses.moved import is_stuck
+from starforge_backlog.decide.pauses.ways import never_readable
 from starforge_backlog.decide.plan import Assessment, Plan, taken
 from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.decide.results import NotDone
 from starforge_backlog.decide.said_once import said_once
+from starforge_backlog.producers.by_hand import how_to_resume
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, UNKNOWN, Draft, dated
 from starforge_backlog.report.effect import useless
 from starforge_backlog.report.faults import HARMLESS, broken_readings
-from starforge_backlog.report.pauses import concerned, how_to_resume, progress
+from starforge_backlog.report.pauses import concerned, progress
 from starforge_backlog.report.pods import unless_nothing_works, with_commands
 from starforge_backlog.snapshot import (
     Autoscaler,
@@ -232,7 +235,7 @@ def _producers(
     order = {
         PauseState.REFUSED: ("PauseFailed", "is NOT paused: {message}"),
         PauseState.CHANGED: ("ChangedByOthers", "{message}"),
-        PauseState.UNRECORDED: ("PausedWithoutRecord", "{message}"),
+        PauseState.UNRECORDED: ("PausedWithoutRecord", "{message}{forget}"),
         PauseState.INTENDED: ("Pausing", "is being paused: {message}"),
         PauseState.HELD: ("PausedByBreaker", "paused by breaker {breaker} since {since}{effect}"),
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),
@@ -289,8 +292,17 @@ def _pause(
         since=f"{entry.since:%H:%M:%S} UTC",
         effect=effect,
         how=_how(spec, entry),
+        forget=_forget(spec, entry),
     )
     return reason, f"{entry.producer} {message}".strip()
+
+
+def _forget(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> str:
+    """How to end it where no reading shows that it was resumed."""
+    producer = spec.producer(entry.producer)
+    if producer is not None and not never_readable(producer):
+        return ""
+    return f"; then annotate the policy with {RELEASE}={RELEASE_ABANDON}"
 
 
 def _how(spec: QueueBacklogPolicySpec, entry: PauseStatus) -> str:

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from starforge_backlog.api.pausing import WorkloadKind
-from starforge_backlog.api.policy import Breaker, Producer
+from starforge_backlog.api.policy import Breaker
 from starforge_backlog.api.status import (
     BreakerState,
     PausedBy,
@@ -50,29 +49,6 @@ def what_was_paused(action: Pause, paused: Paused) -> str:
             return "suspended"
         case _:
             return ""
-
-
-def how_to_resume(producer: Producer) -> str:
-    """What a person does in the producer's own place."""
-    if producer.feature_flag is not None:
-        flag = producer.feature_flag
-        return f"set {'.'.join(flag.path)} of row {flag.name} in {flag.table} to false"
-    if producer.config_map is not None:
-        key = producer.config_map
-        return f"set key {key.key} of ConfigMap {key.name} to another value than {key.paused}"
-    if producer.workload is not None:
-        kind, name = producer.workload.kind, producer.workload.name
-        if kind is WorkloadKind.CRON_JOB:
-            return f"set spec.suspend of CronJob {name} to false"
-        return f"run `kubectl scale {kind.lower()}/{name} --replicas=N`"
-    if producer.queue is not None:
-        return f"resume the BullMQ queue {producer.queue.name}, or lift its global concurrency"
-    if producer.webhook is not None:
-        return f"let the API at {producer.webhook.url} run again"
-    if producer.backfill_jobs is not None:
-        jobs = producer.backfill_jobs
-        return f"set {jobs.status_column} of its rows in {jobs.table} back to {jobs.running}"
-    return "give its jobs their due times back"
 
 
 def waits_for(breaker: Breaker, status: QueueBacklogPolicyStatus) -> tuple[PauseStatus, ...]:

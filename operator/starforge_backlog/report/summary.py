@@ -31,7 +31,8 @@ from starforge_backlog.decide.results import (
     Resumed,
     ResumeOutcome,
 )
-from starforge_backlog.report.pauses import concerned, how_to_resume, waits_for, what_was_paused
+from starforge_backlog.producers.by_hand import how_to_resume
+from starforge_backlog.report.pauses import concerned, waits_for, what_was_paused
 from starforge_backlog.report.rounding import UNKNOWN
 
 
@@ -185,6 +186,9 @@ def _others(spec: QueueBacklogPolicySpec, theirs: tuple[PauseStatus, ...]) -> st
     """Who keeps them paused, since when, and what resumes them."""
     words = []
     for entry in theirs:
+        if entry.state is PauseState.UNRECORDED:
+            words.append(entry.producer)  # what to do is said behind TO DO
+            continue
         producer = spec.producer(entry.producer)
         how = f"; to resume it, {how_to_resume(producer)}" if producer is not None else ""
         words.append(f"{entry.producer} ({entry.message}; since {entry.since:%H:%M:%S} UTC{how})")

@@ -25,6 +25,9 @@ TOLERANCE = 0.1
 # A replica counts as busy while this many jobs wait for each: with an idle worker, throughput
 # measures arrivals and not what the worker can do.
 BUSY_JOBS_PER_REPLICA = 2
+# Jobs per second: one in eleven days. Less is no measurement, and would ask for replicas without
+# end.
+LEAST_THROUGHPUT = 1e-6
 # How far a measured rate may lie off by chance, in standard deviations of a count.
 NOISE_SIGMAS = 1.5
 # Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
@@ -130,7 +133,7 @@ def demand(load: Load, drain_within: timedelta) -> float | None:
 
 def need(demand: float | None, per_replica: float | None) -> int | None:
     """Replicas that serve the demand; None when it or the throughput of one is unknown."""
-    if demand is None or not per_replica:
+    if demand is None or per_replica is None or per_replica < LEAST_THROUGHPUT:
         return None
     return math.ceil(demand / per_replica)
 

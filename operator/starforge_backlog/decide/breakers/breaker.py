@@ -26,6 +26,8 @@ NEAR_TRIP = 90
 # An open breaker waits this much longer before each further probe that failed.
 PROBE_BACKOFF = 2
 # ... but never longer: at 3 a.m. a pause must end by itself once the cause is gone.
+# Openings in a row; more of them make the next probe wait no longer.
+MOST_TRIPS = 16
 LONGEST_OPEN = timedelta(minutes=30)
 # While a rule's time runs, status says this often that the rules were evaluated: a write to the API
 # server each time, but only then (P7).
@@ -182,7 +184,7 @@ def _closed(status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus
             continue
         if now - rule.exceeded_since >= trip.for_:
             calm = status.since is not None and now - status.since >= CALM
-            trips = 1 if calm else status.trips + 1
+            trips = 1 if calm else _once_more(status.trips)
             why = f"{sig.text} for {format_duration(now - rule.exceeded_since)}"
             return _to(status, BreakerState.OPEN, why, now, trips)
     # Without a breaker's past nothing is remembered of a calm one: `recovered_since` of a closed
@@ -205,7 +207,7 @@ def _open(breaker: Breaker, status: BreakerStatus, found: Rules, now: datetime) 
     if any(moment is None for moment in since):
         return status
     calm_since = max(moment for moment in since if moment is not None)
-    longest = breaker.recover.for_ * PROBE_BACKOFF ** max(0, min(status.trips, 16) - 1)
+    longest = breaker.recover.for_ * PROBE_BACKOFF ** max(0, min(status.trips, MOST_TRIPS) - 1)
     open_for = max(breaker.recover.for_, min(longest, LONGEST_OPEN))
     opened = status.since or now
     if now - calm_since >= breaker.recover.for_ and now - opened >= open_for:
@@ -227,13 +229,18 @@ def _half_open(
     for level in bad:
         if level.covers_since >= began:
             why = f"the probe failed: {level.text}"
-            return _to(status, BreakerState.OPEN, why, now, status.trips + 1)
+            return _to(status, BreakerState.OPEN, why, now, _once_more(status.trips))
     if producing.held or now - began < breaker.recover.probe_for:
         return status
     if bad or len(levels) < len(known) or not decisive(found):
         return status  # not judged yet: unknown never closes a breaker
     why = f"the probe of {format_duration(breaker.recover.probe_for)} passed"
     return _to(status, BreakerState.CLOSED, why, now, status.trips)
+
+
+def _once_more(trips: int) -> int:
+    """Counted as far as it makes the next probe wait longer; status may have been edited."""
+    return min(trips, MOST_TRIPS) + 1
 
 
 def _to(

@@ -81,6 +81,8 @@ def hand_back(
         memory = status_of(
             found, previous=found.kept_maximum or found.maximum, maximum=found.maximum
         )
+    if not memory.token:  # `status.memory` was cleared; the object's mark names the policy as well
+        memory = memory.model_copy(update={"token": f"{owner}/"})
     assert memory.previous_maximum is not None
     now = memory.maximum if memory.maximum is not None else memory.previous_maximum
     return SetMaximum(

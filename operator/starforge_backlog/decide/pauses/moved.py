@@ -76,7 +76,7 @@ def follow_places(
                 kept.append(entry.model_copy(update={"locator": spec.locator(producer)}))
             case False:
                 # What others did to it at the old place is their business now.
-                if entry.state in OURS:
+                if entry.state in OURS or entry.state is PauseState.UNRECORDED:
                     kept.append(_former(entry))
                 unread[entry.producer] = Unknown(Why.NOT_YET, _READ_NEXT, now)
     return tuple(kept), {**readings, **unread}

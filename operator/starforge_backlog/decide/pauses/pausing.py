@@ -28,7 +28,9 @@ to a replica that had not got our pause yet, or a Redis that came back empty. Lo
 is Overridden: another client may take it away with all its traces, and is not fought (P9).
 
 Unrecorded is a pause of ours whose token is not in status: `status.memory` was edited or cleared.
-It is neither made again nor resumed; a person gets the statement that releases it.
+It is neither made again nor resumed; a person gets the statement that releases it. Where nothing
+can be read of it any more (the spec has forgotten it, an API that answers no questions), it is
+remembered until a person abandons it by annotation.
 
 To pause again is to pause under the same token: nothing new to people, and idempotent.
 
@@ -106,6 +108,7 @@ class Pausing:
     arrivals: float | None  # jobs per second before the pause
     released_at: datetime | None  # when we resumed a producer last
     now: datetime
+    abandon: bool = False  # a person gives up what cannot be released, by annotation
 
 
 def decide_producers(
@@ -122,7 +125,6 @@ def decide_producers(
     `unreadable` names the breakers of which a signal cannot be read now.
     """
     owner, now = pausing.owner, pausing.now
-    states = {entry.producer: entry.state for entry in entries}
     entries = with_unrecorded(entries)
     wanted = _wanted(spec, breakers)
     waiting = {name for b in spec.breakers if b.name in unreadable for name in b.pause}
@@ -159,6 +161,8 @@ def decide_producers(
         elif breaker is not None:
             if name not in moving:  # else what is paused here stays, and nothing more is
                 entry, action = _want(entry, producer, reading, breaker, pausing)
+        elif pausing.abandon and _is_given_up(entry, producer):
+            entry = None
         elif entry is not None and name not in waiting:
             entry, action = _release(entry, producer, reading, "no open breaker pauses it")
         if action is not None:
@@ -176,8 +180,8 @@ def decide_producers(
             what = "place" if is_former(entry) else "producer"
             releases.append(Resume(entry, f"the policy names this {what} no more"))
             kept.append(entry)
-        elif entry.state is PauseState.UNRECORDED and states[entry.producer] in OURS:
-            kept.append(entry)  # said once: nothing leads to its place
+        elif entry.state is PauseState.UNRECORDED and not pausing.abandon:
+            kept.append(entry)
     return Producers((*pauses, *releases), tuple(kept))
 
 
@@ -192,6 +196,11 @@ def release_all(entries: tuple[PauseStatus, ...], why: str) -> Producers:
     ours = [e for e in entries if e.state in OURS]
     ours.sort(key=lambda entry: (failed_before(entry), not is_background(entry.locator)))
     return Producers(tuple(Resume(entry, why) for entry in ours), entries)
+
+
+def _is_given_up(entry: PauseStatus | None, producer: Producer) -> bool:
+    unrecorded = entry is not None and entry.state is PauseState.UNRECORDED
+    return unrecorded and never_readable(producer)
 
 
 def _wanted(
@@ -218,7 +227,7 @@ def _want(
     """A breaker is open: pause, unless it is paused, or a person decided otherwise."""
     name, arrivals, now = producer.name, pausing.arrivals, pausing.now
     seen = reading.value if isinstance(reading, Known) else None
-    if entry is None:
+    if entry is None or (entry.state is PauseState.REFUSED and not entry.token):
         entry = PauseStatus(
             producer=name,
             by=PausedBy.US,

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from starforge_backlog.api.policy import Producer, QueueBacklogPolicySpec
+from starforge_backlog.api.producer import PLANNED
 from starforge_backlog.api.status import PauseState, PauseStatus
 from starforge_backlog.decide.pauses.server_identity import elsewhere, made_at, same_server
 from starforge_backlog.decide.pauses.ways import carries_token
@@ -15,8 +16,6 @@ from starforge_backlog.snapshot import FlagValue, Known, ProducerReading, Readin
 
 # A pause of ours is in force, or may be.
 OURS = frozenset({PauseState.HELD, PauseState.INTENDED})
-
-
 # Whoever paused it: the operator does not resume it, and no probe is one while it is paused.
 BY_HAND = frozenset({PauseState.FOREIGN, PauseState.CHANGED, PauseState.UNRECORDED})
 
@@ -114,18 +113,23 @@ def turned(
 
 
 def with_unrecorded(entries: tuple[PauseStatus, ...]) -> tuple[PauseStatus, ...]:
-    """The entries, with each pause of ours whose token is gone as `Unrecorded`.
+    """The entries, with each pause of ours whose record is gone as `Unrecorded`.
 
     Every pause of ours has a token before it is made. Without it (somebody edited or cleared
     `status.memory`) nothing proves that a pause there is still ours, and nothing says what to put
     back: it is neither made again nor resumed.
     """
     return tuple(
-        turned(entry, PauseState.UNRECORDED, no_record(""))
-        if entry.state in OURS and not entry.token
-        else entry
+        turned(entry, PauseState.UNRECORDED, no_record("")) if _lacks_record(entry) else entry
         for entry in entries
     )
+
+
+def _lacks_record(entry: PauseStatus) -> bool:
+    """What a pause of rows covers is stored before and with it: without, it covers nothing."""
+    planned = bool(PLANNED & entry.locator.keys())
+    uncovered = entry.state is PauseState.HELD and planned and entry.previous is None
+    return entry.state in OURS and (not entry.token or uncovered)
 
 
 def no_record(release: str) -> str:

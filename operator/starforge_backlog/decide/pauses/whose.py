@@ -128,6 +128,12 @@ def _found_running(
             " set again"
         )
         return turned(entry, PauseState.INTENDED, message, progress=PauseProgress.RENEWED)
+    if entry.state is PauseState.UNRECORDED:
+        message = (
+            "it runs, and status.memory has no record of its pause; it is not paused again until"
+            " the breaker has closed"
+        )
+        return turned(entry, PauseState.OVERRIDDEN, message, by=PausedBy.OTHER, since=now)
     message = (
         f"{seen.writer or 'another client'} resumed it while the breaker is open; respected until"
         " it closes"
@@ -138,6 +144,8 @@ def _found_running(
 def _still_ours(entry: PauseStatus, producer: Producer, seen: ProducerReading) -> PauseStatus:
     if seen.token is not None and seen.token != entry.token:
         return _foreign(entry, seen, "it has another owner's token now")
+    if not entry.version and seen.token:
+        return entry.model_copy(update={"version": seen.version})
     if seen.version != entry.version:
         message = (
             f"{seen.writer or 'another client'} overwrote the operator's pause; resume it by hand"

@@ -59,10 +59,16 @@ def yield_to_others(at: Situation) -> tuple[Situation, Outcome | None]:
 
 def forget_another_target(at: Situation) -> Situation:
     """Another object under the same name: nothing we remember is about it. What was done to a
-    guarded autoscaler stays: that is an object of its own."""
+    guarded autoscaler stays: that is an object of its own.
+
+    Without a uid (a new policy, or `status.memory` was cleared) the rest is not forgotten: a
+    hold-down, a step under observation and another client's write are still to be respected.
+    """
     workload, before = at.workload, at.before
     if before.target_uid == workload.uid:
         return at
+    if not before.target_uid:
+        return remember(at, target_uid=workload.uid)
     return replace(
         at,
         before=ScalingStatus(
