@@ -26,6 +26,10 @@ class Neighbours:
         """At each of `restarts` the operator starts again: only statuses are left."""
         self.broken: list[str] = []
         self.raised = [0 for _ in setups]  # steps up of each policy
+        # Policies that had a pass. Before it a policy is nobody's neighbour: what its pods have open
+        # are connections of others (`connection_ledger.py`). In life rates are not known before
+        # all had theirs; here they are from the first pass on.
+        self._read: set[int] = set()
         self._now = 0.0
         self._restarts = sorted(restarts)
         self._operators = [
@@ -53,8 +57,10 @@ class Neighbours:
                 self._share(operator)
                 operator.world.advance(now)
                 turn = operator.turn()
-                if turn is not None:
-                    self._check(number, turn)
+                if turn is None:
+                    continue
+                self._read.add(number)
+                self._check(number, turn)
 
     def _share(self, operator: Operator) -> None:
         """Other clients are everybody's; workers of other policies are strangers with a claim."""
@@ -73,12 +79,16 @@ class Neighbours:
                 continue
             self.raised[number] += 1
             world = self._operators[number].world
-            most = sum(_potential(operator.world) for operator in self._operators)
+            most = sum(self._counts(n) for n in range(len(self._operators)))
             most += turn.facts.others + OWN_CONNECTIONS + world.setup.headroom
             if most > world.usable:
                 self.broken.append(f"{turn.at:.0f} s: all together can mean {most} connections")
             if not turn.facts.unreadable.isdisjoint(STEP_NEEDS):
                 self.broken.append(f"{turn.at:.0f} s: a step up without {turn.facts.unreadable}")
+
+    def _counts(self, number: int) -> int:
+        world = self._operators[number].world
+        return _potential(world) if number in self._read else world.worker_connections
 
 
 def _potential(world: World) -> int:
