@@ -33,7 +33,7 @@ MOST_REMEMBERED = 1024
 
 
 class FaultIsolation:
-    """Catches what nobody expected, and tells it: in the reading, in the log, as a metric.
+    """Catches what nobody expected, and reports it: in the reading, in the log, as a metric.
 
     `count` takes the kind of a source and a reason.
     """
@@ -58,13 +58,13 @@ class FaultIsolation:
                 raise
             # No caller ends this pass: what it awaited was cancelled. Let through, it would end the
             # policy's passes permanently.
-            return instead(self._tell(policy, source, stray))
+            return instead(self._report(policy, source, stray))
         except Exception as error:  # noqa: BLE001 - the one place that takes what nobody expected
-            return instead(self._tell(policy, source, error))
+            return instead(self._report(policy, source, error))
         self._reported.pop((policy, source), None)
         return got
 
-    def _tell(self, policy: str, source: Source, error: BaseException) -> Unknown:
+    def _report(self, policy: str, source: Source, error: BaseException) -> Unknown:
         frames = _frames(error)
         what = f"{type(error).__name__} at {frames[0]}" if frames else type(error).__name__
         self._count(source.kind.value, BUG)

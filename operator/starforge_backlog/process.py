@@ -51,7 +51,7 @@ class _PerPolicy:
     key: str = ""  # namespace/name, once the watch has shown it
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    last_seen: object = None  # spec and annotations, to tell a change from our own status write
+    last_seen: object = None  # spec and annotations: the same after our own status write
 
 
 class Process:
@@ -270,7 +270,7 @@ class Process:
 
 
 def _memory_of(body: Mapping[str, Any]) -> QueueBacklogPolicyStatus:
-    """The part of a status that tells what the policy's pods hold."""
+    """The part of a status that says what the policy's pods hold."""
     status = body.get("status")
     if not isinstance(status, Mapping):
         return QueueBacklogPolicyStatus()

@@ -71,7 +71,7 @@ async def reconcile(services: Services, policy: Policy) -> Pass:
             services.ledger.raise_to(policy.key, action.connections)
 
     services.ledger.raise_to(policy.key, plan.allowed)
-    services.ledger.tell(policy.key, plan.claim)
+    services.ledger.report(policy.key, plan.claim)
 
     # Act: what is intended is in status before it is done, so that a kill in between is noticed
     # by the next start (P6). Without that write nothing is done.

@@ -122,7 +122,7 @@ class PassScheduler:
                 policy.key, Source(SourceKind.PASS), self._decided(policy), _itself
             )
             if not isinstance(done, Pass):
-                await self._tell_bug(policy, done)
+                await self._report_bug(policy, done)
                 return policy.spec.interval, None
             self._measure(policy, done, loop.time() - began, lateness)
             return policy.spec.interval, self._extra_pass_in(policy, done)
@@ -138,7 +138,7 @@ class PassScheduler:
             message = f"{given_up}: something in it has no limit of its own; the next one follows"
             return Unknown(Why.TIMEOUT, message, self.services.clock())
 
-    async def _tell_bug(self, policy: Policy, bug: Unknown) -> None:
+    async def _report_bug(self, policy: Policy, bug: Unknown) -> None:
         before = self.services.statuses.current(policy.body)
         status = pass_broken(before, bug, policy.generation)
         await self.services.statuses.write(policy.namespace, policy.name, policy.uid, status)
@@ -172,7 +172,7 @@ class PassScheduler:
         key = f"{meta['namespace']}/{meta['name']}"
         self.services.health.pass_began(meta["uid"], key, UNREADABLE_INTERVAL)
         before = self.services.statuses.current(body)
-        # Nothing tells its target or its database now, and its pods are there all the same (P2).
+        # Its target and its database are unknown now, and its pods are there all the same (P2).
         self.services.ledger.unread(key, before)
         status = not_understood(
             before, why, int(meta.get("generation") or 0), self.services.clock()

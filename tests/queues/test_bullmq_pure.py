@@ -31,7 +31,7 @@ from starforge_backlog.queues.bullmq.rates import (
 from starforge_backlog.queues.bullmq.server import ServerFacts
 from starforge_backlog.queues.bullmq.settings import ObserverSettings
 from starforge_backlog.queues.bullmq.types import Mix, Part, blocks, parse_ended, parse_sample
-from starforge_backlog.queues.bullmq.versions import Fleet, tell
+from starforge_backlog.queues.bullmq.versions import Fleet, updated_fleet
 from starforge_backlog.queues.bullmq.workers import parse_clients
 from starforge_backlog.redis.faults import RedisFault
 from starforge_backlog.snapshot import Confidence, Count, Known, Unknown, Why
@@ -182,7 +182,7 @@ def test_without_events_failed_attempts_are_not_zero_but_unknown() -> None:
         assert "maxLen" in reading.message
 
 
-def test_jobs_that_are_kept_tell_how_they_ended_as_long_as_all_are_kept() -> None:
+def test_kept_jobs_give_their_outcomes_as_long_as_all_are_kept() -> None:
     seen = view(START, later(ids=1300, live=500))
     kept = Kept(completed=280, failed=20, reaches_back=True)
     reported = value(outcomes(seen, FIVE_MINUTES, kept))
@@ -273,9 +273,9 @@ def test_a_slice_of_events() -> None:
     assert parse_slice(events(whole=True), mark, 20.0)[0].whole
 
 
-def test_events_that_are_too_large_to_be_read_tell_how_large_they_are() -> None:
+def test_events_that_are_too_large_to_be_read_are_reported_with_their_size() -> None:
     found, mark = parse_slice(json.dumps({"heavy": 200_311}), EventMark("1-1", 100), 20.0)
-    assert (found.heavy, found.tells, found.whole) == (200_311, False, False)
+    assert (found.heavy, found.representative, found.whole) == (200_311, False, False)
     assert mark == EventMark("1-1"), "read on from here, once they are small again"
     made = history(
         Sample(at=0, ids=0, live=0, failed=0), Sample(at=20, ids=5, live=5, failed=0, slice=found)
@@ -317,7 +317,7 @@ def test_how_many_events_there_were(
     ],
 )
 def test_the_major_by_what_it_leaves(given_: dict[str, Any], major: int | None) -> None:
-    fleet = tell(state(**given_), Fleet())
+    fleet = updated_fleet(state(**given_), Fleet())
     assert fleet.major == major
     assert fleet.notes == ()
 
@@ -332,22 +332,24 @@ def test_the_major_by_what_it_leaves(given_: dict[str, Any], major: int | None) 
     ],
 )
 def test_a_mixed_fleet_is_said_with_the_danger(given_: dict[str, Any]) -> None:
-    (note,) = tell(state(**given_), Fleet()).notes
+    (note,) = updated_fleet(state(**given_), Fleet()).notes
     assert "do not pause or resume it with pause()" in note
 
 
 def test_an_upgrade_is_no_mixed_fleet_and_taking_turns_is() -> None:
     fleet = Fleet()
     for version in ("5.81.5", "5.81.5", "6.7.0", "6.7.0"):
-        fleet = tell(state(version=f"bullmq:{version}"), fleet)
+        fleet = updated_fleet(state(version=f"bullmq:{version}"), fleet)
         assert not fleet.mixed
-    assert tell(state(version="bullmq:5.81.5"), fleet).mixed
+    assert updated_fleet(state(version="bullmq:5.81.5"), fleet).mixed
 
 
 def test_jobs_in_the_list_of_a_pause_that_is_over_are_stranded() -> None:
-    fleet = tell(state(paused=13_000, wait=7_001, version="bullmq:5.81.5"), Fleet())
+    fleet = updated_fleet(state(paused=13_000, wait=7_001, version="bullmq:5.81.5"), Fleet())
     assert "13000 jobs" in fleet.notes[0]
-    assert tell(state(paused=5, meta_paused="1", version="bullmq:5.1.0"), Fleet()).notes == ()
+    assert (
+        updated_fleet(state(paused=5, meta_paused="1", version="bullmq:5.1.0"), Fleet()).notes == ()
+    )
 
 
 def job(**given_: Any) -> Job:

@@ -29,7 +29,7 @@ from starforge_backlog.snapshot import Claim
 class Change(StrEnum):
     """What people do to a policy."""
 
-    JOIN = "join"  # it is made; until then its pods are strangers'
+    JOIN = "join"  # it is made; until then its pods are other clients
     LEAVE = "leave"  # it is deleted; its pods stay
     SUSPEND = "suspend"
     GO_ON = "go on"
@@ -90,7 +90,7 @@ class Crowd:
         self.suspended: set[int] = set()
         self.not_understood: set[int] = set()
         # What the operator could know of each: a rollout that began after a policy's last reading
-        # is news to everybody, as strangers are who come after a write.
+        # is new to all, as are other clients that connect after a write.
         self._known: dict[int, int] = {}
         self._moments = sorted(moments, key=lambda moment: moment.at)
         self._restarts = sorted(restarts)
@@ -133,7 +133,7 @@ class Crowd:
         """Who has a policy, and was read at least once."""
         return self.present & self._known.keys()
 
-    def strangers(self) -> int:
+    def other_clients(self) -> int:
         """Connections that are nobody's with a policy, or with one that was never read."""
         first = self.operators[0].world
         gone = [o.world for n, o in enumerate(self.operators) if n not in self.counted()]
@@ -196,7 +196,7 @@ class Crowd:
         turn = operator.turn()
         if turn is None:
             return
-        # One that was never read is waited for, and not for ever; then its pods are strangers.
+        # One that was never read is waited for, and not for ever; then its pods are other clients.
         if turn.facts.unreadable.isdisjoint(("workload", "connections")):
             self._known[number] = before
         if any(isinstance(action, ScaleTo) for action in turn.done):
@@ -217,7 +217,7 @@ class Crowd:
                 continue
             setup = self.members[number].setup
             most = sum(min(self.holds(n), self._known.get(n, 0)) for n in self.present)
-            most += self.strangers() - self.operators[0].world.others + turn.facts.others
+            most += self.other_clients() - self.operators[0].world.others + turn.facts.others
             if most + setup.headroom > setup.max_connections - setup.superuser_reserved:
                 self._break(number, turn, f"all together can mean {most} connections")
             if not turn.facts.unreadable.isdisjoint(STEP_NEEDS):

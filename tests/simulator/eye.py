@@ -66,7 +66,7 @@ class Eye:
         self._rested = None
 
     def unreadable(self, part: int) -> None:
-        """Which part `BLIND` hides."""
+        """Which part `UNREADABLE` hides."""
         self._hidden = PARTS[part % len(PARTS)]
 
     def read(self, world: World, at: datetime) -> tuple[Snapshot, Facts]:
@@ -90,7 +90,7 @@ class Eye:
                 producers={PRODUCER: stored},
             )
             return snapshot, Facts(world.others, world.pods.terminating, unreadable)
-        hidden = self._hidden if world.lasts(What.BLIND) else ""
+        hidden = self._hidden if world.lasts(What.UNREADABLE) else ""
         if hidden:
             unreadable |= {hidden}
         gone = Unknown(Why.TIMEOUT, "no answer in time", at)

@@ -67,7 +67,7 @@ class Flag:
         return Resumed(ResumeOutcome.CHANGED_SINCE)
 
     def person_pauses(self) -> None:
-        """The runbook's UPDATE: it leaves our mark in place, only the version tells."""
+        """The runbook's UPDATE: it leaves our mark in place, only the version differs."""
         self._write(paused=True, by="person")
 
     def person_resumes(self) -> None:

@@ -63,7 +63,7 @@ class Neighbours:
                 self._check(number, turn)
 
     def _share(self, operator: Operator) -> None:
-        """Other clients are everybody's; workers of other policies are strangers with a claim."""
+        """Other clients are the same for all; workers of other policies have a claim."""
         first, world = self._operators[0].world, operator.world
         if world is not first:
             world.others = first.others

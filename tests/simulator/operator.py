@@ -90,7 +90,7 @@ class Operator:
         for action in plan.actions:
             if isinstance(action, ScaleTo):
                 self.ledger.raise_to(self.name, action.connections)
-        self.ledger.tell(self.name, plan.claim)
+        self.ledger.report(self.name, plan.claim)
         killed = faults.get(What.KILL)
         done: list[Action] = []
         status = self._carry_out(plan, before, now, faults, done)
@@ -174,7 +174,7 @@ class Operator:
         clock = faults.get(What.CLOCK)
         if clock is not None:
             self._clock_off = (clock.amount, self.world.now + clock.lasts)
-        unreadable = faults.get(What.BLIND)
+        unreadable = faults.get(What.UNREADABLE)
         if unreadable is not None:
             self.eye.unreadable(int(unreadable.amount))
         return faults

@@ -12,7 +12,7 @@ from starforge_backlog.snapshot import Known
 
 # What people and faults do to the operator does not happen to the oracle.
 _NOT_FOR_THE_ORACLE = frozenset(
-    {What.KILL, What.BLIND, What.STALE, What.API_OUTAGE, What.CONFLICT, What.UNSURE}
+    {What.KILL, What.UNREADABLE, What.STALE, What.API_OUTAGE, What.CONFLICT, What.UNSURE}
 )
 
 

@@ -73,7 +73,9 @@ class What(StrEnum):
     LOCKS = "locks"  # amount: sessions that wait for locks, for `lasts`; work halves
     OUTAGE = "outage"  # the operator cannot reach the database for `lasts`; amount 1: nobody can
     STALE = "stale"  # readings stay as they are now for `lasts`, with their old time
-    BLIND = "blind"  # one part of the readings is unknown for `lasts`; amount: which (PARTS)
+    UNREADABLE = (
+        "unreadable"  # one part of the readings is unknown for `lasts`; amount: which (PARTS)
+    )
     API_OUTAGE = "api outage"  # the operator cannot reach the API server for `lasts`
     CRASH = "crash"  # pods that start loop for `lasts`; amount: how many running ones crash now
     ROLLOUT = "rollout"  # somebody restarts the workload
@@ -91,7 +93,7 @@ class What(StrEnum):
     CLOCK = "clock"  # the operator's clock is off by `amount` seconds for `lasts`
 
 
-# Which readings `BLIND` hides.
+# Which readings `UNREADABLE` hides.
 PARTS = ("workload", "connections", "health", "waiting", "oldest", "rates", "outcomes", "flag")
 # Where `KILL` strikes: before the intent is stored, after it, after the first effect, after all.
 KILLED = ("before intent", "after intent", "after one effect", "after all effects")

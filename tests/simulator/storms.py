@@ -82,7 +82,7 @@ _AMOUNTS: dict[What, st.SearchStrategy[float]] = {
     What.OTHERS: st.integers(0, 300).map(float),
     What.LOCKS: st.integers(1, 10).map(float),
     What.OUTAGE: st.sampled_from((0.0, 1.0)),
-    What.BLIND: st.integers(0, len(PARTS) - 1).map(float),
+    What.UNREADABLE: st.integers(0, len(PARTS) - 1).map(float),
     What.CRASH: st.integers(0, 5).map(float),
     What.REPLICAS: st.integers(1, 20).map(float),
     What.FAILING: st.integers(1, 60).map(float),

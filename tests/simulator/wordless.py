@@ -18,7 +18,7 @@ Change = Callable[[str], str]
 _TEXTS: Final = frozenset(
     {
         *("message", "why", "how", "notes", "note", "evidence", "scaling_message", "would"),
-        *("pressure", "blind", "missing", "limited", "limited_by", "longest_is", "blocker"),
+        *("pressure", "unreadable", "missing", "limited", "limited_by", "longest_is", "blocker"),
         *("not_created_why", "source", "added_up", "complaint", "beside", "shared"),
     }
 )

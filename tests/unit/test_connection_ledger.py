@@ -229,11 +229,11 @@ def test_what_a_decision_declared_holds_until_the_next_one() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     assert asked(ledger) is None
-    ledger.tell("ns/a", ASKS)
+    ledger.report("ns/a", ASKS)
     assert asked(ledger) == 80
     ledger.count("ns/a", SPEC, NEW, seen(5))
     assert (asked(ledger), ledger.others("db", "ns/b")[0].connections) == (80, 50)
-    ledger.tell("ns/a", None)
+    ledger.report("ns/a", None)
     assert asked(ledger) is None
 
 
@@ -241,7 +241,7 @@ def test_what_a_policy_asked_for_is_unknown_when_its_passes_stop() -> None:
     timer = Timer()
     ledger = ConnectionLedger(timer)
     ledger.count("ns/a", SPEC, NEW, seen(4))
-    ledger.tell("ns/a", ASKS)
+    ledger.report("ns/a", ASKS)
     timer.now = 3 * SPEC.interval.total_seconds() - 1
     assert asked(ledger) == 80
     timer.now += 1
@@ -252,7 +252,7 @@ def test_what_a_policy_asked_for_is_unknown_when_its_passes_stop() -> None:
 def test_a_spec_that_is_not_understood_any_more_keeps_its_pods_and_asks_for_nothing() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
-    ledger.tell("ns/a", ASKS)
+    ledger.report("ns/a", ASKS)
     ledger.unread("ns/a", NEW)
     assert (asked(ledger), ledger.others("db", "ns/b")[0].connections) == (None, 40)
 
@@ -265,7 +265,7 @@ def test_a_spec_that_was_never_understood_since_our_start_counts_as_its_status_s
     assert (held(view), view.awaited) == ([("ns/a", "etl", 200)], ())
 
 
-def test_a_deleted_policys_pods_are_strangers() -> None:
+def test_a_deleted_policys_pods_are_other_clients() -> None:
     ledger = ConnectionLedger()
     ledger.count("ns/a", SPEC, NEW, seen(4))
     ledger.drop("ns/a")
@@ -348,8 +348,8 @@ def test_what_was_asked_a_moment_ago_is_kept_free_and_not_asked_back() -> None:
     timer = Timer()
     ledger = ConnectionLedger(timer)
     ledger.count("ns/a", SPEC, NEW, seen(4))
-    ledger.tell("ns/a", replace(ASKS, asked=80))
-    ledger.tell("ns/a", None)
+    ledger.report("ns/a", replace(ASKS, asked=80))
+    ledger.report("ns/a", None)
     (claim,) = ledger.others("db", "ns/b")
     assert (claim.wanted, claim.asked) == (None, 80)
     timer.now = 3 * SPEC.interval.total_seconds()
@@ -367,7 +367,7 @@ def test_a_step_whose_pods_are_ready_shows() -> None:
 
 
 def test_a_server_is_one_whether_it_is_read_by_a_login_or_by_prometheus() -> None:
-    """A policy that has both tells it, also of those that were counted before."""
+    """A policy that has both proves it, also for those that were counted before."""
     ledger = ConnectionLedger()
     ledger.count("ns/scraped", SPEC, NEW, seen(3, server="prometheus:main"))
     ledger.count("ns/login", SPEC, NEW, seen(2, server="7312"))

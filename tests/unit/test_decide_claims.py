@@ -1,4 +1,4 @@
-"""What a policy tells the others on its server, by the reason with which its decision ended."""
+"""What a policy reports to the others on its server, by the reason of its decision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.simulator.given import workload
 from tests.simulator.situations import other_clients
 
 from starforge_backlog.decide.budget.shares import cost
-from starforge_backlog.decide.claims import tell
+from starforge_backlog.decide.claims import reported_claim
 from starforge_backlog.decide.reasons import ScalingReason, stored
 from starforge_backlog.snapshot import Claim, Why
 
@@ -37,17 +37,17 @@ NOT_SOON = [
 ]
 
 
-def told(reason: str) -> Claim:
+def reported(reason: str) -> Claim:
     ended_with = stored(reason)
     assert ended_with is not None
-    found = tell(CLAIM, other_clients(10, PODS), WANTED, PODS, ended_with)
+    found = reported_claim(CLAIM, other_clients(10, PODS), WANTED, PODS, ended_with)
     assert found is not None
     return found
 
 
 @pytest.mark.parametrize("reason", ["Stepping", "Steady", "Observing", "BudgetExhausted"])
 def test_it_asks_for_what_it_would_step_to(reason: str) -> None:
-    found = told(reason)
+    found = reported(reason)
     assert found.wanted == found.asked == cost(CLAIM, WANTED)
 
 
@@ -55,27 +55,29 @@ def test_it_asks_for_what_it_would_step_to(reason: str) -> None:
     "reason", ["Draining", "HoldDown", "PodsCrashing", "PodsPending", "Pressure"]
 )
 def test_more_would_be_of_no_use(reason: str) -> None:
-    found = told(reason)
+    found = reported(reason)
     assert found.wanted == found.asked == cost(CLAIM, RUNNING)
 
 
 @pytest.mark.parametrize("reason", SOON)
 def test_what_may_be_over_with_the_next_pass_keeps_what_was_asked(reason: str) -> None:
-    found = told(reason)
+    found = reported(reason)
     assert (found.wanted, found.asked) == (None, BEFORE)
 
 
 @pytest.mark.parametrize("reason", NOT_SOON)
 def test_what_it_cannot_move_it_asks_nothing_for(reason: str) -> None:
-    found = told(reason)
+    found = reported(reason)
     assert (found.wanted, found.asked) == (None, None)
 
 
 @pytest.mark.parametrize("why", Why)
 def test_whatever_cannot_be_read_asks_nothing_of_others(why: Why) -> None:
-    assert told(why).wanted is None
+    assert reported(why).wanted is None
 
 
-def test_without_a_budget_nothing_is_told() -> None:
-    assert tell(CLAIM, None, WANTED, PODS, ScalingReason.STEADY) is None
-    assert tell(CLAIM, other_clients(10, PODS), WANTED, None, ScalingReason.STEADY) is None
+def test_without_a_budget_nothing_is_reported() -> None:
+    assert reported_claim(CLAIM, None, WANTED, PODS, ScalingReason.STEADY) is None
+    assert (
+        reported_claim(CLAIM, other_clients(10, PODS), WANTED, None, ScalingReason.STEADY) is None
+    )

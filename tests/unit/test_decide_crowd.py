@@ -44,7 +44,7 @@ long_enough = pytest.mark.timeout(3600 if THOROUGH else 600)
 # Not another writer of replicas and no late reading: what they add is known to nobody. Death is
 # tried by restarts of the whole process.
 TROUBLE = (
-    *(What.ARRIVALS, What.ROLLOUT, What.CRASH, What.SLOW, What.OUTAGE, What.BLIND),
+    *(What.ARRIVALS, What.ROLLOUT, What.CRASH, What.SLOW, What.OUTAGE, What.UNREADABLE),
     *(What.API_OUTAGE, What.CONFLICT, What.UNSURE, What.LOSE_STATUS, What.PURGE, What.LOCKS),
 )
 HUNGRY = 1000.0  # jobs per second: more than any server here can serve
@@ -79,7 +79,7 @@ def members(draw: st.DrawFn, *, alike: bool = True) -> tuple[Member, ...]:
     """Two to six, each with a storm of its own and a calm need after it.
 
     `alike`: all leave the same connections free, so that all see the same sum. One that leaves more
-    than the others has less of what they take; that is its own wish, and no bystander's business.
+    than the others has less of what they take; that affects no other policy.
     """
     count = draw(st.integers(2, 6))
     size, others = draw(st.integers(150, 300)), draw(st.integers(0, 40))
@@ -174,7 +174,7 @@ def starving(crowd: Crowd) -> list[str]:
     """Who has less than the rule gives it, of those who have endless work.
 
     What the others really hold is theirs; what is left is shared again, by the truth of the world
-    and without a look into the operator. A replica may be missing where the number is a border
+    and without the operator's state. A replica may be missing where the number is a border
     case of needs that are measured.
     """
     found = []
@@ -240,10 +240,10 @@ def _replicas(setup: Setup, connections: int) -> int:
 
 
 def _cap(crowd: Crowd, setup: Setup) -> int:
-    strangers = crowd.strangers()
+    other_clients = crowd.other_clients()
     usable = setup.max_connections - setup.superuser_reserved
     threshold = -(-setup.max_connections * setup.pressure_percent // 100) - 1
-    return min(usable - strangers - setup.headroom, threshold - strangers)
+    return min(usable - other_clients - setup.headroom, threshold - other_clients)
 
 
 # --- stories, and that the checks above can fail --------------------------------------------------
@@ -303,7 +303,7 @@ def test_equals_share_evenly() -> None:
 
 @pytest.mark.parametrize("change", [Change.LEAVE, Change.SUSPEND, Change.BREAK])
 def test_what_a_policy_asked_for_is_the_others_when_it_is_gone_or_asleep(change: Change) -> None:
-    """Not what its pods hold: those stay, whoever looks after them."""
+    """Not what its pods hold: those stay, whichever policy manages them."""
     both = (party(0, Priority.BACKGROUND), party(1, Priority.CRITICAL, step_up=1))
     crowd = Crowd(both, (Moment(600.0, 1, change),))
     crowd.play(600.0, INTERVAL)

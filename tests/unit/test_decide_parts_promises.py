@@ -210,7 +210,7 @@ def test_no_history_breaks_a_promise_and_in_the_end_all_of_ours_runs(story: list
     left = {name for name, model in history.models.items() if model.ours()}
     entries = {entry.producer: entry for entry in history.policy.status.paused}
     for name in left:
-        # Written over by a person, or killed where nothing proves it: told, and left to people.
+        # Written over by a person, or killed where nothing proves it: reported, and left to people.
         assert entries[name].state in {PauseState.CHANGED, PauseState.FOREIGN}, name
         assert entries[name].message
     at_rest = {BreakerState.CLOSED, BreakerState.HALF_OPEN}
@@ -297,7 +297,7 @@ def test_the_watch_sees_a_leak_that_loses_what_was_held(monkeypatch: pytest.Monk
         story()
 
 
-def test_the_watch_sees_a_release_taken_blind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_sees_a_release_without_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def story() -> None:
         history = History()
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The promises over random storms: hypothesis looks for a world in which one is broken.
+"""The promises over random storms: hypothesis searches for a world in which one is broken.
 
 `STARFORGE_TESTS=thorough` searches for minutes with fresh random seeds; without it a few fixed
 examples run in seconds.
@@ -102,14 +102,14 @@ def test_chance_moves_no_replicas_and_hardly_writes(arrivals: float) -> None:
     setup = Setup(arrivals=arrivals, noisy=True, start_replicas=int(arrivals / 0.8) + 1)
     settled, changes, deeds = 2 * HOUR, 0, 0
 
-    def look(world: World, turn: Turn) -> bool:
+    def check(world: World, turn: Turn) -> bool:
         nonlocal changes, deeds
         if world.now > settled:
             changes += turn.status_changed
             deeds += len(turn.done)
         return False
 
-    play(setup, until=settled + 4 * HOUR, done=look)
+    play(setup, until=settled + 4 * HOUR, done=check)
     assert deeds == 0
     assert changes <= 8  # of 960 passes
 
@@ -117,7 +117,9 @@ def test_chance_moves_no_replicas_and_hardly_writes(arrivals: float) -> None:
 # What happens to neighbours. Not another writer of replicas: what it adds between two passes is
 # known to nobody, and no write of ours.
 AMONG_NEIGHBOURS = tuple(
-    what for what in EVERYTHING if what not in {What.REPLICAS, What.KILL, What.BLIND, What.STALE}
+    what
+    for what in EVERYTHING
+    if what not in {What.REPLICAS, What.KILL, What.UNREADABLE, What.STALE}
 )
 
 
@@ -192,12 +194,12 @@ def test_the_watch_sees_a_budget_that_forgets_surge(monkeypatch: pytest.MonkeyPa
     assert "P1" in broken_by(replace(STEADY_STORM, pressure_percent=100, surge="100%"))
 
 
-def test_the_watch_sees_a_step_taken_blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = Event(at=100, what=What.BLIND, amount=4, lasts=600)  # the oldest job's age
-    assert broken_by(STEADY_STORM, blind) == ""
+def test_the_watch_sees_a_step_without_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    unreadable = Event(at=100, what=What.UNREADABLE, amount=4, lasts=600)  # the oldest job's age
+    assert broken_by(STEADY_STORM, unreadable) == ""
     monkeypatch.setattr(scaling, "_blocked", lambda _: None)
     monkeypatch.setattr(scaling, "judge_last_step", lambda at: (at, None))
-    assert "P2" in broken_by(STEADY_STORM, blind)
+    assert "P2" in broken_by(STEADY_STORM, unreadable)
 
 
 def test_the_watch_sees_a_second_step_that_does_not_wait(
@@ -215,10 +217,12 @@ def test_the_watch_sees_a_fight_over_replicas(monkeypatch: pytest.MonkeyPatch) -
     assert "P9" in broken_by(STEADY_STORM, *theirs)
 
 
-def test_the_watch_sees_a_release_taken_blind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_sees_a_release_without_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = Setup(backlog=1500, arrivals=9, trips=(("waiting", 1000, 15.0),))
-    blind = Event(at=60, what=What.BLIND, amount=3, lasts=600)  # the number of waiting jobs
-    assert broken_by(setup, blind) == ""
+    unreadable = Event(
+        at=60, what=What.UNREADABLE, amount=3, lasts=600
+    )  # the number of waiting jobs
+    assert broken_by(setup, unreadable) == ""
 
     def half_open_at_once(
         _: Breaker, status: BreakerStatus, signals: object, now: datetime
@@ -227,7 +231,7 @@ def test_the_watch_sees_a_release_taken_blind(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(decision, "decisive", lambda *_: True)
     monkeypatch.setattr(breaker, "_open", half_open_at_once)
-    assert "P2" in broken_by(setup, blind)
+    assert "P2" in broken_by(setup, unreadable)
 
 
 def test_the_watch_sees_a_release_on_a_count_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from tests.unit.test_decide_guard import HELD
 import starforge_backlog
 from starforge_backlog.api.policy import QueueBacklogPolicySpec
 from starforge_backlog.api.status import BreakerState, QueueBacklogPolicyStatus
-from starforge_backlog.decide.claims import tell
+from starforge_backlog.decide.claims import reported_claim
 from starforge_backlog.decide.decision import decide
 from starforge_backlog.decide.guard import maximum
 from starforge_backlog.decide.plan import Plan
@@ -196,7 +196,9 @@ CLAIM = Claim("ns/etl", "etl", 40, per_replica=10, asked=70)
 def test_a_reason_is_known_by_its_meaning(reason: ScalingReason) -> None:
     budget, other = other_clients(10, PODS), renamed(reason)
     assert other != reason
-    assert tell(CLAIM, budget, 9, PODS, other) == tell(CLAIM, budget, 9, PODS, reason)
+    assert reported_claim(CLAIM, budget, 9, PODS, other) == reported_claim(
+        CLAIM, budget, 9, PODS, reason
+    )
 
     policy = fresh_policy()
     plan = policy.decide(seen())
@@ -233,7 +235,7 @@ SENTENCES = {
 
 
 def read_sentences(code: str) -> Iterator[str]:
-    """Places that compare, search or cut what looks like a sentence: by a piece of one, with a
+    """Places that compare, search or cut what seems to be a sentence: by a piece of one, with a
     blank or a placeholder in it, or by the name of what holds one."""
     tree = ast.parse(code)
     constants = {

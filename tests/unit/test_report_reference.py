@@ -39,7 +39,7 @@ FAILED: Final = frozenset({*Why, NotDone.ELSEWHERE})
 ALWAYS_REPORTED: Final = frozenset(
     r for r in ScalingReason if r.means.reported is not Reported.NEVER
 )
-# What an expression can be, where the syntax alone does not tell it: function and expression.
+# What an expression can be, where the syntax alone does not show it: function and expression.
 VALUES: Final[Mapping[tuple[str, str], Iterable[str]]] = {
     # Conditions.
     ("_ready", "broken[0][1].why"): Why,
@@ -213,7 +213,7 @@ def made_conditions() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 
 def _reasons(node: ast.expr, function: Function) -> frozenset[str]:
-    if (function.name, ast.unparse(node)) == ("_producers", "told[0][0]"):
+    if (function.name, ast.unparse(node)) == ("_producers", "pauses[0][0]"):
         return _words_of_pauses()
     return values(node, function)
 

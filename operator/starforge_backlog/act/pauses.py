@@ -77,7 +77,7 @@ async def pause(
     if isinstance(got, Unknown):
         return Failed(got.why, got.message)
     if made is None and got.outcome in {PauseOutcome.PAUSED, PauseOutcome.ALREADY_OURS}:
-        # It was not read before. Untold it is released like one of an older version.
+        # It was not read before. Without a place it is released like one of an older version.
         here = await access.deadline.keep(found.where(), access.late)
         return replace(got, where=None if isinstance(here, Unknown) else here)
     return got

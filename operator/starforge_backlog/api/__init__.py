@@ -4,5 +4,5 @@ GROUP = "backlog.starforge.dev"
 VERSION = "v1alpha1"
 PLURAL = "queuebacklogpolicies"
 
-# The name under which we write: `managedFields` tells our writes of `replicas` from others' (P9).
+# The name under which we write: `managedFields` marks our writes of `replicas` with it (P9).
 FIELD_MANAGER = "starforge-backlog"

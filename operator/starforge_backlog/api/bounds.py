@@ -33,7 +33,7 @@ MOST_WHERE_CHARACTERS: Final = 2_000
 WORD: Final = 40
 # A sentence with its numbers.
 SENTENCE: Final = 500
-# A sentence that lists things, each with its mend.
+# A sentence that lists things, each with its fix.
 PARAGRAPH: Final = 2_000
 
 

@@ -26,7 +26,7 @@ S = TypeVar("S", bound=StatusModel)
 LEAST_PART: Final = 64
 LEAST_CHARACTERS: Final = 20
 LEAST_ITEMS: Final = 2
-# Lists whose items are told apart by a field.
+# Lists whose items are distinguished by a field.
 _KEYS: Final = {"queues": "name", "breakers": "name", "paused": "producer", "conditions": "type"}
 # The API server writes these in six bytes, for the sake of browsers.
 _ESCAPED: Final = b"<>&"

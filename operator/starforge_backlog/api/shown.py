@@ -13,7 +13,7 @@ from typing import Final
 SHOWN_CHARACTERS: Final = 100
 """Characters of a name that are shown: longer than any name that a person chose."""
 
-_DIGEST_BYTES: Final = 4  # tells apart names with the same beginning; not a security boundary
+_DIGEST_BYTES: Final = 4  # distinguishes names with the same beginning; not a security boundary
 
 
 def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:

@@ -176,7 +176,7 @@ ConfigKey = Annotated[
     ),
 ]
 ConfigValue = Annotated[str, _text(1024)]
-# PromQL is read by Prometheus alone: what it cannot parse is told at the first pass, in its words.
+# PromQL is read by Prometheus alone: a parse error is reported at the first pass, in its words.
 Expression = Annotated[str, _text(2048)]
 Label = Annotated[str, _text(253)]
 # Secrets only by reference: a password in an address would stand in every listing.

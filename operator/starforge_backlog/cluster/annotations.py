@@ -1,4 +1,4 @@
-"""What a person tells the operator by `kubectl annotate`: to hold, or to let go."""
+"""What a person requests by `kubectl annotate`: to hold, or to release."""
 
 from __future__ import annotations
 

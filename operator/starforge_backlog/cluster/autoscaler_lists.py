@@ -38,7 +38,7 @@ KEEP_FORBIDDEN_SECONDS = 30.0
 # How long a refusal has to last until it is believed: an API server knows its Roles 1 to 3 s after
 # its start, and a busy machine takes longer.
 BELIEVED_AFTER_SECONDS = 10.0
-# ... where it has listed them before: longer than an upgrade of the chart takes, and its mending.
+# ... where it has listed them before: longer than an upgrade of the chart takes, and its fix.
 BELIEVED_AFTER_A_LIST_SECONDS = 900.0
 
 
@@ -108,7 +108,7 @@ class AutoscalerLists(Generic[T]):
 
 
 def for_the_moment(fault: ClusterFault, because: str) -> ClusterFault:
-    """A refusal that does not tell that nobody scales the target."""
+    """A refusal that does not prove that nobody scales the target."""
     return ClusterFault(fault.kind, Why.PERMISSION_LOST, f"{fault.message}; {because}")
 
 

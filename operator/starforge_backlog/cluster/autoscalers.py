@@ -53,8 +53,9 @@ class AutoscalerReader:
     async def read(self, namespace: str, target: Target) -> Reading[Autoscaler | None]:
         """With a guard that object, which must scale the target; else whoever else scales it.
 
-        A paused ScaledObject scales nothing; it is told where nobody else does. A ScaledObject is
-        told rather than its own HorizontalPodAutoscaler: that is made again by KEDA.
+        A paused ScaledObject scales nothing; it is reported where nothing else scales. A
+        ScaledObject is reported rather than its own HorizontalPodAutoscaler: that is made again by
+        KEDA.
         """
         if target.guard is not None:
             return await self._guard(namespace, target, target.guard)
@@ -132,7 +133,7 @@ class AutoscalerReader:
 
 
 def _place(seen: _Seen) -> tuple[bool, bool]:
-    """The one to be told of comes first."""
+    """The one to report comes first."""
     return seen.autoscaler.paused, bool(seen.autoscaler.owner)
 
 

@@ -1,7 +1,7 @@
 """The only writer of an autoscaler's maximum: lowered under a token, restored under the same one.
 
 The previous maximum, the token and the new maximum are written in one patch whose precondition is
-the version that was decided from. Killed at any moment, the object tells by itself whose maximum
+the version that was decided from. Killed at any moment, the object itself shows whose maximum
 it has (P4, P6).
 """
 

@@ -131,7 +131,7 @@ class ClusterClient:
         self._observer = observer
         configuration = credentials.configuration
         configuration.connection_pool_maxsize = POOL_SIZE
-        # aiohttp would look for a ~/.netrc in a thread, twice for every request; a proxy is named
+        # aiohttp would search for a ~/.netrc in a thread, twice for every request; a proxy is named
         # by `proxy-url` of the kubeconfig, for kopf and for us alike.
         configuration.client_session_kwargs = {"trust_env": False}
         self._api = ApiClient(configuration=configuration)

@@ -1,8 +1,8 @@
 """Which pods a target controls (P1).
 
 A selector is no proof: a canary, a debug pod or another Deployment may carry the same labels. Taken
-for the target's, they look like a rollout that never ends, and like replicas that nobody asked for.
-The chain of controllers tells: pod → ReplicaSet → Deployment (or a Rollout), pod → StatefulSet.
+for the target's, they seem to be a rollout that never ends, or replicas that nobody asked for.
+The chain of controllers is proof: pod → ReplicaSet → Deployment (or a Rollout), pod → StatefulSet.
 
 What foreign pods have open counts as other clients' connections; under the workers' own role as the
 surplus of `decide/budget/shared_role.py`.
@@ -43,7 +43,7 @@ class Controller:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The target whose pods are looked for."""
+    """The target whose pods are searched for."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class Owner:
 
 
 class ControlledPods:
-    """Tells a target's pods from others under the same labels."""
+    """Distinguishes a target's pods from others under the same labels."""
 
     def __init__(self, client: ClusterClient, monotonic: MonotonicClock = time.monotonic) -> None:
         self._client = client

@@ -15,11 +15,11 @@ from starforge_backlog.cluster.client import CONFIG_MAPS, SECRETS, Json
 from starforge_backlog.cluster.secrets import KeyValueStore, pick
 from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 
-# Where the database's address usually is: looked at first.
+# Where the database's address usually is: read first.
 DATABASE_URL = "DATABASE_URL"
 # libpq takes the user from here when no URL names one.
 PG_USER = "PGUSER"
-# Variables worth reading a Secret for when looking for a database's user. Others are left alone.
+# Variables worth reading a Secret for when searching for a database's user. Others are not read.
 _DATABASE_LIKE = re.compile(r"(DATABASE|POSTGRES|PG|DB|SQL).*(URL|URI|DSN)|^(URL|URI|DSN)$", re.I)
 _POSTGRES_SCHEMES = frozenset({"postgres", "postgresql"})
 # `$(NAME)` is replaced by the kubelet, `$$(NAME)` is an escaped one.

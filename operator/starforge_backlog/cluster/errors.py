@@ -30,7 +30,7 @@ _PRODUCERS, _AUTOSCALERS = "rbac.producers", "rbac.autoscalers"
 _SCALED_OBJECTS = f"{_AUTOSCALERS}.scaledObjects"
 _HPAS = f"{_AUTOSCALERS}.horizontalPodAutoscalers"
 # Values of charts/starforge-backlog by the resource they grant, and by verb and resource where that
-# decides: messages name them as the mend.
+# decides: messages name them as the fix.
 CHART_VALUES = {
     "deployments": _switch("rbac.deployments", "scale"),
     "patch deployments": _switch(f"{_PRODUCERS}.deployments", "pause"),
@@ -59,7 +59,7 @@ QUOTED_CHARACTERS = 300
 
 
 class FaultKind(StrEnum):
-    """The kinds of answer that callers tell apart."""
+    """The kinds of answer that callers distinguish."""
 
     NOT_FOUND = "NotFound"
     CONFLICT = "Conflict"

@@ -87,7 +87,7 @@ class _Watch:
     wakes: dict[str, Callable[[], None]] = field(default_factory=dict)  # by policy
     task: asyncio.Task[None] | None = None
     state: _State | None = None
-    seen: bool = False  # it was looked at before, so a difference is news
+    seen: bool = False  # it was read before, so a difference is news
     woke_at: float = -APART_SECONDS  # loop time
     waiting: asyncio.TimerHandle | None = None
 
@@ -147,7 +147,7 @@ class GuardWatches:
 
     async def _run(self, watch: _Watch) -> None:
         """Watch for ever; what ends one watch does not end this."""
-        loop, failures, told = asyncio.get_running_loop(), 0, ""
+        loop, failures, reported = asyncio.get_running_loop(), 0, ""
         while True:
             began = loop.time()
             try:
@@ -159,9 +159,9 @@ class GuardWatches:
                 fault = f"the operator has a bug: {type(bug).__name__}"
             lasted = loop.time() - began >= LASTED_SECONDS
             failures = 0 if lasted else failures + 1
-            if fault and fault != told:
+            if fault and fault != reported:
                 _log.warning("a guarded object is not watched, only read", reason=fault)
-            told = fault
+            reported = fault
             if not lasted:
                 await asyncio.sleep(retry_delay(failures - 1, self._pacing))
 
@@ -169,7 +169,7 @@ class GuardWatches:
         thing = watch.thing
         kind = KINDS[thing.kind]
         # What changed while nobody watched, the end of the object included. The watch itself begins
-        # with the object as it is; without this look its first event would always be news.
+        # with the object as it is; without this read its first event would always be news.
         self._saw(watch, await self._read(kind, thing))
         async for event in self._client.watch(kind.resource, thing.namespace, thing.name):
             gone = event.get("type") == "DELETED"

@@ -9,7 +9,7 @@ from starforge_backlog.cluster.errors import Asked, ClusterFault, FaultKind
 from starforge_backlog.connections.ttl_cache import MonotonicClock, TtlCache
 from starforge_backlog.snapshot import Why
 
-# Kinds whose objects hold replicas, selector and pod template in known places: one GET tells all.
+# Kinds whose objects hold replicas, selector and pod template in known places: one GET returns all.
 BUILT_IN: dict[tuple[str, str], Resource] = {
     ("apps/v1", "Deployment"): Resource("apps", "v1", "deployments"),
     ("apps/v1", "StatefulSet"): Resource("apps", "v1", "statefulsets"),
@@ -17,12 +17,12 @@ BUILT_IN: dict[tuple[str, str], Resource] = {
 }
 # A kind moves to another plural only when its CRD is deleted and made again.
 KEEP_SECONDS = 600.0
-# A CRD that was missing is installed now and then: look again soon.
+# A CRD that was missing is installed now and then: check again soon.
 KEEP_MISSING_SECONDS = 15.0
 
 
 class KindResolver:
-    """Looks kinds up in the API server's discovery, which every ServiceAccount may read."""
+    """Finds kinds in the API server's discovery, which every ServiceAccount may read."""
 
     def __init__(self, client: ClusterClient, monotonic: MonotonicClock = time.monotonic) -> None:
         self._client = client

@@ -53,7 +53,7 @@ class Seen:
 
     @property
     def writer(self) -> str:
-        """Who else wrote the value, for people; empty where nobody else did, or it is not told."""
+        """Who else wrote the value, for people; empty where nobody else did, or it is not known."""
         others = (owner for owner in self.owners if owner != FIELD_MANAGER)
         return ", ".join(_KNOWN_MANAGERS.get(owner, owner) for owner in others)
 

@@ -1,4 +1,4 @@
-"""Who wrote `replicas` last, as `managedFields` tells (P9)."""
+"""Who wrote `replicas` last, from `managedFields` (P9)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starforge_backlog.api import FIELD_MANAGER
 from starforge_backlog.cluster.client import Json
 from starforge_backlog.snapshot import ScaleWriter
 
-# Names that tell nobody anything: of the controller manager only the autoscaler writes a scale.
+# Names that say too little: of the controller manager only the autoscaler writes a scale.
 _SCALERS = {"kube-controller-manager": "HorizontalPodAutoscaler (kube-controller-manager)"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
@@ -60,7 +60,7 @@ def parse_time(text: object) -> datetime | None:
 
 
 def annotators(found: Json, key: str) -> frozenset[str]:
-    """Who wrote an annotation, as `managedFields` tells; empty when nobody is known to."""
+    """Who wrote an annotation, from `managedFields`; empty when nobody is known to."""
     return frozenset(
         str(entry.get("manager") or "")
         for entry in found.get("metadata", {}).get("managedFields") or ()

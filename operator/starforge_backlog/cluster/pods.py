@@ -20,7 +20,7 @@ REVISION_LABELS = (
     "rollouts-pod-template-hash",
 )
 # Waiting reasons whose message names what is missing; other messages may quote anything.
-_TELLING = frozenset({"CreateContainerConfigError", "Unschedulable"})
+_INFORMATIVE = frozenset({"CreateContainerConfigError", "Unschedulable"})
 # A message of the scheduler lists every node; the first words carry the reason.
 MESSAGE_CHARACTERS = 100
 
@@ -123,7 +123,7 @@ def _crash(container: Json) -> str:
 def _with_message(entry: Json) -> str:
     reason = str(entry.get("reason") or "not scheduled")
     message = " ".join(str(entry.get("message") or "").split())[:MESSAGE_CHARACTERS]
-    return f"{reason} ({message})" if message and reason in _TELLING else reason
+    return f"{reason} ({message})" if message and reason in _INFORMATIVE else reason
 
 
 def _was_oom_killed(container: Json) -> bool:

@@ -20,7 +20,7 @@ CONFLICT_RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class ScaleView:
-    """What the scale subresource tells."""
+    """What the scale subresource contains."""
 
     uid: str
     replicas: int
@@ -38,7 +38,7 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class ScaleConflict:
-    """Not written: the workload is not what was decided from. The next pass looks again."""
+    """Not written: the workload is not what was decided from. The next pass reads again."""
 
     message: str
 
@@ -81,7 +81,7 @@ class ReplicaWriter:
         for. Otherwise, and always without `generation`, it is a conflict.
         """
         if not version:
-            # An empty version is no precondition to the API server: it would write blindly.
+            # An empty version is no precondition to the API server: it would write over any change.
             return ScaleConflict("the version of the workload is not known; read it first")
         try:
             resource = await self._kinds.resolve(target.api_version, target.kind)

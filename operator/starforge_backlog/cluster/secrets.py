@@ -24,7 +24,7 @@ from starforge_backlog.snapshot import Known, Reading, Unknown, Why
 # How long a Secret or ConfigMap counts as read. Rotation is noticed sooner, by the database's
 # refusal; this bounds the requests for policies that have a Secret each.
 KEEP_SECONDS = 30.0
-# How long a fault is believed: shorter than a pass, so that a mended Secret shows in the next.
+# How long a fault is believed: shorter than a pass, so that a fixed Secret shows in the next.
 KEEP_FAULT_SECONDS = 2.0
 # Secrets whose last value is kept for a release; each is a URL or a few.
 MOST_REMEMBERED = 1024

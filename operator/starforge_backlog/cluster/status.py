@@ -311,7 +311,7 @@ class StatusWriter:
 
 
 def _known(found: Json, wanted: bytes | None) -> _Known:
-    """What an answer of the API server tells."""
+    """What an answer of the API server contains."""
     meta: Json = found["metadata"]
     status = found.get("status") or {}
     passed = _passed_of(status) if isinstance(status, Mapping) else ""
@@ -323,7 +323,7 @@ def _operations(version: str, status: Json) -> Operations:
     """A JSON patch that replaces the whole status, so that removed keys are gone.
 
     Putting `resourceVersion` makes it a precondition (409 when stale); a `test` operation would
-    answer 422, which cannot be told from a status that the schema refuses.
+    answer 422, the same as for a status that the schema refuses.
     """
     return [
         {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
@@ -332,7 +332,7 @@ def _operations(version: str, status: Json) -> Operations:
 
 
 def _stamped(status: QueueBacklogPolicyStatus, passed: str) -> bytes:
-    """As JSON, without what is None: the API server prunes nulls, and would look changed."""
+    """As JSON, without what is None: the API server prunes nulls, and would seem changed."""
     dumped = apart(status)
     dumped.pop(RENEWED, None)
     return _canonical({**dumped, RENEWED: passed} if passed else dumped)

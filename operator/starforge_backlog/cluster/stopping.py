@@ -11,7 +11,7 @@ from starforge_backlog.cluster.client import PODS, ClusterClient, Resource
 from starforge_backlog.cluster.errors import ClusterFault, FaultKind
 
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
-# How often it is looked whether its pods are gone; they end within seconds.
+# How often to check whether its pods are gone; they end within seconds.
 POLL_SECONDS = 1.0
 
 
@@ -47,16 +47,16 @@ async def stop(client: ClusterClient, namespace: str, name: str) -> Stopped | No
 async def until_ended(client: ClusterClient, stopped: Stopped, say: Callable[[str], None]) -> None:
     """Wait until its pods are gone: one that is still ending acts. The caller bounds the time.
     Raises ClusterFault."""
-    told = ""
+    reported = ""
     while True:
         pods = await client.list_objects(PODS, stopped.namespace, label_selector=stopped.selector)
         names = sorted(str(pod["metadata"]["name"]) for pod in pods)
         if not names:
             return
         waits = f"{stopped} is at 0 replicas; waiting for {', '.join(names)} to end"
-        if waits != told:
+        if waits != reported:
             say(waits)
-        told = waits
+        reported = waits
         await asyncio.sleep(POLL_SECONDS)
 
 

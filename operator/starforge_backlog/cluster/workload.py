@@ -182,8 +182,8 @@ def _condition(found: Json, kind: str) -> Json | None:
 
 
 def is_all_updated(found: Json, kind: str, revisions: int) -> bool:
-    """Whether every pod is known to be of the template as it stands. Other kinds do not tell: a
-    ReplicaSet, for one, leaves its pods alone when its template changes."""
+    """Whether every pod is known to be of the template as it stands. Other kinds do not report it:
+    a ReplicaSet, for one, does not change its pods when its template changes."""
     status = found.get("status") or {}
     if kind == "StatefulSet" and not _one_revision(status):
         return False

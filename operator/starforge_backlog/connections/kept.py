@@ -24,7 +24,7 @@ class Kept:
         self._checked_at = timer()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The one of that key, which also tells its kind."""
+        """The one of that key, which also identifies its kind."""
         now = self._timer()
         if key not in self._kept:
             self._kept[key] = make()

@@ -15,13 +15,13 @@ What becomes of a policy, and what the others see of it from their next pass on:
 | has not been read since our start          | what its status says   | no; others of the server |
 |                                            | of which server        | wait for its first pass  |
 | is new: never had a budget                 | nothing: its pods are  | no; nobody waits for it  |
-|                                            | strangers' connections |                          |
+|                                            | other clients'         |                          |
 | is deleted, or names no database any more  | the same               | no                       |
 
-A new policy never scaled anything. Which server it is of, nobody can tell: to wait for it would let
-one URL with a slip of the pen keep every policy of every server from its budget (P11).
+A new policy never scaled anything. Which server it is of is not known: to wait for it would let
+one URL with a typing error keep every policy of every server from its budget (P11).
 
-A deleted policy's pods count by what they have open, with their recent peak, as every stranger's.
+A deleted policy's pods count by what they have open, with their recent peak, as any other client's.
 Pods of a step that was just taken have not opened theirs yet: that promise outlives the policy
 until they had time to start.
 """
@@ -134,9 +134,9 @@ class ConnectionLedger:
         )
         return (*living, *left)
 
-    def tell(self, policy: str, claim: Claim | None) -> None:
-        """What a decision made known to the others; None: it could not tell, so it asks for
-        nothing and gives nothing back."""
+    def report(self, policy: str, claim: Claim | None) -> None:
+        """What a decision reports to the others; None: not known, so it asks for nothing
+        and gives nothing back."""
         if policy in self._claims:
             server, kept = self._claims[policy]
             wanted, cap = (claim.wanted, claim.cap) if claim is not None else (None, None)
@@ -166,7 +166,7 @@ class ConnectionLedger:
                 self._promised[policy] = self._monotonic() + SHOWN_WITHIN_SECONDS
 
     def drop(self, policy: str) -> None:
-        """The policy is gone; its pods are strangers' connections from now on."""
+        """The policy is gone; its pods' connections are other clients' from now on."""
         self._expected.pop(policy, None)
         self._asked.pop(policy, None)
         self._valid_for.pop(policy, None)
@@ -180,7 +180,7 @@ class ConnectionLedger:
 
     def _by_its_own_name(self, seen: Snapshot) -> Snapshot:
         """The same server by one name, whether it is read by a login or by Prometheus. Only a
-        policy with both can tell; what was counted under the other name moves."""
+        policy with both can know; what was counted under the other name moves."""
         database = seen.database
         if database is None or not isinstance(database.connections, Known):
             return seen

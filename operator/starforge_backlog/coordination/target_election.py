@@ -3,8 +3,8 @@
 Policies that name one target, or one guarded autoscaler, would undo each other's steps and count
 its pods twice. The oldest acts (creationTimestamp, then uid), the others say whom they wait for.
 
-One process runs, so a dictionary tells. A policy that is noticed late (it was not listed yet) may
-be older than one that acts already. It waits until that one has noticed: at no moment two act.
+One process runs, so a dictionary is enough. A policy that is noticed late (not listed yet) may be
+older than one that acts already. It waits until that one has noticed: at no moment two act.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ REST_PER_WORK = 50
 # … but never rest longer than one default interval: a slow moment must not stop it for minutes.
 MOST_REST = timedelta(seconds=15)
 
-# How long a server's name stands where no backend tells of a failover: shorter than people take to
+# How long a server's name is kept where no backend shows a failover: shorter than people take to
 # make a new policy after one.
 IDENTITY_FOR = timedelta(minutes=1)
 

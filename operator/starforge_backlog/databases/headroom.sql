@@ -25,8 +25,8 @@ SELECT current_setting('max_connections')::int AS max_connections,
        (SELECT count(*) FROM client
          WHERE usename = session_user AND application_name = current_setting('application_name'))
            AS own,
-       -- Roles that can log in, to tell a name that is none of them: a pooler's "etl.ref". NULL where
-       -- they are more than are searched (1,000).
+       -- Roles that can log in, to recognise a name that is none of them: a pooler's "etl.ref". NULL
+       -- where they are more than are searched (1,000).
        (SELECT CASE WHEN count(*) <= 1000 THEN coalesce(jsonb_agg(rolname), '[]') END
           FROM (SELECT rolname FROM pg_roles WHERE rolcanlogin LIMIT 1001) AS logins) AS roles,
        -- Autovacuum and other background workers have no user and are hidden as well: not counted.

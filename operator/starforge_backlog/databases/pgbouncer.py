@@ -87,7 +87,7 @@ class Samples:
 def workers_pools(
     samples: Reading[Samples], workers: Workers | None, replicas: int
 ) -> Reading[Pooler]:
-    """The pools of the workers. `workers` is None when nothing tells their role."""
+    """The pools of the workers. `workers` is None when their role is not known."""
     if isinstance(samples, Unknown):
         return samples
     if workers is None:

@@ -1,6 +1,6 @@
 """Connections and health of a database from Prometheus, for an operator without a login.
 
-What it cannot tell: limits of roles and of the database, whose session is ours, a standby. Samples
+What it cannot know: limits of roles and of the database, whose session is ours, a standby. Samples
 are as far apart as scrapes, so a rush of connections between two of them is not seen: the peak of
 15 minutes is of samples.
 """

@@ -1,4 +1,4 @@
-"""What a policy tells the others on its server: what it holds and needs, how important it is.
+"""What a policy reports to the others on its server: what it holds and needs, how important it is.
 
 | the policy                                                | holds    | may ask others for more |
 |-----------------------------------------------------------|----------|-------------------------|
@@ -79,7 +79,7 @@ def wants(
 
 
 def enough_for(load: Load, scaling: ScalingStatus, wanted: Scaling) -> int | None:
-    """Replicas that serve the demand with room to spare; None when that cannot be told.
+    """Replicas that serve the demand with room to spare; None when that is not known.
 
     More than the need: what is given back on a demand that is low by chance would be asked for
     again in the next window.
@@ -96,14 +96,14 @@ def asking(claim: Claim, wanted: int | None) -> Claim:
     return replace(claim, wanted=None if wanted is None else cost(claim, wanted))
 
 
-def tell(
+def reported_claim(
     claim: Claim | None,
     budget: object,
     wanted: int | None,
     workload: Workload | None,
     reason: ScalingReason,
 ) -> Claim | None:
-    """What the others are told after a decision that ended with `reason`; None: unknown."""
+    """What is reported to the others after a decision that ended with `reason`; None: unknown."""
     if claim is None or not isinstance(budget, BudgetStatus) or workload is None:
         return None
     match reason.means.asks:
@@ -113,7 +113,7 @@ def tell(
             wanted = None if wanted is None else min(wanted, workload.replicas)
         case Asks.AS_WANTED:
             pass
-    told = replace(asking(claim, wanted), cap=common_cap(budget))
+    found = replace(asking(claim, wanted), cap=common_cap(budget))
     if wanted is not None:
-        return replace(told, asked=told.wanted)
-    return told if reason.means.passing else replace(told, asked=None)
+        return replace(found, asked=found.wanted)
+    return found if reason.means.passing else replace(found, asked=None)

@@ -29,7 +29,7 @@ from starforge_backlog.decide.assess.retries import retry_storm
 from starforge_backlog.decide.breakers import breaker as breakers
 from starforge_backlog.decide.breakers.unreadable import decisive, explain_unreadable
 from starforge_backlog.decide.budget.pool_resize import remember_pool
-from starforge_backlog.decide.claims import tell
+from starforge_backlog.decide.claims import reported_claim
 from starforge_backlog.decide.facts import Facts, free_steps, gather, measured, shared
 from starforge_backlog.decide.guard.maximum import guard, hand_back, is_another
 from starforge_backlog.decide.order import in_order, one_release_per_window
@@ -111,7 +111,7 @@ def decide(
     )
     if stop is not None:
         said = _assess(this, status, *stop)
-        status = _nobody_looks(status, spec.interval, now)
+        status = _not_observed(status, spec.interval, now)
         return Plan((), (), status, seen, said, _claim(seen, facts, stop[0]))
     if seen.rival is not None:
         said = _assess(this, status, ScalingReason.TARGET_TAKEN, taken(seen.rival))
@@ -155,9 +155,9 @@ def decide(
 
 
 def _claim(seen: Snapshot, facts: Facts, reason: ScalingReason) -> Claim | None:
-    """What the other policies on the server are told."""
+    """What is reported to the other policies on the server."""
     workload = seen.workload.value if isinstance(seen.workload, Known) else None
-    return tell(seen.claim, facts.budget, facts.wants, workload, reason)
+    return reported_claim(seen.claim, facts.budget, facts.wants, workload, reason)
 
 
 def _assess(
@@ -182,7 +182,7 @@ def _assess(
         pressure=facts.pressure,
         utilization=facts.utilization,
         budget=facts.budget,
-        blind={breaker: why for breaker, why in unreadable.items() if why},
+        unreadable={breaker: why for breaker, why in unreadable.items() if why},
         scaling_reason=reason,
         scaling_message=message,
         sample_is_old=_sample_is_old(this.spec, this.before.scaling, facts),
@@ -226,7 +226,7 @@ def _stopped(
     return None
 
 
-def _nobody_looks(
+def _not_observed(
     status: QueueBacklogPolicyStatus, interval: timedelta, now: datetime
 ) -> QueueBacklogPolicyStatus:
     """While nothing is decided nothing is sustained: the clocks of rules and of idling stop."""
@@ -321,8 +321,8 @@ def _scale(
             workload=workload,
             before=before,
             load=facts.load,
-            # A sample of before our write, held against the pods of after it, would call their
-            # connections strangers' and cut a second time.
+            # A sample of before our write, held against the pods of after it, would count
+            # their connections as other clients' and cut a second time.
             budget=Unknown(Why.STALE, "sampled before the last step", now) if old else facts.budget,
             free_steps=None if old else free_steps(spec, seen),
             pressure=None if old else facts.pressure,

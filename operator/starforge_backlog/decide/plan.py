@@ -69,7 +69,7 @@ class SetMaximum:
     """Write the maximum of the autoscaler that scales the target, if it is still what we saw.
 
     `guard` is as the intent stored it: the object, our token, the maximum of its owner. `restore`
-    gives that one back and takes our mark off; the object then tells by itself whether it is ours.
+    gives that one back and takes our mark off; the object itself then shows whether it is ours.
     `follower` is KEDA's own autoscaler of a ScaledObject: lowered as well, or with `follows` alone,
     where KEDA has not done it by itself.
     """
@@ -114,7 +114,7 @@ def words(action: Action) -> str:
 
 
 def taken(rival: Rival) -> str:
-    """Whom a policy waits for, and the mend."""
+    """Which policy it waits for, and the fix."""
     if rival.leaving:
         return (
             f"{rival.shared} is held by the newer policy {rival.policy}, which releases it within"
@@ -128,7 +128,7 @@ def taken(rival: Rival) -> str:
 
 
 class Cause(StrEnum):
-    """The runbook's root causes that this version can tell apart."""
+    """The runbook's root causes that this version distinguishes."""
 
     CONSUMER_OUTAGE = "ConsumerOutage"
     QUEUE_LIMIT = "QueueLimit"  # of the queue itself: more workers bring nothing
@@ -155,7 +155,7 @@ class Assessment:
     pressure: tuple[str, ...] | None  # None: unknown; without a database ()
     utilization: Reading[float]  # percent of the connection limit
     budget: BudgetStatus | Unknown | None  # None: the policy names no database
-    blind: Mapping[str, str]  # per breaker, why it cannot trip or recover now
+    unreadable: Mapping[str, str]  # per breaker, why it cannot trip or recover now
     scaling_reason: ScalingReason
     scaling_message: str
     # The database was sampled before our last write of replicas, which counts as no sample.
@@ -172,8 +172,8 @@ class Plan:
     status: QueueBacklogPolicyStatus  # what to remember before acting; the report adds the words
     seen: Snapshot  # as judged: late readings have become unknown
     assessment: Assessment
-    # What to tell the other policies on the server. None: what it wants and its limit are unknown,
-    # and what it told of them before counts no more.
+    # What to report to the other policies on the server. None: what it wants and its limit are
+    # unknown, and what it reported before no longer counts.
     claim: Claim | None = None
     # Connections that an autoscaler may open by itself, within the maximum that we leave it (P1).
     allowed: int = 0

@@ -27,7 +27,7 @@ class Reported(Enum):
 
     FIRST = "first"  # when it begins to hold
     FIRST_AND_LAST = "first and last"  # a person ends it: that it is over is news as well
-    NEVER = "never"  # it comes and goes with every step, or another condition tells it
+    NEVER = "never"  # it comes and goes with every step, or another condition reports it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

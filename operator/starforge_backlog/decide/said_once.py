@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def said_once(told: Iterable[tuple[str, str]], link: str = ": ") -> str:
+def said_once(sentences: Iterable[tuple[str, str]], link: str = ": ") -> str:
     """From (subject, sentence) to "queue jobs, producer flag: the sentence; …".
 
     A sentence that only adds a place in brackets to another's is the same one: a lost database is
     lost for each row in it.
     """
     groups: list[tuple[list[str], str]] = []
-    for subject, sentence in told:
+    for subject, sentence in sentences:
         for subjects, said in groups:
             if sentence == said or sentence.startswith(f"{said} ("):
                 if subject not in subjects:

@@ -38,7 +38,7 @@ class Situation:
     now: datetime
     share: Share | None = None  # among the policies of the server; None: alone, or no budget
     owner: str = ""  # the policy's uid, the first part of every token
-    # With a guard that autoscaler, else whoever else scales the target; None: not looked for.
+    # With a guard that autoscaler, else whoever else scales the target; None: not searched for.
     autoscaler: Reading[Autoscaler | None] | None = None
     due: int = 0  # jobs that are known to wait, whatever else cannot be read
     quiet: bool | None = None  # nothing waits and nothing is in progress; None: not known
@@ -86,7 +86,7 @@ def take_step(at: Situation, kind: StepKind, to: int, why: str) -> Outcome:
     if to < replicas:
         changes["step_size"] = None  # the next storm starts with small steps again
     if to == 0:
-        changes["asleep_since"] = at.now  # before the write: who scaled to 0 must be told apart
+        changes["asleep_since"] = at.now  # before the write: who scaled to 0 must be known
     status = at.before.model_copy(update=changes)
     return Outcome(
         write(at, kind, to, why), status, ScalingReason.STEPPING, f"{replicas} -> {to}: {why}"

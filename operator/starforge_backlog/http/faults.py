@@ -24,7 +24,7 @@ class HttpFault(Fault):
 
 
 def fault_of(host: str, error: Exception, seconds: float, *, connected: bool) -> HttpFault:
-    """Translate what the client raised: its classes tell the causes apart already. Without a
+    """Translate what the client raised: its classes distinguish the causes already. Without a
     connection nothing was sent."""
     match error:
         case TimeoutError() if not connected:

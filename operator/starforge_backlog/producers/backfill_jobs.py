@@ -6,7 +6,7 @@ right after it is there afterwards. The table is in `backfill_jobs_table.py`, th
 `.sql` files beside it.
 
 Killed between the write and that status, the operator finds rows of its plan paused. The audit
-table tells whose they are; without one nothing does, and they are left for a person to resume.
+table records whose they are; without one nothing does, and a person has to resume them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class HeldBackfills:
             case PauseState.INTENDED | PauseState.CHANGED | PauseState.FOREIGN:
                 value = running
                 if seen.paused & known.keys():
-                    # Whose these are a resume tells.
+                    # Whose these are is found by a resume.
                     value = ProducerReading(FlagValue.PAUSED, None, _CONSTANT, plan=plan)
             case _:
                 value = running

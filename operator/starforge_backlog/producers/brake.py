@@ -70,7 +70,7 @@ class _Seen:
         known = _LIBRARY.match(self.library or "")
         version = (int(known[1]), int(known[2])) if known else OLDEST
         # Structure proves 5.0 but not 5.9, so the version counts among those; 4 is known by it
-        # only where no job tells more.
+        # only where no job shows more.
         return version < OLDEST and not (self.new and version[0] < OLDEST[0])
 
 
@@ -120,8 +120,8 @@ class BrakeProducer:
     async def pause(
         self, *, owner: str, token: str, at: datetime, why: str = "", plan: str | None = None
     ) -> Paused | Unknown:
-        """Stop it unless it is stopped already. `owner`, `at` and `why` are for people who look
-        into `meta`."""
+        """Stop it unless it is stopped already. `owner`, `at` and `why` are for people who read
+        `meta`."""
         seen = await self._read_queue()
         if isinstance(seen, Unknown):
             if seen.why is Why.NOT_BULLMQ:

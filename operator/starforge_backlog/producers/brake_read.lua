@@ -1,5 +1,5 @@
--- Promise: reads only, a handful of keys however long the queue is, and tells a key of another type
--- instead of an error half way. Bounded in bytes by bounded.lua, which is in front of this.
+-- Promise: reads only, a handful of keys however long the queue is, and reports a key of another
+-- type instead of failing half way. Bounded in bytes by bounded.lua, which is in front of this.
 --
 -- KEYS: meta, id, wait, paused, active, prioritized, marker, completed, failed, events, meta-paused
 -- ARGV: 1 start of all job keys ("bull:etl:")
@@ -21,7 +21,7 @@ for number, key in ipairs(KEYS) do
   end
 end
 
--- Version 4 tells itself by its jobs' fields, and by job ids that are no jobs ("0:<time>") in the
+-- Version 4 is recognised by its jobs' fields, and by job ids that are no jobs ("0:<time>") in the
 -- list where later versions have the key `marker`. Of ended jobs the last alone counts: those
 -- before it may be from before an upgrade.
 local old, new = 0, exists[MARKER] and 1 or 0

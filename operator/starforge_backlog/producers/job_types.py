@@ -4,8 +4,8 @@ types running*).
 Where a held job is due: `databases/held_back.py`; what proves that it is ours: `job_types_plan.py`;
 the table: `job_types_table.py`.
 Each policy holds what it wants held; jobs that another one holds are not waiting any more, and come
-into sight when it lets go. Jobs without a due time (NULL) are left alone: there is nothing to add
-to, and nothing that would tell later that it was NULL.
+into sight when it lets go. Jobs without a due time (NULL) are not changed: there is nothing to add
+to, and nothing would show later that it was NULL.
 """
 
 from __future__ import annotations

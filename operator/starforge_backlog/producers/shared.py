@@ -59,5 +59,5 @@ class KeptProducers(Kept):
     """The producers behind one connection. The place is a producer's part of the spec."""
 
     def shared(self, place: Hashable, make: Callable[[], Pausable]) -> SharedProducer:
-        """A producer that looks the same to all policies."""
+        """A producer that reads the same for all policies."""
         return self.get(place, lambda: SharedProducer(make(), SHARED_FOR))

@@ -9,8 +9,8 @@
 |                            |                | had; NOT_OURS if only the intent is known        |
 | no answer                  | Unknown        | Unknown                                          |
 
-An API that keeps no owner cannot tell us our pause from a person's after a crash; it is then left
-to people, like a flag without a mark. Where it cannot be read either, the API has to keep the token
+If an API keeps no owner, our pause may be a person's as well after a crash; it is then left to
+people, like a flag without a mark. Where it cannot be read either, the API has to keep the token
 itself and let nobody resume under another one: every call carries it.
 
 A failed call is never taken for one that did nothing: it stays intended, and is settled later under

@@ -29,7 +29,7 @@ class QueryResult(Generic[T]):
     """An answer, and what a person should know of the series behind it."""
 
     reading: Reading[T]
-    without_target: tuple[str, ...] = ()  # series of which nothing tells that a part is dead
+    without_target: tuple[str, ...] = ()  # series for which nothing shows that a part is dead
 
 
 class Prometheus:

@@ -8,7 +8,7 @@
 | newest sample older than `staleAfter`                 | Stale                                    |
 | of a range: older than half of it                     | Stale: a rate would be half of the truth |
 | a target that had some of them is down                | Partial                                  |
-| some have no target (a recording rule, pushed samples)| known, and said: nothing tells that a    |
+| some have no target (a recording rule, pushed samples)| known, and said: nothing shows that a   |
 |                                                       | part of them is dead                     |
 | the expression names none (a constant)                | known                                    |
 """
@@ -40,7 +40,7 @@ class Worth:
     """What the series behind an answer say of it."""
 
     age: timedelta  # of the oldest of the newest samples; 0 for an expression without series
-    without_target: tuple[str, ...] = ()  # selectors with series of which no `up` tells
+    without_target: tuple[str, ...] = ()  # selectors with series that have no `up`
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ exporter that was stopped, and with a Prometheus that was killed and came back w
 | all targets are down       | empty, at once           | falls to nothing over w and ends  |
 | Prometheus scrapes no more | the last value for 5 min | falls to nothing over w and ends  |
 
-So neither a read of `timestamp()` of the answer nor a shorter look-back is enough; each selector of
+So neither a read of `timestamp()` of the answer nor a shorter lookback is enough; each selector of
 the expression is asked for its newest sample, for targets of its that are down, for series that
 have no target, and whether it answers out of the past alone.
 """
@@ -45,7 +45,7 @@ _OPERATORS = {
 PANIC = "PanicException"
 
 PART = "starforge_part"
-"""The label that tells the parts of the question apart."""
+"""The label that separates the parts of the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Selector:
 
     @property
     def named(self) -> bool:
-        """Whether it is of one metric. Functions that tell of samples drop the metric's name, and
+        """Whether it is of one metric. Functions over samples drop the metric's name, and
         Prometheus refuses what is then twice the same series."""
         return not self.text.startswith("{") or '__name__="' in self.text
 

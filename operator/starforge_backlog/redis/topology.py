@@ -142,7 +142,7 @@ class Sentinels:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-        # One that answers and does not know the master tells more than one that is away.
+        # One that answers and does not know the master says more than one that is away.
         reported = next((f for f in faults if f.why not in _ELSEWHERE), faults[0])
         self._backoff.failed(reported)
         raise reported

@@ -1,4 +1,4 @@
-"""Tells what was done: Events for people, counters for machines."""
+"""Reports what was done: Events for people, counters for machines."""
 
 from __future__ import annotations
 

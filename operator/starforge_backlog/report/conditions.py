@@ -66,7 +66,7 @@ def conditions(
         _backlog(spec, plan, status.queues, now),
         _with_caveats(_headroom(spec, plan), status.scaling, plan.seen.database),
         with_commands(_consumers(spec, plan, status.scaling), plan.seen.workload),
-        _with_blind_rules(_producers(spec, plan, status, now), plan.assessment),
+        _with_unreadable_rules(_producers(spec, plan, status, now), plan.assessment),
         unless_nothing_works(_scaling(spec, plan, troubles.step), plan, status.scaling),
     )
     return tuple(dated(draft, status, generation, now) for draft in found)
@@ -241,22 +241,22 @@ def _producers(
         PauseState.OVERRIDDEN: ("Overridden", "{message}"),
         PauseState.FOREIGN: ("PausedByOthers", "{message} (seen since {since}){how}"),
     }
-    told = [
+    pauses = [
         ("ReleaseFailed", f"{entry.producer} is still paused at its former place: {entry.message}")
         for entry in status.paused
         if is_stuck(entry)
     ]
     for state, (reason, text) in order.items():
-        told += [
+        pauses += [
             _pause(spec, entry, reason, text, useless(spec, plan.seen, status, entry, now))
             for entry in status.paused
             if entry.state is state and not is_stuck(entry)
         ]
-    if told:
+    if pauses:
         # All of them, the most urgent first: its reason is the condition's.
         running = all(e.state is PauseState.OVERRIDDEN for e in status.paused)
-        messages = (*(message for _, message in told), *filter(None, (concerned(status),)))
-        return Draft(kind, TRUE if running else FALSE, told[0][0], "; ".join(messages))
+        messages = (*(message for _, message in pauses), *filter(None, (concerned(status),)))
+        return Draft(kind, TRUE if running else FALSE, pauses[0][0], "; ".join(messages))
     for name, reading in plan.seen.producers.items():
         if isinstance(reading, Known) and reading.value.note:
             return Draft(kind, UNKNOWN, "HeldWithoutRecord", f"{name}: {reading.value.note}")
@@ -270,9 +270,9 @@ def _producers(
     return Draft(kind, TRUE, "Running", "no producer is paused")
 
 
-def _with_blind_rules(draft: Draft, facts: Assessment) -> Draft:
+def _with_unreadable_rules(draft: Draft, facts: Assessment) -> Draft:
     """What no breaker can see: the reason why none opens, or why a pause does not end."""
-    message = "; ".join((draft.message, *facts.blind.values()))
+    message = "; ".join((draft.message, *facts.unreadable.values()))
     return replace(draft, message=message[:MESSAGE_LIMIT])
 
 

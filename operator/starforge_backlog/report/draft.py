@@ -8,7 +8,7 @@ from datetime import datetime
 from starforge_backlog.api.status import Condition, ConditionStatus, QueueBacklogPolicyStatus
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
-# Enough for several causes with their mend; a condition message is not a log.
+# Enough for several causes with their fix; a condition message is not a log.
 MESSAGE_LIMIT = 2000
 
 

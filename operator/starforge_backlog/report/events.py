@@ -87,7 +87,7 @@ class EventPoster:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._instance = instance  # the pod's name, so that two replicas can be told apart
+        self._instance = instance  # the pod's name, to distinguish two replicas
         self._count = count
         self._clock = clock
         self._monotonic = monotonic
@@ -122,7 +122,7 @@ class EventPoster:
 
     async def forbidden_by_deletion(self, regarding: Regarding) -> bool:
         """Whether the namespace is being deleted, so that nothing can be created in it: a dry run
-        tells, and needs no right but the one for Events."""
+        shows it, and needs no right but the one for Events."""
         body = self._body(regarding, EventType.NORMAL, reason="Released", action="Try", note="-")
         try:
             await self._client.create(EVENTS, regarding.namespace, body, dry_run=True)

@@ -22,12 +22,12 @@ HARMLESS = frozenset(
 )
 # The reason of every condition once the operator has gone.
 NOT_FOLLOWED = ScalingReason.NOT_FOLLOWED
-# An expression that Prometheus refuses, or that means several things, stays so until it is mended.
+# An expression that Prometheus refuses, or that means several things, stays so until it is fixed.
 _REFUSED = frozenset({Why.QUERY_ERROR, Why.SEVERAL_SERIES})
 
 
 def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[Source, Unknown], ...]:
-    """Readings that something has to be mended for, with what they are of."""
+    """Readings that need something to be fixed, with what they are of."""
     seen = plan.seen
     target = Source(SourceKind.TARGET, spec.target.name)
     database = Source(SourceKind.DATABASE)
@@ -70,7 +70,7 @@ def broken_readings(spec: QueueBacklogPolicySpec, plan: Plan) -> tuple[tuple[Sou
 
 def _is_refused(reading: Reading[object]) -> bool:
     """Whether the policy itself is to blame for a missing rate. Others come with time, or not at
-    all, and are told by what needs them."""
+    all, and are reported by what needs them."""
     return isinstance(reading, Unknown) and reading.why in _REFUSED
 
 
@@ -118,7 +118,7 @@ def not_followed(
 def not_understood(
     status: QueueBacklogPolicyStatus, why: str, generation: int, now: datetime
 ) -> QueueBacklogPolicyStatus:
-    """A spec that this version cannot read: nothing is decided until it is mended."""
+    """A spec that this version cannot read: nothing is decided until it is fixed."""
     message = f"nothing is done until the spec is fixed: {why}"[:MESSAGE_LIMIT]
     draft = Draft("Ready", FALSE, "SpecNotUnderstood", message)
     return _not_ready(status, draft, message, generation, now)

@@ -22,7 +22,7 @@ STALLED_AT_LEAST_SECONDS = 60.0
 # A pass is given up after two minutes (`passes.LONGEST_PASS`), and then writes its status. One that
 # is still there after this does not even let go, and only a restart ends it.
 HUNG_AFTER_SECONDS = 240.0
-# Policies that are named in an answer; with hundreds of them the first few tell as much.
+# Policies that are named in an answer; with hundreds of them the first few are enough.
 MOST_NAMED = 3
 # A request is a GET without a body; anything larger is no probe.
 LARGEST_REQUEST_BYTES = 1024

@@ -46,7 +46,7 @@ class PolicyKey(NamedTuple):
 class PassResult(StrEnum):
     """How a pass ended."""
 
-    COMPLETE = "complete"  # looked, decided, did what it decided
+    COMPLETE = "complete"  # read, decided, did what it decided
     HELD = "held"  # suspended, or held by a person
     INVALID = "invalid"  # the spec could not be read
     CONFLICT = "conflict"  # another client wrote the status; decided again by the next pass
@@ -100,7 +100,7 @@ class Metrics(Collector):
         duration: timedelta,
         lateness: timedelta,
     ) -> None:
-        """One pass ended. `snapshot` is what the decision saw, None when it could not look."""
+        """One pass ended. `snapshot` is what the decision saw, None when it could not read."""
         now = (catalogue.LAST_PASS, (), self._clock().timestamp())
         rows = (*rows_of(snapshot, status), now)
         with self._lock:

@@ -46,7 +46,7 @@ REPLICA_TERMS = ("slots", "surge", "terminating", "seed_cap", "replicas", "share
 
 
 def rows_of(snapshot: Snapshot | None, status: QueueBacklogPolicyStatus) -> Iterator[Row]:
-    """All series of one policy. Without a snapshot (a pass that could not look) what it says."""
+    """All series of one policy. Without a snapshot (nothing was read), what it says."""
     if snapshot is not None:
         yield from _queues(snapshot)
         yield from _database(snapshot)
@@ -87,7 +87,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Row]:
 
 
 def _consumers(name: str, queue: QueueReading) -> Iterator[Row]:
-    """What only some kinds of queues tell."""
+    """What only some kinds of queues report."""
     if queue.failed_attempts_per_second is not None:
         yield from _row(
             catalogue.QUEUE_FAILED_ATTEMPTS, (name,), queue.failed_attempts_per_second, float
@@ -184,9 +184,9 @@ def _of_queue(queue: QueueReading) -> Iterator[Reading[object]]:
         queue.throughput_per_second,
         queue.outcomes,
     )
-    for told in (queue.failed_attempts_per_second, queue.consumers):
-        if told is not None:
-            yield told
+    for row in (queue.failed_attempts_per_second, queue.consumers):
+        if row is not None:
+            yield row
     for part in queue.by_type.values():
         yield from (part.waiting, part.oldest_due_age, part.outcomes)
 

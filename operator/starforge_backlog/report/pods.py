@@ -11,7 +11,7 @@ from starforge_backlog.decide.reasons import ScalingReason
 from starforge_backlog.report.draft import FALSE, MESSAGE_LIMIT, TRUE, Draft
 from starforge_backlog.snapshot import Known, Reading, Workload
 
-# Reasons of ConsumersHealthy that a look at the pod explains.
+# Reasons of ConsumersHealthy that `kubectl describe` of the pod explains.
 _DESCRIBED: Final = frozenset({"PodsNotReady", "PodsNotCreated", "RolloutStuck"})
 
 

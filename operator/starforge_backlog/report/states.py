@@ -40,7 +40,7 @@ def unexplained(numbers: str) -> str:
 
 
 def cause_of(column: str) -> Cause | None:
-    """The cause that the column tells of, seen now or earlier."""
+    """The cause that the column is about, seen now or earlier."""
     return next((cause for cause in Cause if column in {cause, earlier(cause)}), None)
 
 

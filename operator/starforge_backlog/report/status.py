@@ -150,7 +150,7 @@ def _types(reading: QueueReading, old: QueueStatus, now: datetime) -> dict[str, 
 
 
 def _if_reported(reading: Reading[T] | None, text: Callable[[Reading[T]], str]) -> str:
-    """Empty where this kind of queue does not tell."""
+    """Empty where this kind of queue does not report it."""
     return "" if reading is None else text(reading)
 
 

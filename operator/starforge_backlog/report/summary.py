@@ -48,7 +48,7 @@ def summary(
         _why(plan),
         _done(results) or _standing(spec, status, plan.seen.taken_at),
         concerned(status),
-        _blind(plan, status),
+        _unreadable(plan, status),
         _would(plan),
         _next(plan),
         _todo(status),
@@ -195,13 +195,13 @@ def _others(spec: QueueBacklogPolicySpec, theirs: tuple[PauseStatus, ...]) -> st
     return ", ".join(words)
 
 
-def _blind(plan: Plan, status: QueueBacklogPolicyStatus) -> str:
+def _unreadable(plan: Plan, status: QueueBacklogPolicyStatus) -> str:
     """Why no probe comes, or none ends. What a closed breaker cannot see is in a condition."""
-    blind = plan.assessment.blind
+    unreadable = plan.assessment.unreadable
     return ", ".join(
-        blind[breaker.name]
+        unreadable[breaker.name]
         for breaker in status.breakers
-        if breaker.state is not BreakerState.CLOSED and breaker.name in blind
+        if breaker.state is not BreakerState.CLOSED and breaker.name in unreadable
     )
 
 
@@ -215,13 +215,13 @@ def _next(plan: Plan) -> str:
         case ScalingReason.STEADY:
             return facts.scaling_message
         case ScalingReason.STEPPING:
-            return ""  # told by what was done, or would be
+            return ""  # reported by what was done, or would be
         case reason:
             return f"{reason}: {facts.scaling_message}"
 
 
 def _todo(status: QueueBacklogPolicyStatus) -> str:
-    """What only a person can mend."""
+    """What only a person can fix."""
     ready = status.condition("Ready")
     if ready is not None and ready.status == "False":
         return f"TO DO: {ready.message}"

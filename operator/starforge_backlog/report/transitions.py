@@ -83,7 +83,7 @@ def transitions(
     after: QueueBacklogPolicyStatus,
     results: tuple[Result, ...],
 ) -> tuple[Note, ...]:
-    """What changed between two statuses, in the order in which a person would tell it."""
+    """What changed between two statuses, in the order in which a person would report it."""
     return (
         *_breakers(before, after),
         *_verdict(before, after),
@@ -116,8 +116,8 @@ def _owners(breaker: BreakerStatus) -> str:
     return f"; {owners(named)}" if named else ""
 
 
-def _told(result: Result) -> bool:
-    """What goes on was told when it began: the next batch, or what leaked meanwhile."""
+def _is_reported(result: Result) -> bool:
+    """What continues was reported when it began: the next batch, or what leaked meanwhile."""
     match result:
         case Result(Resume(held), Resumed(ResumeOutcome.PARTLY)):
             return held.progress is PauseProgress.RESUMING
@@ -126,13 +126,13 @@ def _told(result: Result) -> bool:
 
 
 def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> list[Note]:
-    """Every action. A pause that fails again for the same reason was told already."""
-    told = {entry.producer: entry.message for entry in before.paused}
+    """Every action. A pause that fails again for the same reason was reported already."""
+    reported = {entry.producer: entry.message for entry in before.paused}
     ready = before.condition("Ready")
-    told[""] = ready.message if ready is not None else ""
+    reported[""] = ready.message if ready is not None else ""
     notes = []
     for result in results:
-        if _told(result):
+        if _is_reported(result):
             continue
         action, failed = result.action, isinstance(result.got, Failed) or not result.ok
         match action:
@@ -148,7 +148,11 @@ def _actions(before: QueueBacklogPolicyStatus, results: tuple[Result, ...]) -> l
                 producer = ""
                 reason, verb = ("ScaleFailed" if failed else f"Scaled{action.kind}"), "Scale"
         got = result.got
-        if failed and isinstance(got, Failed | Paused) and _is_said(got.message, told, producer):
+        if (
+            failed
+            and isinstance(got, Failed | Paused)
+            and _is_said(got.message, reported, producer)
+        ):
             continue
         # What fails for another reason with each pass is limited, what was done is not.
         limit = f"{reason} {producer}" if failed else ""
@@ -205,7 +209,7 @@ def _pauses(
     results: tuple[Result, ...],
 ) -> list[Note]:
     """What others did to a pause, and one that was refused before it was tried; our own doing is
-    told by the actions."""
+    reported by the actions."""
     reasons = {
         PauseState.FOREIGN: "PausedByOthers",
         PauseState.CHANGED: "PauseChangedByOthers",
@@ -231,7 +235,7 @@ def _pauses(
 
 
 def _clocks(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
-    """Queues under another name: what was remembered of them is gone, which looks like calm."""
+    """Queues under another name: what was remembered of them is gone, as if calm."""
     old, now = ({queue.name: queue for queue in s.queues} for s in (before, after))
     gone = [queue for name, queue in old.items() if name not in now]
     new = [name for name in now if name not in old]
@@ -263,7 +267,7 @@ def _verdict(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) 
 
 def _scaling(before: QueueBacklogPolicyStatus, after: QueueBacklogPolicyStatus) -> list[Note]:
     """What holds the next step, when that changes: another writer, the budget, a person's hold.
-    Steps, and the time in which they are observed, are told by the actions and verdicts."""
+    Steps, and the time in which they are observed, are reported by the actions and verdicts."""
     now, old = after.condition(SCALING), before.condition(SCALING)
     if now is None:
         return []

@@ -11,7 +11,7 @@ from starforge_backlog.snapshot.reading import Reading
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Connection slots of one database server, as `pg_stat_activity` and the settings tell."""
+    """Connection slots of one database server, from `pg_stat_activity` and the settings."""
 
     # Identity of the server, the same however a URL is spelt. Not of the database: the limit is
     # the server's, and so is the ledger's sum (P1).
@@ -32,7 +32,7 @@ class Connections:
     peak_until: Mapping[str, datetime] = field(default_factory=dict)  # when each stops to count
     roles: frozenset[str] | None = None  # that can log in; None: not known
     # The name that a policy gave the server, where it is not the server's own: a policy that has
-    # both tells that they are one (P1).
+    # both proves that they are one (P1).
     alias: str = ""
 
     @property
@@ -58,7 +58,7 @@ class DatabaseHealth:
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
-    """The workers' pools of a PgBouncer in front of the database, as its console tells."""
+    """The workers' pools of a PgBouncer in front of the database, from its console."""
 
     # An entry leads the workers to their database; without one these are the defaults, as of `*`.
     known: bool

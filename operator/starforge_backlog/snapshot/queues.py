@@ -61,7 +61,7 @@ class TypeReading:
 
 @dataclass(frozen=True, slots=True)
 class Consumers:
-    """What a queue itself tells of those who work on it."""
+    """What a queue itself reports of its workers."""
 
     live: int | None  # workers with a connection; None: the server does not let us ask
     orphaned: int = 0  # jobs in progress whose worker's lock is gone
@@ -96,7 +96,7 @@ class QueueReading:
     outcomes: Reading[Outcomes]
     types: Mapping[str, Count] = field(default_factory=dict)
     how: str = ""  # which tier of the observer answered, e.g. "index: queue_jobs_claim"
-    # Below: None or empty where this kind of queue does not tell.
+    # Below: None or empty where this kind of queue does not report it.
     by_type: Mapping[str, TypeReading] = field(default_factory=dict)
     # Attempts that failed, retried or not; `outcomes` counts jobs.
     failed_attempts_per_second: Reading[float] | None = None

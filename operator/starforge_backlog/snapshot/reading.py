@@ -46,7 +46,7 @@ class Why(StrEnum):
     TABLE_NOT_FOUND = "TableNotFound"
     COLUMN_NOT_FOUND = "ColumnNotFound"
     STATUS_NOT_MAPPED = "StatusNotMapped"
-    NOT_IN_TABLE = "NotInTable"  # the schema cannot tell it
+    NOT_IN_TABLE = "NotInTable"  # the schema does not contain it
     READ_ONLY = "ReadOnly"
     LOCK_BUSY = "LockBusy"  # another client holds the lock that we do not wait for
     NO_INDEX = "NoIndex"
@@ -70,7 +70,7 @@ class Why(StrEnum):
     SEVERAL_SERIES = "SeveralSeries"
     NOT_A_NUMBER = "NotANumber"
     PARTIAL = "Partial"  # a part of what stands behind the answer is missing
-    NOT_TOLD = "NotTold"  # the policy names nothing that tells it, and never will by waiting
+    NOT_TOLD = "NotTold"  # the policy names no source for it: waiting does not help
     NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
     BAD_ANSWER = "BadAnswer"  # not of the shape that was agreed: of a webhook, of Prometheus
     AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"

@@ -45,7 +45,7 @@ class Workload:
     max_surge: str  # as written: "25%", "1", "0"
     paused: bool  # spec.paused of a Deployment
     rolling_out: bool  # pods of more than one revision, or the generation is not observed yet
-    not_ready: NotReady | None = None  # the pod that tells most of why pods are not Ready
+    not_ready: NotReady | None = None  # the pod that best explains why pods are not Ready
     generation: int = 0  # moves with the workload's spec, not with the state of its pods
     oldest_pod: datetime | None = None  # when the oldest pod was made, of those about to end too
     all_updated: bool = False  # known to have no pod of an older template, and to start none

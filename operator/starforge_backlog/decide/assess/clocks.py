@@ -1,6 +1,6 @@
 """Remembered moments after a clock that went back: none may lie in the future.
 
-A process on another node, or a clock that was mended, can find moments in status that have not
+A process on another node, or a clock that was fixed, can find moments in status that have not
 come yet. Left alone they would hold steps and releases for as long as the clock was wrong.
 """
 
@@ -18,7 +18,7 @@ from starforge_backlog.api.status import (
 )
 
 # A past that is off by less than this is a difference between two machines' clocks: nothing waits
-# noticeably longer for it, and mending it would write status at each restart elsewhere.
+# noticeably longer for it, and fixing it would write status at each restart elsewhere.
 SKEW = timedelta(seconds=5)
 
 

@@ -2,7 +2,7 @@
 
 Each cause is a rule over this pass' readings, with the numbers that show it. Several can hold;
 the order is that of the actions they ask for: restart what is down, spare the database, raise what
-the queue itself limits, pause the storm, stop the retries, and only then look at slow jobs.
+the queue itself limits, pause the storm, stop the retries, and only then check for slow jobs.
 `PoisonMessage` needs attempts per job, which come with dead letters.
 """
 

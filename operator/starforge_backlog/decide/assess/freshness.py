@@ -30,7 +30,7 @@ LEAST_STALE_AGE = timedelta(seconds=15)
 
 
 def judged(spec: QueueBacklogPolicySpec, seen: Snapshot, now: datetime) -> Snapshot:
-    """What the decision may look at: exactly what the spec names, nothing of it late.
+    """What the decision may read: exactly what the spec names, nothing of it late.
 
     What the spec names and the snapshot lacks is unknown: a sum of some queues is not the sum of
     all, and a database without a reading is not a policy without a database.

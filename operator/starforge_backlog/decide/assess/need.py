@@ -30,7 +30,7 @@ BUSY_JOBS_PER_REPLICA = 2
 LEAST_THROUGHPUT = 1e-6
 # How far a measured rate may lie off by chance, in standard deviations of a count.
 NOISE_SIGMAS = 1.5
-# Reasons that will not pass by waiting: this table cannot tell its rates at all. Then the runbook's
+# Reasons that will not pass by waiting: this table never shows its rates. Then the runbook's
 # small steps are taken without them; every other reason is a missing reading (P2).
 NEVER_REPORTED = frozenset(
     {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED, Why.NOT_TOLD}
@@ -96,7 +96,7 @@ def load(queues: Iterable[tuple[str, QueueReading]]) -> Load:
 
 
 def _of_all(
-    items: Iterable[tuple[str, QueueReading]], told: Callable[[str, Consumers], str]
+    items: Iterable[tuple[str, QueueReading]], describe: Callable[[str, Consumers], str]
 ) -> str:
     """What holds of each queue in which jobs wait; empty where it does not hold of one."""
     found = []
@@ -104,7 +104,7 @@ def _of_all(
         if isinstance(queue.waiting, Known) and not queue.waiting.value.value:
             continue
         consumers = queue.consumers
-        found.append(told(name, consumers.value) if isinstance(consumers, Known) else "")
+        found.append(describe(name, consumers.value) if isinstance(consumers, Known) else "")
     return "; ".join(found) if all(found) else ""
 
 
@@ -182,13 +182,13 @@ def measured_per_replica(
 
 
 def reported(reading: Reading[object]) -> bool:
-    """Whether the policy names something that tells it, now or later. StarForge has no metric for
+    """Whether the policy names a source for it, now or later. StarForge has no metric for
     the age of its oldest job: without one, a queue is judged by what waits."""
     return not (isinstance(reading, Unknown) and reading.why is Why.NOT_TOLD)
 
 
 def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:
-    """What a step is decided from. What nothing will ever tell is not waited for: 3,000 jobs
+    """What a step is decided from. What no source will ever report is not waited for: 3,000 jobs
     without a due time are too many, however old they are."""
     others = (
         ("oldest", queue.oldest_due_age),

@@ -96,8 +96,8 @@ def _held(reading: QueueReading) -> int:
 
 def readable(queue: Queue, reading: QueueReading) -> bool:
     """Whether backlog and age are known: without them nothing can be called healthy. An age that
-    the policy names no source for is none to wait for; and a lower bound tells only that too many
-    wait, never that few do."""
+    the policy names no source for is none to wait for; and a lower bound proves only that too
+    many wait, never that few do."""
     aged = isinstance(reading.oldest_due_age, Known) or not reported(reading.oldest_due_age)
     match reading.waiting:
         case Known(Count(value, Confidence.AT_LEAST)):

@@ -20,8 +20,8 @@ def retry_storm(
     queues: Mapping[str, QueueReading], missed: Mapping[str, tuple[object, ...]], window: timedelta
 ) -> Finding | None:
     """The first queue whose workers fail the same jobs again and again while its backlog grows or
-    an objective is missed. `window` is that of the rates. Queues that do not tell attempts, or not
-    now, say nothing (P2)."""
+    an objective is missed. `window` is that of the rates. Queues that do not report attempts, or
+    not now, prove nothing (P2)."""
     for name, queue in queues.items():
         failed, ended = queue.failed_attempts_per_second, queue.throughput_per_second
         if not isinstance(failed, Known) or not isinstance(ended, Known):

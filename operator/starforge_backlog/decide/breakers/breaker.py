@@ -5,8 +5,8 @@ probe (half-open) when every rule has been at or below `recover.belowPercent` of
 `recover.for` - connections in use already when they are below the database's pressure threshold,
 because pools that the budget allows stay open when the work is done. The probe lets producers run
 and judges by readings taken since they really run. An unknown reading neither trips nor recovers,
-and the time without a reading, or without an operator that looks, counts as nothing (P2). What can
-never be told is in `unreadable.py`.
+and the time without a reading, or without a running operator, counts as nothing (P2). What can
+never be read is in `unreadable.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LONGEST_OPEN = timedelta(minutes=30)
 # While a rule's time runs, status says this often that the rules were evaluated: a write to the API
 # server each time, but only then (P7).
 SEEN_EVERY = timedelta(seconds=30)
-# Longer than that and this many intervals without a look is a gap: the operator was down, or the
+# Longer than that and this many intervals without a pass is a gap: the operator was down, or the
 # clock jumped. A restart or a slow pass is none.
 GAP_INTERVALS = 3
 # A breaker that stayed closed for this long has had its calm: the next opening counts as first.
@@ -100,7 +100,7 @@ def with_owners(status: BreakerStatus, owners: tuple[str, ...]) -> BreakerStatus
 
 
 def _after_a_gap(status: BreakerStatus, interval: timedelta, now: datetime) -> BreakerStatus:
-    """If nobody looked for longer than between two passes, that time is one without a reading."""
+    """If no pass ran for longer than between two passes, that time is one without a reading."""
     seen_at = status.seen_at
     if seen_at is None or now - seen_at <= SEEN_EVERY + GAP_INTERVALS * interval:
         return status
@@ -109,7 +109,7 @@ def _after_a_gap(status: BreakerStatus, interval: timedelta, now: datetime) -> B
 
 
 def _seen(status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
-    """Note the look, while a time runs that would end without one."""
+    """Note the time of this pass, while a time runs that would end without one."""
     runs = {
         BreakerState.CLOSED: any(
             rule.exceeded_since is not None and rule.unknown_since is None for rule in status.rules
@@ -129,7 +129,7 @@ def _seen(status: BreakerStatus, found: Rules, now: datetime) -> BreakerStatus:
 
 
 def stop_clocks(status: BreakerStatus, interval: timedelta, now: datetime) -> BreakerStatus:
-    """Nobody looks (suspended, held by annotation): time that passes is a gap, as if unknown."""
+    """No signal is read (suspended, held by annotation): the time is a gap, as if unknown."""
     status = _after_a_gap(status, interval, now)
     rules = tuple(_gap(rule, now) for rule in status.rules)
     return status if rules == status.rules else status.model_copy(update={"rules": rules})

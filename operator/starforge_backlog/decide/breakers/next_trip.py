@@ -1,4 +1,4 @@
-"""When a breaker's rule will have held for its time: worth a look of its own.
+"""When a breaker's rule will have held for its time: worth a pass of its own.
 
 A rule is seen first up to an interval after it became true, and its time is over somewhere between
 two passes. Waiting for the second would make a trip late by up to two intervals; one is promised.
@@ -19,7 +19,7 @@ def next_trip(
     """The first moment after `now` at which a closed breaker would open as things stand.
 
     None: nothing that could open one is being counted. Moments that are over count for nothing,
-    or a breaker that something else holds closed would be looked at without a pause.
+    or a breaker that something else holds closed would be read without a pause.
     """
     breakers = {breaker.name: breaker for breaker in spec.breakers}
     moments = [

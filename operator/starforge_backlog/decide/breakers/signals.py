@@ -1,8 +1,8 @@
-"""What a trip rule looks at, and where that stands against its value.
+"""What a trip rule reads, and how that compares with its value.
 
-A breaker whose scope is a job type looks at the jobs of that type alone, in every queue of its
-scope that can tell them apart. A queue that cannot, ever, has no say; one that cannot be read now
-may hold jobs of the type, so the signal is unknown (P2).
+A breaker whose scope is a job type reads the jobs of that type alone, in every queue of its scope
+that can distinguish them. A queue that never can is left out; one that cannot be read now may hold
+jobs of the type, so the signal is unknown (P2).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Rules = Sequence[tuple[Trip, Signal]]
 
 
 def name(trip: Trip) -> str:
-    """The signal a rule looks at, with its value: the key under which its memory is kept."""
+    """The signal a rule reads, with its value: the key under which its memory is kept."""
     what, value = trips_at(trip)
     return f"{what}>={format_duration(value) if isinstance(value, timedelta) else value}"
 

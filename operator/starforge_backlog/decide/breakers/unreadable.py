@@ -4,7 +4,7 @@
 |----------------------------------|-------------------|------------------------------------------|
 | known                            | trips             | must have recovered                      |
 | estimated                        | trips             | the same, but an exact one must as well  |
-| unknown: this table never tells  | cannot trip: said | neither recovers nor holds the pause     |
+| unknown: never in this table     | cannot trip: said | neither recovers nor holds the pause     |
 | unknown: counting stops below it | cannot trip: said | no probe, no verdict: said               |
 | unknown: any other reason        | does not trip     | no probe, no verdict: said               |
 
@@ -27,7 +27,7 @@ from starforge_backlog.snapshot import Unknown, Why
 
 
 def never_reported(trip: Trip, found: Signal) -> bool:
-    """Whether no later reading of this table will tell the signal either."""
+    """Whether no later reading of this table will contain the signal either."""
     if not isinstance(found, Unknown):
         return False
     return found.why in {Why.NOT_IN_TABLE, Why.NOT_TOLD} or (
@@ -73,7 +73,7 @@ def _estimates(rules: Rules) -> Iterable[tuple[Trip, Level]]:
 
 
 def _unknown(rules: Iterable[tuple[Trip, Signal]]) -> str:
-    told = (
+    sentences = (
         (name(trip), found.message if isinstance(found, Unknown) else "") for trip, found in rules
     )
-    return said_once(told, link=" unknown: ")
+    return said_once(sentences, link=" unknown: ")

@@ -55,7 +55,7 @@ def others(
     number of the last status; it counts until the peaks cover a whole window again (P6).
     """
     peaks, present = connections.peak_by_role, connections.by_role
-    strangers = sum(
+    other_clients = sum(
         max(peaks.get(role, 0), present.get(role, 0))
         for role in peaks.keys() | present.keys()
         if role not in workers
@@ -65,7 +65,7 @@ def others(
     )
     # Ours hide among the workers' when we log in as them; they are nobody's to plan with.
     own = connections.own if connections.own_role in workers else 0
-    measured = strangers + surplus + own
+    measured = other_clients + surplus + own
     if remembered is not None and connections.window < PEAK_WINDOW:
         return max(measured, remembered)
     return measured

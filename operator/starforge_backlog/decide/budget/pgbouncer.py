@@ -8,7 +8,7 @@ and the server sees the pooler's pool: all pods together hold no more than its `
 | fits into the workers' cap | nothing more: it is full at the most | pods x pool <= its clients |
 | is larger                  | pods x pool, as without a pooler     | the same                   |
 
-The runbook's formula stays an upper bound in both cases. Below it, clients that wait tell when
+The runbook's formula stays an upper bound in both cases. Below it, waiting clients show when
 more pods are of no use: they would only wait as well.
 """
 
@@ -69,7 +69,7 @@ def free_behind(
 
 
 def waiting_clients(pooler: Pooler) -> tuple[str, ...]:
-    """The sign of pressure that more pods would only wait. In two looks in a row: one client that
+    """The sign of pressure that more pods would only wait. In two samples in a row: one client that
     waits for a moment is a pool at work. Without numbers that move: it stands in status (P7)."""
     if not pooler.waited_before or not (pooler.clients_waiting or pooler.longest_wait):
         return ()

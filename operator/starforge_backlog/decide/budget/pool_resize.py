@@ -30,8 +30,8 @@ from starforge_backlog.snapshot import (
 def count_old_pool(
     wanted: ConnectionsPerReplica, before: ScalingStatus, seen: Snapshot, now: datetime
 ) -> Snapshot:
-    """The snapshot with what a replica may open, whichever pool it has. Once per pass: what the
-    others are told and what is decided are made from the same number."""
+    """The snapshot with what a replica may open, whichever pool it has. Once per pass: what is
+    reported to the others and what is decided are made from the same number."""
     if not isinstance(seen.per_replica, Known):
         return seen
     each = seen.per_replica.value

@@ -36,7 +36,7 @@ def remember_surplus(
     """The peak, until it was gone for `KEPT_FOR`.
 
     Raised only when the sample is of the pods that run now (`settled`): sessions of pods that have
-    just ended look the same as another client's.
+    just ended cannot be distinguished from another client's.
     """
     peak = before.connections if before is not None else 0
     if settled and found >= max(1, peak):

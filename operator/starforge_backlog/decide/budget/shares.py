@@ -46,7 +46,7 @@ class Share:
 def share_of(mine: Claim, claims: Iterable[Claim], cap: int, roles: Caps) -> Share:
     """The share of `mine` among all `claims`, of `cap` connections for all of them together.
 
-    With an unknown wish it may keep what it holds, and is entitled to no more.
+    With an unknown desired value it may keep what it holds, and is entitled to no more.
     """
     claims = tuple(claims)
     held = mine.connections + sum(claim.connections for claim in claims)
@@ -197,7 +197,7 @@ def _fixed(claim: Claim) -> Claim:
 
 
 def _asking(claim: Claim) -> Claim:
-    """What it asked for is kept free while its wish is unknown for a moment."""
+    """What it asked for is kept free while its desired value is unknown for a moment."""
     if claim.wanted is not None or claim.asked is None or claim.asked <= claim.connections:
         return claim
     return replace(claim, wanted=claim.asked, minimum=claim.connections)

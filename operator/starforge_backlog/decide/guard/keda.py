@@ -61,12 +61,12 @@ def beyond_reach(at: Situation, found: Autoscaler, outcome: Outcome) -> Outcome:
     most = lasting(at)
     if most is None or replicas <= most:
         return replace(outcome, message=f"{paused}; {outcome.message}")
-    mend = (
+    fix = (
         f"scale {at.spec.target.name} to {most} or less"
         if found.held_at is None
         else f"set the annotation to {most} or less"
     )
-    message = f"{paused}, and {limit_text(at)}; {mend}, or remove the annotation"
+    message = f"{paused}, and {limit_text(at)}; {fix}, or remove the annotation"
     return replace(outcome, reason=ScalingReason.PAUSED_ABOVE_BUDGET, message=message)
 
 

@@ -19,7 +19,7 @@ from starforge_backlog.snapshot import Autoscaler, Follower
 
 
 class Whose(Enum):
-    """Whose maximum stands there, as the object's own marks tell."""
+    """Whose maximum is set there, by the object's own marks."""
 
     OWNERS = "its owner's"
     OURS = "ours"
@@ -118,7 +118,7 @@ def after_write(step: SetMaximum, got: Got) -> GuardStatus | None:
     """What is remembered of an autoscaler after a write of its maximum."""
     match got:
         case MaximumResult(maximum=maximum) if step.restore:
-            # The object says no more of us; where we guard it still, the next pass looks.
+            # The object has no mark of ours left; where we still guard it, the next pass reads it.
             return step.guard.model_copy(
                 update={"token": "", "previous_maximum": None, "maximum": maximum}
             )

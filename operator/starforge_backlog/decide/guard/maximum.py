@@ -69,8 +69,8 @@ def hand_back(
 ) -> SetMaximum | None:
     """Restore whatever we lowered: the policy lets go of it (P4). None when nothing is lowered.
 
-    Does not wait for a reading: the restore looks for itself. The reading tells of a mark that the
-    status has forgotten.
+    Does not wait for a reading: the restore reads the object itself. The reading shows a mark that
+    the status has forgotten.
     """
     if memory is None or memory.previous_maximum is None:
         if not isinstance(seen, Known) or seen.value is None:

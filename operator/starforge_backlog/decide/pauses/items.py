@@ -20,7 +20,7 @@ def extended(entry: PauseStatus, plan: str | None) -> str | None:
     runs = dict.fromkeys(stored(plan))
     before = stored(entry.previous)
     if entry.progress is PauseProgress.RESUMING:
-        # We resumed some of it ourselves: of what runs the proof is void, it may be paused anew.
+        # We resumed some of it ourselves: of what runs the proof is void, it may be paused again.
         return _text({**before, **runs})
     return _text({**runs, **before})
 

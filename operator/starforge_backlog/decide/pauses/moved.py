@@ -4,7 +4,7 @@ Secret, another producer under the name. Pure.
 A manifest is applied in the middle of an incident too, and is never refused for what is paused. The
 pause at the old place is ours to release (P4). Its entry goes on under the producer's name and the
 time of the pause, says where it is and how to get there, and is released first; then the new place
-counts, as if it had just been added. One that cannot be released is told, and keeps nobody waiting.
+counts, as if it had just been added. One that cannot be released is reported; nothing waits for it.
 
 | of the place      | the reading at the new one                 | the pause                    |
 |-------------------|--------------------------------------------|------------------------------|
@@ -105,7 +105,7 @@ def database_of(entry: PauseStatus) -> SecretValue | None:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A producer to look for, and the reference to its database."""
+    """A producer to search for, and the reference to its database."""
 
     producer: Producer | None
     database: SecretValue | None

@@ -45,7 +45,7 @@ first, and then the new place counts.
 
 A reading taken before our own last write says nothing about it and counts as none. Nothing is
 released while a signal of a breaker that pauses the producer cannot be read (P2). What the spec
-says cannot be looked at (`ways.py`) is released by its compare-and-set alone; any other producer
+says cannot be read (`ways.py`) is released by its compare-and-set alone; any other producer
 without a reading keeps what is not yet settled.
 
 Several policies may pause one producer. The first one holds it, under its token; when it lets go,
@@ -276,8 +276,8 @@ def _prepared(entry: PauseStatus, producer: Producer, seen: ProducerReading | No
 
 
 def _fixed(entry: PauseStatus, producer: Producer, seen: ProducerReading | None) -> bool:
-    """Whether a pause that was refused may succeed now. Rows of a table look the same while they
-    refuse: called intended, they would have the status written twice with every pass."""
+    """Whether a pause that was refused may succeed now. Rows of a table read the same while
+    they refuse: called intended, they would have the status written twice with every pass."""
     way, place = producer.way[0], producer.way[1].model_dump_json(by_alias=True)
     moved = bool(entry.locator) and entry.locator.get(way) != place
     return moved or (seen is not None and not producer.planned)

@@ -5,7 +5,7 @@
 | configMap, workload, queue           | the token that is written beside it                    |
 | jobTypes                             | due times in the entry's slot, which was free before   |
 | featureFlag                          | the token; its row's version where `writeOwner` is off |
-| backfillJobs                         | a resume under our token, which looks up each row      |
+| backfillJobs                         | a resume under our token, which searches each row      |
 | webhook                              | the owner, if the API keeps it                         |
 | webhook that cannot be read          | a resume under our token                               |
 """
@@ -25,7 +25,7 @@ class Proof(StrEnum):
 
     TOKEN = "Token"  # noqa: S105 - a paused producer without our token is not ours
     BY_RESUMING = "ByResuming"  # a resume under our token does nothing to anybody else's
-    NOTHING = "Nothing"  # it may be ours: a person has to look
+    NOTHING = "Nothing"  # it may be ours: a person has to check
 
 
 def proof(producer: Producer) -> Proof:
@@ -46,7 +46,7 @@ def carries_token(producer: Producer) -> bool:
 
 
 def never_readable(producer: Producer) -> bool:
-    """Whether the spec says that it cannot be looked at: no reading is then no fault."""
+    """Whether the spec says that it cannot be read: a missing reading is then no fault."""
     return producer.webhook is not None and not producer.webhook.readable
 
 
@@ -61,5 +61,5 @@ def is_background(locator: Mapping[str, str]) -> bool:
 
 
 def failed_before(entry: PauseStatus) -> bool:
-    """Whether its last write failed. The message does not tell: a healthy pause has one as well."""
+    """Whether its last write failed. The message is no proof: a healthy pause has one as well."""
     return entry.failed or entry.state is PauseState.REFUSED

@@ -32,7 +32,7 @@ def desired_replicas(
     *,
     missed: bool,
 ) -> DesiredReplicas | None:
-    """How many replicas are wanted; None when no more are, or when that cannot be told."""
+    """How many replicas are wanted; None when no more are, or when that is not known."""
     scaling = spec.scaling
     if replicas < spec.target.min_replicas:
         return DesiredReplicas(spec.target.min_replicas, f"minReplicas {spec.target.min_replicas}")
@@ -43,13 +43,13 @@ def desired_replicas(
         enough_waits = (load.waiting or 0) >= replicas
         if not enough_waits or wanted <= per_replica * replicas * (1 + TOLERANCE):
             return None
-        # Told with the steady need: the exact one is another with every pass of a storm (P7).
+        # Written with the steady need: the exact one differs with every pass of a storm (P7).
         shown = before.need if before.need is not None and before.need > replicas else needed
         rate = about(shown * per_replica)
         return DesiredReplicas(
             needed, f"{rate} jobs/s needed at {about(per_replica)} per replica = {shown}"
         )
     if missed:
-        # Throughput is not known (yet): the runbook's 1-2 replicas, then look.
+        # Throughput is not known (yet): the runbook's 1-2 replicas, then check.
         return DesiredReplicas(replicas + scaling.step_up, "an objective is missed")
     return None

@@ -84,7 +84,7 @@ def forget_another_target(at: Situation) -> Situation:
 
 
 def autoscaler_conflict(at: Situation) -> str:
-    """Who else scales the target, and the mend; empty when nobody is known to. A paused
+    """Who else scales the target, and the fix; empty when nobody is known to. A paused
     ScaledObject scales nothing."""
     if not isinstance(at.autoscaler, Known) or at.autoscaler.value is None:
         return ""
@@ -103,7 +103,7 @@ def autoscaler_conflict(at: Situation) -> str:
 
 
 def hidden(reading: Reading[Autoscaler | None] | None) -> bool:
-    """Whether a fault hides an autoscaler for the moment. Without the right to look (refused for
+    """Whether a fault hides an autoscaler for the moment. Without the right to list (refused for
     longer than a moment) nobody will ever know; then other writers are noticed by what they wrote,
     as before."""
     return isinstance(reading, Unknown) and reading.why is not Why.NO_PERMISSION

@@ -126,7 +126,7 @@ def _blocked(at: Situation) -> Outcome | None:
 
 
 def _over_maximum(at: Situation) -> Outcome | None:
-    """`maxReplicas` was lowered: an admin's wish, carried out even while work waits."""
+    """`maxReplicas` was lowered: an admin's decision, carried out even while work waits."""
     replicas, maximum = at.workload.replicas, at.spec.target.max_replicas
     if maximum is None or replicas <= maximum:
         return None
@@ -248,7 +248,7 @@ def _limit_text(at: Situation, limit: ScalingReason, desired: DesiredReplicas) -
 
 
 def _held_by(at: Situation) -> str:
-    """Who holds the rest, so that it need not be looked for at night."""
+    """Who holds the rest, so that nobody has to search for it at night."""
     holders = at.budget.held_by if isinstance(at.budget, BudgetStatus) else ()
     return f"; {holders_text(holders)}" if holders else ""
 
@@ -284,7 +284,7 @@ def _idle_at(at: Situation, replicas: int) -> bool:
     per_replica = at.before.throughput_per_replica
     wanted = demand(at.load, at.spec.scaling.drain_within)
     if at.pausing and at.load.waiting >= at.workload.replicas:
-        # No arrivals make any number of replicas look enough. Only when the backlog is gone do
+        # Without arrivals any number of replicas seems enough. Only when the backlog is gone do
         # idle pods help nobody - and their pools may be what keeps a breaker open.
         return False
     if per_replica and wanted is not None:

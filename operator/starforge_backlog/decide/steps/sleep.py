@@ -36,7 +36,7 @@ def due(queues: Iterable[QueueReading]) -> int:
 def quiet(queues: Iterable[QueueReading]) -> bool | None:
     """Nothing waits, nothing is in progress and nothing has arrived; None when that is not known.
 
-    Arrivals that a queue cannot tell are not waited for: what arrived waits, or is in progress.
+    Arrivals that a queue cannot report are not waited for: what arrived waits, or is in progress.
     """
     known: bool | None = True
     for queue in queues:

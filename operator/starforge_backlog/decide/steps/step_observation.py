@@ -21,11 +21,11 @@ from starforge_backlog.snapshot import Workload
 
 # The wait after a failed step doubles with each further failure ...
 HOLD_DOWN_GROWTH = 2
-# ... up to this: long enough for a person to look, short enough for a night without one.
+# ... up to this: long enough for a person to check, short enough for a night without one.
 LONGEST_HOLD_DOWN = timedelta(minutes=30)
 # ... unless one observation is longer than that: a hold-down is never shorter than its growth.
 _MOST_DOUBLINGS = 16
-# What a failed wake-up leaves: none would leave due jobs to nobody, and nothing to look at.
+# What a failed wake-up leaves: with none, due jobs have no worker, and there is no pod to examine.
 LEAST_AWAKE = 1
 # What follows a step that could not be judged: the lower of the runbook's 1-2 replicas.
 SMALLEST_STEP = 1
@@ -63,7 +63,7 @@ def settled(before: ScalingStatus, workload: Workload, window: timedelta, now: d
 
 
 def last_write(before: ScalingStatus, observe_for: timedelta) -> datetime | None:
-    """When we wrote `replicas` last. A revert is no step of its own: its window tells."""
+    """When we wrote `replicas` last. A revert is no step of its own: its window shows it."""
     step, opens = before.last_step, before.next_step_not_before
     moments = [step.at] if step is not None else []
     if opens is not None:

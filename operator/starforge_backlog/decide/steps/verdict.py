@@ -5,7 +5,7 @@ fail          pressure, crash loops, more failures, throughput down - or not up:
               where workers help, more of them only hurt
 inconclusive  a reading is missing; wait, and judge when it is back
 
-Where the table never tells throughput, the backlog stands in for it:
+Where the table never shows throughput, the backlog stands in for it:
 
 pass          it fell, or did not rise beyond noise
 inconclusive  it rose, or stands above what is counted: that may be the arrivals' doing. After
@@ -144,7 +144,7 @@ def _failures_rose(before: Baseline, after: Baseline, objective: int) -> bool:
 def _by_backlog(
     step: Step, waiting: int | None, watched_until: datetime, now: datetime
 ) -> Judgement:
-    """Throughput cannot be told from this table. `waiting` is None when it is not exact."""
+    """Throughput cannot be read from this table. `waiting` is None when it is not exact."""
     before = step.before.waiting_jobs
     if before is not None and waiting is not None:
         noise = max(step.to, NOISE_SIGMAS * math.sqrt(before))
@@ -165,7 +165,7 @@ def _by_throughput(step: Step, before: float, after: Baseline, observe_for: time
     noise = chance(before, observe_for)
     change = f"throughput {before:g} -> {now:g} jobs/s with {step.from_} -> {step.to} replicas"
     if before <= 0 and now <= 0:
-        # Jobs that take longer than the window look the same as workers that do nothing.
+        # Jobs that take longer than the window cannot be distinguished from idle workers.
         why = f"{change}: no job ended in {format_duration(observe_for)}; raise scaling.observeFor"
         return Judgement(StepVerdict.INCONCLUSIVE, why)
     if now < before - noise:

@@ -1,14 +1,14 @@
 -- What happened lately, from the newest entries of a BullMQ queue's event stream (majors 4 to 6).
 -- Promise (P7): reads at most `most` entries and not many bytes, whatever happened since. An entry
--- holds what the application handed over (progress, return values, reasons), and Redis cannot tell
--- how large it is but by reading it. What it can tell is the size of the whole stream:
+-- holds what the application handed over (progress, return values, reasons), and Redis cannot
+-- report its size without reading it. What it can report is the size of the whole stream:
 --   small                  the newest `most` entries at once
 --   large, of small ones   few, one by one, and no further than the last reading went
 --   large ones on average  none of them: `heavy` says how large. 500 of 200 kB took 1.5 s.
 -- Where they do not reach back to the entry that was read last, the answer is a sample, the newest
 -- part of it, and `whole` says that it is not all. Redis 7 and later count what was ever added, which
--- tells of how many; but XINFO answers with the first and the last entry, so only a small stream is
--- asked for it.
+-- shows how many are missing; but XINFO answers with the first and the last entry, so only a small
+-- stream is asked for it.
 --
 -- A job that goes back to wait or to delayed has failed only if its hash has a reason: BullMQ says
 -- the same when it is limited in rate, delays itself, gets another delay or lost its worker. One

@@ -40,7 +40,7 @@ class Slice:
         return self.failed + self.retried
 
     @property
-    def tells(self) -> bool:
+    def representative(self) -> bool:
         """Whether it is enough to stand for all."""
         return self.whole or self.entries >= _ENOUGH_ENTRIES
 

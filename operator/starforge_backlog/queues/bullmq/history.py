@@ -9,8 +9,8 @@ without reading one finished job, whether or not BullMQ keeps those. Three thing
 has its remedy: an add of a job that exists raises `id` as well (the event stream says how often);
 a failed job that a person puts back returns without an add (at most as many as left the failed
 set); a job that is removed has left without being worked on (events say so, one by one). Where the
-events since the sample before were read completely, they tell it exactly; where they are a part,
-they stand for all. Where the workers keep metrics, their counters tell it exactly.
+events since the sample before were read completely, they are exact; where they are a part,
+they stand for all. Where the workers keep metrics, their counters are exact.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Sample:
 
     def continues(self, before: Sample) -> bool:
         """Whether the counters went on: BullMQ never lowers them, but `obliterate` removes them
-        and a Redis without persistence forgets them. A clock that went back tells nothing."""
+        and a Redis without persistence forgets them. A clock that went back proves nothing."""
         if self.ids < before.ids or self.at < before.at:
             return False
         if self.metrics is None or before.metrics is None:
@@ -111,7 +111,7 @@ def _step(last: Sample, sample: Sample) -> Totals:
     totals = Totals(seconds=seconds, arrived=arrived, left=left)
     if ended is not None:
         totals = replace(totals, reported=seconds, completed=ended[0], failed=ended[1])
-    if seen is not None and seen.tells:
+    if seen is not None and seen.representative:
         totals = replace(
             totals,
             seen=seconds,
@@ -146,7 +146,11 @@ def _arrived(added: int, seen: Slice | None) -> float:
 
 def _left(last: Sample, sample: Sample, arrived: float) -> tuple[float, tuple[int, int] | None]:
     """Jobs that ended between two samples, and how, where that is reported."""
-    seen = sample.slice if sample.slice is not None and sample.slice.tells else Slice(0, False, 0)
+    seen = (
+        sample.slice
+        if sample.slice is not None and sample.slice.representative
+        else Slice(0, False, 0)
+    )
     scale = seen.scale or 0.0
     gone = arrived - (sample.live - last.live)
     # Failed jobs that are no longer in the failed set: put back, or removed.

@@ -1,4 +1,4 @@
-"""A queue that is not there, or is none of BullMQ's: what to tell the person who named it."""
+"""A queue that is not there, or is none of BullMQ's: what to report to the person who named it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from starforge_backlog.queues.bullmq.queue_state import Job, QueueState
 
 
 class FirstSeen:
-    """When we first saw jobs of which nothing tells since when they wait: put back by hand after
+    """When we first saw jobs for which no time of waiting is stored: put back by hand after
     they had ended, they have lost the time of their last start; promoted before their time, they
     have only that. They wait at least since then."""
 

@@ -27,7 +27,7 @@ from starforge_backlog.queues.bullmq.types import (
     parse_ended,
     parse_sample,
 )
-from starforge_backlog.queues.bullmq.versions import Fleet, tell
+from starforge_backlog.queues.bullmq.versions import Fleet, updated_fleet
 from starforge_backlog.queues.bullmq.workers import ClientList, Clients
 from starforge_backlog.redis.connection import RedisServer
 from starforge_backlog.redis.faults import RedisFault
@@ -135,7 +135,7 @@ class QueueObserver:
             return await self._not_found(facts, state.at)
         if (stale := await self._stale_replica(state.at)) is not None:
             return stale
-        self._fleet = tell(state, self._fleet)
+        self._fleet = updated_fleet(state, self._fleet)
         seen = Seen(
             state=state,
             fleet=self._fleet,

@@ -46,7 +46,7 @@ class View:
         return last.totals.since(first.totals)
 
     def heavy(self, what: str) -> str:
-        """Why events do not tell `what`, where they are too large to be read; else empty."""
+        """Why events do not show `what`, where they are too large to be read; else empty."""
         last = self.history.last
         if last is None or last.slice is None or not last.slice.heavy:
             return ""

@@ -75,7 +75,7 @@ def meta_lost(keys: Keys, at: datetime) -> Unknown:
 
 
 def parse_info(texts: list[str]) -> ServerFacts:
-    """From the sections of INFO. A server that leaves a line out does not tell."""
+    """From the sections of INFO. A line that a server leaves out is unknown."""
     said = dict(
         line.strip().split(":", 1) for text in texts for line in text.splitlines() if ":" in line
     )

@@ -52,7 +52,7 @@ class Fleet:
         return tuple(found)
 
 
-def tell(state: QueueState, before: Fleet) -> Fleet:
+def updated_fleet(state: QueueState, before: Fleet) -> Fleet:
     """What this reading adds to what was known."""
     found = _VERSION.match(state.version)
     hint = int(found[1]) if found else None

@@ -1,7 +1,7 @@
 """A read of the catalog: whether the table exists and may be read, and which column means what.
 
 All three published variants of `queue_jobs` are recognised without mapping.
-What a table cannot tell stays None in `JobTable`, and the readings that need it say so.
+What a table does not contain stays None in `JobTable`, and the readings that need it say so.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class JobTable:
 
 
 def _covers_all(index: Index, column: str) -> bool:
-    # A predicate other than "is set" would hide jobs, and we cannot tell which.
+    # A predicate other than "is set" would hide jobs, and which is not known.
     return index.predicate is None or index.predicate == f"({column} IS NOT NULL)"
 
 

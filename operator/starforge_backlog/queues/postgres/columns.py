@@ -50,7 +50,7 @@ class Column:
 
     @property
     def set_later(self) -> bool:
-        """Whether a new row has no value here, so that any value tells of a change."""
+        """Whether a new row has no value here, so that any value proves a change."""
         return self.nullable and self.default_value is None
 
     @property

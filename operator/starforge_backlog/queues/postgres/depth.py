@@ -301,7 +301,7 @@ def _by_type(rows: Iterable[Mapping[str, Any]], *, limit: int | None) -> dict[st
     for row in rows:
         due = row["due"] + row["undated"]
         age: float | None = row["oldest"] if due else 0.0
-        # Jobs without a due time have an age that the index does not tell.
+        # Jobs without a due time have an age that is not in the index.
         if age is not None and (row["undated"] or not math.isfinite(age)):
             age = None
         parts.setdefault(row["type"] or "", []).append(

@@ -22,8 +22,8 @@ from starforge_backlog.queues.postgres.plan import Plan, parse_plan
 from starforge_backlog.queues.postgres.settings import ObserverSettings
 from starforge_backlog.queues.postgres.words import Group
 
-# The planner guesses the rounds of a recursive query blindly (31 here); each is a type of jobs, and
-# a queue has not more than about this many.
+# The planner has no statistics for the rounds of a recursive query and guesses 31 here; each is a
+# type of jobs, and a queue has not more than about this many.
 _TYPES_USUAL = 16
 
 

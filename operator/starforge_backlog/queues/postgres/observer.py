@@ -51,7 +51,7 @@ class PostgresQueues:
     ) -> QueueReading:
         """See `QueueSource.read`. `name` is the queue's name in the policy, for messages.
 
-        `types` are told one by one, as are those of the spec.
+        `types` are reported one by one, as are those of the spec.
         """
         table = self._table(spec)
         seen = await table.observe(max_age)
@@ -80,6 +80,6 @@ class PostgresQueues:
 
 
 def _reported_types(of_queue: tuple[str, ...], of_breakers: frozenset[str]) -> tuple[str, ...]:
-    """The types that a queue tells one by one, from the same reading of the table. One that belongs
-    to another queue of the table is not among them."""
+    """The types that a queue reports one by one, from the same reading of the table. One that
+    belongs to another queue of the table is not among them."""
     return (of_queue or tuple(sorted(of_breakers)))[:MOST_REPORTED]

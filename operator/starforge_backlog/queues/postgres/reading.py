@@ -94,7 +94,7 @@ def type_reading(
     window: timedelta,
     settings: ObserverSettings,
 ) -> TypeReading:
-    """One job type of `queue`, as `queue_reading` would tell a queue of that type alone."""
+    """One job type of `queue`, as `queue_reading` would report a queue of that type alone."""
     table = seen.table
     if table is None:
         reason = _reason(queue, seen)

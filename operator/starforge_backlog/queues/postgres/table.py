@@ -180,7 +180,7 @@ class TableObserver:
             except DatabaseFault as caught:
                 if caught.why is not Why.TIMEOUT or isinstance(caught, NoAnswer | NoTurn):
                     raise
-                unsought = caught  # a slow disk must not cost the counts that an index tells
+                unsought = caught  # a slow disk must not cost the counts that an index gives
                 strange = strange_words.by_statistics(table, counters.live)
         self._known = Inspection(
             table,

@@ -75,7 +75,7 @@ def recognised(word: str) -> bool:
 def resolve_words(mapped: StatusNames, *, holds: Holds, seen: Collection[str]) -> Words | Problem:
     """Which words mean what.
 
-    `holds` tells what the column can hold. `seen` are words that a free text column is known to
+    `holds` is what the column can hold. `seen` are words that a free text column is known to
     hold (default, index predicates, statistics, rows): each group keeps its recognised words among
     them, or all of its recognised words when none was seen, because a rare word (a few running jobs
     among millions) is in no statistics. Returns a Problem when no word means waiting, or a mapped

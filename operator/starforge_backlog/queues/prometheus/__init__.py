@@ -1,1 +1,1 @@
-"""Queues, or single signals of them, that Prometheus tells of."""
+"""Queues, or single signals of them, that Prometheus reports."""

@@ -48,14 +48,14 @@ class InSeries:
             " objective oldestAge and its trip rules are not evaluated",
             self.clock(),
         )
-        # A gauge tells how many jobs wait, and nothing of those that do not.
-        untold = Unknown(Why.NOT_TOLD, "there is no expression for it", self.clock())
+        # A gauge contains how many jobs wait, and nothing of those that do not.
+        not_reported = Unknown(Why.NOT_TOLD, "there is no expression for it", self.clock())
         completed, failed = (rate(found[n], f"{at}.{n}") for n in ("completed", "failed"))
         return QueueReading(
             waiting=count(found["waiting"], f"{at}.waiting"),
-            scheduled=untold,
-            in_progress=untold,
-            failed=untold,
+            scheduled=not_reported,
+            in_progress=not_reported,
+            failed=not_reported,
             oldest_due_age=age(found[AGE], f"{at}.{AGE}") if AGE in found else no_age,
             arrivals_per_second=rate(found["arrivals"], f"{at}.arrivals"),
             throughput_per_second=completed,
