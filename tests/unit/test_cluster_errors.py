@@ -226,7 +226,7 @@ async def test_kopf_gets_the_same_token(tmp_path: Path) -> None:
 
 
 def test_a_namespace_that_is_being_deleted_is_no_lack_of_a_right() -> None:
-    """As the API server words it, and as it tells it to programs."""
+    """As the API server words it, and as it reports it to programs."""
     body = {
         "message": 'events.events.k8s.io "x" is forbidden: unable to create new content in'
         " namespace starforge because it is being terminated",

@@ -75,8 +75,8 @@ class Server:
         return self.watched()
 
 
-class Told:
-    """What a listener heard."""
+class Listener:
+    """Records what is reported to it."""
 
     def __init__(self) -> None:
         self.refusals: list[str] = []
@@ -120,8 +120,8 @@ async def test_an_equal_status_sends_nothing(server: Server, writer: StatusWrite
 async def test_a_refusal_is_loud_once_until_a_status_is_stored_again(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listener = Told()
-    told = listener.refusals
+    listener = Listener()
+    refusals = listener.refusals
     client: Any = server
     writer = StatusWriter(client, listener)
     writer.current(server.watched())
@@ -131,20 +131,20 @@ async def test_a_refusal_is_loud_once_until_a_status_is_stored_again(
     for number in range(3):
         assert await put(writer, status(f"{number} wait")) is WriteOutcome.REFUSED
         assert await put(writer, status("old")) is WriteOutcome.UNCHANGED
-    assert len(told) == 1
-    assert "Request entity too large" in told[0]
+    assert len(refusals) == 1
+    assert "Request entity too large" in refusals[0]
     assert caplog.text.count("cannot be stored") == 1
     server.refuse = None
     assert await put(writer, status()) is WriteOutcome.WRITTEN
-    assert told[1:] == ["ns/etl u: "]
+    assert refusals[1:] == ["ns/etl u: "]
     server.refuse = fault_from_status(asked, 403, b'{"message": "quota"}')
     assert await put(writer, status("again")) is WriteOutcome.REFUSED
-    assert len(told) == 3
+    assert len(refusals) == 3
 
 
 @pytest.mark.parametrize("answer", [503, 504, 429])
 async def test_a_server_that_is_away_is_no_refusal(server: Server, answer: int) -> None:
-    listener = Told()
+    listener = Listener()
     client: Any = server
     writer = StatusWriter(client, listener)
     writer.current(server.watched())
@@ -294,7 +294,7 @@ async def test_a_namesake_is_not_written_to(server: Server, writer: StatusWriter
     assert server.body["status"]["summary"] == "fresh"
 
 
-async def test_without_a_look_it_looks_first(server: Server, writer: StatusWriter) -> None:
+async def test_without_a_reading_it_reads_first(server: Server, writer: StatusWriter) -> None:
     assert await put(writer, status()) is WriteOutcome.WRITTEN
     assert server.requests == ["get", "patch"]
 
@@ -464,8 +464,8 @@ async def test_a_second_operator_is_reported_by_both_and_nothing_else_is(
 ) -> None:
     """Two replicas by mistake. No restart, lost answer, person or restored backup is one."""
     client: Any = server
-    told, told_other = Told(), Told()
-    writer = StatusWriter(client, told, time)
+    listener, other_listener = Listener(), Listener()
+    writer = StatusWriter(client, listener, time)
     writer.current(server.watched())  # of a predecessor: none
     await put(writer, status("one"))
     time.now += timedelta(seconds=15)
@@ -478,18 +478,18 @@ async def test_a_second_operator_is_reported_by_both_and_nothing_else_is(
     server.edit(status=backup)
     writer.current(server.watched())
     await put(writer, status("four"))
-    assert told.others == []
+    assert listener.others == []
 
-    other = StatusWriter(client, told_other, time)
+    other = StatusWriter(client, other_listener, time)
     other.current(server.watched())
     time.now += timedelta(seconds=15)
     assert await put(other, status("by the other")) is WriteOutcome.WRITTEN
-    assert told_other.others == [], "a start finds what a predecessor wrote"
+    assert other_listener.others == [], "a start finds what a predecessor wrote"
     assert await put(writer, status("five")) is WriteOutcome.CONFLICT
     await put(writer, status("five"))
-    assert told.others == ["2026-01-01T00:00:30Z"]
+    assert listener.others == ["2026-01-01T00:00:30Z"]
     time.now += timedelta(seconds=15)
     await put(writer, status("six"))
     other.current(server.watched())
     await put(other, status("by the other again"))
-    assert told_other.others == ["2026-01-01T00:00:45Z"]
+    assert other_listener.others == ["2026-01-01T00:00:45Z"]

@@ -1,4 +1,4 @@
-"""What the object of a target tells: surge, rollout, writer, selector."""
+"""What the object of a target contains: surge, rollout, writer, selector."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_rule_trips_when_it_held_for_its_time() -> None:
     assert story.status.trips == 1
 
 
-def test_one_good_reading_starts_the_time_anew() -> None:
+def test_one_good_reading_starts_the_time_again() -> None:
     story = Story(breaker({"waiting": 1000, "for": "1m"}))
     for waiting in (1000, 1000, 1000, 1000, 999, 1000, 1000, 1000, 1000):
         story.see(queue(waiting), after=15)
@@ -49,7 +49,7 @@ def test_one_good_reading_starts_the_time_anew() -> None:
 def test_an_unknown_time_counts_as_nothing() -> None:
     story = Story(breaker({"waiting": 1000, "for": "1m"}))
     story.see(queue(1000))
-    story.see(queue(1000), after=30)  # 30 s so far, 45 s at the first pass that is blind
+    story.see(queue(1000), after=30)  # 30 s so far, 45 s at the first pass without a reading
     for _ in range(20):
         story.see(queue(unknown()), after=15)
     story.see(queue(1000), after=15)
@@ -79,7 +79,7 @@ def test_a_steady_closed_breaker_writes_nothing() -> None:
         assert story.see(queue(waiting), after=15) == first
 
 
-def test_a_changed_value_starts_the_time_anew() -> None:
+def test_a_changed_value_starts_the_time_again() -> None:
     story = Story(breaker({"waiting": 1000, "for": "1m"}))
     story.see(queue(5000))
     story.breaker = breaker({"waiting": 2000, "for": "1m"})
@@ -288,7 +288,7 @@ def test_stopped_clocks_are_a_gap() -> None:
     assert story.see(queue(1000), after=30).state is OPEN
 
 
-# --- nobody looked ---------------------------------------------------------------------------
+# --- no pass ran ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("interval", [15, 60])
@@ -339,8 +339,8 @@ def test_what_is_noted_while_a_time_runs() -> None:
     assert story.see(queue(10), after=5).seen_at is None
     late = opened({"waiting": 1000, "for": "1m"}, {"oldestAge": "5m", "for": "1m"})
     # One of two has recovered: nothing happens, however long that lasts.
-    looks = [late.see(queue(10, oldest=400), after=15) for _ in range(20)]
-    assert {look.seen_at for look in looks} == {None}
+    states = [late.see(queue(10, oldest=400), after=15) for _ in range(20)]
+    assert {state.seen_at for state in states} == {None}
     assert late.see(queue(10), after=15).seen_at is not None
     late.see(queue(10), after=60)
     assert late.see(queue(10), after=60).seen_at is None  # half-open

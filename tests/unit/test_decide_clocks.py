@@ -61,14 +61,14 @@ def from_the_future(ahead: timedelta) -> QueueBacklogPolicyStatus:
     )
 
 
-def test_memory_of_a_clock_that_ran_ahead_is_mended() -> None:
-    mended = not_from_the_future(
+def test_memory_of_a_clock_that_ran_ahead_is_fixed() -> None:
+    fixed = not_from_the_future(
         from_the_future(timedelta(days=1)),
         NOW,
         longest_window=WINDOW,
         longest_hold_down=timedelta(minutes=30),
     )
-    assert mended == from_the_future(timedelta(0))
+    assert fixed == from_the_future(timedelta(0))
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), -timedelta(hours=1), SKEW])
@@ -80,7 +80,7 @@ def test_memory_that_is_about_right_is_not_written_again(ahead: timedelta) -> No
     assert same is status
 
 
-def test_every_moment_of_memory_is_looked_at() -> None:
+def test_every_moment_of_memory_is_checked() -> None:
     """A moment that is added to the status must be thought of in `clocks.py`."""
     whole = from_the_future(timedelta(days=1))
     changes: list[QueueBacklogPolicyStatus] = [

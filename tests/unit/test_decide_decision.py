@@ -190,7 +190,7 @@ def test_a_release_needs_readings_of_now(reading: QueueReading, released: bool) 
     assert ("Resume" in kinds(plan)) is released
 
 
-BLIND: list[tuple[dict[str, Any], str]] = [
+UNREADABLE: list[tuple[dict[str, Any], str]] = [
     ({"target": unknown(Why.TIMEOUT)}, "Timeout"),
     ({"each": unknown(Why.ENV_NOT_FOUND)}, "EnvNotFound"),
     ({"each": per_replica(role=None)}, "BudgetNotKnown"),
@@ -203,7 +203,7 @@ BLIND: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("hidden", "why"), BLIND)
+@pytest.mark.parametrize(("hidden", "why"), UNREADABLE)
 def test_a_step_up_needs_every_reading(hidden: dict[str, Any], why: str) -> None:
     policy = remembering(fresh_policy(breakers=[]))
     snapshot = {"queues": storm().queues, **hidden}
@@ -378,7 +378,7 @@ def test_killed_around_a_step_it_is_observed_and_not_repeated(answer: bool) -> N
     assert (kinds(after), reason(after)) == ([], "Observing")
 
 
-def test_a_step_that_met_a_conflict_is_decided_anew() -> None:
+def test_a_step_that_met_a_conflict_is_decided_again() -> None:
     policy = remembering(fresh_policy(breakers=[]))
     (step,) = policy.decide(storm()).actions
     policy.happened([Result(step, Failed(NotDone.CONFLICT, "another client wrote meanwhile"))])
@@ -418,7 +418,7 @@ def test_under_pressure_and_over_budget_to_the_safe_size_at_once() -> None:
 
 @pytest.mark.parametrize(("sampled", "kind"), [(0, None), (14, "Safe")])
 def test_a_sample_of_before_our_write_does_not_cut_twice(sampled: float, kind: str | None) -> None:
-    """The connections of pods that are gone by now look like a stranger's under their role."""
+    """The connections of pods that are gone by now resemble another client's under their role."""
     roles = {"web": 60, "worker": 400}
     full = connections(max_connections=500, by_role=roles, peak_by_role={"web": 200}, clients=460)
     policy = remembering(fresh_policy(breakers=[]), applied_replicas=40)
@@ -458,6 +458,6 @@ def test_known_and_unknown_are_all_there_is() -> None:
     plan = fresh_policy().decide(storm(state=unknown()))
     assert isinstance(plan.assessment.utilization, Known)
     assert plan.assessment.pressure is None
-    blind = fresh_policy().decide(storm(open_now=unknown()))
-    assert isinstance(blind.assessment.utilization, Unknown)
-    assert isinstance(blind.assessment.budget, Unknown)
+    unread = fresh_policy().decide(storm(open_now=unknown()))
+    assert isinstance(unread.assessment.utilization, Unknown)
+    assert isinstance(unread.assessment.budget, Unknown)

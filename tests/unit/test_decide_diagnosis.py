@@ -91,7 +91,7 @@ def works(
     oldest: float = 60,
     waiting: int = 9,
 ) -> QueueReading:
-    """A queue that tells of those who work on it."""
+    """A queue that reports its workers."""
     consumers = Consumers(live, orphaned, 0, paused_by, held, limited_by)
     reading = queue(waiting, throughput=throughput, oldest=oldest)
     return replace(reading, consumers=Known(consumers, NOW))
@@ -169,7 +169,7 @@ def test_a_part_that_is_missing_makes_the_sum_unknown() -> None:
         (Why.TIMEOUT, True),
         (Why.NOT_YET, True),
         (Why.COUNTER_RESET, True),
-        # This table will never tell: the runbook's small steps go on without.
+        # This table never has it: the runbook's small steps go on without.
         (Why.NOT_IN_TABLE, False),
         (Why.NO_INDEX, False),
     ],
@@ -321,9 +321,9 @@ def test_how_a_reading_was_obtained_survives_the_judgement() -> None:
 def retrying(
     failed: float | Unknown | None, ended: float | Unknown, arrivals: float | Unknown = 0.0
 ) -> QueueReading:
-    told = Known(failed, NOW) if isinstance(failed, float) else failed
+    attempts = Known(failed, NOW) if isinstance(failed, float) else failed
     whole = queue(1000, arrivals=arrivals, throughput=ended)
-    return replace(whole, failed_attempts_per_second=told)
+    return replace(whole, failed_attempts_per_second=attempts)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def retrying(
         # A few attempts are chance: 20 in a window of 90 s are enough.
         (retrying(0.2, 0.0), ("waiting 1000 > 500",), False),
         (retrying(0.3, 0.0), ("waiting 1000 > 500",), True),
-        # Unknown is not zero, and a table does not tell.
+        # Unknown is not zero, and a table does not report it.
         (retrying(20.0, unknown()), ("waiting 1000 > 500",), False),
         (retrying(unknown(), 0.0), ("waiting 1000 > 500",), False),
         (retrying(None, 0.0), ("waiting 1000 > 500",), False),

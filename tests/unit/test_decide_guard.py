@@ -190,7 +190,7 @@ def test_a_respected_writer_costs_one_write_of_status() -> None:
 
 
 def test_somebody_who_came_back_to_our_number_meant_it() -> None:
-    """Up, and down again between two passes: the record of writers tells what the number hides."""
+    """Up, and down again between two passes: the record of writers shows what the number hides."""
     theirs = replace(lowered(4), changed_since=True)
     assert whose(theirs, OWNER) is Whose.CHANGED
     found = step(guard(at(theirs)))
@@ -407,7 +407,7 @@ class Cluster:
 
 EVENTS = st.one_of(
     st.tuples(st.just("pass"), st.integers(0, 160)),  # other clients' connections
-    st.tuples(st.just("blind"), st.just(0)),
+    st.tuples(st.just("unreadable"), st.just(0)),
     st.tuples(st.just("killed"), st.integers(0, 160)),  # between the write and the status
     st.tuples(st.just("lost"), st.integers(0, 160)),  # between the intent and the write
     st.tuples(st.just("person"), st.integers(1, 40)),
@@ -430,8 +430,8 @@ def test_never_above_the_owners_nor_the_budget_and_restored_exactly(
             cluster.owners = wanted
             cluster.found = replace(cluster.found, maximum=wanted, changed_since=True)
             continue
-        blind = what == "blind"
-        room = Unknown(Why.TIMEOUT, "late", NOW) if blind else other_clients(number, pods)
+        unreadable = what == "unreadable"
+        room = Unknown(Why.TIMEOUT, "late", NOW) if unreadable else other_clients(number, pods)
         was = cluster.found
         one = at(was, pods=pods, budget=room, now=later(moment))
         outcome = guard(replace(one, before=cluster.status))

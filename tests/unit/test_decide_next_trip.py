@@ -1,4 +1,4 @@
-"""When to look before the interval is over: only for a breaker that is about to open."""
+"""When to read before the interval is over: only for a breaker that is about to open."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_rule_of_an_older_spec_is_passed_over() -> None:
     ],
     ids=["not exceeded", "cannot be read", "over already"],
 )
-def test_nothing_to_look_for(rule: RuleStatus) -> None:
+def test_no_trip_is_due(rule: RuleStatus) -> None:
     assert next_trip(POLICY, status(rule), later(2)) is None
 
 

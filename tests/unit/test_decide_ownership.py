@@ -74,7 +74,7 @@ def test_quiet_for_long_enough_they_are_ours_again() -> None:
     assert outcome.status.external is None
 
 
-def test_each_further_write_of_theirs_starts_the_time_anew() -> None:
+def test_each_further_write_of_theirs_starts_the_time_again() -> None:
     memory = noticed(later(-299), replicas=8)
     outcome = scale(theirs(9, memory=memory))
     assert outcome.status.external is not None
@@ -121,7 +121,7 @@ def test_a_writer_that_always_comes_back_is_asked_less_and_less_often() -> None:
         ([HPA, PERSON, HPA], 60, [300, 300, 300]),
     ],
 )
-def test_a_quiet_time_or_another_writer_starts_anew(
+def test_a_quiet_time_or_another_writer_starts_again(
     writers: list[ScaleWriter], quiet: float, waits: list[float]
 ) -> None:
     assert fight(theirs(), writers, quiet=quiet) == waits
@@ -221,10 +221,10 @@ def test_a_right_that_may_come_back_in_a_moment_hides_an_autoscaler() -> None:
     assert wrote(scale(situation(autoscaler=lost))) is None
 
 
-def test_without_the_right_to_look_others_are_noticed_by_what_they_write() -> None:
-    blind = Unknown(Why.NO_PERMISSION, "may not list", NOW)
-    assert wrote(scale(situation(autoscaler=blind))) == 6
-    assert scale(theirs(autoscaler=blind)).reason == "ReplicaConflict"
+def test_without_the_right_to_list_others_are_noticed_by_what_they_write() -> None:
+    unlisted = Unknown(Why.NO_PERMISSION, "may not list", NOW)
+    assert wrote(scale(situation(autoscaler=unlisted))) == 6
+    assert scale(theirs(autoscaler=unlisted)).reason == "ReplicaConflict"
 
 
 def test_one_that_cannot_be_seen_for_the_moment_holds_up_and_down() -> None:
@@ -249,7 +249,7 @@ def test_one_that_cannot_be_seen_for_the_moment_holds_up_and_down() -> None:
         (Known(None, NOW), "True", ""),
     ],
 )
-def test_what_people_are_told_of_it(
+def test_what_is_reported_of_it(
     reading: Known[Autoscaler | None] | Unknown, ready: str, said: str
 ) -> None:
     policy = fresh_policy()
@@ -260,7 +260,7 @@ def test_what_people_are_told_of_it(
     assert said in conditions["Scaling"].message
 
 
-def test_a_younger_policy_is_told_whom_it_waits_for_and_releases_what_it_paused() -> None:
+def test_a_newer_policy_reports_which_one_it_waits_for_and_releases_what_it_paused() -> None:
     policy = fresh_policy()
     entry = PauseStatus(
         producer="ingestion",

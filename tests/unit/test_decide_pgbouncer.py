@@ -133,7 +133,7 @@ def test_a_pool_that_stays_open_is_nobody_elses() -> None:
     assert found.others == 60
 
 
-def test_a_stranger_beside_the_pool_is_subtracted() -> None:
+def test_a_client_beside_the_pool_is_subtracted() -> None:
     crowd = connections(by_role={"web": 60, "worker": 50})
     found = budget(WHOLE, crowd, workload(), each(), pooler=pooler())
     assert found.others == 60 + 30
@@ -157,11 +157,11 @@ def test_clients_that_wait_are_pressure(parts: dict[str, Any], says: bool) -> No
 
 def test_the_sign_stands_still_while_the_numbers_move() -> None:
     """It stands in conditions: a count that moves would be a write with every pass (P7)."""
-    told = {
+    sentences = {
         waiting_clients(pooler(clients_waiting=n, longest_wait=seconds(n), waited_before=True))
         for n in range(1, 9)
     }
-    assert len(told) == 1
+    assert len(sentences) == 1
 
 
 @pytest.mark.parametrize(

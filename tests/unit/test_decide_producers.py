@@ -113,7 +113,7 @@ NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
         (HELD, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
         (HELD, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
         (HELD, says(PAUSED, THEIRS), FOREIGN, NOTHING, FOREIGN, NOTHING),
-        # Without a mark (`writeOwner: false`) the version alone tells.
+        # Without a mark (`writeOwner: false`) the version alone shows it.
         (HELD, says(PAUSED, None), HELD, NOTHING, HELD, RESUMES),
         (HELD, says(PAUSED, None, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
         # A release is a compare-and-set: it may be tried where the reading is missing.
@@ -125,7 +125,7 @@ NOTHING, PAUSES, RESUMES = (), (Pause,), (Resume,)
         (CHANGED, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
         (OVERRIDDEN, says(RUNNING), OVERRIDDEN, NOTHING, None, NOTHING),
         (OVERRIDDEN, says(PAUSED), FOREIGN, NOTHING, FOREIGN, NOTHING),
-        # Read too early, it looked resumed: forgotten now, it would be paused for ever.
+        # Read too early, it seemed resumed: forgotten now, it would be paused for ever.
         (OVERRIDDEN, says(PAUSED, TOKEN), HELD, NOTHING, HELD, RESUMES),
         (OVERRIDDEN, says(PAUSED, TOKEN, "6"), CHANGED, NOTHING, CHANGED, NOTHING),
         (UNRECORDED, says(PAUSED, TOKEN), UNRECORDED, NOTHING, UNRECORDED, NOTHING),
@@ -301,8 +301,8 @@ def test_a_reading_of_before_our_release_is_not_somebodys_pause() -> None:
 
 @pytest.mark.parametrize("before", [HELD, INTENDED])
 def test_nothing_is_released_while_a_signal_cannot_be_read(before: PauseState) -> None:
-    blind = frozenset({"ingestion"})
-    found = decided(entry(before), says(PAUSED, TOKEN), wanted=False, unreadable=blind)
+    unreadable = frozenset({"ingestion"})
+    found = decided(entry(before), says(PAUSED, TOKEN), wanted=False, unreadable=unreadable)
     assert (state(found), found.actions) == (before, ())
 
 

@@ -1,4 +1,4 @@
-"""Pauses that are carried out in parts: leaks, batches, plans, and producers nobody can look at."""
+"""Pauses that are carried out in parts: leaks, batches, plans, unreadable producers."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ def test_a_release_in_part_is_held_until_the_last_of_it() -> None:
     )
     stopped = decided(part, says(PAUSED), wanted=False, unreadable=frozenset({"it"}), way=TYPES)
     assert (stopped.entries, stopped.actions) == ((part,), ()), "P2: nothing more while unknown"
-    paused_anew = decided(part, says(PAUSED), wanted=True, way=TYPES)
-    whole = after(paused_anew, Paused(PauseOutcome.PAUSED, "5", '{"held": 1}'))
+    paused_again = decided(part, says(PAUSED), wanted=True, way=TYPES)
+    whole = after(paused_again, Paused(PauseOutcome.PAUSED, "5", '{"held": 1}'))
     assert whole is not None
     assert whole.progress is PauseProgress.COMPLETE
 
@@ -244,7 +244,7 @@ def test_what_a_person_resumed_keeps_its_proof_and_is_not_paused_again() -> None
     assert json.loads(the_pause(found).plan or "") == {"7": mark, "9": None}
 
 
-def test_what_we_resumed_ourselves_is_paused_anew() -> None:
+def test_what_we_resumed_ourselves_is_paused_again() -> None:
     mark = ["1", "a", "b"]
     before = entry(previous=json.dumps({"7": mark, "8": mark}), progress=PauseProgress.RESUMING)
     found = decided(before, says(PAUSED, plan={"7": None}), wanted=True, way=BACKFILLS)
@@ -284,7 +284,7 @@ SETTLED: tuple[tuple[dict[str, Any], Then, Then], ...] = (
     (TYPES, (None, ()), (INTENDED, ())),
     (UNMARKED, (CHANGED, ()), (INTENDED, ())),
     (HOOK, (CHANGED, ()), (INTENDED, ())),
-    # Only a resume under our token tells.
+    # Only a resume under our token shows it.
     (BACKFILLS, (INTENDED, (Resume,)), (INTENDED, ())),
     (AUDITED, (INTENDED, (Resume,)), (INTENDED, ())),
     (DEAF_HOOK, (INTENDED, (Resume,)), (INTENDED, (Resume,))),
@@ -318,7 +318,7 @@ def test_settling(
 
 
 @pytest.mark.parametrize("reading", [BY_DESIGN, None])
-def test_a_pause_that_nobody_can_look_at_is_held_and_released(
+def test_a_pause_that_cannot_be_read_is_held_and_released(
     reading: Unknown | None,
 ) -> None:
     """No person's decision can be seen, so none is taken for one."""

@@ -98,9 +98,9 @@ def test_each_reason_means_what_it_always_did(reason: ScalingReason) -> None:
     status = "True" if word in ABLE else "Unknown" if word in UNKNOWN else "False"
     asks = Asks.NOTHING if word in NOT_OURS else Asks.NO_MORE if word in NO_MORE else Asks.AS_WANTED
     never = Reported.NEVER if word in ROUTINE else Reported.FIRST
-    told = Reported.FIRST_AND_LAST if word in BY_HAND else never
+    reported = Reported.FIRST_AND_LAST if word in BY_HAND else never
     means = reason.means
-    assert (means.status, means.asks, means.reported) == (ConditionStatus(status), asks, told)
+    assert (means.status, means.asks, means.reported) == (ConditionStatus(status), asks, reported)
     assert means.passing is (word in PASSING)
 
 

@@ -8,7 +8,7 @@ from starforge_backlog.decide.said_once import said_once
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("sentences", "said"),
     [
         ([], ""),
         ([("a", "gone")], "a: gone"),
@@ -19,8 +19,8 @@ from starforge_backlog.decide.said_once import said_once
         ([("a", "gone"), ("b", "gone and more")], "a: gone; b: gone and more"),
     ],
 )
-def test_each_sentence_once(told: list[tuple[str, str]], said: str) -> None:
-    assert said_once(told) == said
+def test_each_sentence_once(sentences: list[tuple[str, str]], said: str) -> None:
+    assert said_once(sentences) == said
 
 
 def test_the_link_between_subjects_and_sentence() -> None:

@@ -19,7 +19,7 @@ from starforge_backlog.decide.pauses.server_identity import (
 
 DB = "db.example:5432"
 SYSTEM = postgres("7291", "starforge", [DB])
-UNTOLD = postgres("", "starforge", [DB])
+UNNAMED = postgres("", "starforge", [DB])
 SENTINEL = redis("etl", 0, ["a:26379", "b:26379", "c:26379"])
 REDIS = redis("", 0, ["r:6379"])
 
@@ -32,10 +32,10 @@ REDIS = redis("", 0, ["r:6379"])
         (SYSTEM, postgres("7291", "staging", [DB]), False),
         (SYSTEM, postgres("7291", "starforge", [DB], ["app"]), False),
         (SYSTEM, postgres("9000", "starforge", [DB]), False),
-        (SYSTEM, UNTOLD, True),  # cannot be compared
-        (UNTOLD, UNTOLD, True),
-        (UNTOLD, postgres("", "starforge", ["other.example:5432"]), False),
-        (UNTOLD, postgres("", "staging", [DB]), False),
+        (SYSTEM, UNNAMED, True),  # cannot be compared
+        (UNNAMED, UNNAMED, True),
+        (UNNAMED, postgres("", "starforge", ["other.example:5432"]), False),
+        (UNNAMED, postgres("", "staging", [DB]), False),
         (SENTINEL, redis("etl", 0, ["c:26379", "d:26379"]), True),  # Sentinels come and go
         (SENTINEL, redis("etl", 0, ["x:26379"]), False),
         (SENTINEL, redis("other", 0, ["a:26379"]), False),
@@ -54,7 +54,7 @@ def test_same_server(made_at: ServerPlace | None, now: ServerPlace | None, same:
 
 def test_only_two_known_places_that_can_be_compared_are_surely_the_same() -> None:
     assert surely_same_server(SYSTEM, SYSTEM)
-    assert not surely_same_server(SYSTEM, UNTOLD)
+    assert not surely_same_server(SYSTEM, UNNAMED)
     assert not surely_same_server(SYSTEM, None)
     assert not surely_same_server(None, SYSTEM)
 
@@ -63,7 +63,7 @@ def test_only_two_known_places_that_can_be_compared_are_surely_the_same() -> Non
     ("place", "line"),
     [
         (SYSTEM, "system 7291/starforge at db.example:5432"),
-        (UNTOLD, "database starforge at db.example:5432"),
+        (UNNAMED, "database starforge at db.example:5432"),
         (
             postgres("", "starforge", [DB], ["app", "public"]),
             "database starforge schema app,public at db.example:5432",
@@ -106,7 +106,7 @@ def test_a_line_that_was_cut_is_the_same_as_itself_alone() -> None:
     assert not same_server(cut, other)
 
 
-def test_the_sentence_names_both_and_the_mend() -> None:
+def test_the_sentence_names_both_and_the_fix() -> None:
     said = elsewhere(SYSTEM, REDIS)
     assert str(SYSTEM) in said
     assert str(REDIS) in said

@@ -51,7 +51,7 @@ GONE = later(-60)
     [
         (None, 0, True, None),
         (None, 25, True, Surplus(connections=25)),
-        # Sessions of pods that have just ended look the same.
+        # Sessions of pods that have just ended cannot be distinguished.
         (None, 25, False, None),
         (Surplus(connections=20), 25, True, Surplus(connections=25)),
         (Surplus(connections=20), 25, False, Surplus(connections=20)),
@@ -108,7 +108,7 @@ def test_the_budget_stands_when_the_pools_are_half_empty() -> None:
     assert others(policy, 15 + 930, 50 + 25) == 60
 
 
-def test_a_blind_time_forgets_nothing() -> None:
+def test_a_time_without_readings_forgets_nothing() -> None:
     policy = past()
     others(policy, 0, 110 + 25)
     passed(policy, 7200, unknown())
@@ -143,7 +143,7 @@ def test_what_is_there_all_the_time_writes_nothing() -> None:
         assert policy.status.scaling.surplus == first
 
 
-def test_it_is_said_with_the_mend() -> None:
+def test_it_is_said_with_the_fix() -> None:
     policy = past()
     others(policy, 0, 135)
     target = workload(11, max_surge="0")

@@ -130,7 +130,7 @@ def test_who_wants_more_than_its_share_sees_what_it_is() -> None:
     assert (found.entitled, found.most, dict(found.others)) == (10, 10, {"b": 10})
 
 
-def test_an_unknown_wish_keeps_what_it_holds() -> None:
+def test_an_unknown_desired_value_keeps_what_it_holds() -> None:
     found = share_of(claim("a", None, holds=7), (claim("b"),), 20, {})
     assert (found.entitled, found.most) == (7, 7)
 
@@ -181,8 +181,8 @@ def test_too_little_for_all_waits_only_for_those_who_see_it() -> None:
     sees = share_of(mine, (claim("b", 10, holds=10, cap=16),), 16, {})
     assert sees.entitled == 8
     # b leaves fewer connections free and sees enough for all: what it holds is gone for us.
-    blind = share_of(mine, (claim("b", 10, holds=10, cap=20),), 16, {})
-    assert blind.entitled == 6
+    share = share_of(mine, (claim("b", 10, holds=10, cap=20),), 16, {})
+    assert share.entitled == 6
 
 
 # --- what holds for all ---------------------------------------------------------------------------

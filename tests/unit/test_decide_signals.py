@@ -94,7 +94,7 @@ def test_a_breaker_over_a_queue_that_is_gone_neither_trips_nor_crashes() -> None
 
 
 def types(**parts: TypeReading) -> QueueReading:
-    """A queue of which some types are told one by one."""
+    """A queue of which some types are reported one by one."""
     return replace(queue(9000), by_type=parts)
 
 
@@ -117,7 +117,7 @@ BACKFILL = {"scope": {"type": "backfill_range"}}
             {"a": types(backfill_range=part(40)), "b": types(backfill_range=part(2))},
             "42 backfill_range waiting",
         ),
-        # A queue that cannot tell types apart has no say, however long it is.
+        # A queue that cannot distinguish types is left out, however long it is.
         (
             {"waiting": 5000},
             {"a": types(backfill_range=part(40)), "b": queue(9000)},
@@ -150,7 +150,7 @@ def test_a_type_in_a_queue_that_cannot_be_read_now_is_unknown_not_zero() -> None
     found = signal(one.trip[0], one, readings, unknown())
     assert isinstance(found, Unknown)
     assert found.why is Why.UNREACHABLE
-    # ... but a queue that never tells what waits is none to wait for.
+    # ... but a queue that never reports what waits is none to wait for.
     never = {**readings, "b": queue(unknown(Why.NOT_IN_TABLE))}
     assert isinstance(signal(one.trip[0], one, never, unknown()), Level)
 

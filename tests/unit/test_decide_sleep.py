@@ -147,7 +147,7 @@ def test_created_with_no_replicas_it_waits_for_its_first_job(
     ("writer", "memory", "stays"),
     [
         (US, {}, False),
-        # After a restart without a status, or killed before the result: the object tells.
+        # After a restart without a status, or killed before the result: the object shows it.
         (US, {"asleep_since": None, "applied_replicas": None}, False),
         (US, {"asleep_since": None, "applied_replicas": 1, "last_step": step(1, 0)}, False),
         (PERSON, {}, True),
@@ -270,7 +270,7 @@ def snapshot(pods: Workload, waiting: int, **changes: Any) -> Snapshot:
     return replace(seen(target=pods, queues=queue(waiting)), **changes)
 
 
-def test_a_sleeping_target_is_told_as_asleep_and_not_as_an_outage() -> None:
+def test_a_sleeping_target_is_reported_as_asleep_and_not_as_an_outage() -> None:
     policy = fresh_policy(target=ZERO)
     pods = workload(0, max_surge="0")
     plan = policy.decide(snapshot(pods, 0))

@@ -70,7 +70,7 @@ RISING = queue(9000, oldest=300, arrivals=20.0, throughput=unknown(Why.NO_INDEX)
 def test_a_rising_backlog_alone_lets_steps_go_on_slowly_and_small(
     ready_for: float, to: int | None
 ) -> None:
-    """Throughput can never be told here: neither a pass that doubles, nor a wait without end."""
+    """Throughput can never be read here: neither a pass that doubles, nor a wait without end."""
     one = step(at=later(-ready_for - 20), ready_at=later(-ready_for))
     slow_start = {"scaling": {"growth": "SlowStart", "stepUp": 2}}
     memory = {"step_size": 8, "throughput_per_replica": None}
@@ -172,7 +172,7 @@ def test_the_window_begins_when_all_pods_are_ready() -> None:
     assert there.status.last_step.ready_at == NOW
 
 
-def test_a_rollout_under_a_step_starts_its_window_anew() -> None:
+def test_a_rollout_under_a_step_starts_its_window_again() -> None:
     outcome = judged(step(), pods=workload(6, max_surge="0", rolling_out=True))
     assert (wrote(outcome), outcome.reason) == (None, "Observing")
     assert outcome.status.last_step is not None

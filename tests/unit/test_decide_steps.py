@@ -178,7 +178,7 @@ def test_paused_producers_drain_in_time_or_get_help(
 def test_over_the_budget(
     pressure: tuple[str, ...] | None, to: int | None, kind: StepKind | None
 ) -> None:
-    """One window at a time; with pressure to the safe size in one write; blind not at all."""
+    """One window at a time; with pressure to the safe size in one write; none without readings."""
     pods = workload(8, max_surge="0")
     outcome = scale(situation(pods=pods, budget=other_clients(150, pods), pressure=pressure))
     assert wrote(outcome) == to
@@ -232,7 +232,7 @@ def test_a_step_down_comes_after_its_time() -> None:
         {"pressure": None},
         {"pods": workload(1, max_surge="0")},
         {"spec": {"target": {"name": "w", "minReplicas": 4}}},
-        # Paused producers make any number look enough, until the backlog is gone.
+        # Paused producers make any number seem enough, until the backlog is gone.
         {"pausing": True, "reading": queue(4, arrivals=0.0, throughput=1.0)},
     ],
 )

@@ -38,7 +38,7 @@ from starforge_backlog.snapshot import (
 )
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
-MEND = Unknown(Why.NO_INDEX, "no index leads to failed jobs; create one on finished_at", NOW)
+NO_INDEX = Unknown(Why.NO_INDEX, "no index leads to failed jobs; create one on finished_at", NOW)
 WAITING = {"waiting": 5000, "for": "10m"}
 FAILED = {"failedPercent": 5, "for": "5m"}
 OLDEST = {"oldestAge": "10m", "for": "5m"}
@@ -68,25 +68,25 @@ def low(at: datetime = NOW, **readings: Any) -> QueueReading:
     return replace(reading, **readings)
 
 
-NOT_TOLD = Unknown(Why.NOT_IN_TABLE, "the table holds no time", NOW)
+NO_TIME = Unknown(Why.NOT_IN_TABLE, "the table holds no time", NOW)
 
 
 @pytest.mark.parametrize(
     ("trips", "reading", "enough"),
     [
-        # Known, and what can never be told beside it.
+        # Known, and what can never be read beside it.
         ((WAITING,), low(), True),
-        ((WAITING, FAILED), low(outcomes=MEND), True),
-        ((WAITING, OLDEST), low(oldest_due_age=NOT_TOLD), True),
-        ((FAILED, WAITING), low(outcomes=replace(MEND, why=Why.STATUS_NOT_MAPPED)), True),
+        ((WAITING, FAILED), low(outcomes=NO_INDEX), True),
+        ((WAITING, OLDEST), low(oldest_due_age=NO_TIME), True),
+        ((FAILED, WAITING), low(outcomes=replace(NO_INDEX, why=Why.STATUS_NOT_MAPPED)), True),
         # Nothing at all is known then.
-        ((FAILED,), low(outcomes=MEND), False),
+        ((FAILED,), low(outcomes=NO_INDEX), False),
         # It may come back.
         ((WAITING, FAILED), low(outcomes=unknown()), False),
-        ((WAITING, FAILED), low(waiting=unknown(), outcomes=MEND), False),
+        ((WAITING, FAILED), low(waiting=unknown(), outcomes=NO_INDEX), False),
         # Left out for a while by an observer that spares its database.
-        ((WAITING, USED), low(waiting=MEND), False),
-        ((OLDEST, USED), low(oldest_due_age=MEND), False),
+        ((WAITING, USED), low(waiting=NO_INDEX), False),
+        ((OLDEST, USED), low(oldest_due_age=NO_INDEX), False),
         # A count that stopped below the value says neither high nor low.
         ((WAITING, USED), low(waiting=Known(at_least(4999), NOW)), False),
         ((WAITING,), low(waiting=Known(at_least(5000), NOW)), True),
@@ -113,8 +113,12 @@ def test_what_is_enough_to_resume(
     [
         (OPEN, low(outcomes=unknown()), "cannot probe: failedPercent>=5 unknown: connection ref"),
         (HALF_OPEN, low(outcomes=unknown()), "the probe cannot be judged: failedPercent>=5 unkn"),
-        (OPEN, low(outcomes=MEND), ""),
-        (CLOSED, low(outcomes=MEND), "cannot trip: failedPercent>=5 unknown: no index leads to"),
+        (OPEN, low(outcomes=NO_INDEX), ""),
+        (
+            CLOSED,
+            low(outcomes=NO_INDEX),
+            "cannot trip: failedPercent>=5 unknown: no index leads to",
+        ),
         (CLOSED, low(outcomes=unknown()), ""),  # passes by itself, and `Ready` says it
         (
             CLOSED,
@@ -135,7 +139,7 @@ def test_one_queue_that_may_come_back_outweighs_one_that_never_will() -> None:
     queues = [{"name": "a", "postgres": {}}, {"name": "b", "postgres": {}}]
     policy = fresh_policy(queues=queues, breakers=tripping(WAITING, FAILED))
     (rule,) = policy.spec.breakers
-    never, gone = low(outcomes=MEND), low(outcomes=unknown())
+    never, gone = low(outcomes=NO_INDEX), low(outcomes=unknown())
     for readings in ({"a": never, "b": gone}, {"a": gone, "b": never}):
         assert not decisive(signals(rule, readings, Known(10.0, NOW)))
     assert decisive(signals(rule, {"a": never, "b": low()}, Known(10.0, NOW)))
@@ -174,7 +178,7 @@ def passes(policy: Policy, until: int, **readings: Any) -> list[Plan]:
 
 
 def test_a_rule_that_can_never_be_read_does_not_hold_a_pause_for_ever() -> None:
-    plans = passes(opened(WAITING, FAILED), 150, outcomes=MEND)
+    plans = passes(opened(WAITING, FAILED), 150, outcomes=NO_INDEX)
     assert kinds(plans[-1]) == ["Resume"]
 
 
@@ -194,7 +198,7 @@ def test_what_is_not_known_resumes_nothing(hidden: dict[str, Any]) -> None:
 
 def test_a_rule_that_can_be_read_again_counts_again() -> None:
     policy = opened(WAITING, FAILED)
-    passes(policy, 60, outcomes=MEND)
+    passes(policy, 60, outcomes=NO_INDEX)
     high = queue(10, oldest=5, failed=50, at=later(200))
     plan = policy.decide(seen(at=later(200), queues=high, producers=ours(200)))
     assert plan.status.breakers[0].state is OPEN
@@ -212,7 +216,7 @@ def test_a_count_that_stops_below_the_value_does_not_end_a_rule_that_counts() ->
 # --- said ------------------------------------------------------------------------------------
 
 
-def told(policy: Policy, plan: Plan, before: QueueBacklogPolicyStatus) -> tuple[str, str]:
+def reported(policy: Policy, plan: Plan, before: QueueBacklogPolicyStatus) -> tuple[str, str]:
     """Condition ProducersRunning, and the summary."""
     status = report(policy.spec, before, plan, (), 1, NOW)
     condition = status.condition("ProducersRunning")
@@ -224,7 +228,7 @@ def test_an_open_breaker_says_what_it_waits_for() -> None:
     policy = opened(WAITING, FAILED)
     plan = policy.decide(seen(queues=low(outcomes=unknown()), producers=ours(0)))
     sentence = "breaker b: cannot probe: failedPercent>=5 unknown: connection refused"
-    message, summary = told(policy, plan, policy.status)
+    message, summary = reported(policy, plan, policy.status)
     assert message.startswith("ingestion paused by breaker b")
     assert message.endswith(sentence)
     assert sentence in summary
@@ -232,9 +236,9 @@ def test_an_open_breaker_says_what_it_waits_for() -> None:
 
 def test_a_closed_breaker_says_which_rule_is_of_no_use() -> None:
     policy = fresh_policy(breakers=tripping(WAITING, FAILED))
-    plan = policy.decide(seen(queues=low(outcomes=MEND)))
-    message, summary = told(policy, plan, policy.status)
-    sentence = f"breaker b: cannot trip: failedPercent>=5 unknown: {MEND.message}"
+    plan = policy.decide(seen(queues=low(outcomes=NO_INDEX)))
+    message, summary = reported(policy, plan, policy.status)
+    sentence = f"breaker b: cannot trip: failedPercent>=5 unknown: {NO_INDEX.message}"
     assert message == f"no producer is paused; {sentence}"
     assert "cannot trip" not in summary  # nothing is wrong now: the sentence is for what is
 
@@ -245,6 +249,6 @@ def test_a_rule_that_is_unknown_keeps_what_it_counted() -> None:
     (state,) = policy.status.breakers
     closed = state.model_copy(update={"state": CLOSED, "rules": (*state.rules, before)})
     policy.status = policy.status.model_copy(update={"breakers": (closed,)})
-    plan = policy.decide(seen(queues=low(outcomes=MEND), producers=ours(0)))
+    plan = policy.decide(seen(queues=low(outcomes=NO_INDEX), producers=ours(0)))
     rule = plan.status.breakers[0].rules[1]
     assert (rule.exceeded_since, rule.unknown_since) == (later(-60), NOW)

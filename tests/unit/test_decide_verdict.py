@@ -90,7 +90,7 @@ def stuck(**changes: Any) -> Workload:
             {},
             INCONCLUSIVE,
         ),
-        # The table cannot tell throughput: the runbook's words, if nothing else is wrong.
+        # The table does not show throughput: the runbook's words, if nothing else is wrong.
         (step(), queue(5000, throughput=NEVER), {}, PASSED),
         (step(), queue(5106, throughput=NEVER), {}, PASSED),  # within noise
         (step(), queue(5107, throughput=NEVER), {}, INCONCLUSIVE),

@@ -57,7 +57,7 @@ def test_a_forgotten_value_is_an_error() -> None:
         manifest("workloads", IMAGE="image", WEB_CONNECTIONS=40)
 
 
-def test_the_stranger_takes_60_percent() -> None:
+def test_the_other_client_takes_60_percent() -> None:
     assert SCENARIOS["pressure"].stranger_connections == MAX_CONNECTIONS * 0.6
 
 

@@ -87,7 +87,7 @@ def test_a_killed_worker_leaves_its_jobs_locked(redis_url: str, tmp_path: Path) 
         queue = bull.queue(redis_url, "etl")
         job = queue.add("import", {"hang": True})
         mine = Behaviour(ledger="ledger")
-        # The first to look for stalled jobs sets for all when they are looked for next.
+        # The first to check for stalled jobs sets the time of the next check for all.
         quick = {"lockDuration": 4000, "stalledInterval": 2000}
         worker = doomed.queue(redis_url, "etl").worker(mine, **quick)
         wait_for(queue, active=1)

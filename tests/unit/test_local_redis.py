@@ -33,10 +33,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 def test_passwords_and_rules_are_checked(server: RedisServer) -> None:
     with (
-        redis.Redis.from_url(server.url(password="wrong")) as stranger,
+        redis.Redis.from_url(server.url(password="wrong")) as refused,
         pytest.raises(redis.AuthenticationError),
     ):
-        stranger.ping()
+        refused.ping()
     with redis.Redis.from_url(server.url(user="watcher", password="secret")) as watcher:
         assert watcher.get("bull:x") is None
         with pytest.raises(redis.exceptions.NoPermissionError):

@@ -313,7 +313,7 @@ def test_terms_of_the_budget_are_all_shown() -> None:
     assert shown == set(BudgetStatus.model_fields) - words
 
 
-def test_what_a_queue_does_not_tell_has_no_series(metrics: Metrics) -> None:
+def test_what_a_queue_does_not_report_has_no_series(metrics: Metrics) -> None:
     quiet = replace(
         snapshot().queues["jobs"], failed_attempts_per_second=None, consumers=None, by_type={}
     )

@@ -175,7 +175,7 @@ def producers_running(status: QueueBacklogPolicyStatus) -> Condition:
     return found
 
 
-def test_the_condition_tells_every_pause_and_whom_it_concerns() -> None:
+def test_the_condition_reports_every_pause_and_whom_it_concerns() -> None:
     found = producers_running(
         reported(
             entry(),

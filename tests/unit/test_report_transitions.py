@@ -172,7 +172,7 @@ def test_a_resume_without_an_answer_that_was_done_is_reported() -> None:
     assert reasons(transitions(two, NEW, ())) == ["Resumed"]
     done = Result(action, Resumed(ResumeOutcome.RESUMED))
     assert reasons(transitions(two, NEW, (done,))) == ["Resumed"], "once"
-    assert transitions(one, NEW, ()) == (), "a person's resume is not ours to tell"
+    assert transitions(one, NEW, ()) == (), "a person's resume is not reported"
 
 
 @pytest.mark.parametrize("reverted", [False, True])

@@ -222,7 +222,7 @@ def test_a_connection_less_of_others_is_no_write_and_one_more_is() -> None:
 
 
 def test_a_peak_that_is_over_is_no_reason_to_change_a_policy() -> None:
-    """A stranger held 90 of 200 connections and has left."""
+    """Another client held 90 of 200 connections and has left."""
     peak = connections(peak_by_role={"web": 190}, by_role={}, peak_until={"web": later(600)})
     found = reported(peak)
     assert (found.status, found.reason) == ("False", "MinimumAboveBudget")
@@ -230,7 +230,7 @@ def test_a_peak_that_is_over_is_no_reason_to_change_a_policy() -> None:
     assert "lower it" not in found.message
 
 
-def test_workers_whose_role_is_not_on_the_server_are_not_counted_as_strangers() -> None:
+def test_workers_whose_role_is_not_on_the_server_are_not_counted_as_other_clients() -> None:
     """The pods' URL has the name that a pooler knows them by."""
     found = reported(connections(roles=frozenset({"web", "etl"})))
     assert (found.status, found.reason) == ("Unknown", "NotConfigured")
