@@ -109,12 +109,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The stories are the longest part, so they begin first; those that run side by side before
-    those that end the operator. Lanes are asked last: they run meanwhile."""
+    those that end the operator. Serial groups are asked last: they run meanwhile."""
 
     def place(item: pytest.Item) -> tuple[bool, bool, bool]:
         together = "outcomes" in getattr(item, "fixturenames", ())
-        in_lane = hasattr(getattr(item, "module", None), "LANE")
-        return not item.nodeid.startswith(STORIES), in_lane, not together
+        in_group = hasattr(getattr(item, "module", None), "SERIAL_GROUP")
+        return not item.nodeid.startswith(STORIES), in_group, not together
 
     items.sort(key=place)
 

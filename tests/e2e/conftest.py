@@ -11,12 +11,12 @@ import pytest
 from tests.e2e.autoscaling import install_keda
 from tests.e2e.place import Place, installed
 from tests.e2e.together import (
-    Lane,
-    LaneStory,
+    GroupStory,
     OnServer,
     Outcomes,
+    SerialGroup,
     Story,
-    in_lanes,
+    in_groups,
     side_by_side,
 )
 from tests.e2e.world import World
@@ -46,20 +46,21 @@ def world(place: Place) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """How the stories of all files end. A file whose stories need a PostgreSQL server each names
-    its `max_connections` as `OWN_SERVER`; one that needs a cluster, or none, has a `LANE`."""
+    its `max_connections` as `OWN_SERVER`; one that needs a cluster, or none, has a
+    `SERIAL_GROUP`."""
     shared: list[OnServer] = []
-    lanes: defaultdict[Lane, list[LaneStory]] = defaultdict(list)
+    groups: defaultdict[SerialGroup, list[GroupStory]] = defaultdict(list)
     for item in request.session.items:
         if not isinstance(item, pytest.Function) or "outcomes" not in item.fixturenames:
             continue
-        story, lane = item.callspec.params["story"], getattr(item.module, "LANE", None)
-        if lane is None:
+        story, group = item.callspec.params["story"], getattr(item.module, "SERIAL_GROUP", None)
+        if group is None:
             connections = getattr(item.module, "OWN_SERVER", None)
             shared.append(OnServer(cast(Story, story), connections))
         else:
-            lanes[lane].append(cast(LaneStory, story))
+            groups[group].append(cast(GroupStory, story))
     with contextlib.ExitStack() as stack:
-        outcomes = dict(stack.enter_context(in_lanes(lanes)))
+        outcomes = dict(stack.enter_context(in_groups(groups)))
         if shared:
             place: Place = request.getfixturevalue("place")
             install_keda(place)

@@ -161,7 +161,7 @@ def in_order_and_back_one_at_a_time(world: World) -> None:
     assert [name for _, name in came] == RECOVERY
     for (earlier, _), (later, _) in pairwise(came):
         assert later - earlier >= WINDOW - LATE, "one thing per window"
-    world.until_told("BreakerClosed")
+    world.until_reported("BreakerClosed")
     assert producers_of(world, "Resumed") == RECOVERY
     moments = [datetime.fromisoformat(e["eventTime"]) for e in world.events_of("Resumed")]
     assert all((b - a).total_seconds() >= WINDOW - LATE for a, b in pairwise(moments))

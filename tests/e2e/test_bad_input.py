@@ -74,7 +74,7 @@ def as_admin(*statements: str) -> Callable[[World], None]:
 
 
 def from_the_message(begin: str) -> Callable[[World], None]:
-    """Runs the statement that the condition tells an administrator to run."""
+    """Runs the statement that the condition names for an administrator."""
 
     def run(world: World) -> None:
         message = str(world.condition("Ready")["message"])

@@ -55,7 +55,7 @@ def owners(world: World) -> dict[str, list[str]]:
 
 def opened(world: World) -> str:
     """What people read about the only breaker that opened."""
-    world.until_told("BreakerOpen")
+    world.until_reported("BreakerOpen")
     (event,) = world.events_of("BreakerOpen")
     assert event["type"] == "Warning"
     return str(event["note"])

@@ -129,7 +129,7 @@ def reported_as_it_is_and_stepped_up_within_the_budget(world: World) -> None:
         assert {after - before for before, after in pairwise(replicas)} == {1}, "one at a time"
         opened = (max(replicas) + SURGE) * POOL
         assert opened + 1 <= CONNECTIONS - SUPERUSERS - HEADROOM, "and a session of the operator"
-        world.until_told("StepPassed")  # real workers finished more
+        world.until_reported("StepPassed")  # real workers finished more
         for queue in (snapshots, exports):
             queue.call("drain")
         world.until_condition("BacklogHealthy", "WithinObjectives")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.e2e.together import Lane, LaneStory, Outcomes, title
+from tests.e2e.together import GroupStory, Outcomes, SerialGroup, title
 
 from demo.scenario import SCENARIOS, Scenario
 from demo.schedule import Schedule
@@ -125,8 +125,8 @@ def a_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-LANE: Final = Lane(a_folder, late=True)
-STORIES: Final[tuple[LaneStory, ...]] = (
+SERIAL_GROUP: Final = SerialGroup(a_folder, late=True)
+STORIES: Final[tuple[GroupStory, ...]] = (
     the_main_story_in_short,
     the_bullmq_story_in_short,
     ctrl_c_while_servers_start_leaves_nothing_behind,
@@ -135,5 +135,5 @@ STORIES: Final[tuple[LaneStory, ...]] = (
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_demo(outcomes: Outcomes, story: LaneStory) -> None:
+def test_demo(outcomes: Outcomes, story: GroupStory) -> None:
     outcomes[story].result()

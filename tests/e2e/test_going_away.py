@@ -29,7 +29,7 @@ from tests.e2e.place import (
 )
 from tests.e2e.store import RUNNING
 from tests.e2e.test_pauses import paused_by_us
-from tests.e2e.together import Lane, LaneStory, Outcomes, title
+from tests.e2e.together import GroupStory, Outcomes, SerialGroup, title
 from tests.e2e.world import SECRET, World
 
 from local.commands import CommandError
@@ -60,7 +60,7 @@ def worlds(place: Place) -> Iterator[tuple[World, World]]:
         yield made[0], made[1]
 
 
-def in_two_worlds(story: Callable[[tuple[World, World]], None]) -> LaneStory:
+def in_two_worlds(story: Callable[[tuple[World, World]], None]) -> GroupStory:
     """A story of a place."""
 
     @functools.wraps(story)
@@ -313,8 +313,8 @@ def gone(read: Callable[[], object]) -> bool:
     return False
 
 
-LANE: Final = Lane(own_cluster)
-STORIES: Final[tuple[LaneStory, ...]] = (
+SERIAL_GROUP: Final = SerialGroup(own_cluster)
+STORIES: Final[tuple[GroupStory, ...]] = (
     the_crd_is_deleted_while_pauses_are_held,
     the_operator_restarts_while_the_crd_is_terminating,
     the_chart_is_uninstalled_while_pauses_are_held,
@@ -325,5 +325,5 @@ STORIES: Final[tuple[LaneStory, ...]] = (
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_going_away(outcomes: Outcomes, story: LaneStory) -> None:
+def test_going_away(outcomes: Outcomes, story: GroupStory) -> None:
     outcomes[story].result()

@@ -35,7 +35,7 @@ from tests.e2e.world import SPEC, TARGET, TRIPS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-# The controller looks every 15 s.
+# The controller reads every 15 s.
 CONTROLLER_WITHIN: Final = 60.0
 
 
@@ -61,7 +61,7 @@ def lowered_at_once_and_the_controller_follows(world: World) -> None:
     kept = marks(hpa(world))
     assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
     assert kept["backlog.starforge.dev/guard-token"] == guard["token"]
-    world.until_told("MaximumLowered")
+    world.until_reported("MaximumLowered")
     assert f"maximum of HorizontalPodAutoscaler {HPA}" in world.status()["summary"]
     assert world.place.metric("actions_total", namespace=world.namespace, action="MaximumLowered")
 
@@ -86,7 +86,7 @@ def raised_by_steps_and_restored_exactly(world: World) -> None:
     assert all(b - a == 1 for a, b in pairwise(steps)), "by stepUp"
     assert hpa(world)["spec"] == before["spec"]
     assert marks(hpa(world)) == {}
-    world.until_told("MaximumRaised", "MaximumRestored")
+    world.until_reported("MaximumRaised", "MaximumRestored")
     assert "previousMaximum" not in world.status()["scaling"]["guard"]
 
 
@@ -234,7 +234,7 @@ def a_scaled_object(world: World) -> None:
     world.until(lambda: maximum(world) == budget(world), "KEDA's own autoscaler is lowered, too")
     write_hpa(world, maxReplicas=30)
     world.until(lambda: maximum(world) == budget(world), "lowered once more")
-    world.until_told("MaximumLowered")
+    world.until_reported("MaximumLowered")
     world.delete()
     world.until_gone()
     assert the_scaled_object(world)["spec"] == before

@@ -54,9 +54,9 @@ def our_own_pause_is_released_to_the_letter(world: World) -> None:
     assert world.store.flag() == RUNNING
     assert world.status()["paused"] == []
     assert world.condition("ProducersRunning")["status"] == "True"
-    world.until_told("BreakerClosed")
-    told_of = world.reasons()
-    assert [told_of.count(r) for r in ("BreakerOpen", "Paused", "Resumed", "BreakerClosed")] == [
+    world.until_reported("BreakerClosed")
+    reported = world.reasons()
+    assert [reported.count(r) for r in ("BreakerOpen", "Paused", "Resumed", "BreakerClosed")] == [
         1
     ] * 4
 
@@ -72,7 +72,7 @@ def a_person_paused_before_us(world: World) -> None:
     calm(world)
     world.until_passes(2)
     assert world.store.flag() == theirs
-    world.until_told("PausedByOthers")
+    world.until_reported("PausedByOthers")
     assert "Paused" not in world.reasons()
 
     world.store.people_resume()
@@ -103,7 +103,7 @@ def the_runbooks_update_over_our_pause(world: World) -> None:
     assert world.store.paused, "it may be the person's by now"
     assert world.condition("ProducersRunning")["reason"] == "ChangedByOthers"
     assert "TO DO" in world.status()["summary"]
-    world.until_told("PauseChangedByOthers")
+    world.until_reported("PauseChangedByOthers")
 
     world.store.people_resume()
     world.until(lambda: world.breaker() == "Closed", "a probe that passed")
@@ -117,7 +117,7 @@ def the_row_vanishes_before_the_pause(world: World) -> None:
     found = world.until_condition("ProducersRunning", "PauseFailed")
     assert "NOT paused" in found["message"]
     assert world.condition("Ready")["reason"] == "RowMissing"
-    world.until_told("PauseFailed")
+    world.until_reported("PauseFailed")
     world.until_passes(2)
     assert world.reasons().count("PauseFailed") == 1, "said once, not with every pass"
 
@@ -198,7 +198,7 @@ def the_memory_is_cleared_while_a_pause_is_held(world: World) -> None:
 
 
 def a_policy_without_its_memory_is_deleted(world: World) -> None:
-    """The deletion waits for a person, who is told what to run."""
+    """The deletion waits for a person, who is given the command to run."""
     paused_by_us(world)
     world.forget_memory()
     world.delete()

@@ -159,7 +159,7 @@ def clients_of(world: World, pooler: PgBouncer, *columns: str) -> int:
     return sum(int(row[column]) for row in rows for column in columns)
 
 
-def strangers_of(world: World, pooler: PgBouncer) -> int:
+def other_clients(world: World, pooler: PgBouncer) -> int:
     """Clients that are not the workers', by SHOW POOLS; this connection is one of them itself."""
     rows = [row for row in pooler.show("POOLS") if row["user"] != world.store.worker]
     return sum(int(row["cl_active"]) + int(row["cl_waiting"]) for row in rows) - 1
@@ -193,10 +193,10 @@ def the_pool_bounds_the_server_and_its_clients_the_pods(world: World) -> None:
         world.apply(scaling=SCALING, database=behind())
         world.until_ready()
         world.until_condition("Scaling", "BudgetExhausted")
-        strangers = VISITORS + 1  # and the operator's console
-        world.until(lambda: strangers_of(world, pooler) == strangers, "no look of ours before")
-        left = MOST_CLIENTS - strangers
-        # A read of ours at the console counts as a stranger while it lasts.
+        others = VISITORS + 1  # and the operator's console
+        world.until(lambda: other_clients(world, pooler) == others, "no reading of ours before")
+        left = MOST_CLIENTS - others
+        # A read of ours at the console counts as another client while it lasts.
         found = world.until(
             lambda: b if (b := budget(world))["poolClients"] == left else None, "the sum"
         )
@@ -213,7 +213,7 @@ def the_pool_bounds_the_server_and_its_clients_the_pods(world: World) -> None:
         assert found["replicas"] == left // POOL - 1, "one for the surge of a rollout"
         assert (
             f" = {found['workerCap']} >= a pool of {SIZE + RESERVE} for all replicas;"
-            f" {MOST_CLIENTS} clients of PgBouncer - {strangers} others = {left} / {POOL} per"
+            f" {MOST_CLIENTS} clients of PgBouncer - {others} others = {left} / {POOL} per"
             f" replica = {left // POOL} slots;"
         ) in found["formula"]
         by_pods = found["workerCap"] // POOL - 1

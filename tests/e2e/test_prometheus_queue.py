@@ -1,4 +1,4 @@
-"""Queues and databases that only Prometheus tells of, through the whole operator: a real Prometheus
+"""Queues and databases that only Prometheus reports, through the whole operator: a real Prometheus
 that scrapes a real exporter."""
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def queue(world: World) -> Json:
 
 def about(world: World, field: str, rate: float) -> bool:
     """Whether a rate of status is that one."""
-    told = queue(world)[field]
-    return told != "unknown" and float(told) == pytest.approx(rate, rel=0.3)
+    found = queue(world)[field]
+    return found != "unknown" and float(found) == pytest.approx(rate, rel=0.3)
 
 
 def holds(world: World, reason: str, *words: str) -> None:
@@ -134,12 +134,14 @@ def a_queue_of_series_is_reported_and_stepped_for(world: World) -> None:
         jobs = in_prometheus(url, oldestAgeSeconds="max(oldest_job_age_seconds)")
         world.apply(queues=[jobs], scaling=SCALING, database=world.roomy())
         world.until_ready()
-        told = ("1200", "1m")
-        world.until(lambda: (queue(world)["waiting"], queue(world)["oldest"]) == told, "the jobs")
+        expected = ("1200", "1m")
+        world.until(
+            lambda: (queue(world)["waiting"], queue(world)["oldest"]) == expected, "the jobs"
+        )
         world.until(lambda: about(world, "arrivalsPerSecond", ARRIVALS), "rates")
         assert f"Prometheus at {url}" in queue(world)["source"]
         world.until(lambda: len(world.scale_writes()) >= 2, "two steps")
-        world.until_told("StepPassed")
+        world.until_reported("StepPassed")
         replicas = [1, *(write.replicas or 0 for write in world.scale_writes())]
         assert {after - before for before, after in pairwise(replicas)} == {1}
 

@@ -129,7 +129,7 @@ def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
     """And held down: longer than the observation, although work still waits."""
     world.deploy(env={"PG_POOL_MAX": "1"})
     pressure = {**SPEC["database"], "pressure": {"lockWaiters": 2}}
-    # Held down for twice that: long enough to be looked at on a busy machine.
+    # Held down for twice that: long enough to be read on a busy machine.
     world.apply(scaling={**SPEC["scaling"], "observeFor": "20s"}, database=pressure)
     world.until_ready()
     world.store.enqueue(TRIPS)
@@ -142,7 +142,7 @@ def a_step_that_brings_pressure_is_taken_back(world: World) -> None:
     step = world.status()["scaling"]["lastStep"]
     assert (step["verdict"], step["reverted"]) == ("Failed", True)
     assert "sessions wait for a lock" in step["verdictMessage"]
-    world.until_told("StepFailed", "ScaledRevert")
+    world.until_reported("StepFailed", "ScaledRevert")
 
     world.until_condition("Scaling", "HoldDown")
     world.until(lambda: len(world.scale_writes()) == 3, "the next step")

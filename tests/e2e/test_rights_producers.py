@@ -18,7 +18,7 @@ import yaml
 from tests.e2e.api import APPS, CORE, Api, Json
 from tests.e2e.place import CHART, NAMESPACE, RELEASE, Place, installed
 from tests.e2e.test_pauses import recover, trip
-from tests.e2e.together import Lane, LaneStory, Outcomes, title
+from tests.e2e.together import GroupStory, Outcomes, SerialGroup, title
 from tests.e2e.world import World
 from tests.producers.webhook_api import SECRET
 from tests.producers.webhook_page import running
@@ -117,7 +117,7 @@ def own_cluster() -> Iterator[Scene]:
         yield Scene(place, address)
 
 
-def with_feeders(story: Callable[[Place, World, Feeders], None]) -> LaneStory:
+def with_feeders(story: Callable[[Place, World, Feeders], None]) -> GroupStory:
     """A story of a scene."""
 
     @functools.wraps(story)
@@ -285,8 +285,8 @@ def a_policy_that_is_deleted_or_only_observes_releases_all(
     assert feeders.state() == RUNNING
 
 
-LANE: Final = Lane(own_cluster)
-STORIES: Final[tuple[LaneStory, ...]] = (
+SERIAL_GROUP: Final = SerialGroup(own_cluster)
+STORIES: Final[tuple[GroupStory, ...]] = (
     off_until_it_is_granted_then_paused_and_released_to_the_letter,
     people_and_gitops_are_respected_and_named,
     killed_again_and_again,
@@ -295,5 +295,5 @@ STORIES: Final[tuple[LaneStory, ...]] = (
 
 
 @pytest.mark.parametrize("story", STORIES, ids=title)
-def test_rights_producers(outcomes: Outcomes, story: LaneStory) -> None:
+def test_rights_producers(outcomes: Outcomes, story: GroupStory) -> None:
     outcomes[story].result()

@@ -58,7 +58,7 @@ def test_a_storm_is_reported(place: Place, world: World) -> None:
         assert condition["observedGeneration"] == status["observedGeneration"]
 
     recover(world)
-    world.until_told("BreakerClosed")
+    world.until_reported("BreakerClosed")
     events = world.events()
     reported = [event["reason"] for event in events]
     order = ["BreakerOpen", "Paused", "BreakerHalfOpen", "Resumed", "BreakerClosed"]

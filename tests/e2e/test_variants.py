@@ -1,5 +1,5 @@
 """The whole loop on each published form of `queue_jobs`: counts, steps, pauses, drains, releases;
-and what a table cannot tell is said, not guessed."""
+and what a table does not contain is said, not guessed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def loop(
     read = world.place.metric
     kinds = {"waiting": TRIPS, "in_progress": CLAIMED, "failed": FAILED}
 
-    def told() -> bool:
+    def counted() -> bool:
         return {kind: read(f"queue_{kind}_jobs", **labels) for kind in kinds} == kinds
 
-    world.until(told, "all jobs")
+    world.until(counted, "all jobs")
     world.until(lambda: world.store.paused, "the pause")
     world.until(lambda: world.replicas() > 1, "a step")
     world.until(lambda: world.condition("BacklogHealthy")["status"] == "False", "it is reported")
@@ -70,7 +70,7 @@ def schema_sql(world: World) -> None:
 def first_migration(world: World) -> None:
     loop(world, FIRST_MIGRATION, claimed="processing", done="completed")
     # It has no run_after.
-    world.until(lambda: "NotInTable" in {why for _, why in unknown(world)}, "what it cannot tell")
+    world.until(lambda: "NotInTable" in {why for _, why in unknown(world)}, "what it lacks")
 
 
 def enum_status(world: World) -> None:

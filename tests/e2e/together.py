@@ -1,8 +1,8 @@
 """Stories: tests that mostly wait. All of them run side by side, some at a time, each in a
 namespace and with a database of its own; each test then says how its story ended.
 
-Stories that take the operator away from all others have a cluster of their own: a `Lane`. Those of
-one lane run one after another, beside all others.
+Stories that take the operator away from all others have a cluster of their own: a `SerialGroup`.
+Those of one group run one after another, beside all others.
 
 What ends the operator of all, or needs it for itself, is a test of its own and runs after the
 stories (`tests/conftest.py`).
@@ -26,16 +26,16 @@ from tests.e2e.world import World
 from local.postgres import PostgresServer
 
 Story = Callable[[World], None]
-LaneStory = Callable[[Any], None]
-Outcomes = Mapping[LaneStory, Future[None]]
+GroupStory = Callable[[Any], None]
+Outcomes = Mapping[GroupStory, Future[None]]
 
 AT_ONCE: Final = 6
 """Stories that run side by side. More of them are faster alone, and time out beside other tests."""
-LANES_AT_ONCE: Final = 2
+GROUPS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True)
-class Lane:
+class SerialGroup:
     """Of a file of stories that share nothing with those of other files."""
 
     open: Callable[[], AbstractContextManager[Any]]
@@ -53,7 +53,7 @@ class OnServer:
     connections: int | None = None
 
 
-def title(story: LaneStory) -> str:
+def title(story: GroupStory) -> str:
     """For test ids: the function's name in words."""
     return story.__name__.replace("_", " ")
 
@@ -81,16 +81,16 @@ def side_by_side(
 
 
 @contextlib.contextmanager
-def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
+def in_groups(groups: Mapping[SerialGroup, Sequence[GroupStory]]) -> Iterator[Outcomes]:
     """How each story ends."""
-    pool = ThreadPoolExecutor(LANES_AT_ONCE)
-    outcomes: dict[LaneStory, Future[None]] = {}
+    pool = ThreadPoolExecutor(GROUPS_AT_ONCE)
+    outcomes: dict[GroupStory, Future[None]] = {}
     begun: list[Future[None]] = []
     try:
-        for lane in sorted(lanes, key=lambda lane: lane.late):
-            pending: dict[LaneStory, Future[None]] = {story: Future() for story in lanes[lane]}
-            others = tuple(outcomes.values()) if lane.late else ()
-            begun.append(pool.submit(_run, lane, pending, after=others))
+        for group in sorted(groups, key=lambda group: group.late):
+            pending: dict[GroupStory, Future[None]] = {story: Future() for story in groups[group]}
+            others = tuple(outcomes.values()) if group.late else ()
+            begun.append(pool.submit(_run, group, pending, after=others))
             outcomes |= pending
         yield outcomes
     finally:
@@ -99,17 +99,17 @@ def in_lanes(lanes: Mapping[Lane, Sequence[LaneStory]]) -> Iterator[Outcomes]:
         pool.shutdown(cancel_futures=True)
     for each in begun:
         if not each.cancelled():
-            each.result()  # what a lane opened may have failed to close
+            each.result()  # what a group opened may have failed to close
 
 
 def _run(
-    lane: Lane, pending: Mapping[LaneStory, Future[None]], *, after: Sequence[Future[None]]
+    group: SerialGroup, pending: Mapping[GroupStory, Future[None]], *, after: Sequence[Future[None]]
 ) -> None:
-    """What the lane opens is closed when its last story has ended."""
+    """What the group opens is closed when its last story has ended."""
     wait(after)
     left = deque(pending.items())
     try:
-        with lane.open() as given:
+        with group.open() as given:
             while left:
                 story, outcome = left.popleft()
                 if outcome.set_running_or_notify_cancel():
@@ -122,7 +122,7 @@ def _run(
                 outcome.set_exception(error)
 
 
-def _end(outcome: Future[None], story: LaneStory, given: Any) -> None:
+def _end(outcome: Future[None], story: GroupStory, given: Any) -> None:
     try:
         story(given)
     except BaseException as error:  # noqa: BLE001 # a failed story is its own test's matter

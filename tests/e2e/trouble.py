@@ -1,4 +1,4 @@
-"""What strangers do to a database, and workers."""
+"""What other clients do to a database, and workers."""
 
 from __future__ import annotations
 

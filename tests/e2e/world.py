@@ -267,7 +267,7 @@ class World:
     def events_of(self, reason: str, name: str = "etl") -> list[Json]:
         return [event for event in self.events(name) if event["reason"] == reason]
 
-    def until_told(self, *reasons: str) -> None:
+    def until_reported(self, *reasons: str) -> None:
         """Until each has its Event: they are posted one after another, behind the status."""
         self.until(lambda: set(reasons) <= set(self.reasons()), f"Events {', '.join(reasons)}")
 
