@@ -29,7 +29,7 @@ TOKEN = "uid-1/hpa/2026-01-01T00:00:00.000+00:00"
 
 
 class Timer:
-    """Seconds that pass when told to."""
+    """Seconds that pass when a test says so."""
 
     now = 0.0
 
@@ -128,9 +128,9 @@ async def somebody(
     """A reader, and its client, under a ServiceAccount without rights."""
     cluster.kubectl("create", "serviceaccount", "-n", namespace, "nobody")
     token = cluster.kubectl("create", "token", "-n", namespace, "nobody").strip()
-    stranger = Path(shutil.copy(cluster.kubeconfig, folder / "kubeconfig"))
-    config = ["config", "--kubeconfig", str(stranger)]
+    unprivileged = Path(shutil.copy(cluster.kubeconfig, folder / "kubeconfig"))
+    config = ["config", "--kubeconfig", str(unprivileged)]
     cluster.kubectl(*config, "set-credentials", "nobody", f"--token={token}")
     cluster.kubectl(*config, "set-context", "--current", "--user=nobody")
-    async with connected(stranger) as (client, _):
+    async with connected(unprivileged) as (client, _):
         yield AutoscalerReader(client, monotonic=timer), client

@@ -112,7 +112,7 @@ async def test_who_scales_it(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_paused_scaled_object_is_told_apart(
+async def test_a_paused_scaled_object_is_distinguished(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader, timer: Timer
 ) -> None:
     apply(cluster, namespace, scaled_object())
@@ -142,7 +142,7 @@ async def test_one_that_was_made_or_deleted_counts_soon(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_a_scaled_object_is_told_rather_than_what_keda_made_of_it(
+async def test_a_scaled_object_is_reported_rather_than_what_keda_made_of_it(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     """Its autoscaler would be made again, and is refused as a guard."""
@@ -196,11 +196,11 @@ async def test_a_right_that_was_there_is_missed_for_long(
             apply(cluster, namespace, autoscaler())
         grant(cluster, namespace)
 
-        async def looked() -> Known[Autoscaler | None] | None:
+        async def read() -> Known[Autoscaler | None] | None:
             reading = await reader.read(namespace, PLAIN)
             return reading if isinstance(reading, Known) else None
 
-        assert ((await until(looked, "the right")).value is not None) == known
+        assert ((await until(read, "the right")).value is not None) == known
         grant(cluster, namespace, "delete")
 
         async def lost() -> bool | None:
@@ -218,7 +218,7 @@ async def test_a_right_that_was_there_is_missed_for_long(
 
 
 @pytest.mark.parametrize(
-    ("document", "why", "mend"),
+    ("document", "why", "fix"),
     [
         (None, Why.AUTOSCALER_NOT_FOUND, "create it, or take spec.target.guard away"),
         (
@@ -234,14 +234,14 @@ async def test_what_is_no_guard(
     adapter: tuple[ClusterClient, Requests],
     document: Json | None,
     why: Why,
-    mend: str,
+    fix: str,
 ) -> None:
     if document is not None:
         apply(cluster, namespace, document)
     reading = await AutoscalerReader(adapter[0]).read(namespace, guarding())
     assert isinstance(reading, Unknown)
     assert reading.why is why
-    assert mend in reading.message
+    assert fix in reading.message
 
 
 @pytest.mark.usefixtures("keda")
@@ -276,7 +276,7 @@ async def test_a_scaled_objects_own_autoscaler_is_not_another_one(
 
 
 @pytest.mark.usefixtures("keda")
-async def test_one_that_was_made_anew_is_not_beside_itself(
+async def test_one_that_was_made_again_is_not_beside_itself(
     cluster: LocalCluster, namespace: str, reader: AutoscalerReader
 ) -> None:
     guard = guarding("so", "scaledObject")

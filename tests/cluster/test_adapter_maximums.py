@@ -248,7 +248,7 @@ async def test_more_than_was_decided_is_not_restored(
     assert (await guarded(reader, namespace)).maximum == 5
 
 
-async def test_gone_and_made_anew_there_is_nothing_to_restore(
+async def test_gone_and_made_again_there_is_nothing_to_restore(
     cluster: LocalCluster, namespace: str, writer: MaximumWriter
 ) -> None:
     assert (await restore(writer, namespace)).outcome is MaximumOutcome.GONE

@@ -238,7 +238,7 @@ async def test_what_the_controllers_make_of_it(
     found = await until(settled, "two pods")
     assert (found.max_surge, found.paused) == ("25%", False)
     cluster.kubectl("rollout", "pause", "-n", namespace, "deployment/etl-worker")
-    # On no node: the rollout stays until somebody looks.
+    # On no node: the rollout stays until a person acts.
     pods = {"nodeSelector": {"disk": "none"}, "containers": [{"name": "worker", "image": "new"}]}
     image = json.dumps({"spec": {"template": {"spec": pods}}})
     cluster.kubectl("patch", "-n", namespace, "deployment/etl-worker", "-p", image)
@@ -312,8 +312,8 @@ async def test_a_rollout_that_is_stuck_says_since_when(
 
     async def stuck() -> Workload | None:
         now = await seen(reader, namespace)
-        told = now.stuck_since is not None and "Unschedulable" in now.not_ready_why
-        return now if told else None
+        stuck = now.stuck_since is not None and "Unschedulable" in now.not_ready_why
+        return now if stuck else None
 
     found = await until(stuck, "the deadline")
     assert found.stuck_since is not None

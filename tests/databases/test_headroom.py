@@ -183,10 +183,10 @@ async def test_blockers_without_their_query(open_database: Open, postgres_url: s
         await asyncio.gather(*waiting)
     assert seen.lock_waiters == 3
     session = rf"pid {pid} \(nightly, idle in transaction for (\d+)s\)"
-    mend = re.escape(f"; to end it: SELECT pg_terminate_backend({pid})")
-    told = re.fullmatch(session + mend, seen.blocker)
-    assert told, seen.blocker
-    assert 1 <= int(told[1]) <= longest.total_seconds()
+    fix = re.escape(f"; to end it: SELECT pg_terminate_backend({pid})")
+    found = re.fullmatch(session + fix, seen.blocker)
+    assert found, seen.blocker
+    assert 1 <= int(found[1]) <= longest.total_seconds()
     assert timedelta(seconds=1) < seen.longest_transaction < longest
 
 

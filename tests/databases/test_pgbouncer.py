@@ -221,7 +221,7 @@ async def test_several_ways_to_one_database(
     )
     console = hub.get(pooler.console_url(), owner="ns/a")
     assert (await pools(console, Workers("worker", database))).capacity == 5
-    # Without a URL nothing tells which database is theirs.
+    # Without a URL it is not known which database is theirs.
     assert (await pools(console, Workers("worker", None))).capacity == 55
 
 

@@ -82,7 +82,7 @@ async def test_the_exporters_own_metrics(prometheus: Prometheus, server: Prometh
     assert reading.health.value.lock_waiters is None, "nobody asked for them"
 
 
-async def test_lock_waiters_where_somebody_tells_them(
+async def test_lock_waiters_where_a_series_reports_them(
     prometheus: Prometheus, server: PrometheusServer
 ) -> None:
     reading = await read(prometheus, spec(server, lockWaiters="waiters"))

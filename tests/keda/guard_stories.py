@@ -1,6 +1,6 @@
 """Guardrail mode beside a real KEDA: its operator, its metrics adapter, its admission webhooks.
 
-`make test-keda` tells all stories, `make test-keda STORIES=short` those of `SHORT`.
+`make test-keda` runs all stories, `make test-keda STORIES=short` those of `SHORT`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def a_server_that_fills_up(world: World) -> None:
     world.until_ready()
     world.until(lambda: budget(world) >= 6, "room for all six")
     watcher = Watcher(world)
-    with watcher.watching(1), full(world) as strangers:
+    with watcher.watching(1), full(world) as clients:
         world.until(lambda: so_maximum(world) == 1, "the least", SOON)
         world.until(lambda: hpa_maximum(world) == 1, "KEDA's own autoscaler", SOON)
         world.until(lambda: world.replicas() == 1, "the pods", SOON)
@@ -93,7 +93,7 @@ def a_server_that_fills_up(world: World) -> None:
         note(
             world,
             "full",
-            strangers=len(strangers),
+            strangers=len(clients),
             keda=refused[:120],
             seconds={k: round(v, 1) for k, v in watcher.when.items()},
         )

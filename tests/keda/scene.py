@@ -147,9 +147,9 @@ AGAIN_SECONDS: Final = 0.02
 
 @contextlib.contextmanager
 def full(world: World) -> Iterator[list[psycopg.Connection[Any]]]:
-    """Strangers take every connection that is left, and keep it; also one that becomes free: KEDA
-    closes its own before it opens the next."""
-    strangers: list[psycopg.Connection[Any]] = []
+    """Other clients take every connection that is left, and keep it; also one that becomes free:
+    KEDA closes its own before it opens the next."""
+    clients: list[psycopg.Connection[Any]] = []
     over = threading.Event()
     role = f"web_{world.store.database}"
     with world.store.connect() as admin:
@@ -158,7 +158,7 @@ def full(world: World) -> Iterator[list[psycopg.Connection[Any]]]:
 
     def take() -> bool:
         try:
-            strangers.append(psycopg.connect(url))
+            clients.append(psycopg.connect(url))
         except psycopg.OperationalError:
             return False
         return True
@@ -172,13 +172,13 @@ def full(world: World) -> Iterator[list[psycopg.Connection[Any]]]:
         while take():
             pass
         taking.start()
-        yield strangers
+        yield clients
     finally:
         over.set()
         if taking.is_alive():
             taking.join()
-        for stranger in strangers:
-            stranger.close()
+        for client in clients:
+            client.close()
 
 
 @dataclass

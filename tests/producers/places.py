@@ -147,7 +147,7 @@ class Operator:
         )
         return cast(Policy, one)
 
-    async def look(self) -> Reading[ProducerReading]:
+    async def read_producer(self) -> Reading[ProducerReading]:
         late = Unknown(Why.TIMEOUT, "late", utc_now())
         access = access_of(self.services, self.policy, self.spec.interval, late)
         (producer,) = self.spec.producers
@@ -158,7 +158,7 @@ class Operator:
     async def run(self, *, wanted: bool) -> None:
         """One pass."""
         state = BreakerState.OPEN if wanted else BreakerState.CLOSED
-        seen = {self.producer: await self.look()}
+        seen = {self.producer: await self.read_producer()}
         entries, readings = follow_places(self.spec, self.status.paused, seen, utc_now())
         decided = decide_producers(
             self.spec,
@@ -171,7 +171,7 @@ class Operator:
         await self._act(decided.actions)
 
     async def until(self, stands: Callable[[], bool]) -> None:
-        """Passes until it stands still and is held: a look at rows is shared for a second."""
+        """Passes until it stands still and is held: a reading of rows is shared for a second."""
         for _ in range(200):
             await self.run(wanted=True)
             if stands() and PauseState.HELD in {entry.state for entry in self.status.paused}:

@@ -204,7 +204,7 @@ async def test_a_release_that_knows_only_its_token(hands: Hands, operators: Oper
     await policy.write()
     policy.entry = intent
     seen = await policy.seen()
-    assert (seen.value, seen.token) == (FlagValue.PAUSED, None), "the resume tells whose"
+    assert (seen.value, seen.token) == (FlagValue.PAUSED, None), "the resume shows whose"
     assert (await policy.resume()).outcome is ResumeOutcome.RESUMED
     assert hands.rows(STATES) == BEFORE
 

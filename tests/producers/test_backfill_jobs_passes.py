@@ -74,7 +74,7 @@ async def test_killed_in_the_middle(
 async def test_killed_without_an_audit_table(
     hands: Hands, operators: Operators, wanted: bool
 ) -> None:
-    """Nothing tells them from a person's pause, so they stay paused, and the status says so."""
+    """They may be a person's pause as well, so they stay paused, and the status says so."""
     policy = loop(operators, None)
     await policy.run(wanted=True, killed="status")
     await policy.run(wanted=wanted)

@@ -204,7 +204,7 @@ async def test_version_4_has_no_brake(
         worker = queue.worker(Behaviour(ms=0 if state == "completed" else 120_000))
         await until(lambda: [r for r in worker.ran() if r["outcome"] or state == "active"])
         await asyncio.sleep(0.1)
-        # What a dashboard of a later version writes; the jobs still tell who works on them.
+        # What a dashboard of a later version writes; the jobs still show who works on them.
         hands.hset("bull:etl-backfill:meta", "version", "bullmq:6.7.0")
     before = meta(hands)
     reading = await brake().read()

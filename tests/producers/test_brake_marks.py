@@ -74,7 +74,7 @@ async def test_a_person_who_sets_the_limit_meanwhile(
     held = await paused(brake())
     queue.set_concurrency(limit)
     now = await seen(brake())
-    assert (now.value, now.token) == (FlagValue.RUNNING, "ns/etl/1"), "the mark tells of a person"
+    assert (now.value, now.token) == (FlagValue.RUNNING, "ns/etl/1"), "the mark is a person's"
     got = await resumed(brake(), held)
     assert got.outcome is ResumeOutcome.NOT_PAUSED
     assert meta(hands) == ({"concurrency": "3"} if limit else {}), "theirs stays, our mark goes"

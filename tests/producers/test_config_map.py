@@ -120,7 +120,7 @@ async def test_annotations_of_others_and_marks_of_other_keys_stay(
     async with operators(cluster, other) as (second,):
         first_held, second_held = await paused(producer), await paused(second, "uid/b/1")
         assert set(person.marks()) == {"data.ingest_paused", "data.other"}
-        assert (await seen(producer)).version == first_held.version, "no stranger to the other"
+        assert (await seen(producer)).version == first_held.version, "the same to the other"
         assert (await resumed(producer, first_held)).outcome is ResumeOutcome.RESUMED
         assert set(person.marks()) == {"data.other"}
         assert (await resumed(second, second_held, "uid/b/1")).outcome is ResumeOutcome.RESUMED

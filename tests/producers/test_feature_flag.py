@@ -375,7 +375,7 @@ async def test_a_write_that_is_swallowed_is_no_pause(human: Human, operator: Ope
     assert got.why is Why.NO_PERMISSION
 
 
-async def test_a_trigger_that_touches_the_row_is_no_stranger(
+async def test_a_trigger_that_touches_the_row_is_no_other_writer(
     human: Human, operator: Operator
 ) -> None:
     human.run(

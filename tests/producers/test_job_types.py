@@ -210,7 +210,7 @@ async def test_two_producers_of_one_policy_do_not_mix(hands: Hands, operators: O
         ("DELETE FROM queue_jobs WHERE run_after > '2100-01-01'", False),
         ("UPDATE queue_jobs SET status = 'done' WHERE run_after > '2100-01-01'", False),
         ("UPDATE queue_jobs SET run_after = now() WHERE run_after > '2100-01-01'", True),
-        # ... and most of them were worked on before anybody looked.
+        # ... and most of them were worked on before anybody read them.
         (
             f"UPDATE queue_jobs SET run_after = now(), status = 'done' WHERE {FAR}",
             True,

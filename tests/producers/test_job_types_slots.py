@@ -180,7 +180,7 @@ async def test_two_holders_that_ask_for_the_same_slot(hands: Hands, operators: O
     assert hands.one(HELD) == 1
 
 
-async def test_more_holders_than_one_look_lists(hands: Hands, operators: Operators) -> None:
+async def test_more_holders_than_one_reading_lists(hands: Hands, operators: Operators) -> None:
     """None of them takes its own hold for lifted, or the slot of another for free."""
     hands.run("DELETE FROM queue_jobs")
     policies = [operators.job_types(uid=f"uid-{number}") for number in range(20)]

@@ -137,7 +137,7 @@ async def test_another_redis_is_no_proof_of_a_release(
 async def test_another_database_is_no_proof_of_a_release(
     make: Make, pair: tuple[str, str], databases: tuple[Hands, Hands], way: str, deleted: bool
 ) -> None:
-    """Its rows look the same, and stay as they are."""
+    """Its rows read the same, and stay as they are."""
     here, there = databases
     operator = make(pair[0], way, **PLACES[way])
     await operator.run(wanted=True)
@@ -201,7 +201,7 @@ async def test_a_pause_that_was_not_read_before_knows_its_server_afterwards(
         return Unknown(Why.TIMEOUT, "late", utc_now())
 
     with monkeypatch.context() as slow:
-        slow.setattr(Operator, "look", late)
+        slow.setattr(Operator, "read_producer", late)
         await operator.run(wanted=True)
     assert operator.outcome() == PauseOutcome.PAUSED
     assert operator.held.server.startswith("Redis db ")

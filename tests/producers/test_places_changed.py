@@ -58,7 +58,7 @@ FIRSTS: dict[str, str] = {
 
 @dataclass
 class Both:
-    """Two places of one kind, and who looks whether they stand still."""
+    """Two places of one kind, and who checks that they are stopped."""
 
     operator: Operator
     way: str
@@ -174,7 +174,7 @@ async def test_another_database_url_releases_in_the_old_database_first(
 
 @pytest.mark.parametrize("deleted", [True, False])
 @pytest.mark.parametrize("way", [*PLACES, QUEUE])
-async def test_a_secret_that_is_named_anew_with_each_version_moves_nothing(
+async def test_a_secret_that_is_named_again_with_each_version_moves_nothing(
     make: Make,
     hands: Any,
     redis_url: str,

@@ -132,7 +132,7 @@ async def test_a_person_pauses_at_each_point(caller: HttpCaller, point: int) -> 
 
 
 async def test_a_person_pauses_an_api_that_keeps_no_owner(caller: HttpCaller) -> None:
-    """What is seen before our call is theirs. Afterwards nobody can tell, as the page says."""
+    """What is seen before our call is theirs. Afterwards it is not known, as the page says."""
     async with served(FakeApi(keeps_owner=False)) as api:
         api.by_hand[1] = None
         producer = producer_of(caller, api.url)

@@ -43,7 +43,7 @@ class Forgetful(Operator):
         self.status, dropped = parse_status(written)
         assert dropped == ()
 
-    async def look(self) -> Reading[ProducerReading]:
+    async def read_producer(self) -> Reading[ProducerReading]:
         """As a pass of the operator does."""
         late = Unknown(Why.TIMEOUT, "late", utc_now())
         access = observe.access_of(self.services, self.policy, self.spec.interval, late)
@@ -62,7 +62,7 @@ class Forgetful(Operator):
         return self.held.message
 
     async def until_forgotten(self) -> None:
-        """A look at what is paused is shared for a second."""
+        """A reading of what is paused is shared for a second."""
         for _ in range(100):
             await self.run(wanted=False)
             if self.entry is None:

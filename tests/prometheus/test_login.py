@@ -103,8 +103,8 @@ async def test_tls_with_an_authority_of_its_own(
     login = Server(prometheus.url, user=prometheus.user, password=prometheus.password)
     ca = authority.certificate_file.read_text()
     assert isinstance(await ask(hub, replace(login, ca=ca)), Known)
-    stranger = await refused(hub, login)
-    assert (stranger.why, "tls.ca" in stranger.message) == (Why.TLS_FAILED, True)
+    untrusted = await refused(hub, login)
+    assert (untrusted.why, "tls.ca" in untrusted.message) == (Why.TLS_FAILED, True)
     other = Authority(tmp_path / "other").certificate_file.read_text()
     assert (await refused(hub, replace(login, ca=other))).why is Why.TLS_FAILED
     garbage = await refused(hub, replace(login, ca="no certificate"))

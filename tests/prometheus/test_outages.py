@@ -237,7 +237,7 @@ async def test_servers_are_bounded_also_while_their_threads_are_away(resolver: R
     assert "more than 2 Prometheus servers" in reading.message
     resolver.answered.set()
     await threads_are_back()
-    async with asyncio.timeout(60):  # the loop is told a moment later
+    async with asyncio.timeout(60):  # the loop is notified a moment later
         while "more than 2" in reading.message:
             await asyncio.sleep(A_MOMENT)
             reading = await third.number(question("a"))

@@ -120,7 +120,7 @@ def test_an_answer_that_counts(
     assert judge(wanted, answer, stale_after=STALE).age == age * SECONDS
 
 
-def test_series_of_which_no_target_tells_are_named() -> None:
+def test_series_that_no_target_reports_are_named() -> None:
     answer = parts_of(newest0=(NOW, NOW), newest1=(NOW, NOW), alone1=(NOW, 2))
     assert judge((A, RATE), answer, stale_after=STALE).without_target == ("r",)
 

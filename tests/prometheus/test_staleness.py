@@ -1,4 +1,4 @@
-"""P2: whatever becomes of the source, an answer that does not tell the present is unknown."""
+"""P2: whatever becomes of the source, an answer that does not show the present is unknown."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ async def test_a_kind_that_does_not_come_next_has_no_known_age(
 async def test_a_kind_that_a_sample_does_not_show_is_not_zero(
     hub: RedisHub, bull: Bull, redis_url: str
 ) -> None:
-    """Fewer than the sample tells apart: an upper bound, and never exactly none."""
+    """Fewer than the sample can distinguish: an upper bound, and never exactly none."""
     queue = queue_of(bull, redis_url, 5)
     queue.add_bulk(3000, "import")
     settings = replace(SETTINGS, sample=100, named_sample=300)

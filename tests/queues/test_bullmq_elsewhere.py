@@ -158,7 +158,7 @@ async def test_a_meta_that_is_gone_took_other_keys_with_it(
     assert value((await eye.read()).waiting) == Count(0)
 
 
-async def test_a_server_that_does_not_tell_its_policy(
+async def test_a_server_that_does_not_report_its_policy(
     hub: RedisHub, bull: Bull, redis_server: LocalRedis, redis_url: str
 ) -> None:
     queue_of(bull, redis_url, 5).add("a")

@@ -309,7 +309,7 @@ async def test_rates_follow_the_window_of_the_policy(eye: Eye, bull: Bull, redis
     queue.add_bulk(100, "a")
     await eye.read(window=timedelta(seconds=1))
     await asyncio.sleep(1.1)
-    # The window of 1 s has nothing in it, the one since the first look has.
+    # The window of 1 s has nothing in it, the one since the first reading has.
     short = await eye.read(window=timedelta(seconds=1))
     assert value(short.arrivals_per_second) == 0
     long = await eye.read(window=utc_now() - begin)

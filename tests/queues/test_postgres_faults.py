@@ -146,7 +146,7 @@ async def test_a_column_can_be_declared_absent(admin: Admin, watcher: Watcher) -
 async def test_jobs_without_any_time_are_counted_and_stepped_for(
     admin: Admin, watcher: Watcher
 ) -> None:
-    """3,000 are too many, however old they are; no index would tell the age of any."""
+    """3,000 are too many, however old they are; no index would show the age of any."""
     run(
         admin,
         *schemas.SCHEMA_SQL,

@@ -219,7 +219,7 @@ def test_a_short_line_is_exact_before_thousands_that_are_held() -> None:
     assert (depth.held, depth.exact) == (Count(939), 999)
 
 
-def test_any_hundred_rows_tell_no_age() -> None:
+def test_any_hundred_rows_prove_no_age() -> None:
     depth = head_depth(
         [row("head", "a", 100), row("total", None, 1_000)],
         head=Head.ANY,

@@ -119,7 +119,7 @@ def why(reading: Reading[float] | Reading[Outcomes]) -> Why:
     return reading.why
 
 
-def test_the_first_sample_tells_nothing() -> None:
+def test_the_first_sample_gives_no_rate() -> None:
     watch = Watch(Table())
     watch.sample()
     assert why(arrivals(watch.view())) is Why.NOT_YET
@@ -127,7 +127,7 @@ def test_the_first_sample_tells_nothing() -> None:
     assert why(outcomes(watch.view(), FIVE_MINUTES)) is Why.NOT_YET
 
 
-def test_less_than_half_a_window_tells_nothing() -> None:
+def test_less_than_half_a_window_gives_no_rate() -> None:
     watch = Watch(Table(), seconds=90)
     for _ in range(5):
         watch.sample()
@@ -360,7 +360,7 @@ def slices(**jobs: int) -> Ended:
     )
 
 
-def test_times_of_change_tell_rates_per_type_beyond_the_cap() -> None:
+def test_times_of_change_give_rates_per_type_beyond_the_cap() -> None:
     table = Table()
     watch = Watch(table)
     watch.sample(table.by_index(capped=True))
@@ -391,7 +391,7 @@ def test_a_time_of_change_that_nobody_keeps_is_not_believed() -> None:
 
 
 def test_failed_jobs_that_are_put_back_hide_no_failures() -> None:
-    """A sweep empties the failed ones once; other steps still tell."""
+    """A sweep empties the failed ones once; other steps still count."""
     table = Table()
     table.enqueue(5_000)
     watch = Watch(table, seconds=40)

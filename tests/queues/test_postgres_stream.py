@@ -53,7 +53,7 @@ class Stream:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Until it is `over`: how long a test looks at it is the machine's."""
+        """Until it is `over`: how long a test reads depends on the machine."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._each(self.arriving, self._enqueue))
             group.create_task(self._each(self.rolled_back, self._roll_back))
@@ -72,7 +72,7 @@ class Stream:
                 while done < now * rate:
                     await act(connection)
                     done += 1
-                # A server tells its counters once a second: 1 % of a window of 90 s, but 20 % of
+                # A server reports its counters once a second: 1 % of a window of 90 s, but 20 % of
                 # these 5 s.
                 await connection.execute("SELECT pg_stat_force_next_flush()")
                 await asyncio.sleep(0.02)
@@ -103,7 +103,7 @@ Mark = tuple[float, int, int, int]  # seconds; arrived, finished, failed
 
 def rates_between(marks: list[Mark], count: Callable[[Mark], int]) -> list[float]:
     """What really happened per second between any two marks that are as far apart as a window: on
-    a busy machine it is uneven. Marks are set before and after each look, which lies between."""
+    a busy machine it is uneven. Marks are set before and after each reading, which lies between."""
     return [
         (count(later) - count(earlier)) / (later[0] - earlier[0])
         for earlier, later in combinations(marks, 2)

@@ -124,7 +124,7 @@ async def test_outcomes_are_of_the_type_alone(admin: Admin, watcher: Watcher) ->
     assert ended(seen.by_type["never"]) == (0, 0)
 
 
-async def test_a_queue_tells_its_own_types_and_no_others(admin: Admin, watcher: Watcher) -> None:
+async def test_a_queue_reports_its_own_types_and_no_others(admin: Admin, watcher: Watcher) -> None:
     """What belongs to another queue of the table is that queue's."""
     run(admin, *schemas.BARE)
     seen = await read(watcher, PostgresQueue(types=("process_snapshot",)))

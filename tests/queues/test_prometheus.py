@@ -251,7 +251,7 @@ async def test_a_slow_server_is_said_of_each_expression(
 
 
 class Table:
-    """A queue that tells everything itself, and what of it the policy replaces."""
+    """A queue that reports everything itself, and what of it the policy replaces."""
 
     def __init__(self) -> None:
         own = TypeReading(

@@ -143,8 +143,8 @@ async def test_an_endless_script_of_another_client_is_reported(
         while found is None:
             try:
                 await server.run(READ, ["k"])
-            except RedisFault as told:
-                found = told
+            except RedisFault as fault:
+                found = fault
             await asyncio.sleep(0.05)
     assert found.why is Why.TIMEOUT
     with local.client() as admin:

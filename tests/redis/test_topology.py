@@ -73,7 +73,7 @@ async def ask(server: RedisServer) -> object:
 
 
 async def test_hanging_sentinels_are_asked_one_question_for_all() -> None:
-    """And the known fault is told until the next one is due."""
+    """And the known fault is reported until the next one is due."""
     hour = timedelta(hours=1)
     hub = RedisHub(pacing=Pacing(retry_first=hour, retry_most=hour))
     async with hanging(3) as sentinels:
