@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 
 from demo.scenario import SCENARIOS
-from demo.story import main as tell
+from demo.story import main as run_story
 
 CLUSTERS = ("local", "existing", "kind")
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return tell(SCENARIOS[chosen.scenario], chosen.cluster)
+        return run_story(SCENARIOS[chosen.scenario], chosen.cluster)
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted; everything has been stopped.\n")
         return INTERRUPTED

@@ -63,7 +63,7 @@ class Latest(Generic[T]):
         due = time.monotonic()
         while not self._stop.is_set():
             try:
-                # Dated by its start: an answer that took 20 s tells of 20 s ago.
+                # Dated by its start: an answer that took 20 s is of 20 s ago.
                 began = time.monotonic()
                 self._answer = (began, self._read())
                 self.problem = ""

@@ -1,6 +1,6 @@
 """The clients: a fleet that sends snapshots by a schedule and obeys Retry-After.
 
-`POST /start` begins the schedule, `POST /stop` ends it, `GET /counts` tells what happened so far.
+`POST /start` begins the schedule, `POST /stop` ends it, `GET /counts` returns what happened so far.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Fleet:
             await self._ended.wait()
         return self._answer()
 
-    async def tell(self, _: web.Request) -> web.Response:
+    async def show_counts(self, _: web.Request) -> web.Response:
         """What happened so far."""
         return self._answer()
 
@@ -152,8 +152,8 @@ async def main(stop: asyncio.Event) -> None:
     routes = {
         "POST /start": fleet.start,
         "POST /stop": fleet.stop,
-        "GET /counts": fleet.tell,
-        "GET /readyz": fleet.tell,
+        "GET /counts": fleet.show_counts,
+        "GET /readyz": fleet.show_counts,
     }
     async with pod.serving(routes, environment.integer("PORT", 8080)):
         await fleet.run(stop)

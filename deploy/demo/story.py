@@ -68,7 +68,7 @@ class Story:
 
 
 def run(scenario: Scenario, how: str, *, began: float) -> Result:
-    """Start everything, tell the story, take everything away, judge."""
+    """Start everything, run the story, take everything away, judge."""
     about = About(
         scenario=scenario.name,
         title=scenario.title,
@@ -88,7 +88,7 @@ def run(scenario: Scenario, how: str, *, began: float) -> Result:
             story = Story(scenario, place, watch, recorder, show, about)
             try:
                 first = _first_decision(story, began)
-                _tell(story)
+                _play(story)
             finally:
                 watch.stop()
                 recorder.close()
@@ -124,7 +124,7 @@ def _first_decision(story: Story, began: float) -> float:
     )
 
 
-def _tell(story: Story) -> None:
+def _play(story: Story) -> None:
     """The clients' schedule, the trouble in the middle of it, and the way back to calm."""
     url = install.clients(story.place, story.scenario)
     story.watch.follow_clients(url)

@@ -38,7 +38,7 @@ class ToolSet:
     """Name of the program → the package it is built from."""
     flags: tuple[str, ...]
     first_time: str
-    """What to tell people before they wait."""
+    """What to print before people wait."""
     tags: tuple[str, ...] = ()
     """Build tags, which also decide what is downloaded."""
 

@@ -20,7 +20,7 @@ from starforge_backlog.api.terms import LIST_TYPE, SPAN
 
 Schema = dict[str, Any]
 
-# The order of keywords in the generated file: what a reader looks for comes first.
+# The order of keywords in the generated file: what a reader searches for comes first.
 _ORDER = (
     "type", "format", "description", "default", "enum", "minimum", "maximum", "minLength",
     "maxLength", "minItems", "maxItems", "required", "properties", "additionalProperties", "items",

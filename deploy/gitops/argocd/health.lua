@@ -1,5 +1,5 @@
 -- Health of a QueueBacklogPolicy for Argo CD (resource.customizations.health). It shows whether the manifest is in
--- force, not whether the queue is fine: a backlog is no reason to fail a sync, and alerts tell of it.
+-- force, not whether the queue is fine: a backlog is no reason to fail a sync, and alerts report it.
 --
 --   Progressing  the operator has not decided on this generation yet
 --   Suspended    suspended, or held by annotation

@@ -25,7 +25,7 @@ async def exit_code(child: Child) -> int:
             loop.remove_reader(handle)
             os.close(handle)
     else:
-        while not child.exited():  # noqa: ASYNC110 - nothing tells us on this system
+        while not child.exited():  # noqa: ASYNC110 - this system has no event for it
             await asyncio.sleep(0.1)
     code = child.process.wait()
     return code if code >= 0 else 128 - code
