@@ -215,7 +215,7 @@ for _, id in ipairs(running) do
 end
 -- Groups of BullMQ Pro: jobs wait in a list per group, and of the groups there is a sorted set per
 -- state. Only what a list shows is counted; Pro has further keys that are not published.
-result.groups, result.grouped, result.groups_looked = 0, 0, 0
+result.groups, result.grouped, result.groups_read = 0, 0, 0
 local function size_of(key)
   local kind = call('TYPE', key)['ok']
   if kind == 'list' then return call('LLEN', key) end
@@ -229,13 +229,13 @@ for _, state in ipairs({ 'groups', 'groups:limit', 'groups:max', 'groups:paused'
     end)
     for _, group in ipairs(names) do
       local key = base .. 'groups:' .. group
-      result.groups_looked = result.groups_looked + 1
+      result.groups_read = result.groups_read + 1
       result.grouped = result.grouped + size_of(key) + size_of(key .. ':p')
     end
   end
 end
 
 result.active = result.active - signs
-result.active_looked, result.orphaned, result.stalled_active = held, orphaned, stalled
+result.active_read, result.orphaned, result.stalled_active = held, orphaned, stalled
 result.old_style, result.new_style = old_style, new_style
 return cjson.encode(result)

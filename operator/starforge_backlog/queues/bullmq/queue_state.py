@@ -114,10 +114,10 @@ class QueueState:
     limit_max: int | None  # of the queue's own rate limit: jobs, per …
     limit_duration: int | None  # … ms
     groups: int  # of BullMQ Pro; those in which jobs wait or may wait
-    groups_looked: int
+    groups_read: int
     grouped: int  # jobs in the lists of the groups that were read
     long_ids: bool  # ids are too long to be read in full
-    active_looked: int
+    active_read: int
     orphaned: int
     stalled: int
     old_style: int  # jobs with a field that only BullMQ 4 writes
@@ -198,7 +198,7 @@ def parse_state(answer: str) -> QueueState | WrongType | NoNumber:
         limit_max=_number(said.get("limit_max")),
         limit_duration=_number(said.get("limit_duration")),
         groups=said["groups"],
-        groups_looked=said["groups_looked"],
+        groups_read=said["groups_read"],
         grouped=said["grouped"],
         long_ids=said["long_ids"],
         concurrency=_number(said["concurrency"]),
@@ -209,7 +209,7 @@ def parse_state(answer: str) -> QueueState | WrongType | NoNumber:
         events=said["events"],
         jobs=jobs,
         all_priorities=said["all_priorities"],
-        active_looked=said["active_looked"],
+        active_read=said["active_read"],
         orphaned=said["orphaned"],
         stalled=said["stalled_active"] + sum(1 for job in jobs if job.stalls),
         old_style=said["old_style"],

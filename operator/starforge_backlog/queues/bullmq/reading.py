@@ -113,7 +113,7 @@ def _waiting(state: QueueState) -> Reading[Count]:
 
 def _uncounted(state: QueueState) -> Unknown | None:
     """What left the queue is known by what is still there, which has to be all of it."""
-    if state.groups > state.groups_looked:
+    if state.groups > state.groups_read:
         return missing.groups(state, "how many jobs end", state.at)
     return None
 
@@ -225,7 +225,7 @@ def _consumers(seen: Seen, throughput: Reading[float]) -> Reading[Consumers]:
             orphaned=state.orphaned,
             stalled=state.stalled,
             paused_by=_paused_by(state),
-            held=state.active_looked - state.orphaned,
+            held=state.active_read - state.orphaned,
             limited_by=_limited_by(state, throughput),
         ),
         state.at,
@@ -254,7 +254,7 @@ def _limit(state: QueueState) -> str:
 def _live(seen: Seen) -> int | None:
     """Workers with a connection. Jobs that are held although nobody seems to be there are held by
     workers whose names do not reach the server (a proxy in between), or that have just come."""
-    held = seen.state.active_looked > seen.state.orphaned
+    held = seen.state.active_read > seen.state.orphaned
     return None if held and not seen.live else seen.live
 
 
@@ -283,13 +283,13 @@ def _notes(seen: Seen, settings: ObserverSettings) -> tuple[str, ...]:
     if state.groups:
         found.append(
             f"Jobs wait in {steady(state.groups):,} groups (BullMQ Pro): {steady(state.grouped):,}"
-            f" are in the lists of the {steady(state.groups_looked):,} that were read, and there"
+            f" are in the lists of the {steady(state.groups_read):,} that were read, and there"
             " may be more."
         )
     if state.children:
         found.append(f"{steady(state.children)} parents wait for their children.")
     if state.orphaned:
-        some = "" if state.active_looked >= state.active else f" of {state.active_looked} read"
+        some = "" if state.active_read >= state.active else f" of {state.active_read} read"
         found.append(
             f"{steady(state.orphaned)} jobs in progress{some} have lost their worker's lock; a"
             " worker gives them out again within its stalledInterval."
