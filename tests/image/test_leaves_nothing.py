@@ -15,9 +15,9 @@ from local.kubelet.networks import claimed
 from local.paths import REPOSITORY, new_run_dir
 from local.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-ENDS_WITHIN = 30.0
+ENDS_WITHIN = 120.0
 NODE = """
 import sys, time
 from pathlib import Path

@@ -14,11 +14,12 @@ from tests.e2e.world import SECRET, TARGET, TRIPS, World
 from tests.image.place import RealPlace, image, install, wait_until_ready
 
 # The first one's set-up imports the image, which takes 10 s of a calm machine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 GRACE_SECONDS: Final = 30.0  # terminationGracePeriodSeconds of the chart
-# Far below the grace period: at its end the kubelet kills, and a pass is cut short.
-ENDS_WITHIN: Final = 15.0
+# Below the grace period, at whose end the kubelet kills, and a pass is cut short; on a calm machine
+# it takes some seconds.
+ENDS_WITHIN: Final = 27.0
 WORKS: Final = "import time\nwhile True: time.sleep(60)"
 EATS: Final = "import time\ntime.sleep(3)\nkept = [bytearray(1 << 20) for _ in range(1 << 10)]"
 ABOUT_ITSELF: Final = """
@@ -152,7 +153,7 @@ def test_it_is_uninstalled_in_the_middle_of_a_pause(world: World, place: RealPla
     assert world.store.flag() == RUNNING
     place.cluster.eventually(
         lambda: place.cluster.kubectl("get", "all", "-n", NAMESPACE, "-o", "name") == "",
-        within=GRACE_SECONDS,
+        within=180,
         what="nothing of it is left in the namespace",
     )
     world.delete()

@@ -13,7 +13,7 @@ from local.errors import LocalError
 
 NAMED = "systemd"
 INHERITED = ("cpuset.cpus", "cpuset.mems")
-REMOVED_WITHIN = 15.0
+REMOVED_WITHIN = 60.0
 
 
 def make_group(name: str) -> None:

@@ -32,8 +32,8 @@ from local.progress import say
 from local.tools import NODE_PROGRAMS
 
 NAMESPACES = ("unshare", "-n", "-m", "-p", "--fork", "--kill-child", "--mount-proc")
-SET_UP_WITHIN = 30.0
-IMPORTED_WITHIN = 180.0
+SET_UP_WITHIN = 120.0
+IMPORTED_WITHIN = 600.0
 
 
 class KubeletNode:
