@@ -322,7 +322,7 @@ def _up(chosen: argparse.Namespace) -> int:
 
 
 def _interrupt(asked_to_stop: threading.Event) -> None:
-    """The first one stops, even in the middle of starting; later ones do not disturb the cleanup."""
+    """The first one stops, even in the middle of starting; later ones do not disturb it."""
     if not asked_to_stop.is_set():
         asked_to_stop.set()
         raise KeyboardInterrupt

@@ -26,9 +26,9 @@ class Neighbours:
         """At each of `restarts` the operator starts again: only statuses are left."""
         self.broken: list[str] = []
         self.raised = [0 for _ in setups]  # steps up of each policy
-        # Policies that had a pass. Before it a policy is nobody's neighbour: what its pods have open
-        # are connections of others (`connection_ledger.py`). In life rates are not known before
-        # all had theirs; here they are from the first pass on.
+        # Policies that had a pass. What the pods of the others have open are connections of other
+        # clients (`connection_ledger.py`). In life rates are not known before all had their first
+        # pass; here they are known in it.
         self._read: set[int] = set()
         self._now = 0.0
         self._restarts = sorted(restarts)
