@@ -53,7 +53,7 @@ The column *Event* says whether a change to the reason is an Event of the same n
 A reading that is missing is never taken for 0. A fault of the target, the database, a producer, or
 of what waits in a queue and its age makes `Ready` False with one of these reasons. The message
 names the object, the field or the Secret, and the statement to run. `Ready` stays True for
-`NotYetObserved`, `NoSamples`, `NotInTable`, `NotTold` and `NotConfigured`, and for a missing rate
+`NotYetObserved`, `NoSamples`, `NotInTable`, `NoSource` and `NotConfigured`, and for a missing rate
 unless its reason is `QueryError` or `SeveralSeries`. Once the cause is gone, the reading comes back
 with one of the next passes; the operator needs no restart.
 

@@ -150,7 +150,7 @@ async def test_an_age_without_a_source_blocks_nothing(
 ) -> None:
     """StarForge has no such metric; the queue is judged by what waits, and status says so."""
     reading = await read(queue(server, hub))
-    assert why(reading.oldest_due_age) is Why.NOT_TOLD
+    assert why(reading.oldest_due_age) is Why.NO_SOURCE
     assert "queues[jobs].prometheus.oldestAgeSeconds" in reading.notes[0]
     assert load([("jobs", reading)]).missing == ()
     judged = Queue.model_validate({"name": "jobs", "postgres": {}})

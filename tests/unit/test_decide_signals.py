@@ -159,7 +159,7 @@ def test_a_type_that_no_queue_knows_says_what_to_do() -> None:
     one = breaker({"waiting": 5000}, **BACKFILL)
     found = signal(one.trip[0], one, {"a": queue(9000), "b": types(process=part(1))}, unknown())
     assert isinstance(found, Unknown)
-    assert found.why is Why.NOT_TOLD
+    assert found.why is Why.NO_SOURCE
     assert "backfill_range" in found.message
     assert "scope.type" in found.message
 

@@ -125,7 +125,7 @@ MISSING: Final[Mapping[Why, Entry]] = {
         "Nothing if you did it. Otherwise check the server.",
     ),
     Why.NOT_CONFIGURED: Entry(
-        "The policy leaves out what would tell it, or the field has no effect here.",
+        "The policy leaves out what would say it, or the field has no effect here.",
         "Set the field that the message names.",
     ),
     Why.TARGET_NOT_FOUND: Entry(
@@ -193,7 +193,7 @@ MISSING: Final[Mapping[Why, Entry]] = {
         " BullMQ Pro groups.",
         "Check the targets; for groups name `signals`.",
     ),
-    Why.NOT_TOLD: Entry(
+    Why.NO_SOURCE: Entry(
         "The policy names no source for it.",
         "Add the expression, or accept that rules about it cannot be judged.",
     ),

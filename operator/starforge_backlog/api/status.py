@@ -141,10 +141,10 @@ class QueueStatus(StatusModel):
     """How the readings were obtained, for example from which index."""
 
     failed_attempts_per_second: Annotated[str, Shown(WORD)] = ""
-    """Attempts that failed per second, retried or not; empty where the queue does not tell."""
+    """Attempts that failed per second, retried or not; empty where the queue does not report it."""
 
     workers: Annotated[str, Shown(WORD)] = ""
-    """Workers connected to the queue; empty where the queue does not tell."""
+    """Workers connected to the queue; empty where the queue does not report it."""
 
     notes: Annotated[tuple[str, ...], Shown(SENTENCE, items=MOST_NOTES), replaced(MOST_NOTES)] = ()
     """What a person should know of this queue, for example that a person paused it."""

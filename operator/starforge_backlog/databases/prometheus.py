@@ -140,7 +140,7 @@ def _by_role(series: tuple[Series, ...]) -> Mapping[str, int] | str:
     names = {name for one in series for name in one.labels}
     if len(names) > 1:
         shown = ", ".join(sorted(names))
-        return f"series have the labels {shown}; one must tell the role: sum by (usename) (…)"
+        return f"series have the labels {shown}; one must be the role: sum by (usename) (…)"
     found: dict[str, int] = {}
     for one in series:
         role = next(iter(one.labels.values()), "")

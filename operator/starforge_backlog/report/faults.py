@@ -18,7 +18,7 @@ from starforge_backlog.snapshot import Reading, Source, SourceKind, Unknown, Why
 
 # These say that there is nothing to know (yet), not that something is broken.
 HARMLESS = frozenset(
-    {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NOT_TOLD, Why.NOT_CONFIGURED}
+    {Why.NOT_YET, Why.NO_SAMPLES, Why.NOT_IN_TABLE, Why.NO_SOURCE, Why.NOT_CONFIGURED}
 )
 # The reason of every condition once the operator has gone.
 NOT_FOLLOWED = ScalingReason.NOT_FOLLOWED

@@ -70,7 +70,7 @@ class Why(StrEnum):
     SEVERAL_SERIES = "SeveralSeries"
     NOT_A_NUMBER = "NotANumber"
     PARTIAL = "Partial"  # a part of what stands behind the answer is missing
-    NOT_TOLD = "NotTold"  # the policy names no source for it: waiting does not help
+    NO_SOURCE = "NoSource"  # the policy names no source for it: waiting does not help
     NOT_PROMETHEUS = "NotPrometheus"  # something else answers at that address
     BAD_ANSWER = "BadAnswer"  # not of the shape that was agreed: of a webhook, of Prometheus
     AUTOSCALER_NOT_FOUND = "AutoscalerNotFound"

@@ -33,7 +33,7 @@ NOISE_SIGMAS = 1.5
 # Reasons that will not pass by waiting: this table never shows its rates. Then the runbook's
 # small steps are taken without them; every other reason is a missing reading (P2).
 NEVER_REPORTED = frozenset(
-    {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED, Why.NOT_TOLD}
+    {Why.NOT_IN_TABLE, Why.NO_INDEX, Why.COLUMN_NOT_FOUND, Why.STATUS_NOT_MAPPED, Why.NO_SOURCE}
 )
 
 
@@ -184,7 +184,7 @@ def measured_per_replica(
 def reported(reading: Reading[object]) -> bool:
     """Whether the policy names a source for it, now or later. StarForge has no metric for
     the age of its oldest job: without one, a queue is judged by what waits."""
-    return not (isinstance(reading, Unknown) and reading.why is Why.NOT_TOLD)
+    return not (isinstance(reading, Unknown) and reading.why is Why.NO_SOURCE)
 
 
 def _needed(queue: QueueReading) -> tuple[tuple[str, Reading[object]], ...]:

@@ -124,7 +124,7 @@ def _parts(scope: Scope, queues: Mapping[str, QueueReading]) -> list[Part] | Unk
         f"no queue of the breaker counts jobs of type {scope.type} separately; correct scope.type,"
         " or choose queues that have it in scope.queues"
     )
-    return Unknown(Why.NOT_TOLD, message, LONG_AGO)
+    return Unknown(Why.NO_SOURCE, message, LONG_AGO)
 
 
 def _of_jobs(trip: Trip, parts: list[Part], kind: str) -> Signal:

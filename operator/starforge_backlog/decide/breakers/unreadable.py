@@ -30,7 +30,7 @@ def never_reported(trip: Trip, found: Signal) -> bool:
     """Whether no later reading of this table will contain the signal either."""
     if not isinstance(found, Unknown):
         return False
-    return found.why in {Why.NOT_IN_TABLE, Why.NOT_TOLD} or (
+    return found.why in {Why.NOT_IN_TABLE, Why.NO_SOURCE} or (
         trip.failed_percent is not None and found.why in NEVER_REPORTED
     )
 

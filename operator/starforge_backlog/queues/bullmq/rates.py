@@ -79,7 +79,7 @@ def failed_attempts(view: View) -> Reading[float]:
         return Unknown(
             Why.NOT_CONFIGURED,
             view.heavy("how many attempts fail")
-            or f"The queue's event stream does not tell what happened; {_EVENTS_FIX}.",
+            or f"The queue's event stream does not say what happened; {_EVENTS_FIX}.",
             view.at,
         )
     return Known(past.failed_attempts / past.seen, view.at)

@@ -61,7 +61,7 @@ def _impossible(table: JobTable, age: timedelta, seen: TableReading) -> str:
 def _no_age(queue: str, table: JobTable, seen: TableReading) -> Unknown:
     if {ColumnPart.RUN_AFTER, ColumnPart.CREATED_AT} <= table.absent:
         return Unknown(
-            Why.NOT_TOLD, "The policy says that the table has no time of a job (absent).", seen.at
+            Why.NO_SOURCE, "The policy says that the table has no time of a job (absent).", seen.at
         )
     column = table.unusable.get(ColumnPart.CREATED_AT)
     why = (

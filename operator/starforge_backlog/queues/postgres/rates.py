@@ -275,7 +275,7 @@ def _why_no_ends(view: View, first: Sample, last: Sample) -> str:
     if _growth(first, last, _LIVE, view.types) is None:
         return "The jobs that wait and run are more than are counted, or no index counts them"
     if _arrived(view, first, last) is None:
-        return "The table's counters do not tell types apart"
+        return "The table's counters do not count by type"
     return "Failed jobs were put back or removed, which hides those that fail now"
 
 
@@ -296,7 +296,7 @@ def _not_negative(
 def _no_rate_per_type(view: View) -> Unknown:
     return Unknown(
         Why.NO_INDEX,
-        "The table's counters do not tell types apart, and rows were deleted or the table is too"
+        "The table's counters do not count by type, and rows were deleted or the table is too"
         f" big to be counted; {_index_on_end(view)}, or give the types a table of their own.",
         view.at,
     )

@@ -43,13 +43,13 @@ class InSeries:
         )
         found = asked.readings
         no_age = Unknown(
-            Why.NOT_TOLD,
+            Why.NO_SOURCE,
             f"there is no expression for the age of the oldest job: set {at}.{AGE}, or the"
             " objective oldestAge and its trip rules are not evaluated",
             self.clock(),
         )
         # A gauge contains how many jobs wait, and nothing of those that do not.
-        not_reported = Unknown(Why.NOT_TOLD, "there is no expression for it", self.clock())
+        not_reported = Unknown(Why.NO_SOURCE, "there is no expression for it", self.clock())
         completed, failed = (rate(found[n], f"{at}.{n}") for n in ("completed", "failed"))
         return QueueReading(
             waiting=count(found["waiting"], f"{at}.waiting"),
