@@ -23,6 +23,7 @@ from tests.simulator.situations import (
     wrote,
 )
 
+from starforge_backlog.api.memory import MEMORY, apart
 from starforge_backlog.api.status import (
     BreakerState,
     BreakerStatus,
@@ -31,6 +32,7 @@ from starforge_backlog.api.status import (
     PauseStatus,
     QueueBacklogPolicyStatus,
 )
+from starforge_backlog.cluster.lenient import parse_status
 from starforge_backlog.decide.plan import Resume
 from starforge_backlog.decide.situation import Situation
 from starforge_backlog.decide.steps.scaling import scale
@@ -57,6 +59,43 @@ def test_another_writer_is_named_and_respected() -> None:
     assert "kube-controller-manager set replicas to 9" in outcome.message
     assert outcome.status.external is not None
     assert outcome.status.last_step is None
+
+
+ASLEEP = {"name": "etl-worker", "minReplicas": 0, "maxReplicas": 20}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        theirs(memory=noticed(later(-10))),
+        situation(memory={"hold_down_until": later(900), "failed_steps": 2}),
+        situation(
+            pods=workload(6, max_surge="0"),
+            memory={
+                "last_step": step(at=later(-20), ready_at=later(-10)),
+                "next_step_not_before": later(80),
+            },
+        ),
+        situation(
+            spec={"target": ASLEEP},
+            pods=workload(0, max_surge="0", writer=None),
+            memory={"asleep_since": later(-3600), "applied_replicas": 0},
+        ),
+    ],
+    ids=["another writer is respected", "hold-down", "a step is observed", "asleep"],
+)
+def test_without_memory_of_the_target_the_rest_stays(before: Situation) -> None:
+    """`status.memory` was cleared: that is not another target under the same name."""
+    written = apart(QueueBacklogPolicyStatus(scaling=before.before))
+    del written[MEMORY]
+    cleared, _ = parse_status(written)
+    assert (cleared.scaling.target_uid, cleared.scaling.applied_replicas) == ("", None)
+    whole, found = scale(before), scale(replace(before, before=cleared.scaling))
+    assert (wrote(found), found.reason) == (wrote(whole), whole.reason)
+    assert found.status.target_uid == before.workload.uid
+    kept = ("hold_down_until", "failed_steps", "external", "asleep_since")
+    for field in kept:
+        assert getattr(found.status, field) == getattr(whole.status, field), field
 
 
 def test_a_respected_writer_costs_one_write_of_status() -> None:
