@@ -283,11 +283,16 @@ def test_the_pod_is_locked_down(cluster: LocalCluster, values: Values) -> None:
     }
     assert container["resources"]["limits"]["memory"]
     assert {
-        probe: container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")
+        probe: container[probe]["httpGet"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
     } == {
+        "startupProbe": {"path": "/healthz", "port": "http"},
         "livenessProbe": {"path": "/healthz", "port": "http"},
         "readinessProbe": {"path": "/readyz", "port": "http"},
     }
+    # On a node that is short of CPU a start takes longer than the liveness probe allows.
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
 
 
 @ALL
