@@ -33,10 +33,10 @@ from tests.e2e.test_pauses import recover, trip
 from tests.e2e.together import Outcomes, Story, title
 from tests.e2e.world import SPEC, TARGET, TRIPS, World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 # The controller reads every 15 s.
-CONTROLLER_WITHIN: Final = 60.0
+CONTROLLER_WITHIN: Final = 300.0
 
 
 def budget(world: World) -> int:
@@ -62,16 +62,19 @@ def lowered_at_once_and_the_controller_follows(world: World) -> None:
     assert kept["backlog.starforge.dev/guard-previous-maximum"] == str(OWNERS)
     assert kept["backlog.starforge.dev/guard-token"] == guard["token"]
     world.until_reported("MaximumLowered")
-    assert f"maximum of HorizontalPodAutoscaler {HPA}" in world.status()["summary"]
+    named = f"maximum of HorizontalPodAutoscaler {HPA}"
+    world.until(lambda: named in world.status()["summary"], "the summary says so")
     assert world.place.metric("actions_total", namespace=world.namespace, action="MaximumLowered")
 
 
 def raised_by_steps_and_restored_exactly(world: World) -> None:
-    """Never above its owner's: then the mark goes, and the object is as it was."""
+    """Never above its owner's: then the mark goes, and the object is as it was. A step is observed
+    for longer than a busy machine stalls."""
     world.deploy(env=POOL)
     make_hpa(world, maximum=6)
     before = hpa(world)
-    world.apply(target=GUARDED, database=database(headroom=65))
+    slow = {**SPEC["scaling"], "observeFor": "10s"}
+    world.apply(target=GUARDED, database=database(headroom=65), scaling=slow)
     world.until(lambda: maximum(world) <= 2, "a low maximum")
     seen = [maximum(world)]
     world.apply(database=database(headroom=2))
@@ -118,7 +121,7 @@ def a_new_maximum_of_its_owner(world: World) -> None:
     pipeline that always writes it back is respected."""
     found = lowered(world)
     # Longer than a busy machine needs between the two: coming back later is a first time again.
-    world.apply(interval="5m", scaling={**SPEC["scaling"], "yieldFor": "15s"})
+    world.apply(interval="5m", scaling={**SPEC["scaling"], "yieldFor": "60s"})
     generation = world.policy()["metadata"]["generation"]
     world.until(lambda: world.status()["observedGeneration"] == generation, "the pass of the edit")
     write_hpa(world, maxReplicas=15)
@@ -143,7 +146,7 @@ def released_by_observe_and_taken_again(world: World) -> None:
     world.until(lambda: maximum(world) == OWNERS and not marks(hpa(world)), "its own maximum")
     world.until_passes(2)
     assert maximum(world) == OWNERS
-    assert "set the maximum" in world.status()["summary"]
+    world.until(lambda: "set the maximum" in world.status()["summary"], "what it would do")
     world.apply(mode="Enforce")
     world.until(lambda: maximum(world) < OWNERS, "lowered again")
 
@@ -230,7 +233,9 @@ def a_scaled_object(world: World) -> None:
     before = the_scaled_object(world)["spec"]
     world.apply(target=GUARDED_BY_KEDA, database=database(20))
     world.until(lambda: "maxReplicaCount" in the_scaled_object(world)["spec"], "a lower maximum")
-    assert the_scaled_object(world)["spec"]["maxReplicaCount"] == budget(world)
+    world.until(
+        lambda: the_scaled_object(world)["spec"]["maxReplicaCount"] == budget(world), "the budget"
+    )
     world.until(lambda: maximum(world) == budget(world), "KEDA's own autoscaler is lowered, too")
     write_hpa(world, maxReplicas=30)
     world.until(lambda: maximum(world) == budget(world), "lowered once more")
