@@ -417,6 +417,6 @@ def test_each_part_of_a_release_begins_the_window_of_the_next() -> None:
 
 def test_the_end_of_a_policy_releases_backwards_too() -> None:
     places = {each["name"]: next(way for way in each if way != "name") for each in SEVERAL}
-    entries = tuple(held(name, locator={places[name]: "{}"}) for name in NAMES)
+    entries = tuple(held(name, locator={places[name]: "{}"}, previous="{}") for name in NAMES)
     found = release_all(entries, "the policy is deleted")
     assert named(*found.actions) == ["backfills", "types", "api", "cron"]
