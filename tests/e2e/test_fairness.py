@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -103,8 +104,9 @@ def the_important_one_gets_it_step_by_step(world: World) -> None:
     writes = [write for write in world.scale_writes() if write.name == "backfill"]
     steps = [write.replicas for write in writes if write.replicas is not None]
     after = steps[steps.index(most) :]
-    down = after[: after.index(min(after)) + 1]  # what the other does not use may come back
-    assert down == list(range(most, down[-1] - 1, -1)), "given back one at a time"
+    # What the other does not use for a moment may come back, and is given back once more.
+    assert all(a - b <= 1 for a, b in pairwise(after)), f"given back one at a time: {after}"
+    assert min(after) <= 2
     assert "ScaledOverShare" in world.reasons("backfill")
     assert world.tracebacks() == []
 
