@@ -96,7 +96,7 @@ async def test_full_while_the_password_rotates(
             ours.update_url(parse_url(fragile.url("app", "postgres", "planted-new")))
             assert await ours.fetch("SELECT pg_backend_pid() AS pid") == [before]
         async with asyncio.timeout(60):  # until a slot is free, and the next attempt is due
-            while await ours.fetch("SELECT pg_backend_pid() AS pid") == [before]:  # noqa: ASYNC110
+            while await ours.fetch("SELECT pg_backend_pid() AS pid") == [before]:  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.05)
         admin.execute("ALTER ROLE app PASSWORD 'planted-app'")
 

@@ -36,7 +36,7 @@ PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 def _same_policy(one: str, other: str) -> bool:
     """Tokens begin with the uid of their policy. Killed between an intent and its write, the status
-    has a younger one than the object."""
+    has a newer one than the object."""
     return one.split("/", 1)[0] == other.split("/", 1)[0]
 
 

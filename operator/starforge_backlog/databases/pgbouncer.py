@@ -41,7 +41,7 @@ class ConsoleLimits:
     answer_within: timedelta = timedelta(seconds=1)  # all questions; it answers from memory
     # After a failure nobody reconnects for this long: all clients of a restarted pooler come back.
     retry_after: timedelta = timedelta(seconds=5)
-    shared_for: timedelta = timedelta(seconds=1)  # younger answers are shared
+    shared_for: timedelta = timedelta(seconds=1)  # more recent answers are shared
     # Two samples further apart are not "in a row".
     most_apart: timedelta = timedelta(minutes=2)
 

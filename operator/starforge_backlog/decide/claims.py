@@ -79,7 +79,7 @@ def wants(
 
 
 def enough_for(load: Load, scaling: ScalingStatus, wanted: Scaling) -> int | None:
-    """Replicas that serve the demand with room to spare; None when that is not known.
+    """Replicas that serve the demand with spare capacity; None when that is not known.
 
     More than the need: what is given back on a demand that is low by chance would be asked for
     again in the next window.

@@ -16,7 +16,7 @@ def one_release_per_window(
     pauses: Producers, before: QueueBacklogPolicyStatus, window: timedelta, now: datetime
 ) -> Producers:
     """Recovery runs backwards, one thing per observation window: keep at most one release, and
-    none while a step or another release is younger than a window. A release that is under way, of
+    none while a step or another release is newer than a window. A release that is under way, of
     a producer that is resumed in bounded batches, goes on: it is the same thing."""
     step = before.scaling.last_step
     done = [m for m in (before.released_at, step.at if step else None) if m is not None]

@@ -76,9 +76,9 @@ def by_hand_without_record(
         producer=producer.name, by=PausedBy.US, state=PauseState.UNRECORDED, since=reading.at
     )
     known = bool(seen.token) or kept.previous is not None or producer.way[0] not in WITH_A_VALUE
-    if known and seen.token:
+    if seen.token:
         kept = kept.model_copy(update={"token": seen.token, "previous": seen.previous})
-    statement = by_hand(namespace, producer, kept) if known else ""
+    statement = by_hand(namespace, producer, kept)
     if not known or len(statement) > LONGEST_STATEMENT:
         statement = how_to_resume(producer)
     return f"When it is safe, {statement}"

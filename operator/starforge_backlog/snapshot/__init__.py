@@ -82,7 +82,7 @@ class Rival:
     policy: str  # namespace/name
     shared: str  # e.g. "Deployment etl-worker"
     deleting: bool = False  # it is being deleted, but has not released everything yet
-    leaving: bool = False  # the younger one: it has not noticed yet that it has to let go
+    leaving: bool = False  # the newer one: it has not noticed yet that it has to let go
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ def _down(at: Situation) -> Outcome:
 
 
 def _idle_at(at: Situation, replicas: int) -> bool:
-    """Whether that many replicas would still serve the demand, with room to spare."""
+    """Whether that many replicas would still serve the demand, with spare capacity."""
     if at.load.waiting is None or not at.load.waiting_exact:
         return False
     per_replica = at.before.throughput_per_replica
